@@ -1,0 +1,183 @@
+"""Settings: what the environment says, read once and handed down as plain values.
+
+The only module that reads the environment. Every variable that Ollama honours too is looked up as OLLAMAPY_X first, then as
+OLLAMA_X. Values are trimmed of spaces and quotes; a number or a duration that makes no sense falls back to the default.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_PORT = 11434
+FALLBACK_PORT = 11435
+"""Where our daemon listens when a stranger (an Ollama, say) holds the default port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the daemon is: ``host`` may be empty or unspecified when binding to all interfaces."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    scheme: str = "http"
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """As a URL, with the host in brackets when it is an IPv6 address; no trailing slash."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+    @property
+    def connectable(self) -> Address:
+        """The address for a client: an unspecified one means this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return Address(host, self.port, self.scheme, self.path)
+
+
+def parse_address(text: str) -> Address:
+    """An address as OLLAMA_HOST writes it: ``[scheme://]host[:port][/path]``; what is absent or wrong gets its default."""
+    text = text.strip().strip("\"'").strip()
+    scheme, found, rest = text.partition("://")
+    if not found:
+        scheme, rest = "http", text
+    host_port, _, path = rest.partition("/")
+    default = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT) if found else DEFAULT_PORT
+    if not found and host_port == "ollama.com":
+        scheme, default = "https", 443
+    try:
+        split = urlsplit(f"//{host_port}")
+        host = split.hostname or ""
+    except ValueError:
+        return Address(port=default, scheme=scheme)
+    try:
+        port = split.port if split.port is not None else default
+    except ValueError:
+        port = default
+    if not host and not host_port:
+        host = "127.0.0.1"
+    return Address(host, port, scheme, "/" + path.strip("/") if path.strip("/") else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Every place that ollamapy writes to or reads from by itself."""
+
+    models: Path
+    state: Path
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log; older ones lie beside it with .1, .2 ..."""
+        return self.state / "daemon.log"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held by whoever is starting the daemon, so that two at once make one."""
+        return self.state / "start.lock"
+
+
+def builtin_models() -> Path:
+    """The store root with the built-in model: inside the package, only read."""
+    return Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, once. Seconds for times (``None`` = for ever), ``None`` elsewhere = choose by measurement."""
+
+    address: Address
+    address_given: bool
+    paths: Paths
+    origins: tuple[str, ...] = ()
+    keep_alive: float | None = 300.0
+    load_timeout: float | None = 300.0
+    context_length: int | None = None
+    num_parallel: int | None = None
+    max_loaded_models: int | None = None
+    max_queue: int = 512
+    flash_attention: bool | None = None
+    kv_cache_type: str = "f16"
+    debug: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from an environment."""
+
+        def get(name: str) -> str:
+            for prefix in ("OLLAMAPY_", "OLLAMA_"):
+                if value := environ.get(prefix + name, "").strip().strip("\"'").strip():
+                    return value
+            return ""
+
+        host = get("HOST")
+        return cls(
+            address=parse_address(host),
+            address_given=bool(host),
+            paths=_paths(environ, get("MODELS")),
+            origins=tuple(o.strip() for o in get("ORIGINS").split(",") if o.strip()),
+            keep_alive=_duration(get("KEEP_ALIVE"), 300.0, zero_is_forever=False),
+            load_timeout=_duration(get("LOAD_TIMEOUT"), 300.0, zero_is_forever=True),
+            context_length=_count(get("CONTEXT_LENGTH")),
+            num_parallel=_count(get("NUM_PARALLEL")),
+            max_loaded_models=_count(get("MAX_LOADED_MODELS")),
+            max_queue=_count(get("MAX_QUEUE")) or 512,
+            flash_attention=_boolean(get("FLASH_ATTENTION")),
+            kv_cache_type=get("KV_CACHE_TYPE").lower() or "f16",
+            debug=bool(_boolean(get("DEBUG"))),
+        )
+
+
+def _paths(environ: Mapping[str, str], models: str) -> Paths:
+    """OLLAMAPY_HOME holds everything; else the platform's own places for data and state."""
+    home = environ.get("OLLAMAPY_HOME", "").strip()
+    if home:
+        data = state = Path(home).expanduser().absolute()
+    else:
+        import platformdirs
+
+        data = Path(platformdirs.user_data_dir("ollamapy", appauthor=False))
+        state = Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
+    return Paths(Path(models).expanduser().absolute() if models else data / "models", state)
+
+
+def _count(text: str) -> int | None:
+    try:
+        return int(text) if int(text) > 0 else None
+    except ValueError:
+        return None
+
+
+def _boolean(text: str) -> bool | None:
+    """Go's ParseBool; like Ollama, other text counts as true."""
+    if not text:
+        return None
+    return text.lower() not in ("0", "f", "false")
+
+
+def _duration(text: str, default: float, *, zero_is_forever: bool) -> float | None:
+    """Seconds from a Go duration or a whole number of seconds; negative means for ever."""
+    from .formats.human import parse_duration
+
+    if not text:
+        return default
+    try:
+        seconds = float(int(text)) if text.lstrip("+-").isdigit() else parse_duration(text) / 1e9
+    except ValueError:
+        return default
+    return None if seconds < 0 or (zero_is_forever and seconds == 0) else seconds
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment, for a child process."""
+    return dict(os.environ)
+
+
+def child_command(module: str) -> list[str]:
+    """The command that runs one of our own modules in a process of its own, with this Python."""
+    return [sys.executable, "-m", module]

@@ -1,0 +1,202 @@
+"""The frozen messages that cross the process boundary, and how they are framed.
+
+A frame is a 4-byte little-endian length and a msgpack map with the message's tag in ``type``. The daemon writes Load first, then
+any of the others; the runner answers Load with Loading* and Ready (or Failed with id 0), and every later id with exactly one
+ending: Done, Tokens, Text or Failed. ``Cancel`` of an unknown id is no error. End of file on the runner's stdin means that the
+daemon is gone: the runner exits.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from ..types import Sampling, TokenLogprob
+
+PROTOCOL = 1
+"""Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
+
+MAX_FRAME = 256 * 1024 * 1024
+"""Bytes; a longer frame is a defect or an attack, and ends the connection."""
+
+_LENGTH = struct.Struct("<I")
+
+
+class Frame(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False, tag=True):
+    """Base of all messages."""
+
+
+# ---- daemon -> runner ------------------------------------------------------------------------------------------------
+
+
+class Load(Frame, frozen=True):
+    """The first frame: which file, and how. ``n_ctx`` is tokens for each slot; -1 GPU layers means all of them.
+
+    ``flash_attention`` None leaves it to the runner; ``kv_type`` is the type of the cache's cells, in ggml's names.
+    """
+
+    model: str
+    n_ctx: int
+    n_slots: int = 1
+    n_batch: int = 512
+    threads: int = 0
+    gpu_layers: int = -1
+    main_gpu: int = 0
+    use_mmap: bool = False
+    flash_attention: bool | None = None
+    kv_type: str = "f16"
+    extra_bufts: bool = True
+
+
+class Generate(Frame, frozen=True):
+    """Continue a prompt: a text (special tokens in it are recognised, BOS added as the model says) or token ids as they are.
+
+    ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
+    """
+
+    id: int
+    prompt: str | tuple[int, ...]
+    sampling: Sampling = Sampling()
+    num_predict: int = -1
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+
+class Tokenize(Frame, frozen=True):
+    """Ask for the token ids of a text; answered by Tokens."""
+
+    id: int
+    text: str
+    add_special: bool = True
+
+
+class Detokenize(Frame, frozen=True):
+    """Ask for the text of token ids; answered by Text."""
+
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Cancel(Frame, frozen=True):
+    """Stop working for an id; it still gets its ending (Done with reason "cancel") unless it already had one."""
+
+    id: int
+
+
+class Stop(Frame, frozen=True):
+    """Finish nothing more and exit 0."""
+
+
+# ---- runner -> daemon ------------------------------------------------------------------------------------------------
+
+
+class Loading(Frame, frozen=True):
+    """How far the load is, 0 to 1."""
+
+    fraction: float
+
+
+class Ready(Frame, frozen=True):
+    """The model is loaded: the context of each slot in tokens, how many slots, bytes by where they lie."""
+
+    n_ctx: int
+    n_slots: int
+    protocol: int = PROTOCOL
+    gpu_layers: int = 0
+    n_layers: int = 0
+
+
+class Piece(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """The new text of one request; ``logprobs`` one entry a token, where they were asked for."""
+
+    id: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Texts(Frame, frozen=True):
+    """The new text of all requests since the last frame: one frame a step, or for 25 ms of steps."""
+
+    pieces: tuple[Piece, ...]
+
+
+class Done(Frame, frozen=True):
+    """The one good ending of a Generate: why, all token ids (prompt and answer), and what it cost in nanoseconds."""
+
+    id: int
+    reason: Literal["stop", "length", "cancel"]
+    tokens: tuple[int, ...] = ()
+    n_prompt: int = 0
+    n_cached: int = 0
+    n_predicted: int = 0
+    prompt_ns: int = 0
+    predict_ns: int = 0
+
+
+class Tokens(Frame, frozen=True):
+    """The ending of a Tokenize."""
+
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Text(Frame, frozen=True):
+    """The ending of a Detokenize."""
+
+    id: int
+    text: str
+
+
+class Failed(Frame, frozen=True):
+    """The bad ending of an id; 0 stands for the load itself.
+
+    kinds: ``load`` (the model file was refused), ``too_long`` (prompt longer than the context), ``invalid`` (a value that cannot
+    be used), ``internal`` (decode failed).
+    """
+
+    id: int
+    kind: Literal["load", "too_long", "invalid", "internal"]
+    message: str
+
+
+ToRunner = Load | Generate | Tokenize | Detokenize | Cancel | Stop
+FromRunner = Loading | Ready | Texts | Done | Tokens | Text | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_to_runner = msgspec.msgpack.Decoder(ToRunner)
+_from_runner = msgspec.msgpack.Decoder(FromRunner)
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame as it goes on the pipe, its length before it."""
+    body = _encoder.encode(frame)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cut a byte stream back into messages: ``feed`` what arrived, get the messages that it completes.
+
+    ``side`` names who is reading. Raises ValueError when the bytes cannot be frames (msgspec's errors are ValueErrors too).
+    """
+
+    def __init__(self, side: Literal["daemon", "runner"]) -> None:
+        self._decode = (_from_runner if side == "daemon" else _to_runner).decode
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The messages that are complete with ``data``, in order."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= 4:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > MAX_FRAME:
+                raise ValueError(f"frame of {length} bytes")
+            if len(self._buffer) - start - 4 < length:
+                break
+            frame = self._decode(self._buffer[start + 4 : start + 4 + length])
+            start += 4 + length
+            yield frame
+        del self._buffer[:start]

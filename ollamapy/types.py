@@ -1,0 +1,160 @@
+"""The vocabulary of requests and answers: what every dialect is translated to and from.
+
+Pure values, nothing of ours imported but the errors. "Unset" is ``None`` until :func:`resolve_sampling` (and, for the
+options of loading, the daemon's ``plan_load``) puts the defaults in, so that nobody has to remember where a value came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import InvalidRequest
+
+FinishReason = Literal["stop", "length", "load", "unload"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation; ``role`` is lower case."""
+
+    role: str
+    content: str = ""
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Ollama's options as a caller or a model's params layer gave them; ``None`` means not given.
+
+    The first block is fixed when a model is loaded, the second belongs to one request.
+    """
+
+    num_ctx: int | None = None
+    num_batch: int | None = None
+    num_gpu: int | None = None
+    main_gpu: int | None = None
+    use_mmap: bool | None = None
+    num_thread: int | None = None
+
+    num_keep: int | None = None
+    seed: int | None = None
+    num_predict: int | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_last_n: int | None = None
+    temperature: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] | None = None
+
+    def over(self, base: Options) -> Options:
+        """These options, with ``base`` where they are unset."""
+        return Options(
+            **{
+                name: mine if (mine := getattr(self, name)) is not None else getattr(base, name)
+                for name in self.__struct_fields__
+            }
+        )
+
+
+OPTION_KINDS: Mapping[str, str] = {
+    "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer", "main_gpu": "integer",
+    "use_mmap": "boolean", "num_thread": "integer", "num_keep": "integer", "seed": "integer",
+    "num_predict": "integer", "top_k": "integer", "top_p": "float32", "min_p": "float32",
+    "typical_p": "float32", "repeat_last_n": "integer", "temperature": "float32",
+    "repeat_penalty": "float32", "presence_penalty": "float32", "frequency_penalty": "float32",
+    "stop": "array",
+}  # fmt: skip
+"""Name of each option -> its type in the words that Ollama's errors use."""
+
+_INT32 = 2**31 - 1
+
+
+def parse_options(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
+    """Typed options from JSON, and the names that are no option (accepted and ignored, as Ollama does).
+
+    Integers may be written as floats (the fraction is cut off); null means not given.
+    Raises :class:`InvalidRequest` that names the option of a wrong type.
+    """
+    typed: dict[str, Any] = {}
+    unknown = []
+    for name, value in given.items():
+        kind = OPTION_KINDS.get(name)
+        if kind is None:
+            unknown.append(name)
+        elif value is not None:
+            typed[name] = _typed(name, kind, value)
+    return Options(**typed), unknown
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "integer" and number and -(2**63) <= value < 2**63:
+        return max(-_INT32, min(int(value), _INT32)) if name != "seed" else int(value)
+    if kind == "float32" and number and abs(value) <= 3.4e38:
+        return float(value)
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind == "array" and isinstance(value, (list, tuple)):
+        if all(isinstance(item, str) for item in value):
+            return tuple(item for item in value if item)
+        raise InvalidRequest(f'option "{name}" must be of type array of strings')
+    raise InvalidRequest(f'option "{name}" must be of type {kind}')
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the next token is chosen: every value known. Defaults are Ollama's (its options table)."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = -1
+
+
+def resolve_sampling(options: Options) -> Sampling:
+    """The sampler's settings, with the defaults where an option is unset."""
+    given = {name: getattr(options, name) for name in Sampling.__struct_fields__}
+    return Sampling(**{name: value for name, value in given.items() if value is not None})
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One token with its log probability; ``bytes`` are the UTF-8 bytes of the token."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What an answer cost. Durations in nanoseconds; ``prompt_tokens`` counts the cached ones too."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_duration: int = 0
+    completion_duration: int = 0
+
+
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of an answer; the last one of a stream has ``finish_reason`` and ``usage``.
+
+    ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer.
+    """
+
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    context: tuple[int, ...] = ()
