@@ -124,11 +124,13 @@ class Texts(Frame, frozen=True):
 
 
 class Done(Frame, frozen=True):
-    """The one good ending of a Generate: why, all token ids (prompt and answer), and what it cost in nanoseconds."""
+    """The one good ending of a Generate: why it ended, and what it cost in tokens and nanoseconds.
+
+    ``n_prompt`` counts the cached tokens too; ``n_predicted`` counts every sampled token, an end-of-sequence one as well.
+    """
 
     id: int
     reason: Literal["stop", "length", "cancel"]
-    tokens: tuple[int, ...] = ()
     n_prompt: int = 0
     n_cached: int = 0
     n_predicted: int = 0

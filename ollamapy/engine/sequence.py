@@ -1,0 +1,61 @@
+"""One request inside the batch, and the slot of the KV cache that it runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..types import Sampling
+from .text import TextStream
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request on its way: its tokens so far, and how many of them its slot's KV cache holds.
+
+        tokens    [ prompt ........................ | generated ... ]
+        n_past    [ committed in the KV cache ...........]
+        pending                                           [........]   1 = decoding, more = prefill
+
+    A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
+    sampler goes on where it was. Times are nanoseconds of the engine's clock.
+    """
+
+    id: int
+    tokens: list[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    num_predict: int = -1
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    n_prompt: int = 0
+    n_past: int = 0
+    n_cached: int = 0
+    n_predicted: int = 0
+    slot: Slot | None = None
+    sampler: Any = None
+    text: TextStream = field(default_factory=TextStream)
+    started_at: int = 0
+    first_token_at: int = 0
+
+    def __post_init__(self) -> None:
+        self.n_prompt = len(self.tokens)
+        self.text = TextStream(self.stop)
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that must be computed before the next one can be sampled."""
+        return len(self.tokens) - self.n_past
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A sequence id of the KV cache; ``cached`` are the tokens it holds while no sequence runs in it.
+
+    ``last_used`` counts the engine's admissions; 0 means never used.
+    """
+
+    id: int
+    cached: list[int] = field(default_factory=list)
+    sequence: Sequence | None = None
+    last_used: int = 0

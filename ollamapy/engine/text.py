@@ -1,0 +1,55 @@
+"""Tokens' bytes in, clean text out: UTF-8 characters cut across tokens, and stop strings.
+
+Pure. ``feed`` returns what may be shown; what could still become part of a character or of a stop string is held back.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """The text of one answer as it grows; ``stopped`` turns true when a stop string is complete.
+
+    Invalid UTF-8 becomes U+FFFD; an incomplete character at the very end is dropped. Text from a stop string on is dropped.
+    """
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._bytes = b""
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, piece: bytes) -> str:
+        """The text that is safe to show after another token's bytes."""
+        data = self._bytes + piece if self._bytes else piece
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._bytes = data[used:]
+        return self._until_stop(text) if self._stops else text
+
+    def flush(self) -> str:
+        """What was held back, when no more tokens come."""
+        held, self._held, self._bytes = self._held, "", b""
+        return held
+
+    def _until_stop(self, text: str) -> str:
+        text = self._held + text
+        self._held = ""
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return text[: min(found)]
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        if keep:
+            self._held = text[-keep:]
+            return text[:-keep]
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``stop`` (never all of it)."""
+    for n in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:n]):
+            return n
+    return 0
