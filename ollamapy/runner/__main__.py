@@ -1,0 +1,266 @@
+"""The runner process: frames in -> engine -> frames out. Exits when its stdin closes.
+
+    stdin reader (main thread) -> tokenizer thread -> engine's inbox -> engine thread -> outbox -> writer thread -> fd 1
+
+Tokenizing and pipe writes stay off the engine's thread. Texts wait in the outbox for at most 25 ms, so that a fast model
+costs few frames; a request's first text, its ending and errors go at once. At start fd 1 is duplicated for the frames and then
+points at stderr, so that a stray printf in C cannot corrupt them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from ..engine.engine import Engine, Event, Finished, TextOut
+from ..engine.llama import Model
+from ..engine.sequence import Sequence
+from ..errors import InvalidRequest, OllamapyError
+from . import protocol
+from .protocol import Frame, Piece
+
+MERGE_SECONDS = 0.025
+
+
+class Outbox:
+    """Frames on their way to the daemon: events are merged, then written by a thread of its own."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._changed = threading.Condition()
+        self._events: list[Event | Frame] = []
+        self._urgent = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def add(self, events: list[Event]) -> None:
+        """Take a step's events; never blocks for longer than a list is extended."""
+        urgent = any(not isinstance(event, TextOut) or event.first for event in events)
+        with self._changed:
+            wake = not self._events or (urgent and not self._urgent)
+            self._events += events
+            self._urgent |= urgent
+            if wake:
+                self._changed.notify()
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame at once, after what is already there."""
+        with self._changed:
+            self._events.append(frame)
+            self._urgent = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write what is there, then stop the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._events and not self._closed:
+                    self._changed.wait()
+                deadline = time.monotonic() + MERGE_SECONDS
+                while not self._urgent and not self._closed:
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._changed.wait(left):
+                        break
+                events, self._events, self._urgent = self._events, [], False
+                closed = self._closed
+            if events:
+                self._write(b"".join(protocol.encode(frame) for frame in merged(events)))
+            if closed:
+                return
+
+
+def merged(events: list[Event | Frame]) -> list[Frame]:
+    """Events as frames in their order; neighbouring texts become one frame with one piece for each request."""
+    frames: list[Frame] = []
+    texts: dict[int, list[TextOut]] = {}
+
+    def flush() -> None:
+        if texts:
+            frames.append(protocol.Texts(tuple(_piece(outs) for outs in texts.values())))
+            texts.clear()
+
+    for event in events:
+        if isinstance(event, TextOut):
+            texts.setdefault(event.id, []).append(event)
+            continue
+        flush()
+        if isinstance(event, Frame):
+            frames.append(event)
+        elif isinstance(event, Finished):
+            frames.append(protocol.Done(*event))
+        else:
+            frames.append(protocol.Failed(*event))
+    flush()
+    return frames
+
+
+def _piece(outs: list[TextOut]) -> Piece:
+    if len(outs) == 1:
+        return Piece(outs[0].id, outs[0].text, outs[0].logprobs)
+    logprobs = tuple(logprob for out in outs for logprob in out.logprobs)
+    return Piece(outs[0].id, "".join(out.text for out in outs), logprobs)
+
+
+class Texts:
+    """The thread that turns texts into tokens, in order, before the engine sees them."""
+
+    def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
+        self._model, self._engine, self._outbox = model, engine, outbox
+        self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="tokenizer", daemon=True).start()
+
+    def put(self, frame: Frame) -> None:
+        """Queue a Generate, Tokenize, Detokenize or Cancel."""
+        self._inbox.put(frame)
+
+    def _run(self) -> None:
+        while True:
+            frame = self._inbox.get()
+            try:
+                self._handle(frame)
+            except InvalidRequest as error:
+                self._outbox.send(protocol.Failed(getattr(frame, "id", 0), "invalid", str(error)))
+            except Exception as error:
+                message = f"{type(error).__name__}: {error}"
+                self._outbox.send(protocol.Failed(getattr(frame, "id", 0), "internal", message))
+
+    def _handle(self, frame: Frame) -> None:
+        match frame:
+            case protocol.Generate():
+                self._engine.submit(self._sequence(frame))
+            case protocol.Cancel():
+                self._engine.cancel(frame.id)
+            case protocol.Tokenize():
+                tokens = self._model.tokenize(frame.text, frame.add_special)
+                self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
+            case protocol.Detokenize():
+                self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
+
+    def _sequence(self, frame: protocol.Generate) -> Sequence:
+        model = self._model
+        if isinstance(frame.prompt, str):
+            tokens = model.tokenize(frame.prompt)
+        else:
+            tokens = list(frame.prompt)
+            if any(not 0 <= token < model.n_vocab for token in tokens):
+                raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
+        if not tokens and model.bos >= 0:
+            tokens = [model.bos]
+        if not tokens:
+            raise InvalidRequest("the prompt has no tokens")
+        return Sequence(
+            frame.id,
+            tokens,
+            frame.sampling,
+            num_predict=frame.num_predict,
+            stop=frame.stop,
+            logprobs=frame.logprobs,
+        )
+
+
+def read_frames(fd: int, reader: protocol.FrameReader) -> list[Frame]:
+    """The next frames from a pipe; empty at its end."""
+    while data := os.read(fd, 1 << 16):
+        if frames := list(reader.feed(data)):
+            return frames
+    return []
+
+
+def load(frame: protocol.Load, outbox: Outbox) -> Model:
+    """Load the model that the first frame names, telling progress in steps of a hundredth."""
+    told = -1
+
+    def progress(fraction: float) -> None:
+        nonlocal told
+        if int(fraction * 100) > told:
+            told = int(fraction * 100)
+            outbox.send(protocol.Loading(fraction))
+
+    return Model(
+        frame.model,
+        n_ctx=frame.n_ctx,
+        n_slots=frame.n_slots,
+        n_batch=frame.n_batch,
+        threads=frame.threads,
+        gpu_layers=frame.gpu_layers,
+        main_gpu=frame.main_gpu,
+        use_mmap=frame.use_mmap,
+        flash_attention=frame.flash_attention,
+        kv_type=frame.kv_type,
+        extra_bufts=frame.extra_bufts,
+        progress=progress,
+        log=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+
+
+def main() -> int:
+    """Serve one model until stdin closes or Stop comes; the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the daemon's to handle
+    out = os.dup(1)
+    os.dup2(2, 1)
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(out, view) :]
+        except BrokenPipeError:
+            os._exit(0)  # the daemon is gone and nobody reads: nothing is left to do for anybody
+
+    reader = protocol.FrameReader("runner")
+    frames = read_frames(0, reader)
+    if not frames or not isinstance(frames[0], protocol.Load):
+        return 0
+    outbox = Outbox(write)
+    try:
+        model = load(frames[0], outbox)
+    except OllamapyError as error:
+        outbox.send(protocol.Failed(0, "load", str(error)))
+        outbox.close()
+        return 1
+    engine = Engine(model, outbox.add)
+    texts = Texts(model, engine, outbox)
+    outbox.send(
+        protocol.Ready(
+            n_ctx=model.n_ctx,
+            n_slots=model.n_slots,
+            gpu_layers=model.gpu_layers,
+            n_layers=model.n_layers,
+        )
+    )
+
+    def compute() -> None:
+        try:
+            while True:
+                engine.step()
+        except BaseException as error:
+            # A defect of ours: the daemon ends every open request with these words.
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(70)
+
+    threading.Thread(target=compute, name="engine", daemon=True).start()
+    pending = frames[1:]
+    while pending or (pending := read_frames(0, reader)):
+        for frame in pending:
+            if isinstance(frame, protocol.Stop):
+                os._exit(0)
+            texts.put(frame)
+        pending = []
+    # The daemon died or closed the pipe. No clean-up: the engine's thread may be deep in C, and the system takes it all.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
