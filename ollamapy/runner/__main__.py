@@ -25,6 +25,7 @@ from . import protocol
 from .protocol import Frame, Piece
 
 MERGE_SECONDS = 0.025
+SIGN_OF_LIFE_SECONDS = 1.0
 
 
 class Outbox:
@@ -36,6 +37,7 @@ class Outbox:
         self._events: list[Event | Frame] = []
         self._urgent = False
         self._closed = False
+        self._last_write = 0.0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -55,6 +57,11 @@ class Outbox:
             self._events.append(frame)
             self._urgent = True
             self._changed.notify()
+
+    def alive(self) -> None:
+        """Tell the daemon that work goes on, when nothing else has told it for a while."""
+        if time.monotonic() - self._last_write > SIGN_OF_LIFE_SECONDS:
+            self.send(protocol.Working())
 
     def close(self) -> None:
         """Write what is there, then stop the thread."""
@@ -76,6 +83,7 @@ class Outbox:
                 events, self._events, self._urgent = self._events, [], False
                 closed = self._closed
             if events:
+                self._last_write = time.monotonic()
                 self._write(b"".join(protocol.encode(frame) for frame in merged(events)))
             if closed:
                 return
@@ -244,7 +252,8 @@ def main() -> int:
     def compute() -> None:
         try:
             while True:
-                engine.step()
+                if engine.step():
+                    outbox.alive()
         except BaseException as error:
             # A defect of ours: the daemon ends every open request with these words.
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -138,6 +138,10 @@ class Done(Frame, frozen=True):
     predict_ns: int = 0
 
 
+class Working(Frame, frozen=True):
+    """A sign of life from a runner that computes but has no text to send: a long prompt, say. At most one a second."""
+
+
 class Tokens(Frame, frozen=True):
     """The ending of a Tokenize."""
 
@@ -165,7 +169,7 @@ class Failed(Frame, frozen=True):
 
 
 ToRunner = Load | Generate | Tokenize | Detokenize | Cancel | Stop
-FromRunner = Loading | Ready | Texts | Done | Tokens | Text | Failed
+FromRunner = Loading | Ready | Working | Texts | Done | Tokens | Text | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)
