@@ -1,0 +1,613 @@
+"""The model store: manifests by name and content by digest, in Ollama's layout, true after a crash.
+
+    <root>/manifests/<host>/<namespace>/<model>/<tag>   JSON: which blobs make the model
+    <root>/blobs/sha256-<64 hex>                        content, named by its hash
+    <root>/partial/                                     work in progress, never in blobs/: an Ollama
+                                                        on the same store deletes strangers there
+
+A store has one or more roots. The first is written; the others are only read, and what the first
+holds under a name hides what they hold. Reading never writes, so a root that is missing or
+read-only is fine. Writing goes to a work file, is flushed to the disk and renamed into place, and a
+manifest is written after everything that it names: at any moment, also after a power cut, what can
+be found is complete. Several processes may use a store at once; a lock orders those that write
+manifests and delete.
+
+Nothing found in a root is believed. Names and digests are checked before they become paths; a
+manifest is limited in size and its every field checked; what is not a regular file is not read. A
+link below manifests/ is followed only as far as manifests/; `manifests`, `blobs` and single blobs
+may be links to anywhere, because people move weights to another disk. Deleting removes the link.
+
+This module knows nothing of what a model's layers mean, imports nothing slow (`serve` and shell
+completion use it before anything else), and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError
+from ..names import Name
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())  # shell completion sets up no logging, and must not print
+
+MAX_MANIFEST = 4 * 2**20
+"""Bytes: what registries allow. A model of a thousand separate tensors takes 250 kB."""
+
+MAX_SMALL = 8 * 2**20
+"""Bytes of a layer that is read whole: configuration, template, parameters, licence, messages."""
+
+LAYER_PREFIX = "application/vnd.ollama.image."
+CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WORK_PREFIX = "work-"  # files that nobody resumes; downloads, which are resumed, have other names
+_WORK_LIFETIME = 3600.0  # seconds without a write after which a work file's writer is dead
+_LOCK_TIMEOUT = 60.0  # seconds; what is done under the lock takes milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob of a model. `digest` is "sha256:" and 64 lower-case hex digits; `size` is bytes.
+
+    `from_` is the model that a weights layer was taken from, `name` a tensor's; "" where not said.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    from_: str = ""
+    name: str = ""
+
+    @property
+    def kind(self) -> str:
+        """ "model", "params", "template"...; "" for what is not a layer of Ollama's."""
+        found = self.media_type.startswith(LAYER_PREFIX)
+        return self.media_type[len(LAYER_PREFIX) :] if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model consists of. `digest` (bare hex) and `modified_at` (seconds) are the file's."""
+
+    config: Layer
+    layers: tuple[Layer, ...]
+    digest: str
+    modified_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers and the configuration."""
+        return self.config.size + sum(layer.size for layer in self.layers)
+
+
+# ---- digests and manifests, as text --------------------------------------------------------------
+
+
+def parse_digest(text: str) -> str:
+    """A digest as "sha256:<64 lower-case hex>", from either spelling. Raises InvalidRequest."""
+    found = _DIGEST.fullmatch(text)
+    if not found:
+        raise InvalidRequest("invalid digest format, expected sha256: and 64 hexadecimal digits")
+    return f"sha256:{found[1].lower()}"
+
+
+def parse_manifest(content: bytes, modified_at: float = 0.0) -> Manifest:
+    """A manifest from its file's content. Raises InvalidModel that says what is wrong."""
+    if len(content) > MAX_MANIFEST:
+        raise InvalidModel(f"it is larger than {MAX_MANIFEST} bytes")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        raise InvalidModel("it is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidModel("it is not a JSON object")
+    layers = value.get("layers")
+    if not isinstance(layers, list):
+        raise InvalidModel("it has no list of layers")
+    return Manifest(
+        config=_layer(value.get("config"), "config"),
+        layers=tuple([_layer(each, "layer") for each in layers]),
+        digest=hashlib.sha256(content).hexdigest(),
+        modified_at=modified_at,
+    )
+
+
+def _layer(value: Any, what: str) -> Layer:
+    if not isinstance(value, dict):
+        raise InvalidModel(f"its {what} is not a JSON object")
+    media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+    from_, name = value.get("from") or "", value.get("name") or ""
+    found = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
+    if not found:
+        raise InvalidModel(f"its {what} has no valid digest")
+    if type(size) is not int or not 0 <= size < 2**63:  # a truth value is an int, too
+        raise InvalidModel(f"its {what} has no valid size")
+    if not (isinstance(media_type, str) and isinstance(from_, str) and isinstance(name, str)):
+        raise InvalidModel(f"its {what} has a field that is not text")
+    return Layer(media_type, f"sha256:{found[1].lower()}", size, from_, name)
+
+
+def print_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:
+    """A manifest's file content, as Ollama writes it for a model that it creates."""
+    value = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST_TYPE,
+        "config": _layer_value(config),
+        "layers": [_layer_value(layer) for layer in layers],
+    }
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _layer_value(layer: Layer) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "mediaType": layer.media_type,
+        "digest": layer.digest,
+        "size": layer.size,
+    }
+    if layer.from_:
+        value["from"] = layer.from_
+    if layer.name:
+        value["name"] = layer.name
+    return value
+
+
+# ---- the store -----------------------------------------------------------------------------------
+
+
+class Store:
+    """Models on disk, in `roots`: the first is written, the others only read. For any thread."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = tuple(roots)
+        # Manifests already read, or why they cannot be: by path, valid for that state of the file.
+        # So a list of thousands costs a stat each, and a damaged one is logged once.
+        self._known: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
+
+    # Reading
+
+    def names(self) -> list[Name]:
+        """Every installed model, newest first; what cannot be read is skipped and logged."""
+        return [name for name, _ in self.models()]
+
+    def models(self) -> list[tuple[Name, Manifest]]:
+        """Every installed model with its manifest, newest first; see `names`."""
+        found: list[tuple[Name, Manifest]] = []
+        hidden: set[str] = set()  # names that earlier roots hold, without their case
+        seen: set[str] = set()
+        for root in self.roots:
+            here = _installed(root)
+            seen.update(path for _, path in here)
+            for name, path in here:
+                if name.full.lower() not in hidden:
+                    with suppress(InvalidModel, OSError):
+                        found.append((name, self._manifest(path)))
+            hidden.update(name.full.lower() for name, _ in here)
+        for path in self._known.keys() - seen:
+            self._known.pop(path, None)
+        return sorted(found, key=lambda each: each[1].modified_at, reverse=True)
+
+    def find(self, name: Name) -> Name | None:
+        """The installed name that equals `name` but for the case of letters.
+
+        Raises StoreError if it is not found and a root cannot be read.
+        """
+        located = self._locate(name)
+        return located[1] if located else None
+
+    def manifest(self, name: Name) -> Manifest:
+        """The manifest of an installed model. Raises ModelNotFound, InvalidModel, StoreError."""
+        return self._require(name)[1]
+
+    def has(self, digest: str) -> bool:
+        """Whether any root holds the blob. Raises InvalidRequest if it is no digest."""
+        return self._blob(parse_digest(digest)) is not None
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the blob lies. Raises StoreError if no root has it, InvalidRequest if no digest."""
+        digest = parse_digest(digest)
+        path = self._blob(digest)
+        if path is None:
+            folder = self.roots[0] / "blobs"
+            raise StoreError(f"{_short(digest)} is missing from {folder}, get the model again")
+        return path
+
+    def read_small(self, layer: Layer, limit: int = MAX_SMALL) -> bytes:
+        """A layer's content. Raises InvalidModel if it is larger than `limit` bytes."""
+        path = self.blob_path(layer.digest)
+        try:
+            return _read_file(path, limit)[0]
+        except InvalidModel as error:
+            raise InvalidModel(f"{_short(layer.digest)} is damaged: {error}") from None
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+
+    # Writing
+
+    def add_blob(self, content: bytes | Iterable[bytes], digest: str | None = None) -> str:
+        """Store content under its digest, which is returned; a whole blob that is there stays.
+
+        Raises InvalidRequest if it is not the `digest` that was expected, StoreError if it cannot
+        be written. Nothing of it is left then.
+        """
+        expected = parse_digest(digest) if digest is not None else None
+        summed, size = hashlib.sha256(), 0
+        with _WorkFile(self.roots[0]) as work:
+            for chunk in [content] if isinstance(content, bytes) else content:
+                work.write(chunk)
+                summed.update(chunk)
+                size += len(chunk)
+            found = f"sha256:{summed.hexdigest()}"
+            if expected is not None and found != expected:
+                raise InvalidRequest(f'digest mismatch, expected "{expected}", got "{found}"')
+            path = self._blob(found)
+            if path is None or path.stat().st_size != size:
+                work.put(self.roots[0] / "blobs" / _file_name(found))
+        return found
+
+    def write_manifest(self, name: Name, content: bytes) -> Name:
+        """Install a model: its manifest, byte for byte, when all of its blobs are there.
+
+        A model of that name is replaced, also if its spelling differs in case; the installed
+        spelling is returned. Raises InvalidModel, StoreError.
+        """
+        manifest = parse_manifest(content)
+        with _locked(self.roots[0]):
+            for layer in (manifest.config, *manifest.layers):
+                self.blob_path(layer.digest)
+            with _WorkFile(self.roots[0]) as work:
+                work.write(content)
+                name = _spelling(self.roots[0], name)
+                work.put(_manifest_path(self.roots[0], name))
+        return name
+
+    def copy(self, source: Name, destination: Name) -> Name:
+        """Install a second name for a model. Raises ModelNotFound, InvalidModel, StoreError."""
+        path, _ = self._require(source)
+        try:
+            content, _ = _read_file(path, MAX_MANIFEST)
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        return self.write_manifest(destination, content)
+
+    def delete(self, name: Name) -> None:
+        """Remove a model, then those of its blobs that no other model uses.
+
+        Raises ModelNotFound, and StoreError for a model that lies in a root that is only read.
+        """
+        with _locked(self.roots[0]):
+            located = self._locate(name)
+            if located is None:
+                raise ModelNotFound(f"model '{name.display}' not found")
+            root, name = located
+            if root != self.roots[0]:
+                raise StoreError(f"model '{name.display}' is part of {root}, which is only read")
+            path = _manifest_path(root, name)
+            manifest = None
+            with suppress(InvalidModel, OSError):  # a damaged one can go; its blobs are not known
+                manifest = self._manifest(str(path))
+            with _writing(root, path):
+                path.unlink()
+                _sync_folder(path.parent)
+                _remove_empty(path.parent, path.parents[3])
+                if manifest is not None:
+                    self._remove_unused(manifest)
+
+    def _remove_unused(self, deleted: Manifest) -> None:
+        """Remove the blobs of a manifest that no manifest names any more."""
+        used: set[str] = set()
+        for root in self.roots:
+            for _, path in _installed(root):
+                try:
+                    manifest = self._manifest(path)
+                except (InvalidModel, OSError) as error:
+                    log.warning("no blob is removed, because %s cannot be read: %s", path, error)
+                    return
+                used.update(layer.digest for layer in (manifest.config, *manifest.layers))
+        for digest in {layer.digest for layer in (deleted.config, *deleted.layers)} - used:
+            (self.roots[0] / "blobs" / _file_name(digest)).unlink(missing_ok=True)
+
+    # How things are found
+
+    def _require(self, name: Name) -> tuple[Path, Manifest]:
+        """The manifest of an installed model and where it lies."""
+        located = self._locate(name)
+        if located is None:
+            raise ModelNotFound(f"model '{name.display}' not found")
+        path = _manifest_path(*located)
+        try:
+            return path, self._manifest(str(path))
+        except FileNotFoundError:  # deleted since
+            raise ModelNotFound(f"model '{name.display}' not found") from None
+        except InvalidModel as error:
+            raise InvalidModel(f"the manifest {path} is damaged: {error}") from None
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+
+    def _locate(self, name: Name) -> tuple[Path, Name] | None:
+        """The root that holds a model, and its spelling there."""
+        unreadable: OSError | None = None
+        for root in self.roots:
+            manifests = os.path.realpath(root / "manifests")
+            try:
+                if parts := _find(manifests, name.path.parts, manifests):
+                    return root, Name(*parts)
+            except OSError as error:
+                unreadable = error
+        if unreadable is not None:
+            raise _cannot_read(unreadable.filename, unreadable)
+        return None
+
+    def _manifest(self, path: str) -> Manifest:
+        """A manifest, read or known. Raises OSError, InvalidModel."""
+        status = os.stat(path)
+        state = (status.st_mtime_ns, status.st_size, status.st_ino)
+        state_known, known = self._known.get(path, (None, None))
+        if known is None or state != state_known:
+            try:
+                known = parse_manifest(*_read_file(path, MAX_MANIFEST))
+            except InvalidModel as error:
+                log.warning("the manifest %s is damaged: %s", path, error)
+                known = error
+            self._known[path] = (state, known)
+        if isinstance(known, InvalidModel):
+            raise InvalidModel(*known.args)
+        return known
+
+    def _blob(self, digest: str) -> Path | None:
+        file_name = _file_name(digest)
+        folders = [root / "blobs" for root in self.roots]
+        for folder in folders:
+            if (folder / file_name).is_file():
+                return folder / file_name
+        # Ollama keeps a digest's case, and long ago wrote a colon
+        for folder in folders:
+            with suppress(OSError):
+                for each in os.listdir(folder):
+                    if each.replace(":", "-").lower() == file_name and (folder / each).is_file():
+                        return folder / each
+        return None
+
+
+# ---- finding names below manifests/ --------------------------------------------------------------
+
+
+def _installed(root: Path) -> list[tuple[Name, str]]:
+    """The names in a root and the paths of their manifests; what cannot be a name is left out."""
+    manifests = os.path.realpath(root / "manifests")
+    level: list[tuple[tuple[str, ...], str]] = [((), manifests)]
+    for _ in range(4):  # host, namespace, model, tag
+        deeper = []
+        for parts, folder in level:
+            try:
+                entries = _entries(folder, manifests)
+            except OSError as error:
+                log.warning("cannot read %s: %s", folder, error.strerror)
+                continue
+            deeper += [((*parts, entry.name), entry.path) for entry in entries]
+        level = deeper
+    found = []
+    for parts, path in level:
+        with suppress(InvalidName):
+            found.append((Name(*parts), path))
+    return found
+
+
+def _find(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
+    """The spelling of the parts `wanted` below `folder`, the one as written before others."""
+    if not wanted:
+        return () if os.path.isfile(folder) else None
+    for entry in _spellings(wanted[0], _entries(folder, inside)):
+        rest = _find(entry.path, wanted[1:], inside)
+        if rest is not None:
+            return (entry.name, *rest)
+    return None
+
+
+def _spelling(root: Path, name: Name) -> Name:
+    """A name to be written, with each part as the root spells it already: no two differ in case."""
+    manifests = folder = os.path.realpath(root / "manifests")
+    parts = []
+    for part in name.path.parts:
+        entries = _spellings(part, _entries(folder, manifests))
+        parts.append(entries[0].name if entries else part)
+        folder = os.path.join(folder, parts[-1])
+    return Name(*parts)
+
+
+def _spellings(part: str, entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """The entries that equal a part of a name but for case, that with its very spelling first."""
+    equal = [each for each in entries if each.name.lower() == part.lower() and each.name.isascii()]
+    return sorted(equal, key=lambda each: (each.name != part, each.name))
+
+
+def _entries(folder: str, inside: str) -> list[os.DirEntry[str]]:
+    """What is in a folder (nothing if there is none) without links that lead out of `inside`."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry
+                for entry in entries
+                if not entry.is_symlink()
+                or os.path.realpath(entry.path).startswith(inside + os.sep)
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _manifest_path(root: Path, name: Name) -> Path:
+    return Path(os.path.realpath(root / "manifests"), name.path)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+class _WorkFile:
+    """A new file in partial/ that becomes another by `put`, or else is gone at the end.
+
+    Every error of the operating system becomes a StoreError.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> _WorkFile:
+        with _writing(self._root, self._path):
+            _make_folder(self._path.parent)
+            _remove_abandoned(self._path.parent)
+            self._file = self._path.open("xb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):  # what could not be written is reported already
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        with _writing(self._root, self._path):
+            self._file.write(chunk)
+
+    def put(self, target: Path) -> None:
+        """Make it `target`, at once and for good: on the disk before it has the name."""
+        with _writing(self._root, target):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _make_folder(target.parent)
+            os.replace(self._path, target)
+            _sync_folder(target.parent)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold off everybody else who writes manifests or deletes in a root."""
+    from filelock import FileLock  # imports half of asyncio: only writers pay for it
+
+    path = root / "partial" / "lock"
+    with _writing(root, path):
+        _make_folder(path.parent)
+        lock = FileLock(path, timeout=_LOCK_TIMEOUT)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(root: Path, target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(root, target, error) from error
+
+
+def _cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
+    elsewhere = "point OLLAMAPY_MODELS at another folder"
+    if error.errno in _DISK_FULL:
+        return StoreError(f"the disk is full, cannot write {target}: make room or {elsewhere}")
+    if error.errno == errno.EXDEV:
+        return StoreError(
+            f"{target.parent} and {root / 'partial'} must be on one file system: {elsewhere}"
+        )
+    if isinstance(error, TimeoutError):
+        return StoreError(
+            f"another process holds {root / 'partial' / 'lock'}, end it and try again"
+        )
+    reason = (error.strerror or str(error)).lower()
+    return StoreError(
+        f"cannot write to the models directory {root} ({reason}): make it writable or {elsewhere}"
+    )
+
+
+def _cannot_read(path: Path | str, error: OSError) -> StoreError:
+    return StoreError(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+
+
+def _read_file(path: Path | str, limit: int) -> tuple[bytes, float]:
+    """A regular file's content and modification time in seconds. Raises OSError, InvalidModel."""
+    # O_NONBLOCK: opening a pipe must not wait for its other end
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidModel("it is not a regular file")
+        if status.st_size > limit:
+            raise InvalidModel(f"it is larger than {limit} bytes")
+        content = b""
+        while more := os.read(file, status.st_size - len(content)):
+            content += more
+    finally:
+        os.close(file)
+    return content, status.st_mtime
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they are there after a power cut."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a folder's entries to the disk; Windows and some file systems cannot."""
+    if os.name == "nt":
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(folder)
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove empty folders from `folder` up to below `top`."""
+    with suppress(OSError):  # the first that is not empty ends it
+        while folder != top:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove work files whose writers died."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                age = time.time() - entry.stat().st_mtime
+                if entry.name.startswith(_WORK_PREFIX) and age > _WORK_LIFETIME:
+                    os.unlink(entry.path)
+
+
+def _file_name(digest: str) -> str:
+    return digest.replace(":", "-")
+
+
+def _short(digest: str) -> str:
+    return f"blob {digest[:19]}"
