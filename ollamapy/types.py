@@ -126,6 +126,37 @@ def resolve_sampling(options: Options) -> Sampling:
     return Sampling(**{name: value for name, value in given.items() if value is not None})
 
 
+class GenerateRequest(msgspec.Struct, frozen=True):
+    """Continue one prompt.
+
+    An empty prompt loads the model, or with a ``keep_alive`` of 0 unloads it. ``raw`` sends the prompt as it is, without the
+    model's template. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
+    out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
+    likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out.
+    """
+
+    model: str
+    prompt: str = ""
+    system: str = ""
+    raw: bool = False
+    context: tuple[int, ...] | None = None
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    logprobs: int | None = None
+    think: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest`."""
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    logprobs: int | None = None
+    think: bool | None = None
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
     """One token with its log probability; ``bytes`` are the UTF-8 bytes of the token."""
 
