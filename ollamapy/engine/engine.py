@@ -224,7 +224,12 @@ class Engine:
             began = self._clock()
             status = self._model.decode(
                 [
-                    (s.sequence.slot.id, s.start, s.sequence.tokens[s.start : s.start + s.count], s.last)
+                    (
+                        s.sequence.slot.id,
+                        s.start,
+                        s.sequence.tokens[s.start : s.start + s.count],
+                        s.last,
+                    )
                     for s in spans
                     if s.sequence.slot is not None
                 ]

@@ -74,7 +74,9 @@ class Model:
     ) -> None:
         lib = self._lib = _ctypes_layer()
         if kv_type not in KV_TYPES:
-            raise LoadFailed(f"unknown KV cache type {kv_type!r}, try one of: {', '.join(KV_TYPES)}")
+            raise LoadFailed(
+                f"unknown KV cache type {kv_type!r}, try one of: {', '.join(KV_TYPES)}"
+            )
         self._last_log: list[str] = []
         self._log_callback = lib.llama_log_callback(self._logger(log))
         lib.llama_log_set(self._log_callback, None)
@@ -236,9 +238,7 @@ class Model:
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         tokens = (ctypes.c_int32 * size)()
-        n = self._lib.llama_tokenize(
-            self._vocab, data, len(data), tokens, size, add_special, True
-        )
+        n = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, size, add_special, True)
         if n < 0:  # a vocabulary that makes more tokens than bytes says how many
             tokens = (ctypes.c_int32 * -n)()
             n = self._lib.llama_tokenize(
@@ -319,7 +319,9 @@ class Model:
         """Passes warnings and errors on, remembers the last lines for an error's text; the rest is over 100 kB a load."""
 
         def write(level: int, text: bytes, _: Any) -> None:
-            if _LOG_WARN <= level <= _LOG_WARN + 1 and (line := text.decode(errors="replace").strip()):
+            if _LOG_WARN <= level <= _LOG_WARN + 1 and (
+                line := text.decode(errors="replace").strip()
+            ):
                 self._last_log = [*self._last_log[-3:], line]
                 if log is not None:
                     log(line)
@@ -328,7 +330,11 @@ class Model:
 
     def _why(self, what: str) -> str:
         """An error's text: what failed, and llama.cpp's own last words without its function names."""
-        words = [line.partition(": ")[2] or line for line in self._last_log if "failed to load" not in line]
+        words = [
+            line.partition(": ")[2] or line
+            for line in self._last_log
+            if "failed to load" not in line
+        ]
         return f"{what}: {words[-1]}" if words else what
 
 

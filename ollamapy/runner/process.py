@@ -118,7 +118,9 @@ class RunnerProcess:
             self._child.stdin.write(encode(load))
             self._child.stdin.flush()
         except BrokenPipeError:
-            log.debug("the runner died before it was told what to load")  # its exit is reported by ready()
+            log.debug(
+                "the runner died before it was told what to load"
+            )  # its exit is reported by ready()
 
     @property
     def pid(self) -> int:

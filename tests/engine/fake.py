@@ -1,0 +1,103 @@
+"""A model whose next token is a function of the prefix: exact, instant, and strict about how it is used.
+
+It keeps what each slot holds, refuses positions with gaps, counts cells, and so notices every mistake in the engine's
+bookkeeping that llama.cpp would turn into wrong text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ollamapy.engine.sampling import Stage
+from ollamapy.types import TokenLogprob
+
+END = 0
+
+
+def next_token(prefix: Sequence[int]) -> int:
+    """The token after a prefix: 1 to 250, decided by all of it."""
+    value = 7
+    for token in prefix:
+        value = (value * 31 + token) % 1_000_003
+    return value % 250 + 1
+
+
+def continuation(prompt: Sequence[int], n: int) -> list[int]:
+    """The next ``n`` tokens that a request with this prompt must get."""
+    tokens = list(prompt)
+    for _ in range(n):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+class FakeModel:
+    """``cells``: room in the KV cache for all slots together; ``ends_after``: end of sequence at that length."""
+
+    def __init__(
+        self,
+        n_slots: int = 4,
+        n_ctx: int = 64,
+        n_batch: int = 16,
+        cells: int | None = None,
+        n_swa: int = 0,
+        recurrent: bool = False,
+        ends_at: int | None = None,
+    ) -> None:
+        self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
+        self.n_swa, self.recurrent = n_swa, recurrent
+        self.cells = cells or n_slots * n_ctx
+        self.ends_at = ends_at
+        self.held: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
+        self.decoded: list[list[tuple[int, int, int]]] = []
+        self.samplers = 0
+        self.statuses: list[int] = []
+        self._rows: list[int] = []
+
+    def decode(self, spans: Sequence[tuple[int, int, Sequence[int], bool]]) -> int:
+        assert sum(len(tokens) for _, _, tokens, _ in spans) <= self.n_batch
+        assert len({slot for slot, *_ in spans}) == len(spans)
+        if self.statuses and (status := self.statuses.pop(0)):
+            return status
+        used = sum(len(held) for held in self.held.values())
+        if used + sum(len(tokens) for _, _, tokens, _ in spans) > self.cells:
+            return 1
+        self._rows = []
+        for slot, position, tokens, wanted in spans:
+            assert position == len(self.held[slot]), "a gap or an overlap in the KV cache"
+            self.held[slot] += tokens
+            assert len(self.held[slot]) <= self.n_ctx
+            if wanted:
+                self._rows.append(slot)
+        self.decoded.append([(slot, position, len(tokens)) for slot, position, tokens, _ in spans])
+        return 0
+
+    def sample(self, chain: Any, row: int) -> int:
+        held = self.held[self._rows[row]]
+        return END if len(held) == self.ends_at else next_token(held)
+
+    def logprobs(self, row: int, token: int, top: int) -> TokenLogprob:
+        return TokenLogprob(chr(token), -1.0, (token,))
+
+    def trim(self, slot: int, n: int) -> bool:
+        if self.recurrent and 0 < n < len(self.held[slot]):
+            return False
+        del self.held[slot][n:]
+        return True
+
+    def first_position(self, slot: int) -> int:
+        held = len(self.held[slot])
+        return max(0, held - self.n_swa) if held else -1
+
+    def make_sampler(self, stages: Sequence[Stage], history: Sequence[int]) -> Any:
+        self.samplers += 1
+        return object()
+
+    def free_sampler(self, chain: Any) -> None:
+        self.samplers -= 1
+
+    def piece(self, token: int) -> bytes:
+        return chr(token).encode()
+
+    def ends(self, token: int) -> bool:
+        return token == END

@@ -1,0 +1,280 @@
+"""The engine's loop over a model whose next token is a function of the prefix."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
+from ollamapy.engine.sequence import Sequence
+
+from .fake import FakeModel, continuation
+
+
+class Bench:
+    """An engine with its events collected by request; time moves a millisecond a call."""
+
+    def __init__(self, model: FakeModel) -> None:
+        self.now = 0
+        self.model = model
+        self.events: list[Event] = []
+        self.engine = Engine(model, self.events.extend, clock=self.clock)
+
+    def clock(self) -> int:
+        self.now += 1_000_000
+        return self.now
+
+    def submit(self, id: int, prompt: list[int], n: int = 5, **options: object) -> None:
+        self.engine.submit(Sequence(id, list(prompt), num_predict=n, **options))  # type: ignore[arg-type]
+
+    def run(self, limit: int = 10_000) -> None:
+        for _ in range(limit):
+            if not self.engine.step(wait=False):
+                return
+        raise AssertionError("the engine does not come to an end")
+
+    def text(self, id: int) -> str:
+        return "".join(e.text for e in self.events if isinstance(e, TextOut) and e.id == id)
+
+    def ending(self, id: int) -> Finished | Refused:
+        (ending,) = [e for e in self.events if not isinstance(e, TextOut) and e.id == id]
+        return ending
+
+
+def expected(prompt: list[int], n: int) -> str:
+    return "".join(map(chr, continuation(prompt, n)))
+
+
+def test_one_request_gets_its_tokens() -> None:
+    bench = Bench(FakeModel())
+    bench.submit(1, [1, 2, 3], n=5)
+    bench.run()
+    assert bench.text(1) == expected([1, 2, 3], 5)
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished)
+    assert (ending.reason, ending.n_prompt, ending.n_cached, ending.n_predicted) == (
+        "length", 3, 0, 5,
+    )  # fmt: skip
+    assert ending.prompt_ns > 0 and ending.predict_ns > 0
+    assert bench.model.samplers == 0
+
+
+def test_end_of_sequence_is_a_stop_and_counts_as_a_token() -> None:
+    bench = Bench(FakeModel(ends_at=6))
+    bench.submit(1, [1, 2, 3], n=-1)
+    bench.run()
+    assert bench.text(1) == expected([1, 2, 3], 3)
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished)
+    assert (ending.reason, ending.n_predicted) == ("stop", 4)
+
+
+def test_eight_share_batches_and_get_what_they_would_get_alone() -> None:
+    bench = Bench(FakeModel(n_slots=8))
+    prompts = {id: [id, id + 1, *range(id)] for id in range(1, 9)}
+    for id, prompt in prompts.items():
+        bench.submit(id, prompt, n=20)
+    bench.run()
+    for id, prompt in prompts.items():
+        assert bench.text(id) == expected(prompt, 20)
+    assert max(len(batch) for batch in bench.model.decoded) == 8
+
+
+def test_more_requests_than_slots_wait_their_turn() -> None:
+    bench = Bench(FakeModel(n_slots=2))
+    for id in range(1, 8):
+        bench.submit(id, [id, 9, 9])
+    bench.run()
+    assert [bench.ending(id)[1] for id in range(1, 8)] == ["length"] * 7
+    assert all(bench.text(id) == expected([id, 9, 9], 5) for id in range(1, 8))
+
+
+def test_a_long_prompt_is_prefilled_in_chunks_beside_decoding() -> None:
+    bench = Bench(FakeModel(n_ctx=400, n_batch=64))
+    bench.submit(1, [1, 2], n=12)
+    bench.engine.step(wait=False)
+    bench.engine.step(wait=False)
+    long = [5] * 300
+    bench.submit(2, long, n=3)
+    bench.run()
+    assert bench.text(1) == expected([1, 2], 12) and bench.text(2) == expected(long, 3)
+    mixed = [batch for batch in bench.model.decoded if len(batch) == 2]
+    assert len(mixed) >= 4, "decoding went on while the prompt was prefilled"
+
+
+def test_the_next_prompt_reuses_the_longest_common_prefix() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=200, n_batch=200))
+    first, other = list(range(1, 61)), [9] * 50
+    bench.submit(1, first)
+    bench.submit(2, other)
+    bench.run()
+    second = first + continuation(first, 5) + [77, 78]
+    bench.submit(3, second)
+    bench.run()
+    ending = bench.ending(3)
+    assert isinstance(ending, Finished)
+    assert ending.n_cached == 64, (
+        "60 of the prompt, 4 of the answer; its last token was never computed"
+    )
+    assert bench.text(3) == expected(second, 5)
+
+
+def test_the_last_prompt_token_is_always_computed() -> None:
+    bench = Bench(FakeModel(n_slots=1))
+    prompt = list(range(1, 31))
+    for id in (1, 2):
+        bench.submit(id, prompt)
+        bench.run()
+    ending = bench.ending(2)
+    assert isinstance(ending, Finished) and ending.n_cached == 29
+    assert bench.text(2) == bench.text(1) == expected(prompt, 5)
+
+
+def test_a_recurrent_state_is_reused_only_at_its_very_end() -> None:
+    bench = Bench(FakeModel(n_slots=1, n_ctx=200, n_batch=200, recurrent=True))
+    prompt = list(range(1, 31))
+    bench.submit(1, prompt)
+    bench.run()
+    branch = prompt + [200]
+    bench.submit(2, branch)
+    bench.run()
+    follow = branch + continuation(branch, 5) + [9]
+    bench.submit(3, follow)
+    bench.run()
+    cached = [e.n_cached for e in (bench.ending(2), bench.ending(3)) if isinstance(e, Finished)]
+    assert cached == [0, 35]
+    assert bench.text(2) == expected(branch, 5) and bench.text(3) == expected(follow, 5)
+
+
+def test_a_sliding_window_that_moved_on_is_not_reused() -> None:
+    bench = Bench(FakeModel(n_slots=1, n_ctx=200, n_batch=200, n_swa=8))
+    prompt = list(range(1, 61))
+    bench.submit(1, prompt)
+    bench.run()
+    back = prompt[:30] + [99]
+    bench.submit(2, back)
+    bench.run()
+    ending = bench.ending(2)
+    assert isinstance(ending, Finished) and ending.n_cached == 0
+    assert bench.text(2) == expected(back, 5)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_cancel_ends_a_request_wherever_it_is(steps: int) -> None:
+    bench = Bench(FakeModel(n_slots=1, n_batch=8))
+    bench.submit(1, list(range(1, 31)), n=30)
+    bench.submit(2, [4, 5], n=3)
+    for _ in range(steps):
+        bench.engine.step(wait=False)
+    bench.engine.cancel(1)
+    bench.engine.cancel(1)
+    bench.engine.cancel(99)
+    bench.run()
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished) and ending.reason == "cancel"
+    assert bench.text(2) == expected([4, 5], 3)
+    assert bench.model.samplers == 0
+
+
+def test_the_context_bounds_a_sequence() -> None:
+    bench = Bench(FakeModel(n_ctx=32))
+    bench.submit(1, [1, 2, 3], n=-1)
+    bench.submit(2, [1] * 32, n=-1)
+    bench.run()
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished) and ending.reason == "length"
+    assert bench.text(1) == expected([1, 2, 3], 30)
+    refused = bench.ending(2)
+    assert isinstance(refused, Refused) and refused.kind == "too_long"
+    assert "32 tokens" in refused.message and "num_ctx" in refused.message
+
+
+def test_a_stop_string_across_tokens_ends_the_answer_before_it() -> None:
+    bench = Bench(FakeModel())
+    whole = expected([1, 2], 10)
+    bench.submit(1, [1, 2], n=10, stop=(whole[3:6],))
+    bench.run()
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished) and (ending.reason, ending.n_predicted) == ("stop", 6)
+    assert bench.text(1) == whole[:3]
+
+
+def test_logprobs_come_one_a_token() -> None:
+    bench = Bench(FakeModel())
+    bench.submit(1, [1, 2], n=4, logprobs=0)
+    bench.run()
+    given_ = [p for e in bench.events if isinstance(e, TextOut) for p in e.logprobs]
+    assert [p.bytes[0] for p in given_] == continuation([1, 2], 4)
+
+
+def test_when_cells_run_out_idle_caches_go_first() -> None:
+    bench = Bench(FakeModel(n_slots=4, n_ctx=40, cells=45))
+    bench.submit(1, [1] * 20, n=3)
+    bench.run()
+    bench.submit(2, [2] * 20, n=15)
+    bench.run()
+    assert bench.text(2) == expected([2] * 20, 15)
+    assert sum(map(len, bench.model.held.values())) <= 45
+
+
+def test_then_the_youngest_is_preempted_and_nobody_loses_a_token() -> None:
+    bench = Bench(FakeModel(n_slots=4, n_ctx=40, cells=50))
+    prompts = {id: [id] * 10 for id in (1, 2, 3, 4)}
+    for id, prompt in prompts.items():
+        bench.submit(id, prompt, n=25)
+    bench.run()
+    for id, prompt in prompts.items():
+        assert bench.text(id) == expected(prompt, 25)
+        assert bench.ending(id)[1] == "length"
+
+
+def test_one_alone_without_room_ends_with_length() -> None:
+    bench = Bench(FakeModel(n_slots=1, n_ctx=64, cells=20))
+    bench.submit(1, [1, 2], n=-1)
+    bench.run()
+    assert bench.text(1) == expected([1, 2], 19)
+    assert bench.ending(1)[1] == "length"
+
+
+def test_a_fatal_decode_ends_its_requests_and_the_next_one_works() -> None:
+    bench = Bench(FakeModel())
+    bench.model.statuses = [0, -3]
+    bench.submit(1, [1, 2], n=9)
+    bench.submit(2, [3, 4], n=9)
+    bench.run()
+    endings = [bench.ending(id) for id in (1, 2)]
+    assert all(isinstance(e, Refused) and e.kind == "internal" for e in endings)
+    bench.submit(3, [1, 2], n=4)
+    bench.run()
+    assert bench.text(3) == expected([1, 2], 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_comes_each_request_gets_its_tokens_and_one_ending(data: st.DataObject) -> None:
+    cells = data.draw(st.sampled_from([None, 40, 60]))
+    bench = Bench(FakeModel(n_slots=3, n_ctx=40, n_batch=8, cells=cells))
+    prompts: dict[int, tuple[list[int], int]] = {}
+    cancelled = set()
+    for id in range(1, data.draw(st.integers(1, 10)) + 1):
+        base = data.draw(st.sampled_from([[1] * 20, list(range(1, 25)), [7]]))
+        prompt = base + data.draw(st.lists(st.integers(1, 9), max_size=5))
+        n = data.draw(st.integers(1, 10))
+        prompts[id] = (prompt, n)
+        bench.submit(id, prompt, n=n)
+        for _ in range(data.draw(st.integers(0, 4))):
+            bench.engine.step(wait=False)
+        if data.draw(st.booleans()) and data.draw(st.booleans()):
+            victim = data.draw(st.sampled_from(sorted(prompts)))
+            bench.engine.cancel(victim)
+            cancelled.add(victim)
+    bench.run()
+    for id, (prompt, n) in prompts.items():
+        ending = bench.ending(id)
+        assert isinstance(ending, Finished)
+        if id not in cancelled:
+            assert bench.text(id) == expected(prompt, n)
+        else:
+            assert expected(prompt, n).startswith(bench.text(id))
+    assert bench.model.samplers == 0

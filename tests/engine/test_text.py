@@ -1,0 +1,62 @@
+"""Text out of tokens' bytes, at every split point."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.engine.text import TextStream
+
+CASES = [
+    # bytes, stops -> text, stopped
+    (b"plain", (), "plain", False),
+    ("é👋\n".encode(), (), "é👋\n", False),
+    (b"a\xffb", (), "a\ufffdb", False),
+    ("ok 👋".encode()[:-1], (), "ok ", False),
+    (b"one two three", (" two",), "one", True),
+    (b"one two three", ("four",), "one two three", False),
+    (b"one tw", (" two",), "one tw", False),
+    (b"xaab", ("aab",), "x", True),
+    (b"aaab", ("aab",), "a", True),
+    (b"abcabd", ("abd", "zzz"), "abc", True),
+    (b"abc", ("",), "abc", False),
+    ("bis 👋 hier".encode(), ("👋",), "bis ", True),
+    (b"long stop", ("stop", "long stop"), "", True),
+]
+
+
+@pytest.mark.parametrize(("data", "stops", "text", "stopped"), CASES)
+def test_every_split_point(data: bytes, stops: tuple[str, ...], text: str, stopped: bool) -> None:
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            stream = TextStream(stops)
+            got = ""
+            for piece in (data[:first], data[first:second], data[second:]):
+                if not stream.stopped:
+                    got += stream.feed(piece)
+            if not stream.stopped:
+                got += stream.flush()
+            assert (got, stream.stopped) == (text, stopped)
+
+
+@given(st.binary(max_size=40), st.lists(st.text(min_size=1, max_size=3), max_size=3))
+def test_byte_by_byte_is_the_same_as_all_at_once(data: bytes, stops: list[str]) -> None:
+    def run(pieces: list[bytes]) -> tuple[str, bool]:
+        stream, got = TextStream(stops), ""
+        for piece in pieces:
+            if not stream.stopped:
+                got += stream.feed(piece)
+        return got + ("" if stream.stopped else stream.flush()), stream.stopped
+
+    one, two = run([data]), run([bytes([byte]) for byte in data])
+    if not one[1]:
+        assert one == two
+    else:
+        assert two[1] and two[0].startswith(one[0])
+
+
+def test_text_before_a_possible_stop_is_not_held_back() -> None:
+    stream = TextStream(("STOP",))
+    assert stream.feed(b"hello S") == "hello "
+    assert stream.feed(b"O") == "SO"
