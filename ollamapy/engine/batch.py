@@ -15,11 +15,11 @@ MIN_CHUNK = 16
 
 
 class Span(NamedTuple):
-    """Tokens [start, start + count) of a sequence go into the next batch; ``last``: its logits are wanted."""
+    """Tokens [start, start + n) of a sequence go into the next batch; ``last``: the logits of the last one are wanted."""
 
     sequence: Sequence
     start: int
-    count: int
+    n: int
     last: bool
 
 
@@ -45,24 +45,24 @@ def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Sp
     for sequence in prefills:
         if room <= 0:
             break
-        count = min(sequence.n_pending, room)
-        spans.append(Span(sequence, sequence.n_past, count, count == sequence.n_pending))
-        room -= count
+        n = min(sequence.n_pending, room)
+        spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))
+        room -= n
     return spans
 
 
 def halved(spans: list[Span]) -> list[Span]:
     """The first half of a batch, for when the whole does not find room; empty when it is one token already."""
-    total = sum(span.count for span in spans)
+    total = sum(span.n for span in spans)
     if total <= 1:
         return []
     room, kept = total // 2, []
     for span in spans:
-        count = min(span.count, room)
-        if count == 0:
+        n = min(span.n, room)
+        if n == 0:
             break
-        kept.append(span._replace(count=count, last=span.last and count == span.count))
-        room -= count
+        kept.append(span._replace(n=n, last=span.last and n == span.n))
+        room -= n
     return kept
 
 

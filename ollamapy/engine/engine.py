@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence as SequenceOf
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import InvalidRequest
@@ -46,7 +47,7 @@ class Model(Protocol):
     n_swa: int
     recurrent: bool
 
-    def decode(self, spans: SequenceOf[tuple[int, int, SequenceOf[int], bool]]) -> int: ...
+    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...
     def logprobs(self, row: int, token: int, top: int) -> TokenLogprob: ...
     def trim(self, slot: int, n: int) -> bool: ...
@@ -227,7 +228,7 @@ class Engine:
                     (
                         s.sequence.slot.id,
                         s.start,
-                        s.sequence.tokens[s.start : s.start + s.count],
+                        s.sequence.tokens[s.start : s.start + s.n],
                         s.last,
                     )
                     for s in spans
@@ -281,7 +282,7 @@ class Engine:
 
     def _measure(self, spans: list[Span], elapsed: int) -> None:
         """Keep the prefill speed, tokens a second, as a mean that follows changes within a few steps."""
-        total = sum(span.count for span in spans)
+        total = sum(span.n for span in spans)
         if total >= 2 * len(spans) and elapsed > 0:
             rate = total * 1e9 / elapsed
             self._prefill_rate = (self._prefill_rate + rate) / 2 if self._prefill_rate else rate
@@ -291,8 +292,8 @@ class Engine:
     def _commit(self, spans: list[Span]) -> None:
         """The batch is in the KV cache: sample where a sequence's last token was computed."""
         row = 0
-        for sequence, start, count, last in spans:
-            sequence.n_past = start + count
+        for sequence, start, n, last in spans:
+            sequence.n_past = start + n
             if last:
                 self._next_token(sequence, row)
                 row += 1

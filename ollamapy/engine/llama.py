@@ -138,7 +138,7 @@ class Model:
 
     # ---- the batch -------------------------------------------------------------------------------------------------
 
-    def decode(self, spans: Sequence[tuple[int, int, Sequence[int], bool]]) -> int:
+    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
         """Compute a batch of (slot, first position, tokens, logits of the last one wanted?).
 
         Returns 0, NO_SLOT, ABORTED or a negative number (fatal). The logits of the i-th span that wanted them are row
@@ -156,7 +156,7 @@ class Model:
                 self._logits[at] = wanted
             else:
                 self._tokens[at:end] = tokens
-                self._positions[at:end] = range(position, position + n)
+                self._positions[at:end] = list(range(position, position + n))
                 self._slots[at:end] = [slot] * n
                 self._logits[at:end] = [0] * n
                 self._logits[end - 1] = wanted
@@ -295,8 +295,9 @@ class Model:
         self._one_each = (ctypes.c_int32 * n)(*([1] * n))
         pointer = ctypes.POINTER(ctypes.c_int32)
         start, size = ctypes.addressof(self._slots), ctypes.sizeof(ctypes.c_int32)
+        # one more than tokens: llama.cpp takes a null pointer for the array's end
         self._slot_pointers = (pointer * (n + 1))(
-            *(ctypes.cast(start + i * size, pointer) for i in range(n)), None
+            *(ctypes.cast(start + i * size, pointer) for i in range(n))
         )
         batch = self._lib.llama_batch()
         batch.n_tokens = 0

@@ -50,6 +50,9 @@ MAX_WAITING = 8 * 1024 * 1024
 
 TAIL_LINES = 20
 
+CLOSE_GRACE = 2.0
+"""Seconds that a child which closed its stdout has to exit before it is killed."""
+
 
 class _Request:
     """One open id: what arrived and was not taken yet, and how it ended."""
@@ -126,6 +129,11 @@ class RunnerProcess:
     def pid(self) -> int:
         """The child's process id."""
         return self._child.pid
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of the child's stderr."""
+        return tuple(self._tail)
 
     @property
     def in_flight(self) -> int:
@@ -288,7 +296,7 @@ class RunnerProcess:
 
     async def _reap(self) -> int:
         """The exit code; a child that closed its stdout but lives on is of no use and is killed after a moment."""
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + CLOSE_GRACE
         while (code := self._child.poll()) is None:
             if time.monotonic() > deadline:
                 self._kill(signal.SIGKILL)

@@ -54,7 +54,7 @@ class FakeModel:
         self.statuses: list[int] = []
         self._rows: list[int] = []
 
-    def decode(self, spans: Sequence[tuple[int, int, Sequence[int], bool]]) -> int:
+    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
         assert sum(len(tokens) for _, _, tokens, _ in spans) <= self.n_batch
         assert len({slot for slot, *_ in spans}) == len(spans)
         if self.statuses and (status := self.statuses.pop(0)):

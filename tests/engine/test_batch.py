@@ -47,15 +47,15 @@ def test_plan_batch(
     plan: list[tuple[int, int, int, bool]],
 ) -> None:
     spans = plan_batch(sequences(*running), n_batch, chunk)
-    assert [(s.sequence.id, s.start, s.count, s.last) for s in spans] == plan
+    assert [(s.sequence.id, s.start, s.n, s.last) for s in spans] == plan
 
 
 def test_halved_keeps_the_first_half_and_ends_at_nothing() -> None:
     spans = plan_batch(sequences((5, 4), (40, 0)), 32, 31)
     while spans := halved(spans):
         assert spans[0].count >= 1
-        total = sum(span.count for span in spans)
-        assert not any(span.last and span.count != span.sequence.n_pending for span in spans)
+        total = sum(span.n for span in spans)
+        assert not any(span.last and span.n != span.sequence.n_pending for span in spans)
     assert total == 1
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
 from ollamapy.engine.sequence import Sequence
-
-from .fake import FakeModel, continuation
+from tests.engine.fake import FakeModel, continuation
 
 
 class Bench:

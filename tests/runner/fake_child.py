@@ -1,0 +1,68 @@
+"""A runner of a few lines, for what a real one does only when it breaks. Its behaviour is the model's "path" in the Load frame.
+
+ready: echo prompts    load-crash, load-exit, load-silent, load-refused: what happens at the load
+crash, exit, silent, garbage, close: what happens at a prompt, after one piece of text    deaf: ignores Stop and SIGTERM
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from ollamapy.runner import protocol
+from ollamapy.runner.protocol import Frame, Piece
+
+
+def send(frame: Frame) -> None:
+    os.write(1, protocol.encode(frame))
+
+
+def misbehave(how: str) -> None:
+    if how.endswith("crash"):
+        print("fake: about to fault", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif how.endswith("exit"):
+        sys.exit(3)
+    elif how == "garbage":
+        os.write(1, b"\xff\xff\xff\x7fthis is no frame")
+    elif how == "close":
+        os.close(1)
+    time.sleep(600)
+
+
+def main() -> None:
+    reader = protocol.FrameReader("runner")
+    how = ""
+    while data := os.read(0, 65536):
+        for frame in reader.feed(data):
+            match frame:
+                case protocol.Load(model=how) if how == "load-refused":
+                    send(protocol.Failed(0, "load", "no such magic"))
+                    sys.exit(1)
+                case protocol.Load(model=how) if how.startswith("load-"):
+                    send(protocol.Loading(0.5))
+                    misbehave(how)
+                case protocol.Load(model=how):
+                    if how == "deaf":
+                        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    send(protocol.Ready(n_ctx=frame.n_ctx, n_slots=frame.n_slots))
+                case protocol.Generate(prompt=str(prompt)):
+                    send(protocol.Texts((Piece(frame.id, "first "),)))
+                    if how not in ("ready", "deaf", "slow", "flood"):
+                        misbehave(how)
+                    if how == "flood":
+                        for _ in range(100):
+                            send(protocol.Texts((Piece(frame.id, "x" * 100_000),)))
+                    if how != "slow":
+                        send(protocol.Texts((Piece(frame.id, prompt),)))
+                        send(protocol.Done(frame.id, "stop", n_prompt=1, n_predicted=2))
+                case protocol.Cancel():
+                    print(f"fake: cancelled {frame.id}", file=sys.stderr, flush=True)
+                    send(protocol.Done(frame.id, "cancel"))
+                case protocol.Stop() if how != "deaf":
+                    sys.exit(0)
+
+
+main()

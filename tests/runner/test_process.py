@@ -1,0 +1,219 @@
+"""The parent's side of a runner against children that behave and children that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ollamapy.errors import LoadFailed, OllamapyError, RunnerCrashed, RunnerError
+from ollamapy.runner import process
+from ollamapy.runner.process import RunnerProcess
+from ollamapy.runner.protocol import Done, Load, Piece
+from ollamapy.types import Sampling
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
+
+
+def start(how: str, stall_timeout: float | None = None) -> RunnerProcess:
+    return RunnerProcess(Load(how, n_ctx=64), command=FAKE, stall_timeout=stall_timeout)
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine, with a limit far beyond what it needs."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await coroutine
+
+    asyncio.run(limited())
+
+
+async def answer(runner: RunnerProcess, prompt: str = "hello") -> tuple[str, Done | None]:
+    text, done = "", None
+    async for item in runner.generate(prompt, sampling=Sampling()):
+        if isinstance(item, Piece):
+            text += item.text
+        else:
+            done = item
+    return text, done
+
+
+def test_ready_generate_stop() -> None:
+    async def scenario() -> None:
+        runner = start("ready")
+        assert (await runner.ready()).n_ctx == 64
+        text, done = await answer(runner)
+        assert text == "first hello" and done is not None and done.reason == "stop"
+        assert runner.in_flight == 0
+        await runner.stop()
+        assert await runner.wait() == 0
+        with pytest.raises(RunnerCrashed):
+            await answer(runner)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("load-refused", LoadFailed, "no such magic"),
+        ("load-crash", RunnerCrashed, "SIGSEGV"),
+        ("load-exit", RunnerCrashed, "exit status 3"),
+    ],
+)
+def test_a_load_that_fails_says_why(how: str, error: type[OllamapyError], words: str) -> None:
+    async def scenario() -> None:
+        runner = start(how)
+        with pytest.raises(error, match=words):
+            await runner.ready()
+        with pytest.raises(error):
+            await runner.ready()
+        await runner.wait()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("crash", "SIGSEGV: fake: about to fault"),
+        ("exit", "exit status 3"),
+        ("garbage", "no frame"),
+        ("close", "SIGKILL"),
+    ],
+)
+def test_a_child_that_dies_ends_every_open_request(
+    how: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "CLOSE_GRACE", 0.05)
+
+    async def scenario() -> None:
+        runner = start(how)
+        await runner.ready()
+        answers = [asyncio.ensure_future(answer(runner)) for _ in range(3)]
+        for ending in await asyncio.gather(*answers, return_exceptions=True):
+            assert isinstance(ending, RunnerCrashed)
+            assert words in str(ending)
+        assert not psutil.pid_exists(runner.pid)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["load-silent", "silent"])
+def test_a_child_that_falls_silent_is_killed(how: str) -> None:
+    async def scenario() -> None:
+        runner = start(how, stall_timeout=0.3)
+        with pytest.raises(RunnerCrashed, match="no sign of life"):
+            await runner.ready()
+            await answer(runner)
+
+    run(scenario())
+
+
+def test_an_idle_child_may_be_silent() -> None:
+    async def scenario() -> None:
+        runner = start("ready", stall_timeout=0.05)
+        await runner.ready()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):
+                await runner.wait()
+        assert (await answer(runner))[0] == "first hello"
+        await runner.stop()
+
+    run(scenario())
+
+
+def test_leaving_an_answer_cancels_it() -> None:
+    async def scenario() -> None:
+        runner = start("slow")
+        await runner.ready()
+        async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
+            assert await anext(pieces) == Piece(1, "first ")
+        assert runner.in_flight == 0
+        while "fake: cancelled 1" not in runner.tail:
+            await asyncio.sleep(0.01)
+        await runner.stop()
+
+    run(scenario())
+
+
+def test_a_client_too_slow_is_cancelled_alone() -> None:
+    async def scenario() -> None:
+        runner = start("flood")
+        await runner.ready()
+        async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
+            await anext(pieces)
+            while "fake: cancelled 1" not in runner.tail:
+                await asyncio.sleep(0.01)
+            with pytest.raises(RunnerError, match="too slowly"):
+                async for _ in pieces:
+                    pass
+        text, done = await answer(runner, "y")
+        assert text.endswith("xy") and done is not None
+        await runner.stop()
+
+    run(scenario())
+
+
+def test_a_deaf_child_is_killed() -> None:
+    async def scenario() -> None:
+        runner = start("deaf")
+        await runner.ready()
+        await runner.stop(grace=0.2)
+        assert await runner.wait() == -signal.SIGKILL
+
+    run(scenario())
+
+
+def test_a_child_ends_when_its_parent_is_killed() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from ollamapy.runner.process import RunnerProcess\n"
+        "from ollamapy.runner.protocol import Load\n"
+        "async def main():\n"
+        f"    runner = RunnerProcess(Load('ready', n_ctx=64), command={FAKE!r})\n"
+        "    await runner.ready()\n"
+        "    print(runner.pid, flush=True)\n"
+        "    await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert child.wait(timeout=10) in (0, None)
+
+
+def test_a_command_that_does_not_exist_is_a_runner_error() -> None:
+    with pytest.raises(RunnerError, match="cannot be started"):
+        RunnerProcess(Load("x", n_ctx=1), command=["/no/such/program"])
+
+
+def test_no_pipe_is_left_open() -> None:
+    async def scenario() -> None:
+        async def once() -> None:
+            runner = start("ready")
+            await runner.ready()
+            await runner.stop()
+
+        await once()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            await once()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc on this system")
+    run(scenario())

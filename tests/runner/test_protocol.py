@@ -1,0 +1,68 @@
+"""Frames: what is written is read back, however the stream is cut."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.runner import protocol
+from ollamapy.runner.protocol import (
+    Cancel,
+    Done,
+    Failed,
+    Frame,
+    FrameReader,
+    Generate,
+    Load,
+    Loading,
+    Piece,
+    Ready,
+    Stop,
+    Texts,
+    Tokenize,
+)
+from ollamapy.types import Sampling, TokenLogprob
+
+TO_RUNNER = [
+    Load("/a b/ü.gguf", n_ctx=4096, kv_type="q8_0", flash_attention=True),
+    Generate(1, "héllo\x00", Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0),
+    Generate(2, (1, 2, 3)),
+    Tokenize(3, "", add_special=False),
+    Cancel(1),
+    Stop(),
+]
+FROM_RUNNER = [
+    Loading(0.5),
+    Ready(n_ctx=256, n_slots=8),
+    Texts((Piece(1, "x"), Piece(2, "y", (TokenLogprob("t", -0.5, (116,)),)))),
+    Done(1, "length", n_prompt=3, predict_ns=5),
+    Failed(2, "too_long", "no"),
+]
+
+
+@pytest.mark.parametrize(("side", "frames"), [("runner", TO_RUNNER), ("daemon", FROM_RUNNER)])
+def test_every_split_point(side: str, frames: list[Frame]) -> None:
+    data = b"".join(map(protocol.encode, frames))
+    for cut in range(len(data) + 1):
+        reader = FrameReader(side)  # type: ignore[arg-type]
+        assert [*reader.feed(data[:cut]), *reader.feed(data[cut:])] == frames
+
+
+@pytest.mark.parametrize(
+    "data",
+    [struct.pack("<I", protocol.MAX_FRAME + 1), struct.pack("<I", 3) + b"abc", b"\1\0\0\0\x80"],
+)
+def test_what_is_no_frame_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        list(FrameReader("daemon").feed(data))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_worse_than_a_value_error(data: bytes) -> None:
+    try:
+        list(FrameReader("runner").feed(data))
+    except ValueError:
+        pass
