@@ -155,7 +155,7 @@ class Model:
                 self._slots[at] = slot
                 self._logits[at] = wanted
             else:
-                self._tokens[at:end] = tokens
+                self._tokens[at:end] = tokens  # type: ignore[assignment]
                 self._positions[at:end] = list(range(position, position + n))
                 self._slots[at:end] = [slot] * n
                 self._logits[at:end] = [0] * n

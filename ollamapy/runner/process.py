@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from ..config import child_command, environment
 from ..errors import InvalidRequest, LoadFailed, OllamapyError, RunnerCrashed, RunnerError
@@ -156,7 +156,7 @@ class RunnerProcess:
         num_predict: int = -1,
         stop: tuple[str, ...] = (),
         logprobs: int | None = None,
-    ) -> AsyncIterator[Piece | Done]:
+    ) -> AsyncGenerator[Piece | Done, None]:
         """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
 
         Raises InvalidRequest (a prompt longer than the context too) and RunnerCrashed.

@@ -48,6 +48,12 @@ async def answer(runner: RunnerProcess, prompt: str = "hello") -> tuple[str, Don
     return text, done
 
 
+async def says(runner: RunnerProcess, line: str) -> None:
+    """Wait until the child has written a line on stderr."""
+    while line not in runner.tail:  # noqa: ASYNC110 - what another process says has no event
+        await asyncio.sleep(0.01)
+
+
 def test_ready_generate_stop() -> None:
     async def scenario() -> None:
         runner = start("ready")
@@ -140,8 +146,7 @@ def test_leaving_an_answer_cancels_it() -> None:
         async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
             assert await anext(pieces) == Piece(1, "first ")
         assert runner.in_flight == 0
-        while "fake: cancelled 1" not in runner.tail:
-            await asyncio.sleep(0.01)
+        await says(runner, "fake: cancelled 1")
         await runner.stop()
 
     run(scenario())
@@ -153,8 +158,7 @@ def test_a_client_too_slow_is_cancelled_alone() -> None:
         await runner.ready()
         async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
             await anext(pieces)
-            while "fake: cancelled 1" not in runner.tail:
-                await asyncio.sleep(0.01)
+            await says(runner, "fake: cancelled 1")
             with pytest.raises(RunnerError, match="too slowly"):
                 async for _ in pieces:
                     pass
