@@ -53,7 +53,7 @@ def test_plan_batch(
 def test_halved_keeps_the_first_half_and_ends_at_nothing() -> None:
     spans = plan_batch(sequences((5, 4), (40, 0)), 32, 31)
     while spans := halved(spans):
-        assert spans[0].count >= 1
+        assert spans[0].n >= 1
         total = sum(span.n for span in spans)
         assert not any(span.last and span.n != span.sequence.n_pending for span in spans)
     assert total == 1
