@@ -96,7 +96,7 @@ class Manifest:
         return self.config.size + sum(layer.size for layer in self.layers)
 
 
-# ---- digests and manifests, as text --------------------------------------------------------------
+# Digests and manifests, as text
 
 
 def parse_digest(text: str) -> str:
@@ -167,7 +167,7 @@ def _layer_value(layer: Layer) -> dict[str, Any]:
     return value
 
 
-# ---- the store -----------------------------------------------------------------------------------
+# The store
 
 
 class Store:
@@ -384,7 +384,7 @@ class Store:
         return None
 
 
-# ---- finding names below manifests/ --------------------------------------------------------------
+# Finding names below manifests/
 
 
 def _installed(root: Path) -> list[tuple[Name, str]]:
@@ -454,7 +454,7 @@ def _manifest_path(root: Path, name: Name) -> Path:
     return Path(os.path.realpath(root / "manifests"), name.path)
 
 
-# ---- files ---------------------------------------------------------------------------------------
+# Files
 
 
 class _WorkFile:
