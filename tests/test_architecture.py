@@ -1,0 +1,219 @@
+"""The import rules of the house, checked on the source: who may import whom, and what only one file may do.
+
+                cli  ==HTTP==>  daemon
+                 |             /      \\
+                 |       runner        registry
+                 |         ||  pipe       |
+                 |       engine        formats      chat
+                 +-----> formats, registry (inside a command), vocabulary
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "ollamapy"
+FILES = sorted(ROOT.rglob("*.py"))
+VOCABULARY = {"errors", "names", "types", "config", "human", ""}
+
+MAY_IMPORT = {
+    "": {"cli"},  # ollamapy/__main__.py
+    "formats": set(),
+    "chat": set(),
+    "registry": {"formats"},
+    "engine": set(),
+    "runner": {"engine"},
+    "daemon": {"runner", "registry", "chat", "formats"},
+    "cli": {"daemon", "registry", "formats"},
+}
+
+
+class Import(NamedTuple):
+    file: Path
+    module: str
+    inside_function: bool
+
+    @property
+    def room(self) -> str:
+        """The room of the importing file; empty for the vocabulary."""
+        parts = self.file.relative_to(ROOT).parts
+        return parts[0] if len(parts) > 1 else ""
+
+
+def imports(file: Path) -> Iterator[Import]:
+    """Every import of a file, relative ones made absolute; typing-only ones too."""
+    package = ["ollamapy", *file.relative_to(ROOT).parts[:-1]]
+    tree = ast.parse(file.read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(file, alias.name, id(node) in inside)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(file, f"{module}.{alias.name}", id(node) in inside)
+
+
+ALL = [found for file in FILES for found in imports(file)]
+OURS = [found for found in ALL if found.module.startswith("ollamapy.")]
+
+
+def target_room(found: Import) -> str:
+    """The room that an import of ours reaches into; empty for the vocabulary."""
+    first = found.module.split(".")[1]
+    return first if (ROOT / first).is_dir() else ""
+
+
+def named(files: set[Path]) -> set[str]:
+    return {str(file.relative_to(ROOT)) for file in files}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(FILES) > 20 and len(OURS) > 50
+
+
+@pytest.mark.parametrize("found", OURS, ids=lambda f: f"{f.file.relative_to(ROOT)}:{f.module}")
+def test_imports_run_down_only(found: Import) -> None:
+    target = target_room(found)
+    if target == "":
+        assert found.module.split(".")[1] in VOCABULARY | {"__version__"}
+    elif target != found.room:
+        assert target in MAY_IMPORT[found.room]
+
+
+def test_the_vocabulary_imports_only_vocabulary() -> None:
+    for found in OURS:
+        if found.file.parent == ROOT and found.file.name != "__main__.py":
+            assert target_room(found) == "", found
+
+
+def test_no_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for found in OURS:
+        relative = found.file.relative_to(ROOT).with_suffix("")
+        name = ".".join(["ollamapy", *relative.parts]).removesuffix(".__init__")
+        target = found.module
+        while not (ROOT.parent / Path(*target.split("."))).with_suffix(".py").exists() and "." in target:
+            target = target.rsplit(".", 1)[0]
+        if target != name:
+            graph.setdefault(name, set()).add(target)
+
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for target in graph.get(module, ()):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_our_modules_are_imported_at_the_top() -> None:
+    """But for the daemon in `serve`, the rooms that work on local files in their commands, and what starts a daemon."""
+    inside = [found for found in OURS if found.inside_function]
+    for found in inside:
+        assert found.room == "cli" or found.file.name == "serve.py", found
+
+
+def test_llama_cpp_is_imported_by_one_file() -> None:
+    assert named({f.file for f in ALL if f.module.split(".")[0] == "llama_cpp"}) == {
+        "engine/llama.py"
+    }
+
+
+def test_the_engine_is_imported_by_the_child_alone() -> None:
+    users = {f.file for f in OURS if target_room(f) == "engine" and f.room != "engine"}
+    assert named(users) == {"runner/__main__.py"}
+
+
+def test_the_cli_never_imports_runner_or_engine() -> None:
+    assert not [f for f in OURS if f.room == "cli" and target_room(f) in ("runner", "engine")]
+
+
+def test_only_the_app_serves_http_and_only_the_client_asks() -> None:
+    web = ("starlette", "uvicorn")
+    servers = {f.file for f in ALL if f.module.split(".")[0] in web}
+    assert all(file.is_relative_to(ROOT / "daemon") for file in servers)
+    askers = {f.file for f in ALL if f.module.split(".")[0] in ("http", "requests", "urllib3")}
+    assert named(askers) <= {"cli/client.py"} | {
+        str(f.relative_to(ROOT)) for f in FILES if f.parent.name == "registry"
+    }
+
+
+def attribute_uses(name: str) -> set[Path]:
+    """Files with `os.<name>`."""
+    return {
+        file
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    }
+
+
+def test_only_config_reads_the_environment() -> None:
+    assert named(attribute_uses("environ") | attribute_uses("getenv")) == {"config.py"}
+
+
+def test_only_the_cli_prints() -> None:
+    """And the two child processes, whose stderr is their log."""
+    printers = {
+        file
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert {file for file in printers if file.parent.name != "cli"} <= {
+        ROOT / "runner" / "__main__.py",
+        ROOT / "chat" / "__main__.py",
+        ROOT / "__main__.py",
+    }
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [str(file) for file in FILES if not ast.get_docstring(ast.parse(file.read_text()))]
+    assert not silent
+
+
+def modules_after(code: str) -> set[str]:
+    """What is in sys.modules after a piece of code ran in a process of its own."""
+    printed = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(printed.stdout.split())
+
+
+def test_the_daemon_is_imported_without_llama_cpp_and_numpy() -> None:
+    assert not {"llama_cpp", "numpy"} & modules_after("import ollamapy.daemon.app")
+
+
+def test_the_child_starts_without_numpy_and_the_web() -> None:
+    loaded = modules_after("import ollamapy.runner.__main__")
+    assert not {"numpy", "starlette", "jinja2", "llama_cpp"} & loaded
+
+
+def test_thin_commands_start_without_anything_heavy() -> None:
+    heavy = {"starlette", "uvicorn", "numpy", "jinja2", "yaml", "requests", "msgspec", "rich"}
+    assert not heavy & modules_after("import ollamapy.cli.main")
