@@ -107,7 +107,10 @@ def test_no_cycles() -> None:
         relative = found.file.relative_to(ROOT).with_suffix("")
         name = ".".join(["ollamapy", *relative.parts]).removesuffix(".__init__")
         target = found.module
-        while not (ROOT.parent / Path(*target.split("."))).with_suffix(".py").exists() and "." in target:
+        while (
+            not (ROOT.parent / Path(*target.split("."))).with_suffix(".py").exists()
+            and "." in target
+        ):
             target = target.rsplit(".", 1)[0]
         if target != name:
             graph.setdefault(name, set()).add(target)
@@ -180,7 +183,9 @@ def test_only_the_cli_prints() -> None:
         file
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
     }
     assert {file for file in printers if file.parent.name != "cli"} <= {
         ROOT / "runner" / "__main__.py",

@@ -1,0 +1,223 @@
+"""The engine over real llama.cpp, with a small random model (exactness) and scripted ones (texts)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
+from ollamapy.engine.llama import Model
+from ollamapy.engine.sequence import Sequence
+from ollamapy.errors import InvalidRequest, LoadFailed
+from ollamapy.types import Sampling
+from tests.models import random_model, scripted_model
+
+pytestmark = pytest.mark.llama
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("models") / "random.gguf")
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Iterator[Model]:
+    model = load(path)
+    yield model
+    model.close()
+
+
+def load(path: Path, n_ctx: int = 512, n_slots: int = 8, n_batch: int = 64) -> Model:
+    return Model(str(path), n_ctx=n_ctx, n_slots=n_slots, n_batch=n_batch, threads=1)
+
+
+def run(model: Model, *sequences: Sequence) -> list[Event]:
+    """Run requests to their ends in one engine of their own."""
+    for slot in range(model.n_slots):
+        model.trim(slot, 0)
+    return run_in(Engine(model, lambda _: None), *sequences)
+
+
+def run_in(engine: Engine, *sequences: Sequence) -> list[Event]:
+    events: list[Event] = []
+    engine._emit = events.extend
+    for sequence in sequences:
+        engine.submit(sequence)
+    while engine.step(wait=False):
+        pass
+    return events
+
+
+def text(events: list[Event], id: int = 1) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextOut) and event.id == id)
+
+
+def ending(events: list[Event], id: int = 1) -> Finished:
+    (found,) = [event for event in events if isinstance(event, Finished) and event.id == id]
+    return found
+
+
+def request(model: Model, id: int, prompt: str, n: int = 30, **options: object) -> Sequence:
+    options.setdefault("sampling", GREEDY)
+    return Sequence(id, model.tokenize(prompt), num_predict=n, **options)  # type: ignore[arg-type]
+
+
+PROMPTS = {
+    1: "ba ke li",
+    2: "zu",
+    3: "or an ti ba",
+    4: "x",
+    5: "mo mo mo mo",
+    6: "ra",
+    7: "is se",
+    8: "el",
+}
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=5)])
+def test_a_request_gets_the_same_alone_and_among_seven_others(
+    model: Model, sampling: Sampling
+) -> None:
+    together = run(model, *(request(model, i, p, sampling=sampling) for i, p in PROMPTS.items()))
+    for id, prompt in PROMPTS.items():
+        alone = run(model, request(model, id, prompt, sampling=sampling))
+        assert text(alone, id) == text(together, id) != ""
+
+
+def test_a_reused_prefix_changes_nothing(model: Model) -> None:
+    first = request(model, 1, "ba ke li mo ra zu " * 5)
+    second = request(model, 2, "ba ke li mo ra zu " * 5 + "is or")
+    fresh = text(run(model, request(model, 2, "ba ke li mo ra zu " * 5 + "is or")), 2)
+    engine = Engine(model, lambda _: None)
+    run_in(engine, first)
+    reused = run_in(engine, second)
+    assert ending(reused, 2).n_cached > 30
+    assert text(reused, 2) == fresh
+
+
+def test_prefill_in_small_batches_changes_nothing(path: Path, model: Model) -> None:
+    prompt = "ba ke li mo ra zu " * 10
+    small = load(path, n_slots=1, n_batch=7)
+    assert text(run(small, request(small, 1, prompt))) == text(
+        run(model, request(model, 1, prompt))
+    )
+    small.close()
+
+
+def test_a_preempted_sequence_goes_on_where_it_was(model: Model) -> None:
+    """The fifth decode finds no room: the younger of two loses its cache and is computed again."""
+    alone = {id: text(run(model, request(model, id, PROMPTS[id])), id) for id in (1, 2)}
+    decode, calls = model.decode, 0
+
+    def sometimes_full(spans: list[tuple[int, int, list[int], bool]]) -> int:
+        nonlocal calls
+        calls += 1
+        return 1 if calls == 5 else decode(spans)
+
+    model.decode = sometimes_full  # type: ignore[method-assign]
+    try:
+        both = run(model, *(request(model, id, PROMPTS[id]) for id in (1, 2)))
+    finally:
+        model.decode = decode  # type: ignore[method-assign]
+    assert calls > 5
+    assert {id: text(both, id) for id in (1, 2)} == alone
+
+
+def test_the_same_seed_gives_the_same_text_and_another_another(model: Model) -> None:
+    def sampled(seed: int) -> str:
+        return text(run(model, request(model, 1, "ba", sampling=Sampling(seed=seed))))
+
+    assert sampled(1) == sampled(1) != sampled(2)
+
+
+def test_logprobs_are_those_of_the_raw_logits_sorted(model: Model) -> None:
+    events = run(model, request(model, 1, "ba ke", n=4, logprobs=3))
+    given = [p for event in events if isinstance(event, TextOut) for p in event.logprobs]
+    assert len(given) == 4
+    for logprob in given:
+        top = [t.logprob for t in logprob.top_logprobs]
+        assert len(top) == 3 and top == sorted(top, reverse=True) and top[0] <= 0
+        assert logprob.token == logprob.top_logprobs[0].token, "greedy takes the likeliest"
+        assert logprob.logprob == top[0]
+        assert bytes(logprob.bytes).decode() == logprob.token
+
+
+def test_a_whole_context_of_each_slot_can_be_used(path: Path) -> None:
+    model = load(path, n_ctx=256, n_slots=2)
+    events = run(model, request(model, 1, "ba ke", n=-1), request(model, 2, "zu", n=-1))
+    for id in (1, 2):
+        found = ending(events, id)
+        assert found.reason in ("length", "stop")
+        if found.reason == "length":
+            assert found.n_prompt + found.n_predicted == 257
+    model.close()
+
+
+def test_tokenize_and_back(model: Model) -> None:
+    tokens = model.tokenize("ba ke", add_special=False)
+    assert model.tokenize("ba ke") == [model.bos, *tokens]
+    assert model.detokenize(tokens).strip() == "ba ke"
+    assert model.detokenize([]) == ""
+    with pytest.raises(InvalidRequest, match="not in the model's vocabulary"):
+        model.detokenize([10**6])
+
+
+def test_a_template_that_brings_its_own_bos_makes_only_one(model: Model) -> None:
+    assert model.tokenize("<s>ba").count(model.bos) == 1
+
+
+@pytest.mark.parametrize("text_", ["", "\x00", "é👋", "\ud800", " " * 1000])
+def test_any_text_can_be_tokenized(model: Model, text_: str) -> None:
+    assert model.tokenize(text_)[0] == model.bos
+
+
+def test_a_script_comes_out_at_any_temperature(tmp_path: Path) -> None:
+    script = ["It is ", "é👋".encode()[:3], "é👋".encode()[3:], " done."]
+    path = scripted_model(tmp_path / "scripted.gguf", script)
+    model = load(path, n_ctx=256, n_slots=2)
+    for sampling in (GREEDY, Sampling(temperature=1.0, seed=3)):
+        events = run(model, request(model, 1, "Hi", n=-1, sampling=sampling))
+        assert text(events) == "It is é👋 done."
+        assert ending(events).reason == "stop"
+    stopped = run(model, request(model, 1, "Hi", n=-1, stop=("s é👋 d",)))
+    assert text(stopped) == "It i" and ending(stopped).reason == "stop"
+    model.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"GGUX" + data[4:],
+        lambda data: data[:100],
+        lambda data: data[:-5000],
+        lambda data: b"",
+        lambda data: data[:8] + b"\xff" * 8 + data[16:],
+    ],
+    ids=["magic", "header cut", "data cut", "empty", "huge count"],
+)
+def test_a_damaged_file_is_a_load_failure_with_a_reason(tmp_path: Path, path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(LoadFailed, match="cannot be loaded"):
+        load(bad)
+
+
+def test_an_unknown_cache_type_names_the_known_ones(path: Path) -> None:
+    with pytest.raises(LoadFailed, match="q8_0"):
+        Model(str(path), n_ctx=64, n_slots=1, n_batch=8, kv_type="q3")
+
+
+@pytest.mark.parametrize("kv_type", ["q8_0", "bf16", "f32"])
+def test_other_cache_types_work(tmp_path: Path, kv_type: str) -> None:
+    path = scripted_model(tmp_path / "scripted.gguf", "One two three.")
+    model = Model(str(path), n_ctx=256, n_slots=2, n_batch=32, kv_type=kv_type, threads=1)
+    assert text(run(model, request(model, 1, "Hi", n=-1))) == "One two three."
+    model.close()
+
+
+def test_a_prompt_too_long_is_refused(model: Model) -> None:
+    (event,) = run(model, Sequence(1, [5] * 512))
+    assert isinstance(event, Refused) and event.kind == "too_long"
