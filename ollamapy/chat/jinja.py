@@ -1,0 +1,241 @@
+"""Render a model's own Jinja chat template, as Hugging Face's transformers does and llama.cpp fills
+it in.
+
+The sandbox stops templates that reach for Python's insides. It stops neither endless loops nor
+gigabytes: that is why this module runs only in the render child (``python -m ollamapy.chat``),
+which has little memory and whose parent has a clock.
+
+What a template finds: messages, bos_token, eos_token, add_generation_prompt, enable_thinking,
+date_string, datetime, and tools when there are any (else the name is undefined, as in llama.cpp:
+some templates take a ``none`` for a list). Functions: raise_exception, strftime_now; the tojson
+filter of transformers; break and continue; the generation block, which only matters when training,
+renders its content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import TemplateError
+
+MAX_CHARACTERS = 16 * 1024 * 1024
+"""A longer prompt is a template gone wild: no model's context holds it."""
+
+_SHOWN = 300  # characters of a template's own error text
+
+Turn = Mapping[str, Any]
+"""A message as templates know it: role, content, and what else the role has."""
+
+
+def render(
+    source: str,
+    messages: Sequence[Turn],
+    *,
+    bos_token: str = "",
+    eos_token: str = "",
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    add_generation_prompt: bool = True,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
+    """The prompt that the template ``source`` makes of ``messages``.
+
+    ``variables`` are put over the standard ones. Raises :class:`TemplateError`, one line, for
+    whatever goes wrong: bad syntax, an undefined name, a forbidden access, the template's own
+    refusal, too much output or memory.
+    """
+    context = {
+        **_standard(),
+        "bos_token": bos_token,
+        "eos_token": eos_token,
+        "add_generation_prompt": add_generation_prompt,
+        **({"tools": tools} if tools else {}),
+        **(variables or {}),
+    }
+    try:
+        template = _compile(source)
+        turns = [_turn(message, source) for message in messages]
+        if turns and turns[0]["role"] == "system" and not _takes_system(source):
+            turns = _without_system(turns)
+        return _text(template, {**context, "messages": turns})
+    except TemplateError:
+        raise
+    except MemoryError:
+        _compile.cache_clear()
+        raise TemplateError("the model's chat template needs too much memory") from None
+    except Exception as error:
+        raise TemplateError(_explain(error)) from None
+
+
+def _standard() -> dict[str, Any]:
+    """What llama.cpp gives to every template."""
+    now = datetime.now()
+    return {
+        "bos_token": "",
+        "eos_token": "",
+        "add_generation_prompt": True,
+        "enable_thinking": True,
+        "date_string": now.strftime("%d %b %Y"),
+        "datetime": now.strftime("%b %d %Y"),
+    }
+
+
+def _text(template: jinja2.Template, context: Mapping[str, Any]) -> str:
+    """Render piece by piece, so that what grows without end is noticed before it is joined."""
+    pieces = []
+    left = MAX_CHARACTERS
+    for piece in template.generate(context):
+        left -= len(piece)
+        if left < 0:
+            raise TemplateError("the model's chat template made more than 16 million characters")
+        pieces.append(piece)
+    return without_surrogates("".join(pieces))
+
+
+def without_surrogates(text: str) -> str:
+    """``text`` as UTF-8 can carry it: pairs of surrogates joined, lone ones U+FFFD."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+# ---- what templates expect of messages -----------------------------------------------------------
+
+
+def _turn(message: Turn, source: str) -> dict[str, Any]:
+    """OpenAI's ``developer`` is everybody's ``system``, but for gpt-oss (the ``<|channel|>``
+    format), which knows both."""
+    if message["role"] == "developer" and "<|channel|>" not in source:
+        return {**message, "role": "system"}
+    return dict(message)
+
+
+@lru_cache(maxsize=8)
+def _takes_system(source: str) -> bool:
+    """Whether a system message reaches the prompt: Gemma's template refuses it, others drop it.
+
+    Asked of the template itself, as llama.cpp does. One that cannot even render a lone question is
+    given the benefit of the doubt: its own error is the better answer.
+    """
+    system = {"role": "system", "content": "System message"}
+    question = {"role": "user", "content": "User message"}
+    template = _compile(source)
+
+    def attempt(*messages: Turn) -> str | None:
+        try:
+            return _text(template, {**_standard(), "messages": messages})
+        except (MemoryError, TemplateError):
+            raise
+        except Exception:  # whatever it is: the template does not take these messages
+            return None
+
+    return "System message" in (attempt(system, question) or "") or attempt(question) is None
+
+
+def _without_system(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The system message put before the text of the first question, as llama.cpp does; alone, it
+    becomes a question."""
+    system, *rest = turns
+    if rest and rest[0]["role"] == "user":
+        content = f"{system['content']}\n{rest[0]['content']}"
+        return [{**rest[0], "content": content}, *rest[1:]]
+    return [{**system, "role": "user"}, *rest]
+
+
+# ---- the environment: transformers' apply_chat_template ------------------------------------------
+
+
+class _Refused(Exception):
+    """The template called raise_exception."""
+
+
+def _raise_exception(message: object = "") -> NoReturn:
+    raise _Refused(str(message))
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.now().strftime(format)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Jinja's own filter escapes < > & ' for HTML, which is wrong in a prompt."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+class _Generation(Extension):
+    """``{% generation %}...{% endgeneration %}`` marks what a model is trained on; here its content
+    stands for itself."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+_environment = ImmutableSandboxedEnvironment(
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=["jinja2.ext.loopcontrols", _Generation],
+    cache_size=0,
+)
+_environment.globals["raise_exception"] = _raise_exception
+_environment.globals["strftime_now"] = _strftime_now
+_environment.filters["tojson"] = _tojson
+
+
+@lru_cache(maxsize=8)
+def _compile(source: str) -> jinja2.Template:
+    return _environment.from_string(source)
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def _explain(error: Exception) -> str:
+    """What went wrong, on one line, with the line of the template where it is known."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    if isinstance(error, _Refused):
+        return f"the model's chat template refuses these messages: {text}"
+    line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
+    where = _line(error.__traceback__) if line is None else line
+    place = f" at line {where}" if where else ""
+    if isinstance(error, RecursionError):
+        return f"the model's chat template nests too deeply{place}"
+    return f"the model's chat template failed{place}: {text or type(error).__name__}"
+
+
+def _line(traceback: TracebackType | None) -> int | None:
+    """The template's line nearest to the error: jinja gives its own frames the file name
+    ``<template>``."""
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == "<template>":
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line

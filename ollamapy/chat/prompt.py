@@ -1,0 +1,108 @@
+"""From a request to a conversation, and from there to a prompt where no foreign program is needed.
+
+Pure. Rendering Jinja templates is ``chat/jinja.py``, run by ``daemon/render.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from ..errors import TemplateError
+from ..types import Message
+from .template import Template
+
+# ---- which messages ------------------------------------------------------------------------------
+
+
+def chat_messages(
+    messages: Sequence[Message],
+    *,
+    model_system: str | None = None,
+    model_messages: Sequence[Message] = (),
+) -> tuple[Message, ...]:
+    """The whole conversation: the model's SYSTEM, its MESSAGEs, then the request's messages.
+
+    A request that begins with a system message replaces the model's SYSTEM.
+    """
+    given = bool(messages) and messages[0].role == "system"
+    return (*_system(None if given else model_system), *model_messages, *messages)
+
+
+def generate_messages(
+    prompt: str,
+    *,
+    system: str | None = None,
+    model_system: str | None = None,
+    model_messages: Sequence[Message] = (),
+    has_context: bool = False,
+) -> tuple[Message, ...]:
+    """What a single prompt stands for: system (the request's or the model's), MESSAGEs, the prompt.
+
+    ``has_context``: the request carries the token ids of an earlier answer (also an empty list).
+    The model's MESSAGEs are skipped then, as they are in it already; the caller puts the text of
+    these tokens, special ones included, before the rendered prompt.
+    """
+    earlier = () if has_context else model_messages
+    return (*_system(system or model_system), *earlier, Message("user", prompt))
+
+
+def _system(text: str | None) -> tuple[Message, ...]:
+    return (Message("system", text),) if text else ()
+
+
+def turn(message: Message) -> dict[str, Any]:
+    """The message as a Jinja template sees it; content is always a string."""
+    return {"role": message.role, "content": message.content}
+
+
+# ---- which text ----------------------------------------------------------------------------------
+
+
+def compose(template: Template, messages: Sequence[Message]) -> str:
+    """The prompt of a template that is no foreign program; :class:`TemplateError` for kind go."""
+    match template.kind:
+        case "plain":
+            return join(message.content for message in messages)
+        case "bare":
+            return bare(messages)
+        case "chatml" | "none":
+            return chatml(messages)
+        case "go":
+            raise TemplateError(
+                "the model has only a Go template, which cannot be rendered yet: "
+                "send the whole prompt with raw mode, or use a model whose GGUF has a chat template"
+            )
+        case "jinja":
+            raise ValueError("a Jinja template is rendered in the render child")
+
+
+def chatml(messages: Iterable[Message]) -> str:
+    """The conversation in ChatML, ready for the assistant's turn."""
+    turns = (f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+    return "".join(turns) + "<|im_start|>assistant\n"
+
+
+def bare(messages: Iterable[Message]) -> str:
+    """What is said, one after another and nothing between, without the system's words.
+
+    This is what Ollama's default template ``{{ .Prompt }}`` makes: messages of one role in a row
+    have an empty line between them, and where the model has no MESSAGEs the result is the prompt as
+    it came.
+    """
+    turns = groupby(messages, key=lambda message: message.role)
+    return "".join("\n\n".join(m.content for m in turn) for role, turn in turns if role != "system")
+
+
+CLOSING = ".,;:!?…)]}’”»。，、；：！？）】」』"
+"""Punctuation that leans on the word before it."""
+
+
+def join(contents: Iterable[str]) -> str:
+    """One running text: a space at a seam, but not beside white space or before :data:`CLOSING`."""
+    text = ""
+    for content in contents:
+        seamless = not text or not content or text[-1].isspace() or content[0].isspace()
+        text += content if seamless or content[0] in CLOSING else " " + content
+    return text

@@ -1,0 +1,123 @@
+"""The messages of a request, and the prompts that need no template program."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.chat import prompt
+from ollamapy.chat.prompt import chat_messages, generate_messages
+from ollamapy.chat.template import Kind, Template
+from ollamapy.errors import TemplateError
+from ollamapy.types import Message
+
+S, U, A, V = (
+    Message("system", "S"),
+    Message("user", "U"),
+    Message("assistant", "A"),
+    Message("user", "V"),
+)
+MODEL_SYSTEM = Message("system", "M")
+
+
+@pytest.mark.parametrize(
+    "given_messages, model_system, model_messages, expected",
+    [
+        ((U,), None, (), (U,)),
+        ((U,), "M", (), (MODEL_SYSTEM, U)),
+        ((U,), "", (), (U,)),
+        ((S, U), "M", (), (S, U)),
+        ((U, S), "M", (), (MODEL_SYSTEM, U, S)),
+        ((V,), "M", (U, A), (MODEL_SYSTEM, U, A, V)),
+        ((S, V), "M", (U, A), (U, A, S, V)),
+        ((), "M", (), (MODEL_SYSTEM,)),
+    ],
+)
+def test_messages_of_a_chat(
+    given_messages: tuple[Message, ...],
+    model_system: str | None,
+    model_messages: tuple[Message, ...],
+    expected: tuple[Message, ...],
+) -> None:
+    found = chat_messages(given_messages, model_system=model_system, model_messages=model_messages)
+    assert found == expected
+
+
+def test_messages_of_a_single_prompt() -> None:
+    assert generate_messages("V") == (V,)
+    assert generate_messages("V", system="S") == (S, V)
+    assert generate_messages("V", system="S", model_system="M") == (S, V)
+    assert generate_messages("V", system="", model_system="M") == (MODEL_SYSTEM, V)
+    few_shot = generate_messages("V", system="S", model_messages=(U, A))
+    assert few_shot == (S, U, A, V)
+    after_context = generate_messages("V", system="S", model_messages=(U, A), has_context=True)
+    assert after_context == (S, V)
+
+
+@pytest.mark.parametrize(
+    "kind, messages, expected",
+    [
+        ("chatml", [U], "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
+        ("none", [U], "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "chatml",
+            [S, U],
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        ("chatml", [], "<|im_start|>assistant\n"),
+        ("bare", [U], "U"),
+        ("bare", [S, U], "U"),
+        ("bare", [U, A, V], "UAV"),
+        ("bare", [U, V, A], "U\n\nVA"),
+        ("plain", [S, U, A], "S U A"),
+        ("plain", [], ""),
+    ],
+)
+def test_compose(kind: Kind, messages: list[Message], expected: str) -> None:
+    assert prompt.compose(Template(kind), messages) == expected
+
+
+def test_a_go_template_alone_says_the_way_out() -> None:
+    with pytest.raises(TemplateError, match="only a Go template.*raw mode"):
+        prompt.compose(Template("go", "{{ .System }}"), [U])
+
+
+@pytest.mark.parametrize(
+    "contents, expected",
+    [
+        (["Once", "upon"], "Once upon"),
+        (["Once ", "upon"], "Once upon"),
+        (["Once", " upon"], "Once upon"),
+        (["Once\n", "upon"], "Once\nupon"),
+        (["Tom ran", ". He fell"], "Tom ran. He fell"),
+        (["Tom", ", a boy", "!"], "Tom, a boy!"),
+        (["He said", '"Hi"'], 'He said "Hi"'),
+        (["(", "a", ")"], "( a)"),
+        (["", "a", "", "b", ""], "a b"),
+        (["a"], "a"),
+        ([" a "], " a "),
+        ([], ""),
+    ],
+)
+def test_join(contents: list[str], expected: str) -> None:
+    assert prompt.join(contents) == expected
+
+
+ANY = st.text(st.characters(categories=None))  # lone surrogates too
+
+
+@given(st.lists(st.builds(Message, ANY, ANY)))
+def test_any_messages_can_be_composed(messages: list[Message]) -> None:
+    for message in messages:
+        assert message.content in prompt.compose(Template("chatml"), messages)
+        assert message.content in prompt.compose(Template("plain"), messages)
+        if message.role != "system":
+            assert message.content in prompt.compose(Template("bare"), messages)
+
+
+@given(st.lists(ANY))
+def test_join_adds_nothing_but_spaces(contents: list[str]) -> None:
+    joined = prompt.join(contents)
+    assert "".join(joined.split()) == "".join("".join(contents).split())
+    assert len(joined) <= sum(map(len, contents)) + max(len(contents) - 1, 0)
