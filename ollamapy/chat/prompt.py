@@ -41,11 +41,18 @@ def generate_messages(
     """What a single prompt stands for: system (the request's or the model's), MESSAGEs, the prompt.
 
     ``has_context``: the request carries the token ids of an earlier answer (also an empty list).
-    The model's MESSAGEs are skipped then, as they are in it already; the caller puts the text of
-    these tokens, special ones included, before the rendered prompt.
+    The model's MESSAGEs are skipped then, as they are in it already; see :func:`after_context`.
     """
     earlier = () if has_context else model_messages
     return (*_system(system or model_system), *earlier, Message("user", prompt))
+
+
+def after_context(context_text: str, prompt: str) -> str:
+    """The prompt after an earlier answer: the text of its tokens, special ones too, comes first.
+
+    A BOS in that text stays, though tokenizing adds another: so it is in Ollama, and counted so.
+    """
+    return context_text + prompt
 
 
 def _system(text: str | None) -> tuple[Message, ...]:

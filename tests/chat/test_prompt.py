@@ -51,8 +51,9 @@ def test_messages_of_a_single_prompt() -> None:
     assert generate_messages("V", system="", model_system="M") == (MODEL_SYSTEM, V)
     few_shot = generate_messages("V", system="S", model_messages=(U, A))
     assert few_shot == (S, U, A, V)
-    after_context = generate_messages("V", system="S", model_messages=(U, A), has_context=True)
-    assert after_context == (S, V)
+    continued = generate_messages("V", system="S", model_messages=(U, A), has_context=True)
+    assert continued == (S, V)
+    assert prompt.after_context("<s>U A", "V") == "<s>U AV"
 
 
 @pytest.mark.parametrize(
