@@ -1,0 +1,178 @@
+"""The daemon's API, called over http.client; also works against an Ollama.
+
+One connection a request. Answers stay plain dicts as JSON has them: what is in them is for `views` to know. Nothing is
+retried, started or printed here. http.client honours no proxy variables, which is right for a daemon on this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import __version__
+from ..config import Address
+from ..errors import OllamapyError
+
+CONNECT_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 60.0
+"""Seconds; a stream has no limit, for a model may take minutes to load."""
+
+_LARGEST_ERROR = 64 * 1024
+
+
+class Unreachable(OllamapyError):
+    """Nobody, or nobody who speaks HTTP, answers at an address.
+
+    ``refused``: nothing listens there. ``silent``: something does, but did not answer in time.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, silent: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.silent = silent
+
+
+class AnsweredError(OllamapyError):
+    """The server's own error, in its words; ``status`` is the answer's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Stream:
+    """A streamed answer, one dict a line. The request is on its way before the first one is asked for.
+
+    Raises AnsweredError for an error at the start or in a line, Unreachable when the answer breaks off.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, url: str) -> None:
+        self._connection = connection
+        self._url = url
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        done = False
+        try:
+            response = _answer(self._connection, self._url)
+            for line in response:
+                if line.strip():
+                    chunk = json.loads(line)
+                    if "error" in chunk:
+                        raise AnsweredError(str(chunk["error"]), response.status)
+                    done = bool(chunk.get("done"))
+                    yield chunk
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            pass  # told below, unless all had been said already
+        finally:
+            self.close()
+        if not done:
+            raise Unreachable(
+                f"the server at {self._url} broke off in the middle of its answer, see: ollamapy daemon logs"
+            )
+
+    def close(self) -> None:
+        """Hang up; the daemon cancels what it was doing for this request."""
+        self._connection.close()
+
+
+class Client:
+    """The API at one address. Every method raises Unreachable or AnsweredError."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address.connectable
+
+    def version(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+        """``GET /api/version``; ``timeout`` in seconds holds for connecting and for each read."""
+        return self._get("/api/version", timeout)
+
+    def tags(self, timeout: float = ANSWER_TIMEOUT) -> list[dict[str, Any]]:
+        """The stored models, newest first."""
+        return list(self._get("/api/tags", timeout).get("models") or ())
+
+    def ps(self, timeout: float = ANSWER_TIMEOUT) -> list[dict[str, Any]]:
+        """The loaded models."""
+        return list(self._get("/api/ps", timeout).get("models") or ())
+
+    def show(self, model: str, *, verbose: bool = False) -> dict[str, Any]:
+        """All about one stored model; ``verbose`` adds the long arrays and the tensors."""
+        body = {"model": model, "verbose": verbose}
+        return self._object(self._send("POST", "/api/show", body, ANSWER_TIMEOUT))
+
+    def generate(self, body: Mapping[str, Any]) -> Stream:
+        """``POST /api/generate``, streaming."""
+        return Stream(self._send("POST", "/api/generate", body, None), self.address.url)
+
+    def _get(self, path: str, timeout: float) -> dict[str, Any]:
+        return self._object(self._send("GET", path, None, timeout))
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None
+    ) -> http.client.HTTPConnection:
+        """Connect and send; the answer is still to be read. ``timeout`` None: wait for ever."""
+        secure = self.address.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(
+            self.address.host,
+            self.address.port,
+            timeout=min(timeout or CONNECT_TIMEOUT, CONNECT_TIMEOUT),
+        )
+        headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            connection.request(method, self.address.path + path, body=data, headers=headers)
+        except OSError as error:
+            connection.close()
+            raise _unreachable(self.address.url, error) from error
+        return connection
+
+    def _object(self, connection: http.client.HTTPConnection) -> dict[str, Any]:
+        try:
+            value = json.loads(_answer(connection, self.address.url).read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _unreachable(self.address.url, error) from error
+        finally:
+            connection.close()
+        if not isinstance(value, dict):
+            raise _unreachable(self.address.url, ValueError("not a JSON object"))
+        return value
+
+
+def _answer(connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
+    """The answer's head; raises AnsweredError unless its status is 200."""
+    try:
+        response = connection.getresponse()
+        if response.status == 200:
+            return response
+        text = response.read(_LARGEST_ERROR).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(url, error) from error
+    try:
+        text = str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = text or response.reason
+        text = (
+            f"{response.status} from {url}: {text.splitlines()[0] if text else 'no reason given'}"
+        )
+    raise AnsweredError(text, response.status)
+
+
+def _unreachable(url: str, error: Exception) -> Unreachable:
+    """What went wrong at ``url``, in words that say what to do."""
+    refused = isinstance(error, ConnectionRefusedError)
+    silent = isinstance(error, TimeoutError)
+    if silent:
+        reason = "no answer in time"
+    elif isinstance(error, http.client.RemoteDisconnected):
+        reason = "it hung up without an answer"
+    elif isinstance(error, (http.client.HTTPException, ValueError)):
+        reason = "what answers there is not an Ollama or ollamapy server"
+    else:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+    way_out = (
+        "start one there with 'ollamapy daemon start', or correct OLLAMAPY_HOST or OLLAMA_HOST"
+    )
+    return Unreachable(f"no server at {url} ({reason}), {way_out}", refused=refused, silent=silent)

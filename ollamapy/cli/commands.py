@@ -1,0 +1,453 @@
+"""The commands: one function each, at most a screen. Their options are parsed here, by typer; what they find out goes to
+stdout, what they have to remark to stderr.
+
+Positional arguments are counted here and not by typer, whose messages for them are not those that Ollama's users know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+from typer._click import exceptions as usage
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import OllamapyError
+from ..formats import human
+from . import completion, launch, terminal, views
+from .client import AnsweredError, Client, Unreachable
+from .launch import Launcher, Stranger
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_POSITIONAL = {"allow_extra_args": True}
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+    options_metavar="",
+    epilog="Where the daemon is: OLLAMAPY_HOST, then OLLAMA_HOST; else 127.0.0.1:11434, started when needed.",
+)
+daemon = typer.Typer(
+    rich_markup_mode=None, options_metavar="", help="Start, stop and look after the daemon."
+)
+app.add_typer(daemon, name="daemon")
+
+
+def run(arguments: Sequence[str], launcher: Launcher) -> int:
+    """Run the command that the arguments name; returns the exit status. Wrong usage raises OllamapyError."""
+    try:
+        status = group().main(arguments, prog_name="ollamapy", standalone_mode=False, obj=launcher)
+    except usage.UsageError as error:
+        raise OllamapyError(_explain(error)) from error
+    return status if isinstance(status, int) else 0
+
+
+def complete(words: Sequence[str], launcher: Launcher) -> int:
+    """Print the candidates for the last of the words, as the completion scripts ask for them."""
+    found = completion.candidates(
+        group(),
+        words,
+        lambda: completion.stored_names(launcher),
+        lambda: completion.loaded_names(launcher),
+    )
+    for name, meaning in found:
+        print(f"{name}\t{meaning}" if meaning else name)
+    return 0
+
+
+def group() -> TyperGroup:
+    """All commands, parsed from the functions below."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def _explain(error: usage.UsageError) -> str:
+    """A usage error in cobra's words, and where the help is."""
+    path = error.ctx.command_path if error.ctx else "ollamapy"
+    message = error.format_message()
+    if isinstance(error, usage.NoSuchOption):
+        name = error.option_name
+        message = (
+            f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: {name}"
+        )
+        if error.possibilities:
+            message += f" (like {', '.join(sorted(error.possibilities))})"
+    elif isinstance(error, usage.BadOptionUsage) and "requires" in message:
+        message = f"flag needs an argument: {error.option_name}"
+    elif message.startswith("No such command"):
+        name, _, like = message.removeprefix("No such command ").partition(". ")
+        name = name.rstrip(".").strip("'\"")
+        message = f'unknown command "{name}" for "{path}"' + (
+            f" ({like[0].lower()}{like[1:]})" if like else ""
+        )
+    elif isinstance(error, usage.BadParameter):
+        message = f"{message[0].lower()}{message[1:].rstrip('.')}"
+    return f"{message}, see: {path} --help"
+
+
+def _exactly(context: typer.Context, number: int) -> list[str]:
+    if len(context.args) != number:
+        raise _wrong_number(context, f"accepts {number} arg(s), received {len(context.args)}")
+    return context.args
+
+
+def _at_least(context: typer.Context, number: int) -> list[str]:
+    if len(context.args) < number:
+        raise _wrong_number(
+            context, f"requires at least {number} arg(s), only received {len(context.args)}"
+        )
+    return context.args
+
+
+def _wrong_number(context: typer.Context, message: str) -> OllamapyError:
+    return OllamapyError(f"{message}, see: {context.command_path} --help")
+
+
+def _launcher(context: typer.Context) -> Launcher:
+    assert isinstance(context.obj, Launcher)
+    return context.obj
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+Json = Annotated[bool, Option("--json", help="Print JSON, as the API answers.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, Option("--version", "-v", help="Show the version and exit.")] = False,
+) -> None:
+    """Run language models on this machine."""
+    if version:
+        print(f"ollamapy version is {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(options_metavar="[--preload MODEL]", context_settings=_POSITIONAL)
+def serve(
+    context: typer.Context,
+    preload: Annotated[str | None, Option(metavar="MODEL", help="Load this model at once.")] = None,
+) -> None:
+    """Be the daemon, in the foreground."""
+    _exactly(context, 0)
+    raise typer.Exit(launch.serve(_launcher(context), preload))
+
+
+@app.command("run", options_metavar="MODEL [PROMPT]... [flags]", context_settings=_POSITIONAL)
+def run_(
+    context: typer.Context,
+    keepalive: Annotated[
+        str | None,
+        Option(metavar="DURATION", help="How long the model stays loaded: 5m, 1h, -1s (for ever)."),
+    ] = None,
+    verbose: Annotated[bool, Option("--verbose", help="Show counts and times on stderr.")] = False,
+    nowordwrap: Annotated[
+        bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
+    ] = False,
+) -> None:
+    """Answer a prompt with a model.
+
+    The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model.
+    """
+    model, *words = _at_least(context, 1)
+    if keepalive is not None:
+        _check_duration(keepalive)
+    if not words and sys.stdin.isatty() and sys.stdout.isatty():
+        raise OllamapyError(
+            f'no prompt given, write it after the model: ollamapy run {model} "..."'
+        )
+    client = _launcher(context).connect(preload=model)
+    prompt = _prompt(words)
+    body: dict[str, Any] = {"model": model, "prompt": prompt}
+    if keepalive is not None:
+        body["keep_alive"] = keepalive
+    try:
+        final = _print_answer(client, body, wrap=not nowordwrap)
+    except AnsweredError as error:
+        raise _with_installed(client, error) from error
+    if verbose:
+        print(views.statistics(final), end="", file=sys.stderr)
+
+
+def _check_duration(text: str) -> None:
+    try:
+        human.parse_duration(text)
+    except ValueError as error:
+        raise OllamapyError(f"{error}, write it like 30s, 5m, 1h30m or -1s (for ever)") from error
+
+
+def _prompt(words: Sequence[str]) -> str:
+    """stdin, unless it is a terminal, then the arguments; bytes that are not UTF-8 become U+FFFD."""
+    parts = [word.encode(errors="surrogateescape").decode(errors="replace") for word in words]
+    if not sys.stdin.isatty():
+        piped = sys.stdin.buffer.read().decode(errors="replace")
+        parts = [piped, *parts] if piped else parts
+    return " ".join(parts)
+
+
+def _print_answer(client: Client, body: Mapping[str, Any], *, wrap: bool) -> dict[str, Any]:
+    """Stream an answer to stdout; returns its last chunk. On a terminal: safe, wrapped, with what it continues."""
+    out = sys.stdout
+    on_terminal = out.isatty()
+    wrapping = terminal.Wrap(terminal.columns) if wrap and terminal.has_cursor(out) else None
+
+    def put(text: str, style: Callable[[str], str] = str) -> None:
+        text = terminal.printable(text) if on_terminal else text
+        out.write(style(wrapping.feed(text) if wrapping else text))
+        out.flush()
+
+    stream = client.generate(body)
+    spinner = terminal.Spinner(f"loading {body['model']}")
+    written, final = False, dict[str, Any]()
+    try:
+        with spinner:
+            opening = _opening(client, body) if on_terminal and body["prompt"] else ""
+            for chunk in stream:
+                if text := chunk.get("response"):
+                    spinner.stop()
+                    if opening:
+                        put(opening, terminal.dim if terminal.has_colour(out) else str)
+                    put(text)
+                    opening, written = "", True
+                final = chunk
+    except BaseException:
+        if written and on_terminal:
+            out.write("\n")
+        raise
+    finally:
+        stream.close()
+    if body["prompt"]:
+        out.write("\n\n")
+        out.flush()
+    return final
+
+
+def _opening(client: Client, body: Mapping[str, Any]) -> str:
+    """The prompt, if the model has no chat template and so goes on writing it."""
+    try:
+        return "" if client.show(body["model"]).get("template") else str(body["prompt"])
+    except (AnsweredError, Unreachable):
+        return ""  # the answer itself will say what is wrong
+
+
+def _with_installed(client: Client, error: AnsweredError) -> OllamapyError:
+    """An unknown model's error says which there are."""
+    if error.status != 404:
+        return error
+    try:
+        names = [str(model.get("name")) for model in client.tags()]
+    except (AnsweredError, Unreachable):
+        return error
+    if not names:
+        return OllamapyError(f"{error}, no model is installed")
+    more = f" and {len(names) - 8} more (ollamapy list)" if len(names) > 8 else ""
+    return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")
+
+
+@app.command("list", options_metavar="[PREFIX] [--json]", context_settings=_POSITIONAL)
+def list_(context: typer.Context, as_json: Json = False) -> None:
+    """List the stored models, the newest first. (Also: ls)"""
+    client = _launcher(context).connect()
+    models = views.with_prefix(client.tags(), "".join(context.args[:1]))
+    if as_json:
+        _print_json({"models": models})
+    else:
+        print(views.stored(models, time.time()), end="")
+
+
+app.command("ls", hidden=True, options_metavar="[PREFIX] [--json]", context_settings=_POSITIONAL)(
+    list_
+)
+
+
+@app.command(options_metavar="[PREFIX] [--json]", context_settings=_POSITIONAL)
+def ps(context: typer.Context, as_json: Json = False) -> None:
+    """List the loaded models."""
+    launcher = _launcher(context)
+    client = launcher.running()
+    if client is None:
+        launcher.say("the daemon is not running")
+    models = views.with_prefix(client.ps() if client else (), "".join(context.args[:1]))
+    if as_json:
+        _print_json({"models": models})
+    else:
+        print(views.loaded(models, time.time()), end="")
+
+
+@app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)
+def show(
+    context: typer.Context,
+    license: Annotated[bool, Option("--license", help="Only the licence.")] = False,
+    modelfile: Annotated[
+        bool, Option("--modelfile", help="Only a Modelfile that makes it.")
+    ] = False,
+    parameters: Annotated[bool, Option("--parameters", help="Only the parameters.")] = False,
+    system: Annotated[bool, Option("--system", help="Only the system message.")] = False,
+    template: Annotated[bool, Option("--template", help="Only the chat template.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Metadata and tensors, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is made of."""
+    [model] = _exactly(context, 1)
+    flags = {
+        "license": license, "modelfile": modelfile, "parameters": parameters, "system": system, "template": template,
+    }  # fmt: skip
+    only = [field for field, given in flags.items() if given]
+    if len(only) > 1:
+        raise OllamapyError(
+            "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
+        )
+    client = _launcher(context).connect()
+    try:
+        answer = client.show(model, verbose=verbose)
+    except AnsweredError as error:
+        raise _with_installed(client, error) from error
+    if as_json:
+        _print_json({field: answer.get(field, "") for field in only} if only else answer)
+        return
+    text = str(answer.get(only[0]) or "") if only else views.card(answer, verbose=verbose)
+    text = terminal.printable(text) if sys.stdout.isatty() else text
+    # A template and a system message are printed as they are, for a file; the others as lines
+    print(text, end="\n" if only and only[0] in ("license", "modelfile", "parameters") else "")
+
+
+@app.command(options_metavar="MODEL", context_settings=_POSITIONAL)
+def stop(context: typer.Context) -> None:
+    """Unload a model."""
+    [model] = _exactly(context, 1)
+    launcher = _launcher(context)
+    client = launcher.running()
+    if client is None:
+        launcher.say("the daemon is not running")
+        return
+    try:
+        for _ in client.generate({"model": model, "keep_alive": 0}):
+            pass
+    except AnsweredError as error:
+        if error.status != 404:
+            raise
+        raise OllamapyError(f'couldn\'t find model "{model}" to stop, see: ollamapy ps') from error
+
+
+@daemon.callback(invoke_without_command=True)
+def daemon_root(context: typer.Context) -> None:
+    """Start, stop and look after the daemon."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@daemon.command(options_metavar="", context_settings=_POSITIONAL)
+def start(context: typer.Context) -> None:
+    """Start the daemon, unless it runs already."""
+    _exactly(context, 0)
+    _start(_launcher(context))
+
+
+def _start(launcher: Launcher) -> None:
+    place, started = launcher.start()
+    assert place.daemon is not None
+    if place.notice:
+        launcher.say(place.notice)
+    state = "started" if started else "runs already"
+    print(
+        f"ollamapy {place.daemon.version} {state} at {place.address.url} (pid {place.daemon.pid})"
+    )
+
+
+@daemon.command("stop", options_metavar="", context_settings=_POSITIONAL)
+def stop_daemon(context: typer.Context) -> None:
+    """End the daemon, after the requests in flight."""
+    _exactly(context, 0)
+    print("stopped" if _launcher(context).stop() else "the daemon is not running")
+
+
+@daemon.command(options_metavar="", context_settings=_POSITIONAL)
+def restart(context: typer.Context) -> None:
+    """End the daemon, if it runs, and start it."""
+    _exactly(context, 0)
+    _launcher(context).stop()
+    _start(_launcher(context))
+
+
+@daemon.command(options_metavar="[--json]", context_settings=_POSITIONAL)
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Say whether the daemon runs, and where. Exit status 1 if it does not."""
+    _exactly(context, 0)
+    launcher = _launcher(context)
+    place = launcher.find()
+    facts: dict[str, Any] = {
+        "running": place.daemon is not None,
+        "address": place.address.url,
+        "log": str(launcher.settings.paths.log),
+    }
+    if place.daemon is not None:
+        names = [str(model.get("name")) for model in Client(place.address).ps()]
+        told = {"version": place.daemon.version, "pid": place.daemon.pid}
+        facts |= {**told, "requests": place.daemon.busy, "loaded": names}
+    if as_json:
+        _print_json(facts)
+    elif place.daemon is not None:
+        facts["loaded"] = ", ".join(facts["loaded"]) or "no model"
+        print("".join(f"{name:<12}{views.plain(value)}\n" for name, value in facts.items()), end="")
+    elif isinstance(place.holder, Stranger):
+        print(f"not running: {place.address.url} is held by {place.holder.name}")
+    else:
+        print("not running")
+    raise typer.Exit(0 if place.daemon is not None else 1)
+
+
+@daemon.command(options_metavar="[flags]", context_settings=_POSITIONAL)
+def logs(
+    context: typer.Context,
+    lines: Annotated[int, Option("--lines", "-n", min=0, help="How many of the last lines.")] = 100,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on as lines are written.")] = False,
+) -> None:
+    """Show the log of a daemon that was started by itself or by `daemon start`."""
+    _exactly(context, 0)
+    path = _launcher(context).settings.paths.log
+    if not path.exists():
+        raise OllamapyError(f"there is no log at {path}, it begins with: ollamapy daemon start")
+    _print_log(path, lines, follow)
+
+
+def _print_log(path: Path, lines: int, follow: bool) -> None:
+    """The last lines of a log; then, for ever, what is added to it, also after it was rotated."""
+    log = path.open(encoding="utf-8", errors="replace")
+    try:
+        sys.stdout.writelines(deque(log, maxlen=lines))
+        while follow:
+            sys.stdout.write(log.read())
+            sys.stdout.flush()
+            if path.exists() and not os.path.samestat(path.stat(), os.fstat(log.fileno())):
+                log.close()
+                log = path.open(encoding="utf-8", errors="replace")
+            else:
+                time.sleep(0.2)
+    finally:
+        log.close()
+
+
+@app.command(name="completion", options_metavar="bash|zsh|fish", context_settings=_POSITIONAL)
+def completion_(context: typer.Context) -> None:
+    """Print a script that teaches the shell to complete ollamapy's commands, flags and model names."""
+    [shell] = _exactly(context, 1)
+    if shell not in completion.SCRIPTS:
+        raise OllamapyError(f'unknown shell "{shell}", one of: {", ".join(completion.SCRIPTS)}')
+    print(completion.SCRIPTS[shell], end="")

@@ -1,0 +1,150 @@
+"""Completion for bash, zsh and fish: what could come next, and the scripts that ask for it.
+
+The scripts are thin: at every Tab they run ``ollamapy __complete WORD...``, whose last word is the one being typed and which
+prints a candidate a line, with a tab and a description where there is one. So they never grow old. Model names come from the
+daemon if it runs, else from the store; nothing is ever started, and nothing said but candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from ..config import builtin_models
+from ..errors import OllamapyError
+from .launch import Launcher
+
+Candidate = tuple[str, str]
+"""What to type, and what it means ("" = plain)."""
+
+_NAMES_STORED = {("run",), ("show",), ("list",), ("ls",)}
+_NAMES_LOADED = {("stop",), ("ps",)}
+_TIMEOUT = 0.3
+
+
+def candidates(
+    root: TyperGroup,
+    words: Sequence[str],
+    stored: Callable[[], Sequence[str]],
+    loaded: Callable[[], Sequence[str]],
+) -> list[Candidate]:
+    """What may stand in the place of the last of the words; the others come before it.
+
+    ``stored`` and ``loaded`` give model names; they are called only if such a name is wanted.
+    """
+    *before, typed = words or [""]
+    command, path, positions, value_of = root, (), 0, ""
+    for word in before:
+        if value_of:
+            value_of = ""
+        elif word.startswith("-"):
+            value_of = word if _takes_value(command, word) else ""
+        elif isinstance(command, TyperGroup):
+            if word not in command.commands:
+                return []
+            command, path = command.commands[word], (*path, word)  # type: ignore[assignment]
+        else:
+            positions += 1
+    found: list[Candidate] = []
+    if value_of:
+        found = [(name, "") for name in stored()] if value_of == "--preload" else []
+    elif typed.startswith("-"):
+        found = [(name, option.help or "") for option in _options(command) for name in option.opts]
+    elif isinstance(command, TyperGroup):
+        visible = [(name, c) for name, c in command.commands.items() if not c.hidden]
+        found = [(name, c.get_short_help_str(limit=60)) for name, c in visible]
+    elif positions == 0 and path == ("completion",):
+        found = [(name, "") for name in SCRIPTS]
+    elif positions == 0 and path in _NAMES_STORED | _NAMES_LOADED:
+        found = [(name, "") for name in (stored if path in _NAMES_STORED else loaded)()]
+    return [candidate for candidate in found if candidate[0].startswith(typed)]
+
+
+def _options(command: TyperCommand | TyperGroup) -> list[TyperOption]:
+    return [param for param in command.params if isinstance(param, TyperOption)]
+
+
+def _takes_value(command: TyperCommand | TyperGroup, word: str) -> bool:
+    return any(word in option.opts and not option.is_flag for option in _options(command))
+
+
+def stored_names(launcher: Launcher) -> list[str]:
+    """The names of the stored models: from the daemon that runs, else from the disk; [] if neither can be read."""
+    try:
+        if client := _quiet(launcher).running():
+            return [str(model["name"]) for model in client.tags(_TIMEOUT)]
+    except (OllamapyError, KeyError):
+        pass  # a silent server is as good as none
+    from ..registry.store import Store
+
+    try:
+        names = Store([launcher.settings.paths.models, builtin_models()]).names()
+    except (OllamapyError, OSError):
+        return []
+    return [name.display for name in names]
+
+
+def loaded_names(launcher: Launcher) -> list[str]:
+    """The names of the loaded models; [] without a daemon."""
+    try:
+        client = _quiet(launcher).running()
+        return [str(model["name"]) for model in client.ps(_TIMEOUT)] if client else []
+    except (OllamapyError, KeyError):
+        return []
+
+
+def _quiet(launcher: Launcher) -> Launcher:
+    return replace(launcher, probe_timeout=_TIMEOUT, say=lambda line: None)
+
+
+# ":" is a word break to bash, so model names arrive in pieces: the line is split again by blanks alone, and of each candidate
+# only what follows the last ":" typed so far is handed back.
+_BASH = r"""# ollamapy completion for bash. Load it with: source <(ollamapy completion bash)
+_ollamapy() {
+    local words candidate typed before=""
+    read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
+    [[ "${COMP_LINE:0:COMP_POINT}" == *[[:space:]] ]] && words+=("")
+    typed="${words[${#words[@]}-1]}"
+    [[ "$typed" == *:* && "$COMP_WORDBREAKS" == *:* ]] && before="${typed%:*}:"
+    COMPREPLY=()
+    while IFS=$'\t' read -r candidate _; do
+        COMPREPLY+=("${candidate#"$before"}")
+    done < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
+}
+complete -o default -F _ollamapy ollamapy
+"""
+
+_ZSH = r"""#compdef ollamapy
+# ollamapy completion for zsh. Load it with: source <(ollamapy completion zsh)
+_ollamapy() {
+    local line
+    local -a described
+    while IFS= read -r line; do
+        described+=("${${line%%$'\t'*}//:/\\:}${${(M)line:#*$'\t'*}:+:${line#*$'\t'}}")
+    done < <("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)
+    if (( ${#described} )); then
+        _describe 'ollamapy' described
+    else
+        _files
+    fi
+}
+if [[ "${funcstack[1]}" == _ollamapy ]]; then
+    _ollamapy "$@"
+else
+    compdef _ollamapy ollamapy
+fi
+"""
+
+_FISH = r"""# ollamapy completion for fish. Load it with: ollamapy completion fish | source
+function __ollamapy_complete
+    set -l before (commandline -opc)
+    set -l typed (commandline -ct)
+    $before[1] __complete $before[2..-1] "$typed" 2>/dev/null
+end
+complete -c ollamapy -f -a '(__ollamapy_complete)'
+"""
+
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+"""Shell -> the script that `completion` prints."""

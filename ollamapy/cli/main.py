@@ -1,0 +1,86 @@
+"""The command's entry: from arguments to an exit status, and the one place where errors become a line on stderr.
+
+Exit status: 0 done, also when the reader of stdout went away; 1 any error, wrong usage too; 130 interrupted. What needs no
+parsing of options is answered before typer is imported: `--version`, and the daemon's own start, whose first words must not
+wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from .. import __version__
+from ..config import Settings
+from ..errors import OllamapyError
+from . import terminal
+from .launch import Launcher, serve
+
+
+def main(
+    arguments: Sequence[str] | None = None, launcher: Callable[[Settings], Launcher] = Launcher
+) -> int:
+    """Run one command; returns the exit status. ``launcher`` says where and how daemons start."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    terminal.prepare_streams()
+    try:
+        status = _dispatch(arguments, launcher)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        terminal.silence_stdout()
+        return 0
+    except OllamapyError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        return _fail(_recorded(error))
+
+
+def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) -> int:
+    if arguments in (["--version"], ["-v"]):
+        print(f"ollamapy version is {__version__}")
+        return 0
+    ready = launcher(Settings.from_env())
+    match arguments:
+        case ["serve"]:
+            return serve(ready, None)
+        case ["serve", "--preload", model]:
+            return serve(ready, model)
+    # Costs 50 ms: only after the cases that can do without
+    from . import commands
+
+    if arguments[:1] == [
+        "__complete"
+    ]:  # asked by the shells' scripts, with words that are no arguments of ours
+        return commands.complete(arguments[1:], ready)
+    return commands.run(arguments, ready)
+
+
+def _fail(message: str) -> int:
+    """One line on stderr, whatever the message holds."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        terminal.silence_stdout()
+    print(f"Error: {terminal.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _recorded(error: Exception) -> str:
+    """The message for an error of our own making, whose traceback goes to a file."""
+    import traceback
+
+    message = f"this is a bug in ollamapy: {type(error).__name__}: {error}"
+    try:
+        path = Settings.from_env().paths.state / "error.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "".join(traceback.format_exception(error)), encoding="utf-8", errors="replace"
+        )
+    except OSError:
+        return message
+    return f"{message} (details: {path})"

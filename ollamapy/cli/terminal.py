@@ -1,0 +1,189 @@
+"""The terminal: tables, word wrap, a spinner, colour, and text that is safe to print. Knows nothing of models.
+
+Escape sequences go out only where `has_cursor` says so: to a terminal that is not TERM=dumb; colour only without NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TextIO
+
+from ..config import environment
+
+GAP = "    "
+"""Between two columns of a table."""
+
+
+# Streams
+
+
+def prepare_streams() -> None:
+    """Make stdin, stdout and stderr exist, and never fail on a character that their encoding lacks."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def silence_stdout() -> None:
+    """After a closed pipe: let what is still buffered go nowhere, so that the exit is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def has_cursor(stream: TextIO) -> bool:
+    """Whether escape sequences may be written there."""
+    return stream.isatty() and environment().get("TERM") != "dumb"
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether colour is welcome there: see no-color.org."""
+    return has_cursor(stream) and not environment().get("NO_COLOR")
+
+
+def dim(text: str) -> str:
+    """The text in the terminal's faint style."""
+    return f"\x1b[2m{text}\x1b[0m"
+
+
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a model's output must not drive the terminal."""
+    return text.translate(_CONTROLS)
+
+
+def columns() -> int:
+    """The terminal's width, now."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 80
+
+
+# Text as wide as it is shown
+
+
+def width(text: str) -> int:
+    """Terminal cells: 2 for East Asian wide characters and emoji, 0 for combining marks."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    return sum(
+        0 if category(c) in ("Mn", "Me", "Cf") else 2 if east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns four spaces apart, without borders: what Ollama's tables look like, to the byte.
+
+    A row is padded after its last cell, too; the header's last cell gets one space more than the column is wide. An empty
+    ``header`` is not printed.
+    """
+    widths = [0] * max(map(len, (header, *rows)), default=0)
+    for cells in (header, *rows):
+        for column, cell in enumerate(cells):
+            widths[column] = max(widths[column], width(cell))
+
+    def pad(cells: Sequence[str]) -> list[str]:
+        return [cell + " " * (widths[i] - width(cell)) + GAP for i, cell in enumerate(cells)]
+
+    lines = ["".join(pad(cells)) for cells in rows]
+    if header:
+        lines.insert(0, "".join(pad(header)).removesuffix(GAP) + " ")
+    return "".join(f"{line}\n" for line in lines)
+
+
+class Wrap:
+    """Word wrap for text that arrives in pieces: each is shown at once, and a word that proves too long for its line is
+    taken back and set on the next.
+
+    Lines end five cells before the edge (Ollama's rule), so the cursor never hangs in the last column and going back stays
+    within the line. ``columns`` is asked at every piece, for windows change. Begins at the left edge.
+    """
+
+    def __init__(self, columns: Callable[[], int]) -> None:
+        self._columns = columns
+        self._used = 0
+        self._word = ""
+
+    def feed(self, text: str) -> str:
+        """What to write for the next piece of text."""
+        limit = self._columns() - 5
+        if limit < 5:
+            return text
+        return "".join(self._place(character, limit) for character in text)
+
+    def _place(self, character: str, limit: int) -> str:
+        if character == "\n":
+            return self._break("")
+        cells = 8 - self._used % 8 if character == "\t" else width(character)
+        if self._used + cells <= limit or cells == 0:
+            self._used += cells
+            self._word = "" if character.isspace() or cells == 2 else self._word + character
+            return character
+        if character.isspace():
+            return self._break("")
+        taken = width(self._word)
+        if cells == 2 or not taken or taken > limit - 5:
+            return self._break(character)
+        self._used, self._word = taken + cells, self._word + character
+        return f"\x1b[{taken}D\x1b[K\n{self._word}"
+
+    def _break(self, character: str) -> str:
+        self._used, self._word = width(character), ""
+        return f"\n{character}"
+
+
+class Spinner:
+    """``with Spinner("loading x"):`` shows on stderr that something goes on, if it takes longer than ``delay`` seconds."""
+
+    def __init__(self, text: str, delay: float = 1.0) -> None:
+        self._text = text
+        self._delay = delay
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Spinner:
+        if has_cursor(sys.stderr):
+            self._thread = threading.Thread(target=self._spin, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Erase it; nothing more is drawn after this returns."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _spin(self) -> None:
+        utf8 = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
+        frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if utf8 else "|/-\\"
+        frame, wait = 0, self._delay
+        while not self._ended.wait(wait):
+            sys.stderr.write(f"\r{frames[frame % len(frames)]} {self._text}")
+            sys.stderr.flush()
+            frame, wait = frame + 1, 0.1
+        if frame:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
