@@ -1,0 +1,1 @@
+"""The daemon: decides, and serves HTTP; computes nothing itself."""
