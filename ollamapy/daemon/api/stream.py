@@ -1,0 +1,128 @@
+"""The two ends of a request on the wire: its body read whole but bounded, its answer written as lines while it is made.
+
+Here it is also noticed that a client has left; whatever was being done for it is then cancelled, at any stage and
+also when the answer is not streamed. What the lines say is the dialects' affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from ...errors import RequestCancelled
+from ...types import Chunk
+from .body import MAX_BODY, BodyTooLarge
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds that a client may read nothing while its connection is full, until it counts as gone."""
+
+_LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
+
+Result = TypeVar("Result")
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a request. Raises BodyTooLarge, and RequestCancelled when the client leaves."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestCancelled("the client left before its request was complete")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            await _drop_rest(message, receive)
+            raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _drop_rest(message: Any, receive: Receive) -> None:
+    """A client that is still sending does not look for an answer yet: closing now would only break its pipe."""
+    try:
+        async with asyncio.timeout(_LINGER):
+            while message.get("more_body", False):
+                message = await receive()
+    except TimeoutError:
+        pass  # it gets the answer, or a broken pipe
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work; when the client leaves before it is done, cancel it at once and raise RequestCancelled.
+
+    Only for after :func:`read_body`: it takes what else ``receive`` gives.
+    """
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise RequestCancelled("the client left before its answer was complete")
+        return doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+        # the runner is told and the lease given back before anybody believes that this is over
+        await asyncio.gather(doing, leaving, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Lines:
+    """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
+
+    An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
+    ``failed`` words it.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        encode: Callable[[Chunk], bytes],
+        failed: Callable[[Exception], bytes],
+    ) -> None:
+        self._chunks = chunks
+        self._encode = encode
+        self._failed = failed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
+        started = False
+        try:
+            async with aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
+                    if not started:
+                        await send(
+                            {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+                        )
+                        started = True
+                    await _send_line(send, self._encode(chunk))
+        except RequestCancelled:
+            raise
+        except Exception as error:
+            if not started:
+                raise
+            await _send_line(send, self._failed(error))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+_HEADERS = [(b"content-type", b"application/x-ndjson")]
+
+
+async def _send_line(send: Send, line: bytes) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+    except TimeoutError:
+        raise RequestCancelled(f"the client read nothing for {PATIENCE:g} s") from None

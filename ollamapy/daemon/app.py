@@ -1,0 +1,223 @@
+"""The HTTP application: which path does what, and the one place where errors become answers.
+
+What requests say is read and written by the dialects in ``api/``; what is done for them, by ``generate`` and ``models``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import OllamapyError, RequestCancelled, ServerBusy
+from ..names import Name
+from ..types import Chunk
+from . import generate
+from .api import ollama
+from .api.stream import Lines, read_body, until_gone
+from .gate import Gate
+from .generate import Services
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json; charset=utf-8"
+
+Answer = Response | Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, read whole."""
+
+    body: bytes
+    headers: Headers
+
+
+Handler = Callable[[Services, Call], Awaitable[Answer]]
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application. It has no lifespan: who made the services closes them."""
+    routes = [
+        _route("/", ["GET"], _root, services),
+        _route("/api/version", ["GET"], _version, services),
+        _route("/api/tags", ["GET"], _tags, services),
+        _route("/api/ps", ["GET"], _ps, services),
+        _route("/api/show", ["POST"], _show, services),
+        _route("/api/delete", ["DELETE"], _delete, services),
+        _route("/api/generate", ["POST"], _generate, services),
+        _route("/api/chat", ["POST"], _chat, services),
+    ]
+    app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
+    return Gate(
+        app,
+        origins=services.settings.origins,
+        check_host=is_loopback(services.settings.address.host),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Does an address to bind to mean this machine only?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# ---- what each path does ---------------------------------------------------------------------------------------------
+
+
+async def _root(services: Services, call: Call) -> Answer:
+    return Response("Ollama is running", media_type="text/plain")
+
+
+async def _version(services: Services, call: Call) -> Answer:
+    return _json(ollama.encode_version(services.scheduler.busy))
+
+
+async def _tags(services: Services, call: Call) -> Answer:
+    return _json(ollama.encode_tags(await services.models.list()))
+
+
+async def _ps(services: Services, call: Call) -> Answer:
+    return _json(ollama.encode_ps(services.scheduler.loaded()))
+
+
+async def _show(services: Services, call: Call) -> Answer:
+    asked = ollama.parse_show(call.body)
+    shown = await services.models.show(
+        asked.model,
+        verbose=asked.verbose,
+        system=asked.system,
+        options=asked.options,
+        user_agent=call.headers.get("user-agent", ""),
+    )
+    return _json(ollama.encode(shown))
+
+
+async def _delete(services: Services, call: Call) -> Answer:
+    name = Name.parse(ollama.parse_delete(call.body))
+    await asyncio.to_thread(services.models.store.delete, name)
+    return Response()
+
+
+async def _generate(services: Services, call: Call) -> Answer:
+    asked = ollama.parse_generate(call.body)
+    name = asked.request.model
+    if asked.render_only:
+        prompt = await generate.render(services, asked.request)
+        return _json(ollama.encode_rendered_generate(name, prompt))
+    chunks = generate.generate(services, asked.request)
+    return await _answered(chunks, partial(ollama.encode_generated, name), asked.stream)
+
+
+async def _chat(services: Services, call: Call) -> Answer:
+    asked = ollama.parse_chat(call.body)
+    name = asked.request.model
+    if asked.render_only:
+        prompt = await generate.render(services, asked.request)
+        return _json(ollama.encode_rendered_chat(name, prompt))
+    chunks = generate.chat(services, asked.request)
+    return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
+
+
+async def _answered(
+    chunks: AsyncGenerator[Chunk, None], encode: Callable[[Chunk], bytes], stream: bool
+) -> Answer:
+    if stream:
+        return Lines(chunks, encode, failed=_last_line)
+    async with aclosing(chunks):
+        return _json(encode(generate.merge([chunk async for chunk in chunks])))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type=JSON)
+
+
+# ---- one request -----------------------------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """ASGI app of one route: read the body, do the work while the client is there, answer, also when it fails."""
+
+    def __init__(self, services: Services, handle: Handler) -> None:
+        self._services = services
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. An error after the answer began is not for us: its stream says it."""
+        started = time.monotonic()
+        status = 0
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            call = Call(await read_body(receive), Headers(scope=scope))
+            await until_gone(receive, self._respond(call, scope, receive, watched_send))
+        except RequestCancelled as error:
+            status = error.status
+        except Exception as error:
+            if status:  # the answer had begun, and not even its last line could be written
+                raise
+            await _failure(error)(scope, receive, watched_send)
+        level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
+        log.log(
+            level,
+            "%s %s %d in %.3f s",
+            scope["method"],
+            scope["path"],
+            status,
+            time.monotonic() - started,
+        )
+
+    async def _respond(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._handle(self._services, call)
+        await answer(scope, receive, send)
+
+
+def _route(path: str, methods: list[str], handle: Handler, services: Services) -> Route:
+    return Route(path, Endpoint(services, handle), methods=methods)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _describe(error: Exception) -> tuple[int, str]:
+    """Status and message for an error. What nobody foresaw is told to the log, not to the client."""
+    if isinstance(error, OllamapyError):
+        return error.status, str(error)
+    log.error("a request failed in a way that nobody foresaw", exc_info=error)
+    return 500, "internal error, see the daemon's log: ollamapy daemon logs"
+
+
+def _failure(error: Exception) -> Response:
+    status, message = _describe(error)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, ServerBusy) else None
+    return Response(ollama.encode_error(message), status, headers, JSON)
+
+
+def _last_line(error: Exception) -> bytes:
+    return ollama.encode_error(_describe(error)[1])
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = {404: "404 page not found", 405: "405 method not allowed"}[error.status_code]
+    headers = {**(error.headers or {}), "Content-Type": "text/plain"}
+    return Response(text, error.status_code, headers)

@@ -1,0 +1,119 @@
+"""Who may ask: the Host and Origin of a request, before anything else looks at it.
+
+A daemon without keys that listens on loopback is safe from the network but not from the browser on the same machine. A web
+page may not use it unless its origin is allowed (CORS, with Ollama's list), and a foreign name that was made to point here
+(DNS rebinding) is not answered. Programs that are not browsers send no Origin and are not affected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ALWAYS_ALLOWED = (
+    *(f"{scheme}://{host}{port}" for host in ("localhost", "127.0.0.1", "0.0.0.0")
+      for scheme in ("http", "https") for port in ("", ":*")),
+    "app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*",
+)  # fmt: skip
+"""Origins allowed by default, as Ollama's; a star stands for any text."""
+
+_OWN_SUFFIXES = (".localhost", ".local", ".internal")
+
+_PREFLIGHT = {
+    "Access-Control-Allow-Headers": (
+        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
+        "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,"
+        "X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
+        "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+    ),
+    "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "Access-Control-Max-Age": "43200",
+}
+
+
+class Gate:
+    """ASGI middleware that turns away hosts and origins that are not allowed, and answers CORS preflights.
+
+    ``origins`` are allowed beside the default ones, "*" for all. ``check_host``: the daemon listens on loopback only.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Iterable[str] = (), check_host: bool) -> None:
+        self._app = app
+        self._patterns = tuple(_pattern(text) for text in (*origins, *ALWAYS_ALLOWED))
+        self._check_host = check_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 or 204, or hand on to the app."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        if self._check_host and not host_allowed(host):
+            await Response(status_code=403)(scope, receive, send)
+        elif not origin or origin in (f"http://{host}", f"https://{host}"):
+            await self._app(scope, receive, send)
+        elif not self.origin_allowed(origin):
+            await Response(status_code=403)(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            answer = Response(status_code=204, headers={**_allow(origin), **_PREFLIGHT})
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, _with_headers(send, _allow(origin)))
+
+    def origin_allowed(self, origin: str) -> bool:
+        """Does an origin match one of the allowed ones?"""
+        return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+
+
+def host_allowed(host: str) -> bool:
+    """May a request for this Host header be answered on loopback? Only if the name can mean this machine by itself.
+
+    An address cannot be rebound, but Ollama answers only to private ones and the machine's own, and so do we.
+    """
+    name = _without_port(host).lower()
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        own = name in ("", "localhost", socket.gethostname().lower())
+        return own or name.endswith(_OWN_SUFFIXES)
+    return address.is_private or address.is_unspecified or str(address) in _own_addresses()
+
+
+def _without_port(host: str) -> str:
+    """``name:port`` and ``[address]:port`` without the port; a bare IPv6 address stays as it is."""
+    found = re.fullmatch(r"\[([^\]]*)\](?::\d*)?|([^:]*):\d*", host)
+    return (found[1] if found[1] is not None else found[2]) if found else host
+
+
+def _own_addresses() -> set[str]:
+    import psutil
+
+    interfaces = psutil.net_if_addrs().values()
+    return {address.address.partition("%")[0] for interface in interfaces for address in interface}
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(
+        ".*".join(re.escape(part) for part in text.strip().rstrip("/").lower().split("*"))
+    )
+
+
+def _allow(origin: str) -> dict[str, str]:
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+
+
+def _with_headers(send: Send, headers: dict[str, str]) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message).update(headers)
+        await send(message)
+
+    return send_with_headers

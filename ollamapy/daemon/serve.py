@@ -1,0 +1,264 @@
+"""Be the daemon: listen, start the runner that is known to be needed, then import the web and serve until a signal.
+
+In that order, because importing takes as long as a small model takes to load, and a client that polls should find the
+port open: what arrives before the server runs waits in the listen queue. The first SIGTERM or SIGINT stops accepting and
+lets requests in flight finish; a second one, or a time limit, ends them with an error. Runners are gone before this
+process is, and should it be killed instead, each runner sees the end of its pipe and exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from ..config import Address, Settings, builtin_models
+from ..errors import OllamapyError
+from ..registry.store import Store
+from ..runner.process import RunnerProcess
+from ..runner.protocol import Load
+from ..types import Options
+from . import memory
+from .generate import Services, load_request, template_of
+from .models import Models
+from .render import Renderer
+from .scheduler import LoadRequest, Scheduler
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted; the system lowers it to its own limit."""
+
+DRAIN_SECONDS = 30.0
+"""How long requests in flight may go on after a signal."""
+
+_LAST_WORDS_SECONDS = 5  # for error lines to reach their clients, after the drain
+_HEADER_LIMIT = 64 * 1024  # bytes of a request's head
+_IDLE_SECONDS = 120  # how long a kept connection may be silent between requests
+
+
+def serve(settings: Settings, *, preload: str | None = None) -> int:
+    """Run the daemon until a signal ends it, and return the exit status.
+
+    ``preload`` names a model to load at once. Raises OllamapyError when the address cannot be listened at.
+    """
+    _end_quietly_while_starting()
+    _configure_logging(settings.debug)
+    listener = listen(settings.address)
+    port = listener.getsockname()[1]
+    settings = replace(settings, address=replace(settings.address, port=port))
+    models = Models(Store([settings.paths.models, builtin_models()]))
+    renderer = Renderer()
+    early = _start_early(models, renderer, settings, preload) if preload else None
+    _allow_many_connections()
+    asyncio.run(_serve(settings, listener, models, renderer, early))
+    return 0
+
+
+# ---- before the web is imported --------------------------------------------------------------------------------------
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens at the address. Raises OllamapyError that says why it cannot."""
+    host = address.host
+    try:
+        if host in ("", "::") and socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("::", address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+        # As Go: a name with both kinds of address, localhost above all, means the IPv4 one
+        found = socket.getaddrinfo(host or "0.0.0.0", address.port, type=socket.SOCK_STREAM)
+        family, _, _, _, target = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server((str(target[0]), address.port), family=family, backlog=BACKLOG)
+    except socket.gaierror:
+        raise OllamapyError(
+            f"the host {host!r} is not known, set OLLAMAPY_HOST to an address of this machine"
+        ) from None
+    except (OSError, OverflowError) as error:
+        raise OllamapyError(_why_not(address, error)) from error
+
+
+def _why_not(address: Address, error: OSError | OverflowError) -> str:
+    if isinstance(error, OSError) and error.errno in _LISTEN_ERRORS:
+        return _LISTEN_ERRORS[error.errno].format(address.url)
+    return f"cannot listen at {address.url}: {str(error).lower()}, choose another address with OLLAMAPY_HOST"
+
+
+_LISTEN_ERRORS = {
+    errno.EADDRINUSE: "{} is in use, stop the program that holds it or choose another address with OLLAMAPY_HOST",
+    errno.EACCES: "no permission to listen at {}, choose a port above 1023 with OLLAMAPY_HOST",
+    errno.EADDRNOTAVAIL: "{} is not an address of this machine, choose another with OLLAMAPY_HOST",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A runner that was started before there was a scheduler."""
+
+    request: LoadRequest
+    load: Load
+    runner: RunnerProcess
+
+
+def _start_early(
+    models: Models, renderer: Renderer, settings: Settings, name: str
+) -> _Early | None:
+    """Start loading a model; whoever asks for it later learns what was wrong with it."""
+    try:
+        spec = asyncio.run(models.load(name))
+        request = load_request(spec, Options())
+        load = memory.plan(
+            spec.header,
+            spec.model_path,
+            request.options,
+            settings,
+            memory.free_memory(),
+            spec.name.display,
+        )
+        early = _Early(request, load, _start_runner(settings)(load))
+    except OllamapyError as error:
+        log.warning("%s is not loaded ahead: %s", name, error)
+        return None
+    if template_of(spec).is_foreign:
+        renderer.warm()
+    return early
+
+
+def _start_runner(settings: Settings) -> Callable[[Load], RunnerProcess]:
+    return lambda load: RunnerProcess(load, stall_timeout=settings.load_timeout)
+
+
+def _end_quietly_while_starting() -> None:
+    """Until the server has its own handlers, a signal is no error either."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def _configure_logging(debug: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    for noisy in ("uvicorn", "asyncio"):  # what they report at INFO and below is told here already
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _allow_many_connections() -> None:
+    """Each connection takes a file; the usual soft limit of 1,024 is less than may be waiting."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError) as error:
+            log.debug("the limit of %d open files stays: %s", soft, error)
+
+
+# ---- serving ---------------------------------------------------------------------------------------------------------
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    models: Models,
+    renderer: Renderer,
+    early: _Early | None,
+) -> None:
+    scheduler = Scheduler(
+        start_runner=_start_runner(settings), free_memory=memory.free_memory, settings=settings
+    )
+    if early is not None:
+        scheduler.adopt(early.request, early.load, early.runner)
+    services = Services(settings, models, scheduler, renderer)
+    try:
+        await _serve_http(services, listener)
+    finally:
+        await scheduler.close()
+        await renderer.close()
+        log.info("stopped")
+
+
+async def _serve_http(services: Services, listener: socket.socket) -> None:
+    """Serve until a signal has come and the requests in flight have ended."""
+    import uvicorn
+
+    from .app import create_app, is_loopback
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are ours: uvicorn would raise them again at the end, and we exit 0."""
+            yield
+
+    server = Server(
+        uvicorn.Config(
+            create_app(services),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=_HEADER_LIMIT,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=round(DRAIN_SECONDS) + _LAST_WORDS_SECONDS,
+        )
+    )
+    address = services.settings.address
+    if not is_loopback(address.host):
+        log.warning(
+            "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
+        )
+    async with _ended_by_signals(server, services.scheduler):
+        log.info("listening at %s", address.url)
+        await server.serve([listener])
+
+
+@asynccontextmanager
+async def _ended_by_signals(server: uvicorn.Server, scheduler: Scheduler) -> AsyncIterator[None]:
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS. A second: they end now."""
+    loop = asyncio.get_running_loop()
+    hurry = asyncio.Event()
+    endings: list[asyncio.Task[None]] = []
+
+    async def end() -> None:
+        drained = asyncio.ensure_future(scheduler.drain(DRAIN_SECONDS))
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        hurried.cancel()
+        await scheduler.close()  # requests that are still open end with an error
+
+    def signalled() -> None:
+        if server.should_exit:
+            hurry.set()
+            return
+        log.info("stopping: requests in flight may go on for %.0f s", DRAIN_SECONDS)
+        server.should_exit = True
+        endings.append(loop.create_task(end()))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled))
+    yield
+    await asyncio.gather(*endings)
