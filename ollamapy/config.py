@@ -179,5 +179,8 @@ def environment() -> dict[str, str]:
 
 
 def child_command(module: str) -> list[str]:
-    """The command that runs one of our own modules in a process of its own, with this Python."""
-    return [sys.executable, "-m", module]
+    """The command that runs one of our own modules in a process of its own, with this Python.
+
+    ``-P`` keeps the current directory out of its path: a ``json.py`` lying there must not be imported.
+    """
+    return [sys.executable, "-P", "-m", module]

@@ -106,7 +106,9 @@ class Model:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
+        self.adds_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
 
         context = lib.llama_context_default_params()
         context.n_ctx = n_ctx * n_slots
@@ -276,6 +278,12 @@ class Model:
                 n = self._lib.llama_token_to_piece(self._vocab, token, buffer, -n, 0, False)
             piece = self._pieces[token] = buffer.raw[: max(n, 0)]
         return piece
+
+    def token_text(self, token: int) -> str:
+        """How a token is written in a template, "<s>" say; empty for -1, the token that a model does not have."""
+        if token < 0:
+            return ""
+        return str(self._lib.llama_vocab_get_text(self._vocab, token).decode(errors="replace"))
 
     def ends(self, token: int) -> bool:
         """Is this an end-of-generation token?"""

@@ -246,6 +246,10 @@ def main() -> int:
             n_slots=model.n_slots,
             gpu_layers=model.gpu_layers,
             n_layers=model.n_layers,
+            bos=model.token_text(model.bos),
+            eos=model.token_text(model.eos),
+            adds_bos=model.adds_bos,
+            adds_eos=model.adds_eos,
         )
     )
 

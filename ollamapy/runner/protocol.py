@@ -100,13 +100,21 @@ class Loading(Frame, frozen=True):
 
 
 class Ready(Frame, frozen=True):
-    """The model is loaded: the context of each slot in tokens, how many slots, bytes by where they lie."""
+    """The model is loaded: the context of each slot in tokens, how many slots, and what lies on the GPU.
+
+    ``bos`` and ``eos`` are the texts of these tokens, which chat templates write; empty where the model has none.
+    ``adds_bos`` and ``adds_eos``: tokenizing a prompt puts them there by itself.
+    """
 
     n_ctx: int
     n_slots: int
     protocol: int = PROTOCOL
     gpu_layers: int = 0
     n_layers: int = 0
+    bos: str = ""
+    eos: str = ""
+    adds_bos: bool = False
+    adds_eos: bool = False
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
