@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +35,8 @@ from ..types import Message, Options, parse_options
 log = logging.getLogger(__name__)
 
 _SPECS_KEPT = 64  # headers of models; one weighs about 0.5 MB
+
+_LATEST = 253_370_764_800.0  # the year 9999, in seconds: the last that prints in every time zone
 
 JOIN_MESSAGES = "ollamapy.join_messages"
 """GGUF key, true in a model that knows no roles: a conversation is one running text to it."""
@@ -331,10 +332,7 @@ def parse_config(content: bytes) -> Config:
 
     Raises InvalidModel if it is not a JSON object.
     """
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = None
+    value = _json(content)
     if not isinstance(value, dict):
         raise InvalidModel("its configuration is not a JSON object")
 
@@ -418,9 +416,11 @@ def _messages(texts: Iterable[str]) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def _json(text: str) -> Any:
+def _json(text: str | bytes) -> Any:
+    """A JSON value, None if it is none. Unlike json's, msgspec's texts can always be sent again:
+    half of a surrogate pair is an error."""
     try:
-        return json.loads(text)
+        return msgspec.json.decode(text)
     except (ValueError, RecursionError):
         return None
 
@@ -561,6 +561,7 @@ def _quoted(text: str) -> str:
 
 def print_time(seconds: float) -> str:
     """A point in time as Go prints it in JSON: RFC 3339 with this machine's offset, "Z" for UTC."""
+    seconds = min(max(seconds, 0.0), _LATEST)  # a file's time can be anything
     text = datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="microseconds")
     clock, offset = text[:26], text[26:]
     return clock.rstrip("0").rstrip(".") + ("Z" if offset == "+00:00" else offset)

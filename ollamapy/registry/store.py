@@ -36,7 +36,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError
 from ..names import Name
@@ -138,9 +138,16 @@ def _layer(value: Any, what: str) -> Layer:
         raise InvalidModel(f"its {what} has no valid digest")
     if type(size) is not int or not 0 <= size < 2**63:  # a truth value is an int, too
         raise InvalidModel(f"its {what} has no valid size")
-    if not (isinstance(media_type, str) and isinstance(from_, str) and isinstance(name, str)):
+    if not (_is_text(media_type) and _is_text(from_) and _is_text(name)):
         raise InvalidModel(f"its {what} has a field that is not text")
     return Layer(media_type, f"sha256:{found[1].lower()}", size, from_, name)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a text that can be written again: not with half of a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def print_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:

@@ -143,6 +143,7 @@ def replace_layer(root: Path, name: str, kind: str, content: bytes) -> None:
     ("kind", "content", "text"),
     [
         ("config", b"nonsense", "model 'm:latest': its configuration is not a JSON object"),
+        ("config", b'{"model_family":"\\ud800"}', "its configuration is not a JSON object"),
         ("config", b'{"model_format":"safetensors"}', "its format is safetensors, only gguf"),
         ("params", b"[1]", "model 'm:latest': its parameters are not a JSON object"),
         ("params", b"[" * 100_000, "its parameters are not a JSON object"),
@@ -519,6 +520,8 @@ def test_parameters_are_printed_as_go_does() -> None:
     [
         ("UTC", 1795249039.0, "2026-11-21T08:17:19Z"),
         ("UTC", 1795249039.5, "2026-11-21T08:17:19.5Z"),
+        ("UTC", 1e15, "9999-01-01T00:00:00Z"),
+        ("UTC", -5.0, "1970-01-01T00:00:00Z"),
         ("Europe/Berlin", 1795249039.25, "2026-11-21T09:17:19.25+01:00"),
     ],
 )

@@ -63,10 +63,12 @@ def write_manifest_file(root: Path, name: str, content: bytes, modified_at: floa
     return path
 
 
+LAYER = {"mediaType": LAYER_PREFIX + "model", "digest": f"sha256:{'a' * 64}", "size": 7}
+
+
 def manifest_value(**changes: Any) -> dict[str, Any]:
-    layer = {"mediaType": LAYER_PREFIX + "model", "digest": f"sha256:{'a' * 64}", "size": 7}
     config = {"mediaType": CONFIG_TYPE, "digest": f"sha256:{'b' * 64}", "size": 2}
-    return {"schemaVersion": 2, "config": config, "layers": [layer], **changes}
+    return {"schemaVersion": 2, "config": config, "layers": [LAYER], **changes}
 
 
 def manifest(**changes: Any) -> bytes:
@@ -207,6 +209,8 @@ def test_the_first_root_hides_the_second(tmp_path: Path) -> None:
         (manifest(config={"digest": "sha256:" + "a" * 64 + "\n", "size": 1}), "no valid digest"),
         (manifest(config={"digest": 5, "size": 1}), "no valid digest"),
         (manifest(config={"digest": "sha256:" + "a" * 64, "size": 1, "mediaType": {}}), "not text"),
+        (manifest(layers=[{**LAYER, "from": 5}]), "layer has a field that is not text"),
+        (manifest(layers=[{**LAYER, "from": "\ud800"}]), "not text"),
         (b" " * (MAX_MANIFEST + 1), "larger than"),
     ],
 )
