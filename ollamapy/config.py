@@ -66,10 +66,14 @@ def parse_address(text: str) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Every place that ollamapy writes to or reads from by itself."""
+    """Every place that ollamapy writes to or reads from by itself.
+
+    ``models_given``: the user named the models directory, so lists show what is there and nothing of ours.
+    """
 
     models: Path
     state: Path
+    models_given: bool = False
 
     @property
     def log(self) -> Path:
@@ -143,7 +147,9 @@ def _paths(environ: Mapping[str, str], models: str) -> Paths:
 
         data = Path(platformdirs.user_data_dir("ollamapy", appauthor=False))
         state = Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
-    return Paths(Path(models).expanduser().absolute() if models else data / "models", state)
+    if models:
+        return Paths(Path(models).expanduser().absolute(), state, models_given=True)
+    return Paths(data / "models", state)
 
 
 def _count(text: str) -> int | None:

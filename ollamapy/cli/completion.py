@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from ..config import builtin_models
 from ..errors import OllamapyError
 from .launch import Launcher
 
@@ -77,10 +76,10 @@ def stored_names(launcher: Launcher) -> list[str]:
             return [str(model["name"]) for model in client.tags(_TIMEOUT)]
     except (OllamapyError, KeyError):
         pass  # a silent server is as good as none
-    from ..registry.store import Store
+    from ..registry.store import open_store
 
     try:
-        names = Store([launcher.settings.paths.models, builtin_models()]).names()
+        names = open_store(launcher.settings.paths).names()
     except (OllamapyError, OSError):
         return []
     return [name.display for name in names]

@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from ..config import Address, Settings, builtin_models
+from ..config import Address, Settings
 from ..errors import OllamapyError
-from ..registry.store import Store
+from ..registry.store import open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
 from ..types import Options
@@ -57,11 +57,13 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     listener = listen(settings.address)
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
-    models = Models(Store([settings.paths.models, builtin_models()]))
+    models = Models(open_store(settings.paths))
+    given = settings.paths.models_given
+    listed = Models(Store([settings.paths.models])) if given else models
     renderer = Renderer()
     early = _start_early(models, renderer, settings, preload) if preload else None
     _allow_many_connections()
-    asyncio.run(_serve(settings, listener, models, renderer, early))
+    asyncio.run(_serve(settings, listener, models, listed, renderer, early))
     return 0
 
 
@@ -180,6 +182,7 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     models: Models,
+    listed: Models,
     renderer: Renderer,
     early: _Early | None,
 ) -> None:
@@ -188,7 +191,7 @@ async def _serve(
     )
     if early is not None:
         scheduler.adopt(early.request, early.load, early.runner)
-    services = Services(settings, models, scheduler, renderer)
+    services = Services(settings, models, listed, scheduler, renderer)
     try:
         await _serve_http(services, listener)
     finally:

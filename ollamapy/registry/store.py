@@ -31,13 +31,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeGuard
 
+from ..config import Paths, builtin_models
 from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError
 from ..names import Name
 
@@ -177,11 +178,24 @@ def _layer_value(layer: Layer) -> dict[str, Any]:
 # The store
 
 
-class Store:
-    """Models on disk, in `roots`: the first is written, the others only read. For any thread."""
+def open_store(paths: Paths) -> Store:
+    """The user's models with the built-in one beside them.
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    The built-in model is listed in the default place only; it can be named everywhere.
+    """
+    builtin = builtin_models()
+    return Store([paths.models, builtin], unlisted=[builtin] if paths.models_given else [])
+
+
+class Store:
+    """Models on disk, in `roots`: the first is written, the others only read. For any thread.
+
+    Models in an `unlisted` root are found by name but not listed.
+    """
+
+    def __init__(self, roots: Sequence[Path], unlisted: Collection[Path] = ()) -> None:
         self.roots = tuple(roots)
+        self._unlisted = frozenset(unlisted)
         # Manifests already read, or why they cannot be: by path, valid for that state of the file.
         # So a list of thousands costs a stat each, and a damaged one is logged once.
         self._known: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
@@ -198,6 +212,8 @@ class Store:
         hidden: set[str] = set()  # names that earlier roots hold, without their case
         seen: set[str] = set()
         for root in self.roots:
+            if root in self._unlisted:
+                continue
             here = _installed(root)
             seen.update(path for _, path in here)
             for name, path in here:

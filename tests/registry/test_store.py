@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollamapy.config import Paths
 from ollamapy.errors import (
     InvalidModel,
     InvalidRequest,
@@ -36,6 +37,7 @@ from ollamapy.registry.store import (
     MAX_MANIFEST,
     Layer,
     Store,
+    open_store,
     parse_digest,
     parse_manifest,
     print_manifest,
@@ -654,3 +656,11 @@ def test_blobs_on_another_disk_than_the_work_files_is_said(
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(StoreError, match="must be on one file system: point OLLAMAPY_MODELS"):
         Store([tmp_path]).add_blob(b"x")
+
+
+def test_the_built_in_model_is_listed_only_in_the_default_place(tmp_path: Path) -> None:
+    for given, listed in ((False, True), (True, False)):
+        store = open_store(Paths(tmp_path / "models", tmp_path, models_given=given))
+        name = Name.parse("tinystories")
+        assert (name in store.names()) is listed
+        assert store.find(name) == name
