@@ -89,7 +89,7 @@ async def _version(services: Services, call: Call) -> Answer:
 
 
 async def _tags(services: Services, call: Call) -> Answer:
-    return _json(ollama.encode_tags(await services.models.list()))
+    return _json(ollama.encode_tags(await services.listed.list()))
 
 
 async def _ps(services: Services, call: Call) -> Answer:
@@ -120,7 +120,7 @@ async def _generate(services: Services, call: Call) -> Answer:
     if asked.render_only:
         prompt = await generate.render(services, asked.request)
         return _json(ollama.encode_rendered_generate(name, prompt))
-    chunks = generate.generate(services, asked.request)
+    chunks = generate.answer(services, asked.request)
     return await _answered(chunks, partial(ollama.encode_generated, name), asked.stream)
 
 
@@ -130,7 +130,7 @@ async def _chat(services: Services, call: Call) -> Answer:
     if asked.render_only:
         prompt = await generate.render(services, asked.request)
         return _json(ollama.encode_rendered_chat(name, prompt))
-    chunks = generate.chat(services, asked.request)
+    chunks = generate.answer(services, asked.request)
     return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
 
 

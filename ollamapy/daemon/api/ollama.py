@@ -151,7 +151,7 @@ def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[
 def _common(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_what_is_to_come(given, "")
     if given.get("format") not in (None, ""):
-        raise InvalidRequest("format is not supported yet")
+        raise _not_yet("format")
     return {
         "model": _model(given),
         "options": _options(given.get("options", {})),
@@ -164,7 +164,12 @@ def _common(given: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_what_is_to_come(given: Mapping[str, Any], where: str) -> None:
     for name in FIELDS_TO_COME:
         if given.get(name):
-            raise InvalidRequest(f"{where}{name} is not supported yet")
+            raise _not_yet(f"{where}{name}")
+
+
+def _not_yet(what: str) -> InvalidRequest:
+    """Clients look for "does not support" and try without."""
+    return InvalidRequest(f"this version of ollamapy does not support {what} yet, leave it out")
 
 
 def _model(given: Mapping[str, Any]) -> str:
@@ -207,7 +212,7 @@ def _think(value: Any) -> bool | None:
     if value in (None, False):
         return value if value is None else False
     if value is True or value in _THINK_LEVELS:
-        raise InvalidRequest("think is not supported yet")
+        raise _not_yet("thinking")
     shown = f'"{value}"' if isinstance(value, str) else body.kind(value)
     levels = ", ".join(f'"{level}"' for level in _THINK_LEVELS)
     raise InvalidRequest(f"invalid think value: {shown} (must be {levels}, true, or false)")
