@@ -659,8 +659,8 @@ def test_blobs_on_another_disk_than_the_work_files_is_said(
 
 
 def test_the_built_in_model_is_listed_only_in_the_default_place(tmp_path: Path) -> None:
-    for given, listed in ((False, True), (True, False)):
-        store = open_store(Paths(tmp_path / "models", tmp_path, models_given=given))
+    for custom, listed in ((False, True), (True, False)):
+        store = open_store(Paths(tmp_path / "models", tmp_path, models_given=custom))
         name = Name.parse("tinystories")
         assert (name in store.names()) is listed
         assert store.find(name) == name
