@@ -46,11 +46,16 @@ app.add_typer(daemon, name="daemon")
 
 def run(arguments: Sequence[str], launcher: Launcher) -> int:
     """Run the command that the arguments name; returns the exit status. Wrong usage raises OllamapyError."""
+    command = group()
+    # Not command.main(): that turns a closed pipe into status 1
     try:
-        status = group().main(arguments, prog_name="ollamapy", standalone_mode=False, obj=launcher)
+        with command.make_context("ollamapy", list(arguments), obj=launcher) as context:
+            command.invoke(context)
+    except typer.Exit as exit:
+        return exit.exit_code
     except usage.UsageError as error:
         raise OllamapyError(_explain(error)) from error
-    return status if isinstance(status, int) else 0
+    return 0
 
 
 def complete(words: Sequence[str], launcher: Launcher) -> int:

@@ -1,8 +1,7 @@
 """The command's entry: from arguments to an exit status, and the one place where errors become a line on stderr.
 
-Exit status: 0 done, also when the reader of stdout went away; 1 any error, wrong usage too; 130 interrupted. What needs no
-parsing of options is answered before typer is imported: `--version`, and the daemon's own start, whose first words must not
-wait for it.
+Exit status: 0 done, also when the reader of stdout went away; 1 any error, wrong usage too; 130 interrupted. The daemon's own
+start, whose first words must not wait for typer, is recognised before that is imported.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from .. import __version__
 from ..config import Settings
 from ..errors import OllamapyError
 from . import terminal
@@ -41,9 +39,6 @@ def main(
 
 
 def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) -> int:
-    if arguments in (["--version"], ["-v"]):
-        print(f"ollamapy version is {__version__}")
-        return 0
     ready = launcher(Settings.from_env())
     match arguments:
         case ["serve"]:

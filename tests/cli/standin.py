@@ -92,7 +92,9 @@ class Handler(BaseHTTPRequestHandler):
         if name in ("nosuch", "gone"):
             self._json(404, {"error": f"model '{name}:latest' not found"})
             return
-        answer = ANSWERS.get(f"show-{name}", {"details": {"family": "llama"}})
+        answer = ANSWERS.get(
+            f"show-{name}", {"template": "" if name == "story" else "{{ .Prompt }}"}
+        )
         if verbose and name == "hello":
             info = {**answer["model_info"], **ANSWERS["verbose"]["model_info"]}
             answer = {**answer, "model_info": info, "tensors": ANSWERS["verbose"]["tensors"]}
