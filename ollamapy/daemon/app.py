@@ -89,7 +89,7 @@ async def _version(services: Services, call: Call) -> Answer:
 
 
 async def _tags(services: Services, call: Call) -> Answer:
-    return _json(ollama.encode_tags(await services.listed.list()))
+    return _json(ollama.encode_tags(await services.models.list()))
 
 
 async def _ps(services: Services, call: Call) -> Answer:

@@ -39,14 +39,10 @@ Request = GenerateRequest | ChatRequest
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of the daemon that answer requests; made once, closed by ``serve``.
-
-    ``listed``: the models that lists show; ``models`` knows these and perhaps more by name.
-    """
+    """The parts of the daemon that answer requests; made once, closed by ``serve``."""
 
     settings: Settings
     models: Models
-    listed: Models
     scheduler: Scheduler
     renderer: Renderer
 

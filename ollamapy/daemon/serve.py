@@ -58,12 +58,10 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
     models = Models(open_store(settings.paths))
-    given = settings.paths.models_given
-    listed = Models(Store([settings.paths.models])) if given else models
     renderer = Renderer()
     early = _start_early(models, renderer, settings, preload) if preload else None
     _allow_many_connections()
-    asyncio.run(_serve(settings, listener, models, listed, renderer, early))
+    asyncio.run(_serve(settings, listener, models, renderer, early))
     return 0
 
 
@@ -182,7 +180,6 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     models: Models,
-    listed: Models,
     renderer: Renderer,
     early: _Early | None,
 ) -> None:
@@ -191,7 +188,7 @@ async def _serve(
     )
     if early is not None:
         scheduler.adopt(early.request, early.load, early.runner)
-    services = Services(settings, models, listed, scheduler, renderer)
+    services = Services(settings, models, scheduler, renderer)
     try:
         await _serve_http(services, listener)
     finally:
