@@ -369,10 +369,13 @@ class _Running(msgspec.Struct, frozen=True):
 def encode_ps(loaded: Iterable[Loaded]) -> bytes:
     """The answer of /api/ps: the one that stays longest first."""
     now = time.time()
-    longest_first = sorted(
-        loaded, key=lambda each: each.expires_in is not None and -each.expires_in
-    )
+    longest_first = sorted(loaded, key=_stays, reverse=True)
     return encode({"models": [_running(each, now) for each in longest_first]})
+
+
+def _stays(loaded: Loaded) -> float:
+    """Seconds."""
+    return _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
 
 
 def _running(loaded: Loaded, now: float) -> _Running:
@@ -385,7 +388,6 @@ def _running(loaded: Loaded, now: float) -> _Running:
         parameter_size=human.format_number(header.parameter_count),
         quantization_level=header.file_type_name,
     )
-    expires_in = _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
     name = loaded.name.display
     return _Running(
         name=name,
@@ -393,7 +395,7 @@ def _running(loaded: Loaded, now: float) -> _Running:
         size=loaded.size,
         digest=loaded.digest,
         details=details,
-        expires_at=print_time(now + expires_in),
+        expires_at=print_time(now + _stays(loaded)),
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,
     )

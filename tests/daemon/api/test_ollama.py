@@ -1,0 +1,283 @@
+"""Ollama's dialect: requests as tables of JSON, answers byte for byte."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from ollamapy.daemon.api import ollama
+from ollamapy.daemon.scheduler import Loaded, LoadRequest, Status
+from ollamapy.errors import InvalidRequest
+from ollamapy.formats.gguf import Header
+from ollamapy.names import Name
+from ollamapy.types import (
+    ChatRequest,
+    Chunk,
+    GenerateRequest,
+    Message,
+    Options,
+    TokenLogprob,
+    Usage,
+)
+
+
+def generate(**body: Any) -> ollama.Asked[GenerateRequest]:
+    return ollama.parse_generate(json.dumps({"model": "m", **body}).encode())
+
+
+def chat(**body: Any) -> ollama.Asked[ChatRequest]:
+    return ollama.parse_chat(json.dumps({"model": "m", **body}).encode())
+
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+# ---- requests ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "request_"),
+    [
+        ({}, GenerateRequest("m")),
+        ({"prompt": "Hi", "system": "S"}, GenerateRequest("m", "Hi", "S")),
+        ({"Prompt": "Hi"}, GenerateRequest("m", "Hi")),
+        ({"prompt": None, "raw": None, "options": None}, GenerateRequest("m")),
+        ({"raw": True, "context": []}, GenerateRequest("m", raw=True, context=())),
+        ({"context": [1, 2]}, GenerateRequest("m", context=(1, 2))),
+        ({"options": {"temperature": 1, "stop": ["x", ""]}}, GenerateRequest("m", options=Options(temperature=1.0, stop=("x",)))),
+        ({"options": {"num_ctx": 64.9, "seed": None}}, GenerateRequest("m", options=Options(num_ctx=64))),
+        ({"keep_alive": "1h30m"}, GenerateRequest("m", keep_alive=5400.0)),
+        ({"keep_alive": 0}, GenerateRequest("m", keep_alive=0.0)),
+        ({"keep_alive": -1}, GenerateRequest("m", keep_alive=None)),
+        ({"keep_alive": None}, GenerateRequest("m", keep_alive=UNSET)),
+        ({"logprobs": True}, GenerateRequest("m", logprobs=0)),
+        ({"logprobs": True, "top_logprobs": 20}, GenerateRequest("m", logprobs=20)),
+        ({"top_logprobs": 3}, GenerateRequest("m")),
+        ({"think": False}, GenerateRequest("m", think=False)),
+        ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True, "shift": False}, GenerateRequest("m")),
+    ],
+)  # fmt: skip
+def test_generate(body: dict[str, Any], request_: GenerateRequest) -> None:
+    assert generate(**body).request == request_
+
+
+def test_chat() -> None:
+    asked = chat(
+        messages=[{"role": "USER", "Content": "Hi", "thinking": "hm"}, {"role": "assistant"}],
+        tools=[],
+        options={"top_k": 3},
+    )
+    assert asked.request == ChatRequest(
+        "m", (Message("user", "Hi"), Message("assistant", "")), Options(top_k=3)
+    )
+    assert asked.stream
+
+
+@pytest.mark.parametrize(
+    ("asked", "stream", "render_only"),
+    [
+        (generate(prompt="x"), True, False),
+        (generate(prompt="x", stream=None), True, False),
+        (generate(prompt="x", stream=False), False, False),
+        (generate(), False, False),  # to load is answered with one object
+        (generate(prompt="x", _debug_render_only=True), False, True),
+        (chat(messages=HI), True, False),
+        (chat(messages=HI, stream=False), False, False),
+        (chat(messages=[]), False, False),
+        (chat(messages=None), False, False),
+        (chat(messages=HI, _debug_render_only=True, stream=True), False, True),
+    ],
+)
+def test_how_the_answer_is_wanted(asked: Any, stream: bool, render_only: bool) -> None:
+    assert (asked.stream, asked.render_only) == (stream, render_only)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"model": ""}, "model is required"),
+        ({"model": None}, "model is required"),
+        ({"model": 5}, "cannot unmarshal number into Go struct field GenerateRequest.model of type string"),
+        ({"raw": True, "system": "S"}, "raw mode does not support template, system, or context"),
+        ({"raw": True, "template": "S"}, "raw mode does not support template, system, or context"),
+        ({"raw": True, "context": [1]}, "raw mode does not support template, system, or context"),
+        ({"context": [-1]}, "context holds a number that is no token id"),
+        ({"context": [2**40]}, "context holds a number that is no token id"),
+        ({"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
+        ({"top_logprobs": -1}, "top_logprobs must be between 0 and 20"),
+        ({"keep_alive": "soon"}, 'time: invalid duration "soon"'),
+        ({"keep_alive": "300"}, 'time: missing unit in duration "300"'),
+        ({"keep_alive": True}, "Unsupported type: 'bool'"),
+        ({"options": {"temperature": "hot"}}, 'option "temperature" must be of type float32'),
+        ({"options": {"stop": "x"}}, 'option "stop" must be of type array'),
+        ({"options": "x"}, "of type map[string]interface {}"),
+        ({"format": "json"}, "does not support format yet"),
+        ({"format": {}}, "does not support format yet"),
+        ({"suffix": "x"}, "does not support suffix yet"),
+        ({"template": "x"}, "does not support template yet"),
+        ({"images": ["iVBO"]}, "does not support images yet"),
+        ({"think": True}, "does not support thinking yet"),
+        ({"think": "high"}, "does not support thinking yet"),
+        ({"think": "huge"}, 'invalid think value: "huge" (must be "high", "medium", "low", "max", true, or false)'),
+        ({"think": 5}, "invalid think value"),
+    ],
+)  # fmt: skip
+def test_generate_refuses(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        generate(prompt="Hi", **body) if "model" not in body else generate(**body)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ("hi", "cannot unmarshal string into Go struct field ChatRequest.messages of type []api.Message"),
+        (["hi"], "cannot unmarshal string into Go struct field ChatRequest.messages of type api.Message"),
+        ([{"role": "user", "content": 5}], "number into Go struct field ChatRequest.messages.content of type string"),
+        ([{"role": "user", "content": []}], "array into Go struct field ChatRequest.messages.content of type string"),
+        ([{"role": "robot", "content": "x"}], "role 'robot' of messages[0] is unknown"),
+        ([*HI, {"content": "x"}], "role '' of messages[1] is unknown"),
+        ([*HI, {"role": "assistant", "tool_calls": [{}]}], "does not support messages[1].tool_calls yet"),
+        ([{"role": "tool", "content": "x", "tool_name": "f"}], "does not support messages[0].tool_name yet"),
+        ([{"role": "user", "content": "x", "images": ["iVBO"]}], "does not support messages[0].images yet"),
+    ],
+)  # fmt: skip
+def test_chat_refuses_messages(messages: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        chat(messages=messages)
+
+
+def test_chat_refuses_tools() -> None:
+    with pytest.raises(InvalidRequest, match="does not support tools yet"):
+        chat(messages=HI, tools=[{"type": "function"}])
+
+
+def test_options_that_are_unknown_are_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        generate(prompt="x", options={"no_such": 1, "mirostat": 2, "top_k": 1})
+    assert "'no_such', 'mirostat'" in caplog.text and "top_k" not in caplog.text
+
+
+def test_show() -> None:
+    asked = ollama.parse_show(b'{"name": "x", "verbose": true, "options": {"a": 1}}')
+    assert asked == ollama.ShowRequest("x", True, "", {"a": 1})
+    assert ollama.parse_show(b'{"model": "y", "name": "x"}').model == "y"
+    with pytest.raises(InvalidRequest, match="model is required"):
+        ollama.parse_show(b"{}")
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+TIME = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"')
+USAGE = Usage(7, 3, 5, 100, 20, 30, 40)
+LOGPROB = TokenLogprob("H", -0.5, (72,), (TokenLogprob("H", -0.5, (72,)),))
+
+
+def timeless(data: bytes) -> str:
+    """The answer with its time, of which there must be one, as 0."""
+    text, count = TIME.subn(b"0", data)
+    assert count == 1
+    return text.decode()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "generated", "chatted"),
+    [
+        (
+            Chunk('<"é'),
+            '{"model":"m","created_at":0,"response":"<\\"é","done":false}',
+            '{"model":"m","created_at":0,"message":{"role":"assistant","content":"<\\"é"},"done":false}',
+        ),
+        (
+            Chunk("H", (LOGPROB,)),
+            '{"model":"m","created_at":0,"response":"H","done":false,"logprobs":[{"token":"H","logprob":-0.5,'
+            '"bytes":[72],"top_logprobs":[{"token":"H","logprob":-0.5,"bytes":[72]}]}]}',
+            '{"model":"m","created_at":0,"message":{"role":"assistant","content":"H"},"done":false,'
+            '"logprobs":[{"token":"H","logprob":-0.5,"bytes":[72],'
+            '"top_logprobs":[{"token":"H","logprob":-0.5,"bytes":[72]}]}]}',
+        ),
+        (
+            Chunk(finish_reason="load"),
+            '{"model":"m","created_at":0,"response":"","done":true,"done_reason":"load"}',
+            '{"model":"m","created_at":0,"message":{"role":"assistant","content":""},"done":true,'
+            '"done_reason":"load"}',
+        ),
+    ],
+)  # fmt: skip
+def test_chunks(chunk: Chunk, generated: str, chatted: str) -> None:
+    def same(got: bytes, want: str) -> None:
+        assert json.loads(timeless(got)) == json.loads(want)
+
+    same(ollama.encode_generated("m", chunk), generated)
+    same(ollama.encode_chatted("m", chunk), chatted)
+
+
+def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
+    last = json.loads(ollama.encode_generated("m", Chunk("", (), "stop", Usage(), (1, 2))))
+    assert last["context"] == [1, 2] and last["done_reason"] == "stop"
+    metrics = {key: value for key, value in last.items() if "_duration" in key or "_count" in key}
+    assert metrics == {
+        "total_duration": 0,
+        "load_duration": 0,
+        "prompt_eval_count": 0,
+        "prompt_eval_duration": 0,
+        "eval_count": 0,
+        "eval_duration": 0,
+    }
+    last = json.loads(ollama.encode_chatted("m", Chunk("", (), "length", USAGE)))
+    assert (last["prompt_eval_count"], last["eval_count"], last["total_duration"]) == (7, 5, 100)
+    assert "context" not in last and "logprobs" not in last
+
+
+def test_rendered_prompts() -> None:
+    assert json.loads(timeless(ollama.encode_rendered_generate("m", "P"))) == {
+        "model": "m",
+        "created_at": 0,
+        "response": "",
+        "done": False,
+        "_debug_info": {"rendered_template": "P"},
+    }
+    chat = json.loads(timeless(ollama.encode_rendered_chat("m", "P")))
+    assert chat["message"] == {"role": "", "content": ""}
+
+
+def loaded(name: str, expires_in: float | None) -> Loaded:
+    header = Header(3, {"general.architecture": "llama", "general.file_type": 7}, (), 0, 0)
+    request = LoadRequest("sha256:k", Name.parse(name), "d" * 64, header, Path("m"))
+    return Loaded(request, Status.READY, 100, 50, 2048, expires_in, 0)
+
+
+def test_ps_names_the_one_that_stays_longest_first() -> None:
+    answer = json.loads(
+        ollama.encode_ps([loaded("a", 5), loaded("b", None), loaded("c", 0), loaded("d", 600)])
+    )
+    assert [each["name"] for each in answer["models"]] == [
+        "b:latest",
+        "d:latest",
+        "a:latest",
+        "c:latest",
+    ]
+    first = answer["models"][0]
+    assert re.fullmatch(r"2[12]\d\d-.*(Z|[+-]\d\d:\d\d)", first["expires_at"])  # for ever
+    assert (first["size"], first["size_vram"]) == (100, 50)
+    assert first["context_length"] == 2048
+    assert first["details"] == {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "llama",
+        "families": ["llama"],
+        "parameter_size": "0",
+        "quantization_level": "Q8_0",
+    }
+    assert json.loads(ollama.encode_ps([])) == {"models": []}
+
+
+def test_version_tells_who_we_are() -> None:
+    answer = json.loads(ollama.encode_version(busy=3))
+    assert answer["version"] == ollama.OLLAMA_VERSION and answer["busy"] == 3
+    assert answer["ollamapy"] and answer["pid"] > 0
