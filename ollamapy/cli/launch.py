@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import __version__
 from ..config import DEFAULT_PORT, FALLBACK_PORT, Address, Settings, environment
@@ -215,23 +215,22 @@ class Launcher:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        path = self.settings.paths.start_lock
+        """Hold the right to start the daemon; the lock goes with the process, however it ends."""
+        path, deadline = self.settings.paths.start_lock, time.monotonic() + _START_TIMEOUT
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=_START_TIMEOUT, poll_interval=_POLL)
-            lock.acquire()
-        except Timeout:
-            raise OllamapyError(
-                f"another command has been starting the daemon for {_START_TIMEOUT:.0f} s, see: {self.settings.paths.log}"
-            ) from None
+            file = open(path, "ab")
         except OSError as error:
             raise _unwritable(path.parent, error) from error
-        try:
+        with file:
+            while not _try_lock(file):
+                if time.monotonic() > deadline:
+                    raise OllamapyError(
+                        f"another command has been starting the daemon for {_START_TIMEOUT:.0f} s, "
+                        f"see: {self.settings.paths.log}"
+                    )
+                time.sleep(_POLL)
             yield
-        finally:
-            lock.release()
 
     def _spawn(self, place: Place, preload: str | None) -> Place:
         """Start the daemon for good, and wait until it answers at ``place``."""
@@ -286,6 +285,24 @@ class Launcher:
         raise OllamapyError(
             f"the daemon did not answer within {_START_TIMEOUT:.0f} s, see its log: {log}"
         )
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock a file for this process, unless another has. (filelock does it, too, after 30 ms of imports.)"""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass  # a file system without locks: better to start without than not to start
+    return True
 
 
 def end(address: Address, daemon: Daemon, say: Callable[[str], None]) -> None:
