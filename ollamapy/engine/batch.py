@@ -26,7 +26,8 @@ class Span(NamedTuple):
 def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Span]:
     """The next batch: every decoding sequence gets its one token, prompts fill the rest in order of admission.
 
-    ``n_batch`` bounds the whole batch; ``chunk`` bounds the prompt tokens while others decode.
+    ``n_batch`` bounds the whole batch; ``chunk`` bounds the prompt tokens while there is more than one sequence, so that
+    none waits long for its next token, nor for the end of a step that it was cancelled in.
     """
     spans = []
     prefills = []
@@ -40,7 +41,7 @@ def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Sp
         return spans[:n_batch]
     spans = spans[: max(n_batch - 1, 0)]
     room = n_batch - len(spans)
-    if spans:
+    if len(spans) + len(prefills) > 1:
         room = min(room, max(chunk, MIN_CHUNK))
     for sequence in prefills:
         if room <= 0:
@@ -86,21 +87,73 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return low
 
 
-def pick_slot(slots: Iterable[Slot], tokens: list[int]) -> Slot | None:
-    """The free slot whose cache has the longest prefix of ``tokens``, else the one unused for longest; None: all busy.
+class Placement(NamedTuple):
+    """Where a sequence shall run, and the slot (its own or another) whose first ``shared`` tokens it need not compute."""
 
-    A prefix counts when it is long, or when it is most of what the slot holds (then little is lost).
+    slot: Slot
+    donor: Slot | None
+    shared: int
+
+
+def place(slots: Iterable[Slot], tokens: list[int], *, shares: bool) -> Placement | None:
+    """A free slot for a prompt, and the longest prefix of it that any slot holds or is computing; None: all are busy.
+
+    A free slot that holds the prefix is taken over where that loses little: most of it is the prefix, and no slot is
+    unused. Otherwise the slot unused for longest is taken, and the prefix is copied into it: from a busy slot too,
+    also one whose own prefill has not come that far yet. Without ``shares`` (a recurrent state cannot be cut) nothing
+    is copied.
     """
+    slots = list(slots)
     free = [slot for slot in slots if slot.sequence is None]
     if not free:
         return None
-    best, best_shared = None, 0
+    oldest = min(free, key=lambda slot: (slot.last_used, slot.id))
+    own, own_shared = None, 0
     for slot in free:
         shared = common_prefix(slot.cached, tokens)
-        worth = shared >= MIN_REUSE or shared * 2 > len(slot.cached)
-        if worth and shared > best_shared:
-            best, best_shared = slot, shared
-    return best or min(free, key=lambda slot: (slot.last_used, slot.id))
+        lost = len(slot.cached) - shared
+        worth = shared >= MIN_REUSE or shared > lost
+        if shares and len(free) > 1 and lost >= MIN_REUSE:
+            worth = worth and shared > lost and oldest.last_used > 0
+        if worth and shared > own_shared:
+            own, own_shared = slot, shared
+    target = own or oldest
+    donor, shared = best_donor(slots, target, tokens) if shares else (None, 0)
+    if donor is not None and shared >= own_shared + MIN_REUSE:
+        if own is not None and target is not oldest and donor is not oldest:
+            target = oldest  # what the other free slot holds is kept: it would be overwritten now
+        return Placement(target, donor, shared)
+    return Placement(target, target if own_shared else None, own_shared)
+
+
+def best_donor(slots: Iterable[Slot], target: Slot, tokens: list[int]) -> tuple[Slot | None, int]:
+    """The slot beside ``target`` with the longest prefix of ``tokens`` in its cache or on its way there."""
+    best, best_shared = None, 0
+    for slot in slots:
+        if slot is not target:
+            shared = common_prefix(slot.holding, tokens[:-1])
+            if shared > best_shared:
+                best, best_shared = slot, shared
+    return best, best_shared
+
+
+def shift_cut(
+    n_ctx: int, n_past: int, num_keep: int, n_prompt: int, adds_bos: bool
+) -> tuple[int, int]:
+    """(tokens kept at the beginning, tokens discarded after them) when generation has filled the context.
+
+    llama-server's arithmetic: half of what is not kept goes; ``num_keep`` < 0 keeps the prompt, a BOS is kept beside it.
+    """
+    keep = (n_prompt if num_keep < 0 else num_keep) + adds_bos
+    keep = min(keep, n_ctx - 4, n_past)
+    return keep, (n_past - keep) // 2
+
+
+def truncated(tokens: list[int], n_ctx: int, num_keep: int, adds_bos: bool) -> list[int]:
+    """A prompt that does not fit, without its middle, as Ollama cuts it: about half of the context is left for the answer."""
+    keep = min((len(tokens) if num_keep < 0 else num_keep) + adds_bos, n_ctx - 4)
+    left = n_ctx - max((n_ctx - keep) // 2, 1)
+    return tokens[:keep] + tokens[len(tokens) - (left - keep) :]
 
 
 def reusable(

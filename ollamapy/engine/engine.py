@@ -17,19 +17,22 @@ from typing import Any, Literal, NamedTuple, Protocol
 from ..errors import InvalidRequest
 from ..types import TokenLogprob
 from .batch import (
+    MIN_REUSE,
     Span,
+    best_donor,
     chunk_tokens,
     common_prefix,
     halved,
-    pick_slot,
+    place,
     plan_batch,
     reusable,
+    shift_cut,
 )
 from .sampling import Stage, penalized_history, sampler_chain
 from .sequence import Sequence, Slot
 
 PREFILL_SECONDS = 0.25
-"""How long a step may become for a prompt's sake while other sequences decode."""
+"""How long a step may become for a prompt's sake while there are other sequences."""
 
 FIRST_CHUNK = 64
 """Prompt tokens in the first step beside decoding sequences, when the prefill speed is not known yet."""
@@ -46,11 +49,17 @@ class Model(Protocol):
     n_batch: int
     n_swa: int
     recurrent: bool
+    can_shift: bool
+    adds_bos: bool
 
     def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...
     def logprobs(self, row: int, token: int, top: int) -> TokenLogprob: ...
+    def abort(self) -> None: ...
+    def rearm(self) -> None: ...
     def trim(self, slot: int, n: int) -> bool: ...
+    def copy(self, source: int, target: int, n: int) -> None: ...
+    def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None: ...
     def first_position(self, slot: int) -> int: ...
     def make_sampler(self, stages: SequenceOf[Stage], history: SequenceOf[int]) -> Any: ...
     def free_sampler(self, chain: Any) -> None: ...
@@ -77,6 +86,7 @@ class Finished(NamedTuple):
     n_predicted: int
     prompt_ns: int
     predict_ns: int
+    n_truncated: int
 
 
 class Refused(NamedTuple):
@@ -112,6 +122,8 @@ class Engine:
         self._events: list[Event] = []
         self._admissions = 0
         self._prefill_rate = 0.0
+        self._cancelled: set[int] = set()
+        self._computing: frozenset[int] = frozenset()
 
     # ---- from other threads ----------------------------------------------------------------------------------------
 
@@ -120,8 +132,15 @@ class Engine:
         self._inbox.put(sequence)
 
     def cancel(self, id: int) -> None:
-        """Stop working for a request; unknown ids are no error."""
+        """Stop working for a request; unknown ids are no error.
+
+        A step that computes for cancelled requests only is aborted. The engine announces whom it computes for before it
+        looks at who is cancelled, and here it is the other way round: whoever comes second sees the other's word.
+        """
+        self._cancelled.add(id)
         self._inbox.put(id)
+        if self._computing <= self._cancelled:
+            self._model.abort()
 
     def wake(self) -> None:
         """Make a waiting :meth:`step` return."""
@@ -133,13 +152,16 @@ class Engine:
         """One turn of the loop; False when there was nothing to compute. With ``wait`` an idle engine blocks for work."""
         self._take_inbox(block=wait and not self._running and not self._waiting)
         self._admit()
+        active = self._running
+        if any(sequence.leader is not None for sequence in active):
+            active = self._followed()
         spans = plan_batch(
-            self._running,
+            active,
             self._model.n_batch,
             chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK),
         )
-        if spans and (spans := self._decode(spans)):
-            self._commit(spans)
+        if spans:
+            self._commit(self._decode(spans))
         if self._events:
             self._emit(self._events)
             self._events = []
@@ -159,6 +181,7 @@ class Engine:
 
     def _drop(self, id: int) -> None:
         """Cancel: the sequence may be waiting, running or already gone."""
+        self._cancelled.discard(id)
         for sequence in (*self._waiting, *self._running):
             if sequence.id == id:
                 self._finish(sequence, "cancel")
@@ -173,19 +196,23 @@ class Engine:
             if len(sequence.tokens) >= self._model.n_ctx and not sequence.n_predicted:
                 self._refuse(sequence, "too_long", too_long(sequence.n_prompt, self._model.n_ctx))
                 continue
-            slot = pick_slot(self._slots, sequence.tokens)
-            if slot is None:
+            placement = place(self._slots, sequence.tokens, shares=not self._model.recurrent)
+            if placement is None:
                 return
             try:
-                self._start(sequence, slot)
+                self._start(sequence, placement.slot)
             except InvalidRequest as error:
                 self._refuse(sequence, "invalid", str(error))
                 continue
             self._waiting.popleft()
             self._running.append(sequence)
+            if placement.donor is placement.slot or placement.donor is None:
+                self._keep_own(sequence, placement.slot)
+            else:
+                self._follow(sequence, placement.donor, placement.shared)
 
     def _start(self, sequence: Sequence, slot: Slot) -> None:
-        """Put a sequence into a slot and keep what the slot's cache already holds of its prompt."""
+        """Put a sequence into a slot, with a sampler if it has none yet."""
         model = self._model
         if sequence.sampler is None:
             sequence.started_at = self._clock()
@@ -193,10 +220,36 @@ class Engine:
                 sampler_chain(sequence.sampling, model.n_ctx),
                 penalized_history(sequence.sampling, sequence.tokens, model.n_ctx),
             )
-        shared = common_prefix(slot.cached, sequence.tokens)
+        self._admissions += 1
+        slot.last_used = self._admissions
+        slot.sequence, sequence.slot = sequence, slot
+
+    def _keep_own(self, sequence: Sequence, slot: Slot) -> None:
+        """Keep what the slot's own cache holds of the prompt."""
+        shared, cached = common_prefix(slot.cached, sequence.tokens), len(slot.cached)
+        slot.cached = []
+        self._reuse(sequence, slot, shared, cached)
+
+    def _follow(self, sequence: Sequence, donor: Slot, shared: int) -> None:
+        """Copy the first ``shared`` tokens from another slot; wait until it has them, if it is still computing them."""
+        slot, leader = sequence.slot, donor.sequence
+        assert slot is not None
+        slot.cached = []
+        if leader is not None and leader.n_past < shared:
+            self._model.trim(slot.id, 0)
+            sequence.leader, sequence.shared = leader, shared
+            return
+        sequence.leader = None
+        self._model.copy(donor.id, slot.id, shared)
+        held = len(donor.cached) if leader is None else leader.n_past
+        self._reuse(sequence, slot, shared, held)
+
+    def _reuse(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> None:
+        """Cut a slot that holds ``held`` tokens back to what the prompt may keep of the ``shared`` ones."""
+        model = self._model
         keep = reusable(
             shared,
-            len(slot.cached),
+            held,
             len(sequence.tokens),
             recurrent=model.recurrent,
             n_swa=model.n_swa,
@@ -205,13 +258,32 @@ class Engine:
         if not model.trim(slot.id, keep):
             keep = 0
             model.trim(slot.id, 0)
-        self._admissions += 1
-        slot.last_used = self._admissions
-        slot.cached = []
-        slot.sequence, sequence.slot = sequence, slot
         sequence.n_past = keep
         if not sequence.n_predicted:
             sequence.n_cached = keep
+
+    def _followed(self) -> list[Sequence]:
+        """Let followers go whose leaders came far enough; the sequences that have tokens for the batch.
+
+        A leader that is gone (finished, cancelled, preempted) may have left the prefix in its slot; whatever is the
+        best now is taken. So the first of its followers goes on from what it had committed, and the others follow that one.
+        """
+        active = []
+        for sequence in self._running:
+            if (leader := sequence.leader) is not None:
+                slot = leader.slot
+                assert sequence.slot is not None
+                if slot is not None:
+                    if leader.n_past >= sequence.shared:
+                        self._follow(sequence, slot, sequence.shared)
+                else:
+                    sequence.leader = None
+                    donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
+                    if donor is not None and shared >= MIN_REUSE:
+                        self._follow(sequence, donor, shared)
+            if sequence.leader is None:
+                active.append(sequence)
+        return active
 
     # ---- decode ----------------------------------------------------------------------------------------------------
 
@@ -223,6 +295,10 @@ class Engine:
         """
         while spans:
             began = self._clock()
+            self._computing = frozenset(span.sequence.id for span in spans)
+            self._model.rearm()
+            if self._computing <= self._cancelled:
+                self._model.abort()
             status = self._model.decode(
                 [
                     (
@@ -238,18 +314,32 @@ class Engine:
             if status == 0:
                 self._measure(spans, self._clock() - began)
                 return spans
+            if status == ABORTED:
+                self._roll_back(spans)
+                return []
             if status != NO_SLOT:
                 self._fail_batch(spans, status)
                 return []
             if self._drop_idle_cache():
                 continue
-            if len(self._running) > 1:
-                youngest = self._running[-1]
+            last = spans[-1].sequence
+            others = [s for s in self._running if s.n_past and s is not last]
+            if others:
+                youngest = max(others[-1], last, key=self._running.index)
                 self._preempt(youngest)
                 spans = [span for span in spans if span.sequence is not youngest]
             elif not (spans := halved(spans)):
-                self._finish(self._running[0], "length")
+                self._finish(last, "length")
         return []
+
+    def _roll_back(self, spans: list[Span]) -> None:
+        """After an abort some of the batch's tokens may be in the cache without logits: back to what was committed."""
+        for span in spans:
+            if (slot := span.sequence.slot) is None:
+                continue
+            if not self._model.trim(slot.id, span.start):
+                self._model.trim(slot.id, 0)
+                span.sequence.n_past = 0
 
     def _drop_idle_cache(self) -> bool:
         idle = [slot for slot in self._slots if slot.sequence is None and slot.cached]
@@ -266,9 +356,10 @@ class Engine:
         slot = sequence.slot
         assert slot is not None
         self._model.trim(slot.id, 0)
-        slot.sequence = sequence.slot = None
+        slot.sequence = sequence.slot = sequence.leader = None
         slot.cached = []
         sequence.n_past = 0
+        sequence.n_pure = None
         self._waiting.appendleft(sequence)
 
     def _fail_batch(self, spans: list[Span], status: int) -> None:
@@ -318,8 +409,28 @@ class Engine:
             self._events.append(TextOut(sequence.id, text, logprobs, first))
         if stream.stopped:
             self._finish(sequence, "stop")
-        elif sequence.n_predicted == sequence.num_predict or len(sequence.tokens) > model.n_ctx:
+        elif sequence.n_predicted == sequence.num_predict:
             self._finish(sequence, "length")
+        elif len(sequence.tokens) >= model.n_ctx:
+            self._make_room(sequence)
+
+    def _make_room(self, sequence: Sequence) -> None:
+        """The context is full: forget the older half of it, or end the answer when its last cell is used."""
+        model = self._model
+        if not (sequence.shift and model.can_shift and sequence.slot is not None):
+            if len(sequence.tokens) > model.n_ctx:
+                self._finish(sequence, "length")
+            return
+        keep, discard = shift_cut(
+            model.n_ctx, sequence.n_past, sequence.num_keep, sequence.n_prompt, model.adds_bos
+        )
+        if discard < 1:
+            self._finish(sequence, "length")
+            return
+        model.shift(sequence.slot.id, keep, discard, sequence.n_past)
+        del sequence.tokens[keep : keep + discard]
+        sequence.n_past -= discard
+        sequence.n_pure = min(keep, sequence.n_pure or keep)
 
     # ---- endings: each request gets exactly one --------------------------------------------------------------------
 
@@ -337,6 +448,7 @@ class Engine:
                 sequence.n_predicted,
                 first - (sequence.started_at or now),
                 now - first,
+                sequence.n_truncated,
             )
         )
         self._release(sequence)
@@ -352,13 +464,14 @@ class Engine:
 
     def _release(self, sequence: Sequence) -> None:
         """Free the slot, whose cache stays for the next prompt that begins alike."""
+        self._cancelled.discard(sequence.id)
         if sequence in self._running:
             self._running.remove(sequence)
         else:
             self._waiting.remove(sequence)
         if (slot := sequence.slot) is not None:
-            slot.cached = sequence.tokens[: sequence.n_past]
-            slot.sequence = sequence.slot = None
+            slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
+            slot.sequence = sequence.slot = sequence.leader = None
         if sequence.sampler is not None:
             self._model.free_sampler(sequence.sampler)
             sequence.sampler = None

@@ -129,6 +129,14 @@ class Model:
         self.n_slots = n_slots
         self.n_batch = min(n_batch, lib.llama_n_batch(self._context))
         self._memory = lib.llama_get_memory(self._context)
+        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
+        self._flag = ctypes.create_string_buffer(2)
+        strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
+        self._abort_callback = ctypes.cast(strlen, lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(
+            self._context, self._abort_callback, ctypes.addressof(self._flag)
+        )
         self._batch = self._make_batch(self.n_batch)
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
@@ -197,11 +205,36 @@ class Model:
         piece = self.piece(token)
         return TokenLogprob(piece.decode(errors="replace"), logprob, tuple(piece), top)
 
+    def abort(self) -> None:
+        """Make a running :meth:`decode` return ABORTED, and every later one until :meth:`rearm`. For any thread."""
+        self._flag[0] = b"\x01"
+
+    def rearm(self) -> None:
+        """Take :meth:`abort` back."""
+        self._flag[0] = b"\x00"
+
     # ---- the KV cache ----------------------------------------------------------------------------------------------
 
     def trim(self, slot: int, n: int) -> bool:
         """Forget what a slot holds from position ``n`` on; False when the model cannot (then only n = 0 works)."""
         return bool(self._lib.llama_memory_seq_rm(self._memory, slot, n, -1))
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """Make ``target`` hold the first ``n`` tokens of ``source``.
+
+        Each slot's cache is a stream of its own: only a whole one can be copied (a part aborts the process), so the
+        tail is cut off afterwards. Nothing is copied before the next decode.
+        """
+        lib, memory = self._lib, self._memory
+        lib.llama_memory_seq_rm(memory, target, -1, -1)
+        lib.llama_memory_seq_cp(memory, source, target, -1, -1)
+        lib.llama_memory_seq_rm(memory, target, n, -1)
+
+    def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None:
+        """Forget ``discard`` tokens after the first ``keep`` and move the rest, up to ``n_past``, into their place."""
+        lib, memory = self._lib, self._memory
+        lib.llama_memory_seq_rm(memory, slot, keep, keep + discard)
+        lib.llama_memory_seq_add(memory, slot, keep + discard, n_past, -discard)
 
     def first_position(self, slot: int) -> int:
         """The smallest position that a slot still holds, -1 when it is empty."""

@@ -17,6 +17,11 @@ class Sequence:
         n_past    [ committed in the KV cache ...........]
         pending                                           [........]   1 = decoding, more = prefill
 
+    A follower (``leader`` set) has a slot but no tokens in the batch: it waits until its leader has computed the first
+    ``shared`` tokens, which both prompts have in common, and then copies them.
+
+    After a context shift what follows the first ``n_pure`` tokens was computed with others before it: nobody shares it.
+
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
     sampler goes on where it was. Times are nanoseconds of the engine's clock.
     """
@@ -27,12 +32,18 @@ class Sequence:
     num_predict: int = -1
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    shift: bool = False
+    num_keep: int = 4
+    n_truncated: int = 0
 
     n_prompt: int = 0
     n_past: int = 0
     n_cached: int = 0
     n_predicted: int = 0
+    n_pure: int | None = None
     slot: Slot | None = None
+    leader: Sequence | None = None
+    shared: int = 0
     sampler: Any = None
     text: TextStream = field(default_factory=TextStream)
     started_at: int = 0
@@ -59,3 +70,12 @@ class Slot:
     cached: list[int] = field(default_factory=list)
     sequence: Sequence | None = None
     last_used: int = 0
+
+    @property
+    def holding(self) -> list[int]:
+        """The tokens that the cache holds or will hold soon and that another sequence may share; none for a follower."""
+        if self.sequence is None:
+            return self.cached
+        if self.sequence.leader is not None:
+            return []
+        return self.sequence.tokens[: self.sequence.n_pure]

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..engine.batch import truncated
 from ..engine.engine import Engine, Event, Finished, TextOut
 from ..engine.llama import Model
 from ..engine.sequence import Sequence
@@ -168,6 +169,9 @@ class Texts:
             tokens = [model.bos]
         if not tokens:
             raise InvalidRequest("the prompt has no tokens")
+        n_whole = len(tokens)
+        if frame.truncate and n_whole >= model.n_ctx:
+            tokens = truncated(tokens, model.n_ctx, frame.num_keep, model.adds_bos)
         return Sequence(
             frame.id,
             tokens,
@@ -175,6 +179,9 @@ class Texts:
             num_predict=frame.num_predict,
             stop=frame.stop,
             logprobs=frame.logprobs,
+            shift=frame.shift,
+            num_keep=frame.num_keep,
+            n_truncated=n_whole - len(tokens),
         )
 
 

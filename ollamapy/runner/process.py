@@ -156,6 +156,9 @@ class RunnerProcess:
         num_predict: int = -1,
         stop: tuple[str, ...] = (),
         logprobs: int | None = None,
+        shift: bool = False,
+        num_keep: int = 4,
+        truncate: bool = False,
     ) -> AsyncGenerator[Piece | Done, None]:
         """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
 
@@ -163,7 +166,11 @@ class RunnerProcess:
         """
         id, request = self._open()
         try:
-            self._send(Generate(id, prompt, sampling, num_predict, stop, logprobs))
+            self._send(
+                Generate(
+                    id, prompt, sampling, num_predict, stop, logprobs, shift, num_keep, truncate
+                )
+            )
             while True:
                 item = await request.take()
                 if isinstance(item, Piece):

@@ -55,6 +55,8 @@ class Generate(Frame, frozen=True):
     """Continue a prompt: a text (special tokens in it are recognised, BOS added as the model says) or token ids as they are.
 
     ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
+    ``shift``: when the context is full, its older half is forgotten but for the first ``num_keep`` tokens (< 0: the prompt),
+    and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
     """
 
     id: int
@@ -63,6 +65,9 @@ class Generate(Frame, frozen=True):
     num_predict: int = -1
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    shift: bool = False
+    num_keep: int = 4
+    truncate: bool = False
 
 
 class Tokenize(Frame, frozen=True):
@@ -134,7 +139,8 @@ class Texts(Frame, frozen=True):
 class Done(Frame, frozen=True):
     """The one good ending of a Generate: why it ended, and what it cost in tokens and nanoseconds.
 
-    ``n_prompt`` counts the cached tokens too; ``n_predicted`` counts every sampled token, an end-of-sequence one as well.
+    ``n_prompt`` counts the cached tokens too; ``n_predicted`` counts every sampled token, an end-of-sequence one as well;
+    ``n_truncated`` are the prompt's tokens that were left out because it did not fit.
     """
 
     id: int
@@ -144,6 +150,7 @@ class Done(Frame, frozen=True):
     n_predicted: int = 0
     prompt_ns: int = 0
     predict_ns: int = 0
+    n_truncated: int = 0
 
 
 class Working(Frame, frozen=True):

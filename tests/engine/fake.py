@@ -6,7 +6,7 @@ bookkeeping that llama.cpp would turn into wrong text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ollamapy.engine.sampling import Stage
@@ -46,6 +46,9 @@ class FakeModel:
     ) -> None:
         self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
         self.n_swa, self.recurrent = n_swa, recurrent
+        self.can_shift, self.adds_bos = not recurrent, False
+        self.aborted = False
+        self.during_decode: Callable[[], None] = lambda: None
         self.cells = cells or n_slots * n_ctx
         self.ends_at = ends_at
         self.held: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
@@ -59,6 +62,11 @@ class FakeModel:
         assert len({slot for slot, *_ in spans}) == len(spans)
         if self.statuses and (status := self.statuses.pop(0)):
             return status
+        self.during_decode()
+        if self.aborted:
+            slot, position, tokens, _ = spans[0]
+            self.held[slot] += tokens[:1]  # what an abort may leave behind
+            return 2
         used = sum(len(held) for held in self.held.values())
         if used + sum(len(tokens) for _, _, tokens, _ in spans) > self.cells:
             return 1
@@ -84,6 +92,20 @@ class FakeModel:
             return False
         del self.held[slot][n:]
         return True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def rearm(self) -> None:
+        self.aborted = False
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        assert source != target and n <= len(self.held[source])
+        self.held[target] = self.held[source][:n]
+
+    def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None:
+        assert n_past == len(self.held[slot])
+        del self.held[slot][keep : keep + discard]
 
     def first_position(self, slot: int) -> int:
         held = len(self.held[slot])

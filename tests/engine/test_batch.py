@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ollamapy.engine.batch import (
+    best_donor,
     chunk_tokens,
     common_prefix,
     halved,
-    pick_slot,
+    place,
     plan_batch,
     reusable,
+    shift_cut,
+    truncated,
 )
 from ollamapy.engine.sequence import Sequence, Slot
 
@@ -34,7 +37,8 @@ PLANS = [
     ([(20, 16)], 8, 1, [(0, 16, 4, True)]),
     ([(90, 0), (5, 4)], 64, 20, [(1, 4, 1, True), (0, 0, 20, False)]),
     ([(90, 0), (5, 4)], 64, 1, [(1, 4, 1, True), (0, 0, 16, False)]),
-    ([(10, 0), (90, 0)], 64, 1, [(0, 0, 10, True), (1, 0, 54, False)]),
+    ([(10, 0), (90, 0)], 64, 1, [(0, 0, 10, True), (1, 0, 6, False)]),
+    ([(90, 0), (90, 0)], 64, 64, [(0, 0, 64, False)]),
     ([(3, 2), (3, 2), (9, 0)], 2, 16, [(0, 2, 1, True), (2, 0, 1, False)]),
 ]
 
@@ -78,31 +82,91 @@ def slots(*caches: tuple[int, int]) -> list[Slot]:
     return [Slot(i, list(range(1, n + 1)), None, used) for i, (n, used) in enumerate(caches)]
 
 
-PICKS = [
-    # (cached, last used) of each slot, prompt length -> slot
-    ([(0, 0), (0, 0)], 5, 0),
-    ([(30, 1), (20, 2)], 50, 0),
-    ([(30, 2), (0, 0)], 5, 1),  # five shared of thirty: the other's cache is worth more
-    ([(8, 2), (0, 0)], 5, 0),
-    ([(30, 2), (30, 1)], 50, 0),
+PLACES = [
+    # (cached, last used) of each free slot, prompt length -> slot, donor, shared
+    ([(0, 0), (0, 0)], 5, (0, None, 0)),
+    ([(30, 1), (20, 2)], 50, (0, 0, 30)),  # goes on where the conversation was
+    ([(30, 2), (0, 0)], 5, (1, None, 0)),  # five shared of thirty: not worth a copy
+    ([(8, 2), (0, 0)], 5, (0, 0, 5)),
+    ([(30, 2), (30, 1)], 50, (0, 0, 30)),
+    ([(90, 2), (0, 0)], 60, (1, 0, 59)),  # the other conversation keeps its tail
+    ([(90, 2), (70, 1)], 60, (0, 0, 60)),  # no slot is unused: most of this one is the prefix
+    ([(200, 2), (70, 1)], 60, (1, 1, 60)),
+    ([(200, 2)], 60, (0, 0, 60)),
 ]
 
 
-@pytest.mark.parametrize(("caches", "wanted", "slot"), PICKS)
-def test_pick_slot(caches: list[tuple[int, int]], wanted: int, slot: int) -> None:
-    picked = pick_slot(slots(*caches), list(range(1, wanted + 1)))
-    assert picked is not None and picked.id == slot
+@pytest.mark.parametrize(("caches", "wanted", "expected"), PLACES)
+def test_place(
+    caches: list[tuple[int, int]], wanted: int, expected: tuple[int, int | None, int]
+) -> None:
+    placed = place(slots(*caches), list(range(1, wanted + 1)), shares=True)
+    assert placed is not None
+    donor = placed.donor.id if placed.donor else None
+    assert (placed.slot.id, donor, placed.shared) == expected
 
 
 def test_without_a_common_prefix_the_slot_unused_for_longest_is_taken() -> None:
-    picked = pick_slot(slots((30, 3), (30, 1), (30, 2)), [99])
-    assert picked is not None and picked.id == 1
+    placed = place(slots((30, 3), (30, 1), (30, 2)), [99], shares=True)
+    assert placed is not None and placed.slot.id == 1
 
 
-def test_a_busy_slot_is_never_picked() -> None:
+def busy(slot: Slot, tokens: list[int]) -> Slot:
+    """The slot with a sequence that has these tokens and none of them computed."""
+    slot.sequence = Sequence(1, tokens)
+    return slot
+
+
+def test_a_busy_slot_is_never_taken() -> None:
     (slot,) = slots((5, 1))
-    slot.sequence = Sequence(1, [1])
-    assert pick_slot([slot], [1]) is None
+    assert place([busy(slot, [1])], [1], shares=True) is None
+
+
+def test_a_prefix_that_is_just_being_computed_is_shared() -> None:
+    first, second = slots((0, 0), (0, 0))
+    busy(first, list(range(1, 41)))
+    placed = place([first, second], [*range(1, 31), 99], shares=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.shared) == (second, first, 30)
+
+
+def test_a_recurrent_state_is_never_copied() -> None:
+    first, second = slots((0, 0), (0, 0))
+    busy(first, list(range(1, 41)))
+    placed = place([first, second], [*range(1, 31), 99], shares=False)
+    assert placed is not None and placed.donor is None
+
+
+def test_a_follower_holds_nothing_to_share_yet() -> None:
+    first, second = slots((0, 0), (0, 0))
+    busy(first, list(range(1, 41)))
+    assert first.sequence is not None
+    first.sequence.leader = Sequence(2, [1])
+    assert best_donor([first, second], second, list(range(1, 41))) == (None, 0)
+
+
+CUTS = [
+    # n_ctx, n_past, num_keep, n_prompt, adds_bos -> kept, discarded
+    (64, 63, 4, 10, True, 5, 29),
+    (64, 63, 0, 10, False, 0, 31),
+    (64, 63, -1, 10, True, 11, 26),
+    (64, 63, 999, 10, True, 60, 1),
+]
+
+
+@pytest.mark.parametrize("row", CUTS)
+def test_shift_cut(row: tuple[int, int, int, int, bool, int, int]) -> None:
+    n_ctx, n_past, num_keep, n_prompt, adds_bos, keep, discard = row
+    assert shift_cut(n_ctx, n_past, num_keep, n_prompt, adds_bos) == (keep, discard)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_ctx", "num_keep", "left"),
+    [(12029, 2048, 4, 1027), (182, 64, 4, 35), (99, 64, 900, 62)],
+)
+def test_truncated_keeps_both_ends(n: int, n_ctx: int, num_keep: int, left: int) -> None:
+    cut = truncated(list(range(n)), n_ctx, num_keep, True)
+    assert len(cut) == left and cut[:5] == [0, 1, 2, 3, 4] and cut[-1] == n - 1
 
 
 REUSE = [

@@ -183,7 +183,7 @@ def test_the_context_bounds_a_sequence() -> None:
     bench.run()
     ending = bench.ending(1)
     assert isinstance(ending, Finished) and ending.reason == "length"
-    assert bench.text(1) == expected([1, 2, 3], 30)
+    assert bench.text(1) == expected([1, 2, 3], 30), "every cell of the context was used"
     refused = bench.ending(2)
     assert isinstance(refused, Refused) and refused.kind == "too_long"
     assert "32 tokens" in refused.message and "num_ctx" in refused.message
@@ -247,6 +247,119 @@ def test_a_fatal_decode_ends_its_requests_and_the_next_one_works() -> None:
     bench.submit(3, [1, 2], n=4)
     bench.run()
     assert bench.text(3) == expected([1, 2], 4)
+
+
+def prefilled(bench: Bench) -> int:
+    """Prompt and answer tokens computed so far, in all batches."""
+    return sum(n for batch in bench.model.decoded for _, _, n in batch)
+
+
+SYSTEM = list(range(1, 61))
+
+
+def test_eight_with_the_same_system_prompt_compute_it_once() -> None:
+    bench = Bench(FakeModel(n_slots=8, n_ctx=200, n_batch=32))
+    prompts = {id: [*SYSTEM, 100 + id] for id in range(1, 9)}
+    for id, prompt in prompts.items():
+        bench.submit(id, prompt, n=3)
+    bench.run()
+    assert all(bench.text(id) == expected(prompt, 3) for id, prompt in prompts.items())
+    assert prefilled(bench) == 60 + 8 * 3, (
+        "the prefix once; each its last prompt token and two of its answer"
+    )
+    cached = [e.n_cached for e in map(bench.ending, prompts) if isinstance(e, Finished)]
+    assert cached == [0] + [60] * 7
+
+
+@pytest.mark.parametrize("how", ["cancel", "fail", "preempt"])
+def test_when_the_leader_is_lost_a_follower_takes_over(how: str) -> None:
+    bench = Bench(FakeModel(n_slots=4, n_ctx=200, n_batch=32))
+    prompts = {id: [*SYSTEM, 100 + id] for id in range(1, 5)}
+    for id, prompt in prompts.items():
+        bench.submit(id, prompt, n=3)
+    bench.engine.step(wait=False)
+    assert prefilled(bench) == 32, "the leader is half way, the others wait"
+    if how == "cancel":
+        bench.engine.cancel(1)
+    elif how == "fail":
+        bench.model.statuses = [-3]
+    else:
+        bench.engine._preempt(bench.engine._running[0])
+    bench.run()
+    lost = {1} if how in ("cancel", "fail") else set()
+    for id, prompt in prompts.items():
+        if id not in lost:
+            assert bench.text(id) == expected(prompt, 3)
+    if how == "cancel":
+        assert prefilled(bench) == 60 + 3 * 3, "what the leader had committed is not computed again"
+
+
+def test_a_conversation_keeps_its_tail_when_another_begins_alike() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=200, n_batch=64))
+    bench.submit(1, [*SYSTEM, *[7] * 30])
+    bench.run()
+    bench.submit(2, [*SYSTEM, 8])
+    bench.run()
+    again = [*SYSTEM, *[7] * 30, *continuation([*SYSTEM, *[7] * 30], 5), 9]
+    bench.submit(3, again)
+    bench.run()
+    cached = [e.n_cached for e in map(bench.ending, (2, 3)) if isinstance(e, Finished)]
+    assert cached == [60, 94]
+    assert bench.text(3) == expected(again, 5)
+
+
+def test_an_abort_ends_the_cancelled_and_loses_nothing_of_the_others() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=200, n_batch=64))
+    bench.submit(1, [5] * 150, n=3)
+    bench.model.during_decode = lambda: bench.engine.cancel(1)
+    bench.engine.step(wait=False)
+    assert bench.model.aborted
+    bench.model.during_decode = lambda: None
+    bench.submit(2, [5] * 40, n=3)
+    bench.run()
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished) and ending.reason == "cancel"
+    assert bench.text(2) == expected([5] * 40, 3)
+
+
+def test_a_step_that_others_need_is_not_aborted() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=200, n_batch=64))
+    for id in (1, 2):
+        bench.submit(id, [id] * 30, n=5)
+    bench.model.during_decode = lambda: bench.engine.cancel(1)
+    bench.run()
+    assert bench.text(2) == expected([2] * 30, 5)
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished) and ending.reason == "cancel"
+
+
+def test_generation_past_the_context_shifts_and_goes_on() -> None:
+    bench = Bench(FakeModel(n_slots=1, n_ctx=32))
+    prompt = [1, 2, 3, 4, 5, 6]
+    bench.submit(1, prompt, n=100, shift=True, num_keep=4)
+    bench.run()
+    tokens, want = list(prompt), ""
+    for _ in range(100):
+        want += chr(token := continuation(tokens, 1)[0])
+        tokens.append(token)
+        if len(tokens) == 32:
+            del tokens[4 : 4 + (31 - 4) // 2]
+    assert bench.text(1) == want
+    ending = bench.ending(1)
+    assert isinstance(ending, Finished)
+    assert (ending.reason, ending.n_predicted, ending.n_prompt) == ("length", 100, 6)
+    bench.submit(2, prompt, n=2)
+    bench.run()
+    ending = bench.ending(2)
+    assert isinstance(ending, Finished) and ending.n_cached == 4, "only what was never moved"
+
+
+def test_one_of_two_that_share_a_prefix_shifts_and_the_other_does_not_notice() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=80, n_batch=80))
+    bench.submit(1, [*SYSTEM, 7], n=60, shift=True)
+    bench.submit(2, [*SYSTEM, 8], n=15)
+    bench.run()
+    assert bench.text(2) == expected([*SYSTEM, 8], 15)
 
 
 @settings(max_examples=60, deadline=None)

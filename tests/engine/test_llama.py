@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,56 @@ def test_a_preempted_sequence_goes_on_where_it_was(model: Model) -> None:
     assert {id: text(both, id) for id in (1, 2)} == alone
 
 
+def test_a_prefix_copied_from_another_slot_changes_nothing(model: Model) -> None:
+    prefix = "ba ke li mo ra zu is or el an ti " * 4
+    prompts = {id: prefix + word for id, word in enumerate(("ba", "zu", "or", "mo"), 1)}
+    together = run(model, *(request(model, id, prompt) for id, prompt in prompts.items()))
+    shared = [ending(together, id).n_cached for id in prompts]
+    assert shared[0] == 0 and all(n > 60 for n in shared[1:])
+    for id, prompt in prompts.items():
+        assert text(run(model, request(model, id, prompt)), id) == text(together, id)
+
+
+def test_a_shift_forgets_the_middle_and_the_other_slot_does_not_notice(path: Path) -> None:
+    model = load(path, n_ctx=256, n_slots=2)
+    prefix = "ba ke li mo ra zu is or el an ti " * 3
+    other = request(model, 2, prefix + "zu", n=60)
+    alone = text(run(model, request(model, 2, prefix + "zu", n=60)), 2)
+    both = run(model, request(model, 1, prefix + "ba", n=400, shift=True), other)
+    shifted = ending(both, 1)
+    assert shifted.n_prompt + shifted.n_predicted > 256 and shifted.reason == "length"
+    assert text(both, 2) == alone
+    model.close()
+
+
+def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> None:
+    path = random_model(tmp_path / "big.gguf", n_layers=4, n_embd=256, n_ff=1024, n_ctx=4096)
+    model = load(path, n_ctx=4096, n_slots=2, n_batch=4096)
+    fresh = text(run(model, request(model, 2, "ba ke li", n=10)), 2)
+    events: list[Event] = []
+    engine = Engine(model, events.extend)
+    engine.submit(Sequence(1, [5] * 4000, GREEDY, num_predict=5))
+    decode, statuses = model.decode, []
+
+    def watched(spans: list[tuple[int, int, list[int], bool]]) -> int:
+        canceller = threading.Timer(0.02, engine.cancel, (1,))
+        canceller.start()
+        statuses.append(decode(spans))
+        canceller.join()
+        return statuses[-1]
+
+    model.decode = watched  # type: ignore[method-assign]
+    engine.step(wait=False)
+    model.decode = decode  # type: ignore[method-assign]
+    assert statuses == [2], "aborted"
+    after = run_in(engine, request(model, 2, "ba ke li", n=10))
+    assert [e.reason for e in [*events, *after] if isinstance(e, Finished) and e.id == 1] == [
+        "cancel"
+    ]
+    assert text(after, 2) == fresh
+    model.close()
+
+
 def test_the_same_seed_gives_the_same_text_and_another_another(model: Model) -> None:
     def sampled(seed: int) -> str:
         return text(run(model, request(model, 1, "ba", sampling=Sampling(seed=seed))))
@@ -175,7 +226,7 @@ def test_any_text_can_be_tokenized(model: Model, text_: str) -> None:
 
 
 def test_a_script_comes_out_at_any_temperature(tmp_path: Path) -> None:
-    script = ["It is ", "é👋".encode()[:3], "é👋".encode()[3:], " done."]
+    script: list[str | bytes] = ["It is ", "é👋".encode()[:3], "é👋".encode()[3:], " done."]
     path = scripted_model(tmp_path / "scripted.gguf", script)
     model = load(path, n_ctx=256, n_slots=2)
     for sampling in (GREEDY, Sampling(temperature=1.0, seed=3)):
