@@ -134,13 +134,15 @@ class Place:
     ports: tuple[int, int]
     home: Path
     variables: dict[str, str]
+    daemon: Sequence[str] = STANDIN
 
-    def command(self, *arguments: str, daemon: Sequence[str] = STANDIN) -> list[str]:
+    def command(self, *arguments: str, daemon: Sequence[str] = ()) -> list[str]:
         first, second = map(str, self.ports)
-        return [sys.executable, "-c", _DRIVER, first, second, *daemon, "--", *arguments]
+        command = daemon or self.daemon
+        return [sys.executable, "-c", _DRIVER, first, second, *command, "--", *arguments]
 
     def run(
-        self, *arguments: str, daemon: Sequence[str] = STANDIN, **extra: str
+        self, *arguments: str, daemon: Sequence[str] = (), **extra: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments, daemon=daemon),
