@@ -249,7 +249,8 @@ class Model:
         params.no_perf = True
         chain = lib.llama_sampler_chain_init(params)
         for stage in stages:
-            sampler = getattr(lib, f"llama_sampler_init_{stage.kind}")(*stage.arguments)
+            first = (self.n_vocab,) if stage.kind == "penalties" else ()
+            sampler = getattr(lib, f"llama_sampler_init_{stage.kind}")(*first, *stage.arguments)
             if not sampler:
                 lib.llama_sampler_free(chain)
                 raise InvalidRequest(f"the sampler {stage.kind} refuses {stage.arguments}")
