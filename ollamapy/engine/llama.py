@@ -49,8 +49,9 @@ def _ctypes_layer() -> Any:
 class Model:
     """A loaded model with a context of ``n_slots`` sequences, each of ``n_ctx`` tokens with a KV cache of its own.
 
-    Per-slot caches (not unified): attention then never looks at another slot's cells (architecture: measured 13 ms a
-    step against 18 unified and 29 unified with flash attention, for 8 contexts of 1,024 tokens of a 15M model).
+    Per-slot caches (not unified) and flash attention where the model allows it, chosen by measurement (the table in
+    benchmarks/README.md): what idle slots hold then costs nothing, and it is the arithmetic of Ollama's runner, so that
+    the same seed gives the same text.
     Raises :class:`LoadFailed` when llama.cpp refuses the file or the context. Not thread-safe but for :meth:`tokenize`
     and :meth:`detokenize`, which only read the vocabulary.
     """
@@ -117,7 +118,11 @@ class Model:
         context.n_threads = context.n_threads_batch = threads or usable_cores()
         context.kv_unified = False
         context.swa_full = False
-        context.flash_attn_type = self._flash(flash_attention, kv_type)
+        context.flash_attn_type = {
+            None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+            False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+            True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        }[flash_attention]
         context.type_k = context.type_v = (
             _GGML_BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{KV_TYPES[kv_type]}")
         )
@@ -349,14 +354,6 @@ class Model:
         batch.seq_id = ctypes.cast(self._slot_pointers, ctypes.POINTER(pointer))
         batch.logits = ctypes.cast(self._logits, ctypes.POINTER(ctypes.c_int8))
         return batch
-
-    def _flash(self, wanted: bool | None, kv_type: str) -> int:
-        """Off on a CPU, where its kernel is slow below 64 tokens a batch; a quantised V cache needs it."""
-        lib = self._lib
-        if wanted is None and (self.gpu_layers or kv_type not in ("f16", "f32", "bf16")):
-            return int(lib.LLAMA_FLASH_ATTN_TYPE_AUTO)
-        enabled, disabled = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        return int(enabled if wanted else disabled)
 
     def _logger(self, log: Callable[[str], None] | None) -> Callable[[int, bytes, Any], None]:
         """Passes warnings and errors on, remembers the last lines for an error's text; the rest is over 100 kB a load."""
