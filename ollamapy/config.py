@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .human import parse_duration
+
 DEFAULT_PORT = 11434
 FALLBACK_PORT = 11435
 """Where our daemon listens when a stranger (an Ollama, say) holds the default port."""
@@ -168,8 +170,6 @@ def _boolean(text: str) -> bool | None:
 
 def _duration(text: str, default: float, *, zero_is_forever: bool) -> float | None:
     """Seconds from a Go duration or a whole number of seconds; negative means for ever."""
-    from .formats.human import parse_duration
-
     if not text:
         return default
     try:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamapy.formats.gguf import read_header
-from ollamapy.formats.human import format_number
+from ollamapy.human import format_number
 from ollamapy.names import Name
 
 Array = npt.NDArray[np.float32]

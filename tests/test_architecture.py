@@ -129,10 +129,10 @@ def test_no_cycles() -> None:
 
 
 def test_our_modules_are_imported_at_the_top() -> None:
-    """But for the daemon in `serve`, the rooms that work on local files in their commands, and what starts a daemon."""
-    inside = [found for found in OURS if found.inside_function]
-    for found in inside:
-        assert found.room == "cli" or found.file.name == "serve.py", found
+    """But for what costs a command its start: the daemon in `serve`, the store in completion, typer after `--version`."""
+    late = [found for found in OURS if found.inside_function]
+    for found in late:
+        assert found.room == "cli" or found.file.name in ("serve.py", "__main__.py"), found
 
 
 def test_llama_cpp_is_imported_by_one_file() -> None:

@@ -20,9 +20,8 @@ from typer import Option
 from typer._click import exceptions as usage
 from typer.core import TyperGroup
 
-from .. import __version__
+from .. import __version__, human
 from ..errors import OllamapyError
-from ..formats import human
 from . import completion, launch, terminal, views
 from .client import AnsweredError, Client, Unreachable
 from .launch import Launcher, Stranger

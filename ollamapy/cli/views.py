@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..formats import human
+from .. import human
 from .terminal import printable, table
 
 _LIST_COLUMNS = ("NAME", "ID", "SIZE", "MODIFIED")

@@ -19,7 +19,7 @@ import msgspec
 from ..config import Settings
 from ..errors import NotEnoughMemory
 from ..formats.gguf import Header
-from ..formats.human import format_bytes
+from ..human import format_bytes
 from ..runner.protocol import Load
 from ..types import Options
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import msgspec
 
+from .. import human
 from ..chat import template as templates
 from ..errors import InvalidModel, InvalidRequest, ModelNotFound, OllamapyError
-from ..formats import human
 from ..formats.gguf import Header, read_header
 from ..names import Name
 from ..registry.store import Layer, Manifest, Store

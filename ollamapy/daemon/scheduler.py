@@ -53,7 +53,7 @@ from msgspec import UNSET, UnsetType
 from ..config import Settings
 from ..errors import NotEnoughMemory, OllamapyError, RunnerError, ServerBusy
 from ..formats.gguf import Header
-from ..formats.human import format_duration
+from ..human import format_duration
 from ..names import Name
 from ..runner.protocol import Done, Load, Piece, Ready
 from ..types import Options, Sampling

@@ -17,9 +17,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ... import __version__
+from ... import __version__, human
 from ...errors import InvalidRequest
-from ...formats import human
 from ...types import (
     ChatRequest,
     Chunk,

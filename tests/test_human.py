@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.formats import human
+from ollamapy import human
 
-LINES = (Path(__file__).parents[1] / "data" / "human.jsonl").read_text().splitlines()
+LINES = (Path(__file__).parent / "data" / "human.jsonl").read_text().splitlines()
 RECORDED = [json.loads(line) for line in LINES]
 MAX_INT64 = 2**63 - 1
 
