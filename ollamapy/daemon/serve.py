@@ -199,9 +199,24 @@ async def _serve(
 
 async def _serve_http(services: Services, listener: socket.socket) -> None:
     """Serve until a signal has come and the requests in flight have ended."""
+    from .app import is_loopback
+
+    server = http_server(services)
+    address = services.settings.address
+    if not is_loopback(address.host):
+        log.warning(
+            "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
+        )
+    async with _ended_by_signals(server, services.scheduler):
+        log.info("listening at %s", address.url)
+        await server.serve([listener])
+
+
+def http_server(services: Services) -> uvicorn.Server:
+    """The web server around the application, which handles no signals. Imports the web."""
     import uvicorn
 
-    from .app import create_app, is_loopback
+    from .app import create_app
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -209,7 +224,7 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
             """Signals are ours: uvicorn would raise them again at the end, and we exit 0."""
             yield
 
-    server = Server(
+    return Server(
         uvicorn.Config(
             create_app(services),
             http="h11",
@@ -225,14 +240,6 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
             timeout_graceful_shutdown=round(DRAIN_SECONDS) + _LAST_WORDS_SECONDS,
         )
     )
-    address = services.settings.address
-    if not is_loopback(address.host):
-        log.warning(
-            "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
-        )
-    async with _ended_by_signals(server, services.scheduler):
-        log.info("listening at %s", address.url)
-        await server.serve([listener])
 
 
 @asynccontextmanager

@@ -1,0 +1,50 @@
+"""What tests of several rooms share: a store with small real models, and a daemon over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.models import CHATML, install, random_model, scripted_model
+from tests.served import Daemon, serve
+
+HELLO = "Hello! I am a scripted model."
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests only read.
+
+    hello: says HELLO whatever it is asked, ChatML. plain: random, no template. long: random and slow, 8,192 tokens of context,
+    hardly ever stops by itself. rules: hello with a system text, an opening exchange, a stop and a temperature of 0.
+    """
+    root = tmp_path_factory.mktemp("store with späces")
+    gguf = tmp_path_factory.mktemp("gguf")
+    hello = scripted_model(gguf / "hello.gguf", HELLO)
+    install(root, "hello", hello)
+    install(root, "plain", random_model(gguf / "plain.gguf"))
+    install(
+        root,
+        "long",
+        random_model(
+            gguf / "long.gguf", n_embd=256, n_ff=640, n_layers=4, n_ctx=8192, chat_template=CHATML
+        ),
+    )
+    install(
+        root,
+        "rules",
+        hello,
+        system="Be kind.",
+        messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        params={"temperature": 0, "stop": ["scripted"]},
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def daemon(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon over ``model_store`` that many tests use: none of them may end it or its runners."""
+    with serve(tmp_path_factory.mktemp("home"), model_store) as running:
+        yield running

@@ -1,0 +1,232 @@
+"""The use-cases on running models, with a runner whose steps the test releases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from ollamapy.daemon.generate import CONTEXTS_PER_ANSWER, Request, answer, merge, render
+from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError
+from ollamapy.types import ChatRequest, Chunk, GenerateRequest, Message, Options, Sampling
+from tests.models import install
+
+from .fakes import FakeRunner, Made, made
+
+
+def chats(*messages: tuple[str, str], model: str = "hello", **more: Any) -> ChatRequest:
+    return ChatRequest(model, tuple(Message(*message) for message in messages), **more)
+
+
+def run(
+    store: Path,
+    test: Callable[[Made], Awaitable[None]],
+    prepare: Callable[[FakeRunner], None] = lambda runner: None,
+    **environ: str,
+) -> None:
+    """Run an async test over the store with fake runners."""
+
+    async def inside() -> None:
+        async with made(store, prepare, **environ) as services:
+            await test(services)
+
+    asyncio.run(inside())
+
+
+async def collect(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk]:
+    return [chunk async for chunk in chunks]
+
+
+@pytest.mark.parametrize(
+    ("request_", "prompt"),
+    [
+        (GenerateRequest("plain", "Hi", "ignored"), "Hi"),
+        (GenerateRequest("hello", "Hi", raw=True), "Hi"),
+        (GenerateRequest("hello", "Hi"), "<user>Hi<assistant>"),
+        (GenerateRequest("hello", "Hi", "S"), "<system>S<user>Hi<assistant>"),
+        (GenerateRequest("rules", "Hi"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
+        (GenerateRequest("rules", "Hi", "S"), "<system>S<user>a<assistant>b<user>Hi<assistant>"),
+        # an earlier answer: its text comes first, and the model's messages are in it already
+        (GenerateRequest("rules", "Hi", context=(65, 66)), "AB<system>Be kind.<user>Hi<assistant>"),
+        (GenerateRequest("rules", "Hi", context=()), "<system>Be kind.<user>Hi<assistant>"),
+        (chats(("user", "Hi")), "<user>Hi<assistant>"),
+        (chats(("user", "Hi"), model="plain"), "<user>Hi<assistant>"),  # ChatML, for want of better
+        (chats(("user", "Hi"), model="rules"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
+        (chats(("system", "S"), ("user", "Hi"), model="rules"), "<user>a<assistant>b<system>S<user>Hi<assistant>"),
+    ],
+)  # fmt: skip
+def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: str) -> None:
+    """Written with <role> for the marks of ChatML."""
+    *turns, _ = prompt.split("<assistant>") if prompt.endswith("<assistant>") else (prompt, "")
+    want = "<assistant>".join(turns)
+    for role in ("system", "user", "assistant"):
+        want = want.replace(f"<{role}>", f"\0<|im_start|>{role}\n")
+    want = "".join(f"{part}<|im_end|>\n" if "<|im" in part else part for part in want.split("\0"))
+    if prompt.endswith("<assistant>"):
+        want += "<|im_start|>assistant\n"
+
+    async def test(services: Made) -> None:
+        assert await render(services.services, request_) == want
+        await collect(answer(services.services, request_))
+        assert services.runners[0].asked[0][0] == want
+
+    run(model_store, test)
+
+
+def test_the_chunks_and_their_costs(model_store: Path) -> None:
+    async def test(services: Made) -> None:
+        *words, last = await collect(answer(services.services, GenerateRequest("plain", "Hi")))
+        assert [chunk.text for chunk in words] == ["one", " two", " three"]
+        assert all(chunk.finish_reason is None and chunk.usage is None for chunk in words)
+        assert (last.text, last.finish_reason) == ("", "stop")
+        assert last.context == tuple(b"Hione two three")
+        assert last.usage is not None
+        usage = last.usage
+        assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (4, 2, 3)
+        assert (usage.prompt_duration, usage.completion_duration) == (10, 20)
+        assert 0 < usage.load_duration <= usage.total_duration
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize(
+    "request_", [GenerateRequest("plain", "Hi", raw=True), chats(("user", "Hi"), model="plain")]
+)
+def test_no_context_for_raw_prompts_and_chats(model_store: Path, request_: Request) -> None:
+    async def test(services: Made) -> None:
+        assert (await collect(answer(services.services, request_)))[-1].context == ()
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "sampling", "num_predict", "stop"),
+    [
+        ("hello", Options(), Sampling(), 20480, ()),
+        ("rules", Options(), Sampling(temperature=0), 20480, ("scripted",)),
+        ("rules", Options(temperature=2.0, stop=("x", "y")), Sampling(temperature=2.0), 20480, ("x", "y")),
+        ("rules", Options(stop=()), Sampling(temperature=0), 20480, ()),
+        ("hello", Options(num_predict=7, seed=3), Sampling(seed=3), 7, ()),
+        ("hello", Options(num_predict=0), Sampling(), 20480, ()),
+        ("hello", Options(num_predict=-2), Sampling(), 20480, ()),
+        ("hello", Options(num_predict=10**6, num_ctx=256), Sampling(), 2560, ()),
+    ],
+)  # fmt: skip
+def test_options(
+    model_store: Path,
+    model: str,
+    options: Options,
+    sampling: Sampling,
+    num_predict: int,
+    stop: tuple[str, ...],
+) -> None:
+    assert CONTEXTS_PER_ANSWER == 10
+
+    async def test(services: Made) -> None:
+        request = GenerateRequest(model, "Hi", options=options, logprobs=2)
+        await collect(answer(services.services, request))
+        [(_, *got)] = services.runners[0].asked
+        assert got == [sampling, num_predict, stop, 2]
+
+    run(model_store, test)
+
+
+def test_load_and_unload(model_store: Path) -> None:
+    async def test(services: Made) -> None:
+        scheduler = services.services.scheduler
+
+        async def only(request: Request) -> Chunk:
+            [chunk] = await collect(answer(services.services, request))
+            return chunk
+
+        assert await only(GenerateRequest("hello")) == Chunk(finish_reason="load")
+        assert await only(ChatRequest("HELLO")) == Chunk(finish_reason="load")
+        [loaded] = scheduler.loaded()
+        assert loaded.name.display == "hello:latest" and len(services.runners) == 1
+        assert await only(ChatRequest("hello", keep_alive=0)) == Chunk(finish_reason="unload")
+        assert scheduler.loaded() == []
+        assert await only(GenerateRequest("hello", keep_alive=0.0)) == Chunk(finish_reason="unload")
+        with pytest.raises(ModelNotFound):
+            await only(GenerateRequest("nosuch", keep_alive=0))
+
+    run(model_store, test)
+
+
+def test_an_embedding_model_does_not_generate(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "bert.gguf", "bert")
+    writer.add_uint32("bert.pooling_type", 1)
+    writer.add_tensor("token_embd.weight", np.zeros((8, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    install(tmp_path, "embedder", tmp_path / "bert.gguf")
+
+    async def test(services: Made) -> None:
+        for request, what in (
+            (GenerateRequest("embedder", "Hi"), "generate"),
+            (GenerateRequest("embedder"), "generate"),
+            (chats(("user", "Hi"), model="embedder"), "chat"),
+        ):
+            with pytest.raises(InvalidRequest, match=f'"embedder" does not support {what}'):
+                await collect(answer(services.services, request))
+        assert not services.runners
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("stage", ["loading", "prefill", "speaking"])
+def test_closing_cancels_at_every_stage(model_store: Path, stage: str) -> None:
+    def hold(runner: FakeRunner) -> None:
+        {"loading": runner.loaded, "prefill": runner.prefilled, "speaking": runner.say}[
+            stage
+        ].clear()
+
+    async def test(services: Made) -> None:
+        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        task = asyncio.ensure_future(collect(chunks))
+        runner = await services.runner()
+        if stage != "loading":
+            await runner.has(lambda runner: bool(runner.asked))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await services.idle()
+        assert runner.endings == ([] if stage == "loading" else ["cancelled"])
+
+    run(model_store, test, hold)
+
+
+def test_closing_between_two_chunks_cancels(model_store: Path) -> None:
+    async def test(services: Made) -> None:
+        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        assert (await anext(chunks)).text == "one"
+        await chunks.aclose()
+        await services.idle()
+        assert services.runners[0].endings == ["cancelled"]
+
+    run(model_store, test)
+
+
+def test_an_error_of_the_runner_gives_the_lease_back(model_store: Path) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 1
+
+    async def test(services: Made) -> None:
+        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        assert (await anext(chunks)).text == "one"
+        with pytest.raises(OllamapyError, match="the runner broke"):
+            await anext(chunks)
+        await services.idle()
+
+    run(model_store, test, prepare)
+
+
+def test_merge() -> None:
+    last = Chunk("!", finish_reason="length", context=(1, 2))
+    assert merge([Chunk("a"), Chunk("b"), last]) == Chunk("ab!", (), "length", None, (1, 2))
