@@ -63,6 +63,7 @@ class FakeRunner:
             await self.prefilled.wait()
             for number, word in enumerate(self.words):
                 await self.say.wait()
+                await asyncio.sleep(0)  # a pipe would not have everything at once either
                 if number == self.breaks_after:
                     raise self.error
                 some = (TokenLogprob(word, -1.0, tuple(word.encode())),)
