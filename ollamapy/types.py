@@ -133,6 +133,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     model's template. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
     out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
     likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out.
+    ``shift``: when the context is full, forget its older half and go on (None: as the model's family can); ``truncate``: cut a
+    prompt that does not fit, and say so in the answer's usage, where else it is refused.
     """
 
     model: str
@@ -144,6 +146,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
     think: bool | None = None
+    shift: bool | None = None
+    truncate: bool = True
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -155,6 +159,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
     think: bool | None = None
+    shift: bool | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -167,10 +172,13 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What an answer cost. Durations in nanoseconds; ``prompt_tokens`` counts the cached ones too."""
+    """What an answer cost. Durations in nanoseconds; ``prompt_tokens`` counts the cached ones too, but not those that were
+    cut off because the prompt did not fit: these are ``truncated_tokens``.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    truncated_tokens: int = 0
     completion_tokens: int = 0
     total_duration: int = 0
     load_duration: int = 0

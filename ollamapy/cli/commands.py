@@ -186,6 +186,8 @@ def run_(
         final = _print_answer(client, body, wrap=not nowordwrap)
     except AnsweredError as error:
         raise _with_installed(client, error) from error
+    if cut := final.get("prompt_truncated"):
+        print(views.truncated(cut), file=sys.stderr)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
 

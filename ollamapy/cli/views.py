@@ -169,6 +169,14 @@ def plain(value: object) -> str:
     return str(value)
 
 
+def truncated(cut: Mapping[str, Any]) -> str:
+    """The warning that a prompt did not fit: `cut` is an answer's `prompt_truncated`."""
+    return (
+        f"Warning: the prompt is longer than the context, {cut.get('tokens', 'some')} tokens of its middle"
+        " were left out; shorten it or set a larger num_ctx"
+    )
+
+
 def statistics(final: Mapping[str, Any]) -> str:
     """The figures of --verbose from the last chunk of an answer; a line whose value is 0 is left out."""
 

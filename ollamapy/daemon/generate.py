@@ -31,6 +31,11 @@ from .models import Models, ModelSpec
 from .render import Renderer
 from .scheduler import LoadRequest, Runner, Scheduler
 
+DEFAULT_NUM_KEEP = 4
+"""Tokens that stay at the beginning when a context is shifted, if the options do not say (Ollama's default)."""
+
+UNSHIFTABLE = ("deepseek2",)
+
 CONTEXTS_PER_ANSWER = 10
 """An answer is cut off after this many times the context: a model that never stops must not run for ever (as in Ollama)."""
 
@@ -68,6 +73,9 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
             num_predict=_bounded(options.num_predict, ready.n_ctx),
             stop=options.stop or (),
             logprobs=request.logprobs,
+            shift=_shifts(spec) if request.shift is None else request.shift,
+            num_keep=DEFAULT_NUM_KEEP if options.num_keep is None else options.num_keep,
+            truncate=isinstance(request, GenerateRequest) and request.truncate,
         )
         said = [prompt]
         async with aclosing(cast(AsyncGenerator[Piece | Done, None], events)):
@@ -173,6 +181,11 @@ async def _prompt(
     return prompt
 
 
+def _shifts(spec: ModelSpec) -> bool:
+    """Ollama shifts a full context unless the model's attention cannot bear it."""
+    return spec.header.architecture not in UNSHIFTABLE
+
+
 def _bounded(num_predict: int | None, n_ctx: int) -> int:
     """How many tokens an answer may have. 0 and less mean until the model stops, which is bounded too."""
     most = CONTEXTS_PER_ANSWER * n_ctx
@@ -193,6 +206,7 @@ def _last(done: Done, context: tuple[int, ...], started: int, load_duration: int
     usage = Usage(
         prompt_tokens=done.n_prompt,
         cached_tokens=done.n_cached,
+        truncated_tokens=done.n_truncated,
         completion_tokens=done.n_predicted,
         total_duration=time.monotonic_ns() - started,
         load_duration=load_duration,

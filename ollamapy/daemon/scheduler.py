@@ -86,6 +86,9 @@ class Runner(Protocol):
         num_predict: int = -1,
         stop: tuple[str, ...] = (),
         logprobs: int | None = None,
+        shift: bool = False,
+        num_keep: int = 4,
+        truncate: bool = False,
     ) -> AsyncIterator[Piece | Done]: ...
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]: ...

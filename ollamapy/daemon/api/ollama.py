@@ -111,6 +111,7 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         system=given.get("system", ""),
         raw=raw,
         context=None if context is None else tuple(context),
+        truncate=given.get("truncate", True),
         **_common(given),
     )
     return _asked(request, given, bool(request.prompt))
@@ -157,6 +158,7 @@ def _common(given: Mapping[str, Any]) -> dict[str, Any]:
         "keep_alive": _keep_alive(given.get("keep_alive")),
         "logprobs": _logprobs(given),
         "think": _think(given.get("think")),
+        "shift": given.get("shift"),
     }
 
 
@@ -237,7 +239,10 @@ def _message(item: Any, index: int) -> Message:
 
 
 class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Nanoseconds and tokens; only the last object of an answer has them, and then all six."""
+    """Nanoseconds and tokens; only the last object of an answer has them, and then all six.
+
+    ``prompt_truncated`` is ours: what was cut off a prompt that did not fit, which Ollama does in silence.
+    """
 
     total_duration: int | None = None
     load_duration: int | None = None
@@ -245,6 +250,7 @@ class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
+    prompt_truncated: dict[str, int] | None = None
 
 
 class _Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
@@ -320,7 +326,7 @@ def _rendered(model: str, prompt: str, empty: Mapping[str, Any]) -> dict[str, An
     return {**head, "_debug_info": {"rendered_template": prompt}}
 
 
-def _metrics(chunk: Chunk) -> dict[str, int]:
+def _metrics(chunk: Chunk) -> dict[str, Any]:
     if chunk.usage is None:
         return {}
     usage = chunk.usage
@@ -331,6 +337,7 @@ def _metrics(chunk: Chunk) -> dict[str, int]:
         "prompt_eval_duration": usage.prompt_duration,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.completion_duration,
+        "prompt_truncated": {"tokens": usage.truncated_tokens} if usage.truncated_tokens else None,
     }
 
 
