@@ -62,8 +62,11 @@ def test_an_answer_can_be_continued_by_its_context(daemon: Daemon) -> None:
 
 
 def test_a_prompt_longer_than_the_context(daemon: Daemon) -> None:
-    answer = daemon.generate("plain", "ba ke " * 2000)
+    long = "ba ke " * 2000
+    answer = daemon.generate("plain", long, truncate=False)
     assert answer.status == 400 and "longer than the context" in answer.json()["error"]
+    answer = daemon.generate("plain", long, options={"num_predict": 3})
+    assert answer.status == 200 and answer.json()["prompt_truncated"]["tokens"] > 1000
 
 
 def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ollamapy.config import Settings
@@ -16,6 +17,20 @@ from ollamapy.errors import OllamapyError
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Load, Piece, Ready
 from ollamapy.types import Sampling, TokenLogprob
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a generate was called with."""
+
+    prompt: str | tuple[int, ...]
+    sampling: Sampling
+    num_predict: int
+    stop: tuple[str, ...]
+    logprobs: int | None
+    shift: bool
+    num_keep: int
+    truncate: bool
 
 
 class FakeRunner:
@@ -34,9 +49,7 @@ class FakeRunner:
         self.words = ["one", " two", " three"]
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
-        self.asked: list[
-            tuple[str | tuple[int, ...], Sampling, int, tuple[str, ...], int | None]
-        ] = []
+        self.asked: list[Asked] = []
         self.endings: list[str] = []
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
@@ -55,8 +68,12 @@ class FakeRunner:
         num_predict: int = -1,
         stop: tuple[str, ...] = (),
         logprobs: int | None = None,
+        shift: bool = False,
+        num_keep: int = 4,
+        truncate: bool = False,
     ) -> AsyncGenerator[Piece | Done, None]:
-        self.asked.append((prompt, sampling, num_predict, stop, logprobs))
+        asked = Asked(prompt, sampling, num_predict, stop, logprobs, shift, num_keep, truncate)
+        self.asked.append(asked)
         self.changed.set()
         ending = "cancelled"
         try:

@@ -73,7 +73,7 @@ def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: s
     async def test(services: Made) -> None:
         assert await render(services.services, request_) == want
         await collect(answer(services.services, request_))
-        assert services.runners[0].asked[0][0] == want
+        assert services.runners[0].asked[0].prompt == want
 
     run(model_store, test)
 
@@ -130,8 +130,29 @@ def test_options(
     async def test(services: Made) -> None:
         request = GenerateRequest(model, "Hi", options=options, logprobs=2)
         await collect(answer(services.services, request))
-        [(_, *got)] = services.runners[0].asked
-        assert got == [sampling, num_predict, stop, 2]
+        [asked] = services.runners[0].asked
+        assert (asked.sampling, asked.num_predict, asked.stop) == (sampling, num_predict, stop)
+        assert asked.logprobs == 2
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "shift", "num_keep", "truncate"),
+    [
+        (GenerateRequest("plain", "Hi"), True, 4, True),
+        (GenerateRequest("plain", "Hi", shift=False, truncate=False), False, 4, False),
+        (GenerateRequest("plain", "Hi", options=Options(num_keep=0)), True, 0, True),
+        (chats(("user", "Hi")), True, 4, False),
+    ],
+)
+def test_what_is_done_when_the_context_is_full(
+    model_store: Path, request_: Request, shift: bool, num_keep: int, truncate: bool
+) -> None:
+    async def test(services: Made) -> None:
+        await collect(answer(services.services, request_))
+        [asked] = services.runners[0].asked
+        assert (asked.shift, asked.num_keep, asked.truncate) == (shift, num_keep, truncate)
 
     run(model_store, test)
 

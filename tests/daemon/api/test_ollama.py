@@ -60,7 +60,8 @@ HI = [{"role": "user", "content": "Hi"}]
         ({"logprobs": True, "top_logprobs": 20}, GenerateRequest("m", logprobs=20)),
         ({"top_logprobs": 3}, GenerateRequest("m")),
         ({"think": False}, GenerateRequest("m", think=False)),
-        ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True, "shift": False}, GenerateRequest("m")),
+        ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True}, GenerateRequest("m")),
+        ({"truncate": False, "shift": False}, GenerateRequest("m", truncate=False, shift=False)),
     ],
 )  # fmt: skip
 def test_generate(body: dict[str, Any], request_: GenerateRequest) -> None:
@@ -174,7 +175,7 @@ def test_show() -> None:
 # ---- answers -----------------------------------------------------------------------------------
 
 TIME = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"')
-USAGE = Usage(7, 3, 5, 100, 20, 30, 40)
+USAGE = Usage(prompt_tokens=7, cached_tokens=3, completion_tokens=5, total_duration=100)
 LOGPROB = TokenLogprob("H", -0.5, (72,), (TokenLogprob("H", -0.5, (72,)),))
 
 
@@ -231,7 +232,12 @@ def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
     }
     last = json.loads(ollama.encode_chatted("m", Chunk("", (), "length", USAGE)))
     assert (last["prompt_eval_count"], last["eval_count"], last["total_duration"]) == (7, 5, 100)
-    assert "context" not in last and "logprobs" not in last
+    assert not {"context", "logprobs", "prompt_truncated"} & set(last)
+
+
+def test_what_was_cut_off_is_told() -> None:
+    cut = Chunk("", (), "stop", Usage(truncated_tokens=9))
+    assert json.loads(ollama.encode_chatted("m", cut))["prompt_truncated"] == {"tokens": 9}
 
 
 def test_rendered_prompts() -> None:
