@@ -70,7 +70,7 @@ def test_a_prompt_longer_than_the_context(daemon: Daemon) -> None:
 
 
 def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:
-    daemon.generate("plain", keep_alive="1h")
+    daemon.generate("plain", keep_alive="1h", options={"num_predict": 3})
     [running] = [
         each
         for each in daemon.ask("GET", "/api/ps").json()["models"]
