@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
 
 from ..chat import prompt as prompts
 from ..chat.template import Marks, Template, choose
@@ -78,7 +77,7 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
             truncate=isinstance(request, GenerateRequest) and request.truncate,
         )
         said = [prompt]
-        async with aclosing(cast(AsyncGenerator[Piece | Done, None], events)):
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, Piece):
                     said.append(event.text)

@@ -41,7 +41,7 @@ import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -89,7 +89,7 @@ class Runner(Protocol):
         shift: bool = False,
         num_keep: int = 4,
         truncate: bool = False,
-    ) -> AsyncIterator[Piece | Done]: ...
+    ) -> AsyncGenerator[Piece | Done, None]: ...
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]: ...
 

@@ -291,7 +291,7 @@ class Model:
         return list(found)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of token ids; special tokens are left out, ids outside the vocabulary raise InvalidRequest."""
+        """The text of token ids, special tokens written out; ids outside the vocabulary raise InvalidRequest."""
         for token in tokens:
             if not 0 <= token < self.n_vocab:
                 raise InvalidRequest(f"token {token} is not in the model's vocabulary")
@@ -300,7 +300,7 @@ class Model:
         while True:
             buffer = ctypes.create_string_buffer(size)
             n = self._lib.llama_detokenize(
-                self._vocab, array, len(tokens), buffer, size, False, False
+                self._vocab, array, len(tokens), buffer, size, False, True
             )
             if n >= 0:
                 return buffer.raw[:n].decode(errors="replace")

@@ -8,7 +8,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -382,7 +382,10 @@ class FakeRunner:
         num_predict: int = -1,
         stop: tuple[str, ...] = (),
         logprobs: int | None = None,
-    ) -> AsyncIterator[Piece | Done]:
+        shift: bool = False,
+        num_keep: int = 4,
+        truncate: bool = False,
+    ) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
