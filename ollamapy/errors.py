@@ -5,6 +5,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
 
     OllamapyError                         500
     +- InvalidName                        400   the caller's
+    +- InvalidModelfile                   400   carries reason, line and column
     +- InvalidRequest                     400
     +- InvalidModel                       500   a file that says it is a model and is not
     +- ModelNotFound                      404
@@ -31,6 +32,21 @@ class InvalidName(OllamapyError):
     """A model name that does not follow the grammar of names."""
 
     status = 400
+
+
+class InvalidModelfile(OllamapyError):
+    """A Modelfile that breaks the grammar, or asks for what no model can have.
+
+    ``reason`` is the message without the place; ``line`` and ``column`` begin at 1, and are 0 where the file as a whole is meant.
+    """
+
+    status = 400
+
+    def __init__(self, reason: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"(line {line}): {reason} (column {column})" if line else reason)
+        self.reason = reason
+        self.line = line
+        self.column = column
 
 
 class InvalidRequest(OllamapyError):
