@@ -273,8 +273,8 @@ class Model:
     def tokenize(self, text: str, add_special: bool = True) -> list[int]:
         """The token ids of a text; special tokens in it are recognised.
 
-        With ``add_special`` BOS (and what else the model adds) is put around it, but never a second BOS where the
-        text, a rendered template say, brings its own.
+        With ``add_special`` BOS (and what else the model adds) is put around it, also where the text brings its own: who
+        renders a template leaves out what is added here.
         """
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
@@ -285,10 +285,7 @@ class Model:
             n = self._lib.llama_tokenize(
                 self._vocab, data, len(data), tokens, -n, add_special, True
             )
-        found = tokens[:n]
-        if add_special and self.adds_bos and found[:2] == [self.bos, self.bos]:
-            del found[0]
-        return list(found)
+        return list(tokens[:n])
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids, special tokens written out; ids outside the vocabulary raise InvalidRequest."""

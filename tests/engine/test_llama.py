@@ -214,10 +214,6 @@ def test_tokenize_and_back(model: Model) -> None:
         model.detokenize([10**6])
 
 
-def test_a_template_that_brings_its_own_bos_makes_only_one(model: Model) -> None:
-    assert model.tokenize("<s>ba").count(model.bos) == 1
-
-
 @pytest.mark.parametrize("text_", ["", "\x00", "é👋", "\ud800", " " * 1000])
 def test_any_text_can_be_tokenized(model: Model, text_: str) -> None:
     assert model.tokenize(text_)[0] == model.bos
