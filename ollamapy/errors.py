@@ -14,6 +14,15 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- NotEnoughMemory                    507
     +- StoreError                         500   the disk: read-only, full, unreadable
     +- TemplateError                      500   the model's template, not the caller
+    +- TransferError                      502   another machine, or the way to it
+    |  +- Offline                         502
+    |  +- Unauthorized                    401   the token is wrong
+    |  +- AccessDenied                    403
+    |  |  +- GatedModel
+    |  +- RemoteNotFound                  404
+    |  +- RateLimited                     429   carries retry_after, seconds
+    |  +- DigestMismatch                  502
+    |  +- DiskFull                        507   carries missing, bytes
     +- RunnerError                        500
        +- LoadFailed
        +- RunnerCrashed                         carries exit_code and the last lines of stderr
@@ -93,6 +102,62 @@ class StoreError(OllamapyError):
 
 class TemplateError(OllamapyError):
     """The model's own template failed, ran too long or grew too large."""
+
+
+class TransferError(OllamapyError):
+    """Another machine, or the way to it, did not give what was asked for."""
+
+    status = 502
+
+
+class Offline(TransferError):
+    """The other machine cannot be reached, or the user said not to try."""
+
+
+class Unauthorized(TransferError):
+    """The other machine does not accept the token."""
+
+    status = 401
+
+
+class AccessDenied(TransferError):
+    """The other machine has it and does not give it."""
+
+    status = 403
+
+
+class GatedModel(AccessDenied):
+    """The licence must be accepted on a web page first; the message names the page."""
+
+
+class RemoteNotFound(TransferError):
+    """The other machine has no such repository, model, file or variant, or hides it from us."""
+
+    status = 404
+
+
+class RateLimited(TransferError):
+    """The other machine wants fewer requests; ``retry_after`` is in seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DigestMismatch(TransferError):
+    """What came is not what was announced, twice."""
+
+
+class DiskFull(TransferError):
+    """There is no room for what is downloaded; ``missing`` is in bytes."""
+
+    status = 507
+
+    def __init__(self, message: str, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class RunnerError(OllamapyError):
