@@ -1,0 +1,609 @@
+"""How other machines are asked: one session with our own rules of redirects, tokens and addresses.
+
+    Rule 1  The token goes to the endpoint's origin (scheme, host, port) and to nobody else: neither
+            to where it redirects nor to an alias of it, and ~/.netrc has no say.
+    Rule 2  Redirects are followed here, at most ten. They lead to https; to http only when the
+            endpoint itself is http.
+    Rule 3  An endpoint on the public internet cannot send us to a private address. The address is
+            checked when connected, before a byte is sent: no race with the name server.
+    Rule 4  Nothing that holds a token or a signed address is printed, logged or put into an error.
+    Rule 5  A body is read to a limit; small ones also to a time.
+
+`Session` makes single tries and lets its caller judge; `ask` waits for outages and rate limits;
+`refusal` turns an answer that says no into an error that names the way out. Nothing here knows of
+models. `requests` is imported when the first session is made: it costs a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import logging
+import platform
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from .. import __version__
+from ..errors import (
+    AccessDenied,
+    GatedModel,
+    InvalidRequest,
+    Offline,
+    RateLimited,
+    RemoteNotFound,
+    RequestCancelled,
+    TransferError,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+MAX_REDIRECTS = 10
+MAX_JSON = 32 * 2**20
+"""Bytes: a listing of a hundred thousand files."""
+
+_SMALL_SECONDS = 120.0  # for a whole listing or manifest, however slowly it drips
+_BROKEN_TRIES = 3  # a metadata request on a broken line
+_BUSY_TRIES = 5  # on a server that is busy
+_LONGEST_WAIT = 15 * 60.0  # seconds; the hub's windows are 5 minutes long
+_REDIRECTS = (301, 302, 303, 307, 308)
+RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
+
+# Not "ollama..." nor "llama-cpp...": registries answer those differently, or not at all.
+USER_AGENT = f"python-ollamapy/{__version__} (python {platform.python_version()})"
+
+
+# What the caller says
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach one server. `endpoint` is a base URL without a slash at its end.
+
+    `authorization` is the whole header value ("Bearer ..."), or "". `aliases` are origins that are
+    the same server by another name: redirects to them are followed, the token stays here. Times in
+    seconds: to connect, and of silence.
+    """
+
+    endpoint: str
+    authorization: str = field(default="", repr=False)
+    aliases: tuple[str, ...] = ()
+    offline: bool = False
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        parts = _split(self.endpoint)
+        if parts is None or self.endpoint.endswith("/"):
+            shown = ascii(self.endpoint.split("@")[-1][:200])
+            raise InvalidRequest(f"{shown} is not the address of a server, write it as https://...")
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host, as messages name it."""
+        return urlsplit(self.endpoint).netloc
+
+    def is_home(self, url: str) -> bool:
+        """Whether an address is the endpoint's or an alias's."""
+        return origin(url) in {origin(each) for each in (self.endpoint, *self.aliases)}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How waiting is done: cancelled by the event, told by `notify`. Tests pass a clock of theirs.
+
+    `wait(event, seconds)` returns whether the event was set, as `threading.Event.wait` does.
+    """
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    now: Callable[[], float] = time.monotonic
+    notify: Callable[[str], None] = lambda _: None
+
+    def pause(self, seconds: float, why: str) -> None:
+        """Wait and say why. Raises RequestCancelled."""
+        self.notify(why)
+        if self.wait(self.cancelled, seconds):
+            raise RequestCancelled("cancelled")
+
+
+class BrokenConnection(Exception):
+    """A try failed on the way: no connection, silence, a broken one. The message is the reason.
+
+    `unreachable`: there never was a connection. `hopeless`: another try would fail the same way.
+    """
+
+    def __init__(self, reason: str, *, unreachable: bool = False, hopeless: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
+        self.hopeless = hopeless
+
+
+# Asking
+
+
+class Session:
+    """Connections to one endpoint and to wherever it redirects, for one thread."""
+
+    def __init__(self, access: Access) -> None:
+        import requests
+
+        # its debug lines hold signed addresses, whatever level the root logger has
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+        self.access = access
+        self._session = requests.Session()
+        self._session.headers = requests.structures.CaseInsensitiveDict(
+            {"User-Agent": USER_AGENT, "Accept": "*/*"}
+        )
+        self._session.cookies.set_policy(_no_cookies())
+        guarded = _guarded_adapter()()
+        self._session.mount("https://", guarded)
+        self._session.mount("http://", guarded)
+        home = urlsplit(access.endpoint)
+        self._session.mount(f"{home.scheme}://{home.netloc}/", requests.adapters.HTTPAdapter())
+        self._opened = False  # to private addresses
+
+    def open(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        leave_home: bool = True,
+    ) -> Answer:
+        """One request, redirects followed; with `leave_home` False only those that stay at home.
+
+        Raises BrokenConnection; TransferError for a redirect that the rules forbid; Offline.
+        """
+        if self.access.offline:
+            raise Offline(
+                f"cannot ask {self.access.host}: HF_HUB_OFFLINE is set, unset it to download"
+            )
+        came_from = url
+        for _ in range(MAX_REDIRECTS + 1):
+            self._check(url, came_from)
+            answer = self._once(method, url, headers)
+            target = answer.redirect
+            if target is None or (not leave_home and not self.access.is_home(target)):
+                return answer
+            answer.drain()
+            came_from, url = url, target
+        raise TransferError(f"{_host(url)} redirects in circles, try again later")
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _once(self, method: str, url: str, headers: Mapping[str, str] | None) -> Answer:
+        import requests
+        import urllib3
+
+        mine = origin(url) == origin(self.access.endpoint)
+        try:
+            response = self._session.request(
+                method,
+                url,
+                headers=headers,
+                auth=_Authorization(self.access.authorization if mine else ""),
+                allow_redirects=False,
+                stream=True,
+                timeout=(self.access.connect_timeout, self.access.read_timeout),
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _broken(error) from None
+        except ValueError:  # of its parsing of addresses
+            raise BrokenConnection("the address is broken", hopeless=True) from None
+        return Answer(response, url)
+
+    def _check(self, url: str, came_from: str) -> None:
+        """Rules 2 and 3, for every hop."""
+        if origin(url) == origin(self.access.endpoint):
+            return
+        parts = _split(url)
+        if parts is None:
+            raise TransferError(f"{_host(came_from)} redirects to an address that is not valid")
+        scheme, host = parts
+        if scheme == "http" and not self.access.endpoint.startswith("http://"):
+            raise TransferError(
+                f"{_host(came_from)} redirects to {host} without encryption, which is refused"
+            )
+        if not self._opened and self._endpoint_is_private():
+            import requests
+
+            self._opened = True
+            for prefix in ("https://", "http://"):
+                self._session.mount(prefix, requests.adapters.HTTPAdapter())
+        if not self._opened and _is_private_literal(host):
+            raise TransferError(_private(host))
+
+    def _endpoint_is_private(self) -> bool:
+        return _resolves_to_private(urlsplit(self.access.endpoint).hostname or "")
+
+
+class Answer:
+    """One response: its head, and its body as it comes. Closed by whoever got it."""
+
+    def __init__(self, response: requests.Response, url: str) -> None:
+        self._response = response
+        self.url = url
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        location = response.headers.get("Location")
+        self.redirect: str | None = None
+        if self.status in _REDIRECTS and location is not None:
+            try:
+                self.redirect = urljoin(url, location)
+            except ValueError:
+                self.redirect = "invalid:"
+
+    def read(self, size: int) -> bytes:
+        """What has arrived, up to `size` bytes; b"" at the end. Raises BrokenConnection."""
+        import urllib3
+
+        try:
+            return self._response.raw.read1(size, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise _broken(error) from None
+
+    def content(self, limit: int) -> bytes:
+        """The whole body, unpacked. Raises TransferError above `limit` bytes, BrokenConnection."""
+        import urllib3
+
+        content = b""
+        end = time.monotonic() + _SMALL_SECONDS
+        try:
+            for chunk in self._response.raw.stream(65536, decode_content=True):
+                content += chunk
+                if len(content) > limit:
+                    raise TransferError(
+                        f"{_host(self.url)} sends more than the {limit} bytes allowed here"
+                    )
+                if time.monotonic() > end:
+                    raise BrokenConnection("it answers too slowly")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _broken(error) from None
+        finally:
+            self.close()
+        return content
+
+    def text(self, limit: int = 2048) -> str:
+        """The beginning of the body, for an error message; "" if it cannot be had."""
+        try:
+            content = b""
+            while len(content) < limit and (more := self.read(limit - len(content))):
+                content += more
+            return content.decode("utf-8", "replace")
+        except BrokenConnection:
+            return ""
+        finally:
+            self.close()
+
+    def drain(self) -> None:
+        """Pass over a short body, so that its connection can be used again."""
+        length = self.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) <= 65536:
+            self.text(65536)
+        self.close()
+
+    def shut(self) -> None:
+        """End the body for a thread that waits for it; from any other thread.
+
+        What is read afterwards means nothing: on a TLS connection it may even be cipher text.
+        """
+        try:
+            self._response.raw.shutdown()
+        except (OSError, ValueError):
+            pass  # it has just ended by itself
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def ask(
+    session: Session,
+    url: str,
+    patience: Patience,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """An answer that says something: a broken line is tried again, a busy server waited for.
+
+    Raises Offline, RateLimited, TransferError, RequestCancelled.
+    """
+    host = _host(url)
+    for number in range(1, _BUSY_TRIES + 1):
+        try:
+            answer = session.open(url, headers=headers)
+        except BrokenConnection as error:
+            if error.hopeless or number >= _BROKEN_TRIES:
+                raise unreachable(host, str(error)) from None
+            patience.pause(backoff(number - 1), f"waiting for {host}: {error}")
+            continue
+        if answer.status not in RETRYABLE or number == _BUSY_TRIES:
+            return answer
+        seconds = retry_after(answer.headers)
+        if seconds is not None and seconds > _LONGEST_WAIT:
+            return answer
+        answer.drain()
+        seconds = seconds if seconds is not None else backoff(number - 1)
+        patience.pause(seconds, busy(host, answer.status, seconds))
+    raise AssertionError("the last try returns")
+
+
+def ask_json(
+    session: Session,
+    url: str,
+    patience: Patience,
+    *,
+    limit: int = MAX_JSON,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[Answer, Any]:
+    """An answer and, where its status is 200, the JSON value in it. Raises as `ask` does."""
+    answer = ask(session, url, patience, headers=headers)
+    if answer.status != 200:
+        return answer, None
+    try:
+        content = answer.content(limit)
+    except BrokenConnection as error:
+        raise unreachable(_host(url), str(error)) from None
+    try:
+        return answer, json.loads(content)
+    except (ValueError, RecursionError):
+        html = content.lstrip()[:1] == b"<"
+        what = "a web page" if html else "something that is not JSON"
+        raise TransferError(
+            f"{_host(url)} answers with {what}: is it the right address, and is there a login page"
+            " or a proxy between?"
+        ) from None
+
+
+def backoff(number: int) -> float:
+    """Seconds before try `number` + 1: doubling to 20, spread so that clients do not march."""
+    return min(2.0**number, 20.0) * random.uniform(0.5, 1.5)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: its `RateLimit` when used up, else `Retry-After`."""
+    limit = headers.get("RateLimit", "")
+    left, reset = re.search(r";\s*r=(\d+)", limit), re.search(r";\s*t=(\d+)", limit)
+    if left and reset and int(left[1]) == 0:
+        return int(reset[1]) + 1.0
+    said = headers.get("Retry-After", "").strip()
+    if said.isdigit():
+        return float(said)
+    try:
+        there = parsedate_to_datetime(headers["Date"])
+        return max(0.0, (parsedate_to_datetime(said) - there).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+# Saying what is wrong
+
+
+def unreachable(host: str, reason: str) -> Offline:
+    """The error for a machine that cannot be reached."""
+    return Offline(f"cannot reach {host} ({reason}): check the network and try again")
+
+
+def busy(host: str, status: int, seconds: float) -> str:
+    """What to say while waiting for a server."""
+    why = "it limits requests" if status == 429 else f"it answers {status}"
+    return f"waiting {seconds:.0f} s for {host}: {why}"
+
+
+def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferError:
+    """The error for an answer that says no. `what` was asked for, `page` shows it to a browser.
+
+    The codes and their order are the Hugging Face hub's; what has none is judged by its status.
+    """
+    body = answer.text()
+    said = _said(body, answer.headers, access)
+    code = answer.headers.get("X-Error-Code", "")
+    status, host, known = answer.status, access.host, bool(access.authorization)
+    if code == "GatedRepo":
+        way = "with the account of your token" if known else "then set HF_TOKEN"
+        return GatedModel(f"{what} is gated: accept its licence at {page}, {way} and pull again")
+    if code == "RevisionNotFound":
+        return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
+    if code == "EntryNotFound":
+        return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
+    if status == 401 and known and "invalid credentials" in said.lower():
+        return Unauthorized(
+            f"{host} does not accept your token: make a new one at"
+            f" {access.endpoint}/settings/tokens and set HF_TOKEN"
+        )
+    if code == "RepoNotFound" or status in (401, 404, 410):
+        way = "or your token may not read it" if known else "or set HF_TOKEN if it is yours"
+        return RemoteNotFound(
+            f"{what} does not exist on {host} or is private: check the name, {way}"
+        )
+    if status == 403:
+        if "disabled" in said.lower():
+            return AccessDenied(f"{host} has disabled {what}, choose another model")
+        return AccessDenied(f"{host} denies access to {what}{_quoted(said)}")
+    if status == 429:
+        seconds = int(retry_after(answer.headers) or 300)
+        way = "" if known else ", or set HF_TOKEN for a higher limit"
+        return RateLimited(f"{host} limits requests: try again in {seconds} s{way}", seconds)
+    if status in RETRYABLE or status >= 500:
+        return TransferError(f"{host} answers {status}{_quoted(said)}: try again later")
+    return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
+
+
+def _said(body: str, headers: Mapping[str, str], access: Access) -> str:
+    """What the server says in words: one line, printable, short, and never our own token."""
+    text = headers.get("X-Error-Message", "")
+    if not text:
+        try:
+            value = json.loads(body)
+            found = value.get("error") or value["errors"][0]["message"]
+            text = found if isinstance(found, str) else found["message"]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            text = "" if "<html" in body.lower() else re.sub(r"<[^>]*>", " ", body)
+    secret = access.authorization.split(" ")[-1]
+    if secret:
+        text = text.replace(secret, "...")
+    text = "".join(each if each.isprintable() else " " for each in str(text))
+    return " ".join(text.split())[:200]
+
+
+def _quoted(said: str) -> str:
+    return f" ({said})" if said else ""
+
+
+def said_by(answer: Answer, access: Access) -> str:
+    """The reason that a server gives in the body of its answer; "" if none can be read."""
+    return _said(answer.text(), answer.headers, access)
+
+
+def _broken(error: Exception) -> BrokenConnection:
+    """Why a try failed, in words. The exception's own text holds the address, maybe a signed one."""
+    import requests
+    import urllib3.exceptions as u
+
+    cause: BaseException = error
+    for _ in range(5):  # requests wraps urllib3, which wraps itself
+        inner = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    if isinstance(cause, u.NameResolutionError | socket.gaierror):
+        return BrokenConnection("its name cannot be resolved", unreachable=True)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return BrokenConnection("the proxy does not let us through", unreachable=True)
+    if isinstance(error, requests.exceptions.SSLError):
+        return BrokenConnection(
+            "its certificate is not trusted; if a proxy is between, set REQUESTS_CA_BUNDLE",
+            hopeless="certificate" in str(cause).lower(),
+        )
+    if isinstance(cause, u.ConnectTimeoutError | requests.exceptions.ConnectTimeout):
+        return BrokenConnection("it does not answer", unreachable=True)
+    if isinstance(cause, u.NewConnectionError):
+        return BrokenConnection("no connection", unreachable=True)
+    if isinstance(cause, u.ReadTimeoutError | TimeoutError):
+        return BrokenConnection("it fell silent")
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return BrokenConnection("the address is broken", hopeless=True)
+    return BrokenConnection("the connection broke off")
+
+
+# Addresses
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an address; what has none equals nothing that is asked."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+        return parts.scheme, (parts.hostname or "").lower(), port
+    except ValueError:
+        return "", "", 0
+
+
+def _split(url: str) -> tuple[str, str] | None:
+    """Scheme and host of an address that can be asked, without credentials or odd characters."""
+    scheme, host, _ = origin(url)
+    printable = all("!" <= each <= "~" for each in url)
+    if scheme not in ("http", "https") or not host or not printable or "@" in urlsplit(url).netloc:
+        return None
+    return scheme, host
+
+
+def _host(url: str) -> str:
+    return origin(url)[1] or "the server"
+
+
+def _private(host: str) -> str:
+    return f"a redirect leads to the private address {host}, which is refused"
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_global and not found.is_multicast
+
+
+def _is_private_literal(host: str) -> bool:
+    try:
+        return not _is_public(host)
+    except ValueError:
+        return False  # a name: judged when connected
+
+
+def _resolves_to_private(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return any(_is_private_literal(str(each[4][0])) for each in found)
+
+
+@functools.cache
+def _guarded_adapter() -> type[HTTPAdapter]:
+    """A transport that leaves a connection to a private address unused. Proxies are not affected."""
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    def checked(connected: socket.socket) -> socket.socket:
+        address = connected.getpeername()[0]
+        if not _is_public(address):
+            connected.close()
+            raise TransferError(_private(address))
+        return connected
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return checked(super()._new_conn())
+
+    class Encrypted(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return checked(super()._new_conn())
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(HTTPSConnectionPool):
+        ConnectionCls = Encrypted
+
+    class Guarded(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options)
+            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
+
+    return Guarded
+
+
+class _Authorization:
+    """Sets the header, or none. Given as `auth`, because a plain header loses against ~/.netrc."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._value:
+            request.headers["Authorization"] = self._value
+        return request
+
+
+def _no_cookies() -> Any:
+    from http.cookiejar import DefaultCookiePolicy
+
+    return DefaultCookiePolicy(allowed_domains=[])

@@ -1,0 +1,470 @@
+"""The Hugging Face hub: what a repository holds at one commit, and which of it a name means.
+
+`list_files` asks once and gets every file with its size, its sha256 and an address pinned to the
+commit; `choose` decides, without asking anybody, which GGUF a tag stands for. Nothing is downloaded
+here, and no client library of the hub's is used: what is needed of it is two JSON documents.
+
+    GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true     everything, in one answer
+    GET {endpoint}/api/models/{repo}/tree/{commit}?recursive=true       what a mirror without blobs=
+                                                                        knows, in pages
+    GET {endpoint}/{repo}/resolve/{commit}/{path}                       a file (see download.py)
+
+A name in a listing never becomes a path on our disk; one that would lead outside of a folder makes
+the listing an error all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
+from .download import RemoteFile
+from .http import Access, Answer, Patience, Session, ask_json, origin, refusal
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+_HOMES = ("https://huggingface.co", "https://hf.co")
+_MAX_PAGES = 200  # of 1,000 files each
+_MAX_TOKEN_FILE = 4096
+
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_REPO = re.compile(rf"(?:{_PART}/)?{_PART}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
+
+
+# Where the hub is and who asks
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """How a user reaches the hub. `token` comes before what lies in `token_path`, if anything."""
+
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str = field(default="", repr=False)
+    token_path: Path | None = None
+    offline: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> HubSettings:
+        """Settings from an environment, in the words of Hugging Face's own tools."""
+
+        def get(*names: str) -> str:
+            return next((v for n in names if (v := environ.get(n, "").strip())), "")
+
+        def path(text: str) -> Path:
+            return Path(_expand(text, environ)).expanduser()
+
+        home = get("HF_HOME")
+        cache = get("XDG_CACHE_HOME") or "~/.cache"
+        file = get("HF_TOKEN_PATH") or f"{home or cache + '/huggingface'}/token"
+        implicit = not _is_true(get("HF_HUB_DISABLE_IMPLICIT_TOKEN"))
+        return cls(
+            endpoint=get("HF_ENDPOINT").rstrip("/") or DEFAULT_ENDPOINT,
+            token=get("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if implicit else "",
+            token_path=path(file) if implicit else None,
+            offline=_is_true(get("HF_HUB_OFFLINE")) or _is_true(get("TRANSFORMERS_OFFLINE")),
+        )
+
+    def access(self) -> Access:
+        """How to ask now: the token file is read at every call, for it changes under a daemon.
+
+        Raises InvalidRequest for an endpoint or a token that cannot be one.
+        """
+        token = self.token.strip() or _read_token(self.token_path)
+        if not all("!" <= each <= "~" for each in token):
+            raise InvalidRequest("the Hugging Face token is not one line of text, set HF_TOKEN")
+        homes = tuple(each for each in _HOMES if origin(each) != origin(self.endpoint))
+        return Access(
+            endpoint=self.endpoint,
+            authorization=f"Bearer {token}" if token else "",
+            aliases=homes,
+            offline=self.offline,
+        )
+
+
+def _read_token(path: Path | None) -> str:
+    try:
+        if path is None or not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return file.read(_MAX_TOKEN_FILE).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""  # a token that cannot be read is none: public models need none
+
+
+def _is_true(text: str) -> bool:
+    return text.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _expand(text: str, environ: Mapping[str, str]) -> str:
+    """$VAR and ${VAR}, from the environment given and not from this process's own."""
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: environ.get(m[1] or m[2], m[0]), text)
+
+
+# What a repository holds
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A repository ("user/name"; a few have no user) at a branch, tag, commit or refs/pr/N.
+
+    Raises InvalidRequest for what the hub would not accept as an id.
+    """
+
+    id: str
+    revision: str = "main"
+
+    def __post_init__(self) -> None:
+        valid = _REPO.fullmatch(self.id) and len(self.id.rpartition("/")[2]) <= 96
+        if not valid or "--" in self.id or ".." in self.id or self.id.endswith(".git"):
+            raise InvalidRequest(f"{ascii(self.id[:200])} is not a repository, write user/name")
+        if not self.revision or len(self.revision) > 200 or not self.revision.isprintable():
+            raise InvalidRequest(f"{ascii(self.revision[:200])} is not a branch, tag or commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository's files at one commit (40 hex digits), under its canonical id.
+
+    `access` is how they can be fetched: without the token where the hub did not accept it.
+    """
+
+    repo: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    access: Access
+
+
+def list_files(repo: Repo, access: Access, patience: Patience | None = None) -> Listing:
+    """Every file of a repository, with sizes and hashes, pinned to a commit: one request.
+
+    Raises TransferError and its children, RequestCancelled.
+    """
+    patience = patience or Patience()
+    with Session(access) as session:
+        try:
+            return _list(session, repo, patience)
+        except Unauthorized:
+            anonymous = replace(access, authorization="")
+    # A wrong token closes what is open to everybody; without it most repositories can be read.
+    with Session(anonymous) as session:
+        try:
+            found = _list(session, repo, patience)
+        except RemoteNotFound:
+            raise Unauthorized(
+                f"{repo.id} is private or does not exist, and {access.host} does not accept your"
+                f" token: make a new one at {access.endpoint}/settings/tokens and set HF_TOKEN"
+            ) from None
+    patience.notify(f"{access.host} does not accept your token, going on without it")
+    return found
+
+
+def _list(session: Session, repo: Repo, patience: Patience) -> Listing:
+    access = session.access
+    what = repo.id if repo.revision == "main" else f"{repo.id} at {repo.revision}"
+    page = f"{access.endpoint}/{repo.id}"
+    revision = quote(repo.revision, safe="")
+    url = f"{access.endpoint}/api/models/{repo.id}/revision/{revision}?blobs=true"
+    answer, value = ask_json(session, url, patience)
+    if answer.status != 200:
+        raise refusal(answer, access, what, page)
+    id, commit, siblings = _fields(value, access)
+    if any("size" not in each for each in siblings):  # a mirror that does not know blobs=
+        entries = _tree(session, id, commit, patience)
+        files = [_tree_file(each, id, commit, access) for each in entries]
+    else:
+        files = [_sibling(each, id, commit, access) for each in siblings]
+    return Listing(id, commit, tuple(files), access)
+
+
+def _fields(value: Any, access: Access) -> tuple[str, str, list[dict[str, Any]]]:
+    if isinstance(value, dict):
+        id, commit, siblings = value.get("id"), value.get("sha"), value.get("siblings")
+        if (
+            isinstance(id, str)
+            and _REPO.fullmatch(id)
+            and isinstance(commit, str)
+            and _SHA1.fullmatch(commit)
+            and isinstance(siblings, list)
+            and all(isinstance(each, dict) for each in siblings)
+        ):
+            return id, commit, siblings
+    raise _odd(access)
+
+
+def _sibling(value: dict[str, Any], id: str, commit: str, access: Access) -> RemoteFile:
+    lfs = value.get("lfs")
+    sha256 = lfs.get("sha256") if isinstance(lfs, dict) else None
+    size = lfs.get("size", value.get("size")) if isinstance(lfs, dict) else value.get("size")
+    return _file(value.get("rfilename"), size, sha256, value.get("blobId"), id, commit, access)
+
+
+def _tree_file(value: dict[str, Any], id: str, commit: str, access: Access) -> RemoteFile:
+    lfs = value.get("lfs")
+    sha256 = lfs.get("oid") if isinstance(lfs, dict) else None
+    size = lfs.get("size", value.get("size")) if isinstance(lfs, dict) else value.get("size")
+    return _file(value.get("path"), size, sha256, value.get("oid"), id, commit, access)
+
+
+def _file(
+    path: Any, size: Any, sha256: Any, git: Any, id: str, commit: str, access: Access
+) -> RemoteFile:
+    if not isinstance(path, str) or type(size) is not int or not 0 <= size < 2**63:
+        raise _odd(access)
+    if not is_safe_path(path):
+        raise TransferError(f"{id} lists a file named {ascii(path[:200])}, which is refused")
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise _odd(access)
+    sha1 = git if sha256 is None and isinstance(git, str) and _SHA1.fullmatch(git) else None
+    url = f"{access.endpoint}/{id}/resolve/{commit}/{quote(path, safe='/')}"
+    return RemoteFile(path, url, size, sha256, git_sha1=sha1, page=f"{access.endpoint}/{id}")
+
+
+def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[dict[str, Any]]:
+    """The pages of the listing. Their links may name the hub where we came through a mirror."""
+    access = session.access
+    url: str | None = f"{access.endpoint}/api/models/{id}/tree/{commit}?recursive=true&expand=false"
+    entries: list[dict[str, Any]] = []
+    for _ in range(_MAX_PAGES):
+        answer, value = ask_json(session, url, patience)
+        if answer.status != 200:
+            raise refusal(answer, access, id, f"{access.endpoint}/{id}")
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise _odd(access)
+        entries += [each for each in value if each.get("type") == "file"]
+        url = _next_page(answer, access)
+        if url is None:
+            return entries
+    raise TransferError(f"{id} has more files than can be listed")
+
+
+def _next_page(answer: Answer, access: Access) -> str | None:
+    found = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("Link", ""))
+    if not found:
+        return None
+    path = re.sub(r"^https?://[^/]*", "", found[1])  # whose origin it names does not matter
+    if not path.startswith("/"):
+        raise _odd(access)
+    scheme, host, port = origin(access.endpoint)
+    prefix = access.endpoint.split("//", 1)[1].partition("/")[2]  # a mirror below a path
+    base = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    base = access.endpoint if prefix and not path.startswith(f"/{prefix}/") else base
+    return base + path
+
+
+def _odd(access: Access) -> TransferError:
+    return TransferError(
+        f"{access.host} sends a listing that makes no sense: is HF_ENDPOINT the address of a hub?"
+    )
+
+
+def is_safe_path(path: str) -> bool:
+    """Whether a name from a listing stays inside of the folder that it is put into, anywhere."""
+    parts = path.split("/")
+    drive = len(parts[0]) > 1 and parts[0][1] == ":"
+    plain = path.isprintable() and "\\" not in path and not drive
+    return plain and len(path) <= 1024 and all(part not in ("", ".", "..") for part in parts)
+
+
+# Which file a tag means
+
+_KNOWN = (
+    "F32 BF16 F16 Q8_K_XL Q8_0 Q6_K_XL Q6_K Q5_K_XL Q5_K_L Q5_K_M Q5_K_S Q5_0 Q5_1 Q4_K_XL Q4_K_L"
+    " Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_0_4_4 Q4_0_4_8 Q4_0_8_8 Q4_1_SOME_F16 Q4_0 Q4_1 Q4_2 Q4_3"
+    " MXFP4_MOE MXFP4 NVFP4 Q3_K_XL Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K_XL Q2_K_L"
+    " Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS Q2_0 IQ1_S IQ1_M TQ1_0 TQ2_0 Q1_0"
+).split()
+"""Quantisations, big to small: the hub's list and the _L that some publishers make."""
+
+_LABEL = re.compile(rf"(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})(_[A-Z]+)?")
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
+_SIDE_FILES = ("mtp-", "eagle3-", "dflash-", "dspark-")
+
+# Near 4 bits first, and never far above them by surprise: the user's memory is not ours to double.
+_PREFERRED = (
+    "Q4_K_M Q4_K_XL Q4_K_L Q4_K_S IQ4_NL IQ4_XS Q4_0 Q4_1 MXFP4 MXFP4_MOE NVFP4 Q5_K_M Q5_K_S Q5_0"
+    " Q5_1 Q6_K Q8_0 Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K_XL Q2_K_L Q2_K Q2_K_S"
+    " Q2_0 IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S BF16 F16 F32"
+).split()
+
+_PROJECTOR_PREFERRED = ("F16", "BF16", "F32", "Q8_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a tag means: one file or all its shards in order, the mmproj beside it, and why.
+
+    `label` is the quantisation as the file's name has it, "" if it has none.
+    """
+
+    weights: tuple[RemoteFile, ...]
+    mmproj: RemoteFile | None
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    files: tuple[RemoteFile, ...]
+    label: str
+
+    @property
+    def path(self) -> str:
+        return self.files[0].path
+
+    @property
+    def quant(self) -> str:
+        return self.label.removeprefix("UD-")
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, bool]:
+        """The order among equals: root before folder, one file before shards, short before long."""
+        nested, plain = "/" in self.path, self.label == self.quant
+        return nested, len(self.files) > 1, len(self.path), not plain
+
+
+def choose(files: Sequence[RemoteFile], tag: str | None = None) -> Choice:
+    """The GGUF that a tag means; without one (or "latest") the usual one, near 4 bits.
+
+    A tag is a path, a file's name, a quantisation, or a part of a name between marks, the first of
+    these that fits, in any case of letters; nothing else is ever taken in its place. Raises
+    RemoteNotFound with what there is, InvalidRequest if the tag fits several.
+    """
+    candidates, incomplete = _candidates(files)
+    if tag is not None and tag.lower() != "latest":
+        chosen, reason = _by_tag(candidates, incomplete, tag), f"as asked for with {tag}"
+    elif not candidates:
+        raise _nothing(incomplete)
+    else:
+        chosen, reason = _by_default(candidates)
+    mmproj = _projector(files, chosen.path)
+    text = f"{chosen.path}: {reason}"
+    if len(chosen.files) > 1:
+        text += f", in {len(chosen.files)} parts"
+    if mmproj is not None:
+        text += f", with {mmproj.path} for images"
+    return Choice(chosen.files, mmproj, chosen.label, text)
+
+
+def tags(files: Sequence[RemoteFile]) -> list[str]:
+    """The labels that can be asked for, the biggest first."""
+    candidates, _ = _candidates(files)
+    by_size = sorted(candidates, key=lambda each: -sum(file.size for file in each.files))
+    return list(dict.fromkeys(each.label or _stem(each.path) for each in by_size))
+
+
+def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str]]:
+    """What can be chosen, in the order of paths, and the names of shards that are missing."""
+    single: list[_Candidate] = []
+    shards: dict[tuple[str, int], dict[int, RemoteFile]] = {}
+    for file in sorted(files, key=lambda each: each.path):
+        base = file.path.rpartition("/")[2].lower()
+        if not base.endswith(".gguf") or "mmproj" in base or "imatrix" in base:
+            continue
+        if base.startswith(_SIDE_FILES):
+            continue
+        if found := _SHARD.fullmatch(file.path):
+            shards.setdefault((found[1], int(found[3])), {})[int(found[2])] = file
+        else:
+            single.append(_Candidate((file,), _label(file.path)))
+    missing: list[str] = []
+    for (prefix, count), parts in shards.items():
+        absent = [n for n in range(1, min(count, 1000) + 1) if n not in parts]
+        if absent or not 1 <= count <= 1000 or len(parts) > count:
+            missing += [f"{prefix}-{n:05}-of-{count:05}.gguf" for n in absent]
+        else:
+            whole = tuple(parts[n] for n in range(1, count + 1))
+            single.append(_Candidate(whole, _label(f"{prefix}.gguf")))
+    return sorted(single, key=lambda each: each.path), missing
+
+
+def _label(path: str) -> str:
+    folder, _, base = path.upper().rpartition("/")
+    for text in (base.removesuffix(".GGUF"), folder.rpartition("/")[2]):
+        if found := list(_LABEL.finditer(text)):
+            return found[-1][0]
+    return ""
+
+
+def _stem(path: str) -> str:
+    base = path.rpartition("/")[2]
+    found = _SHARD.fullmatch(base)
+    return found[1] if found else re.sub(r"\.gguf$", "", base, flags=re.IGNORECASE)
+
+
+def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _Candidate:
+    wanted = tag.lower()
+    part = re.compile(rf"[-._/]{re.escape(wanted)}([-._]|$)")
+
+    def has(candidate: _Candidate, names: set[str]) -> bool:
+        return bool(names & {wanted, f"{wanted}.gguf"})
+
+    tests = (
+        lambda c: wanted in {file.path.lower() for file in c.files},
+        lambda c: has(c, {f.path.rpartition("/")[2].lower() for f in c.files} | _stems(c)),
+        lambda c: wanted == c.label.lower(),
+        lambda c: part.search(re.sub(r"\.gguf$", "", c.path.lower())) is not None,
+    )
+    for test in tests:
+        hits = sorted((each for each in candidates if test(each)), key=lambda each: each.rank)
+        if len(hits) > 1 and hits[0].rank == hits[1].rank:
+            several = ", ".join(each.path for each in hits[:8])
+            raise InvalidRequest(f"{tag} can mean {several}: name one of these files")
+        if hits:
+            return hits[0]
+    if any(wanted in each.lower() for each in incomplete):
+        raise _nothing(incomplete)
+    if not candidates:
+        raise _nothing(incomplete)
+    files = [file for each in candidates for file in each.files]
+    shown = tags(files)
+    more = f" and {len(shown) - 40} more" if len(shown) > 40 else ""
+    raise RemoteNotFound(f"there is no {tag}, choose one of: {', '.join(shown[:40])}{more}")
+
+
+def _stems(candidate: _Candidate) -> set[str]:
+    return {_stem(candidate.path).lower()}
+
+
+def _by_default(candidates: list[_Candidate]) -> tuple[_Candidate, str]:
+    if len(candidates) == 1:
+        return candidates[0], "the only one"
+    for quant in _PREFERRED:
+        hits = [each for each in candidates if each.quant == quant]
+        if hits:
+            first = min(hits, key=lambda each: (each.label != each.quant, each.rank, each.path))
+            return first, f"the first choice of {len(candidates)} variants is {first.label}"
+    return candidates[0], f"the first of {len(candidates)}, none has a usual quantisation"
+
+
+def _nothing(incomplete: list[str]) -> RemoteNotFound:
+    if incomplete:
+        shown = ", ".join(incomplete[:8])
+        return RemoteNotFound(f"the repository lacks parts of its model: {shown}")
+    return RemoteNotFound(
+        "the repository has no GGUF file, look for one of the same model whose name ends in -GGUF"
+    )
+
+
+def _projector(files: Sequence[RemoteFile], model: str) -> RemoteFile | None:
+    """The mmproj in the model's folder or in the nearest above it."""
+    folder = model.rpartition("/")[0]
+    best: tuple[tuple[int, int, str], RemoteFile] | None = None
+    for file in files:
+        above, _, base = file.path.rpartition("/")
+        if "mmproj" not in base.lower() or not base.lower().endswith(".gguf"):
+            continue
+        if above and f"{folder}/".startswith(f"{above}/") is False:
+            continue
+        label = _label(base)
+        order = _PROJECTOR_PREFERRED
+        rank = order.index(label) if label in order else len(order)
+        key = (-len(above), rank, file.path)
+        if best is None or key < best[0]:
+            best = key, file
+    return best[1] if best else None
