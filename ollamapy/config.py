@@ -83,9 +83,19 @@ class Paths:
         return self.state / "daemon.log"
 
     @property
+    def proven(self) -> Path:
+        """What this machine's build of llama.cpp has been seen to bear."""
+        return self.state / "proven.json"
+
+    @property
     def start_lock(self) -> Path:
         """Held by whoever is starting the daemon, so that two at once make one."""
         return self.state / "start.lock"
+
+    @property
+    def history(self) -> Path:
+        """What was typed in earlier chats."""
+        return self.state / "history"
 
 
 def builtin_models() -> Path:
@@ -110,6 +120,8 @@ class Settings:
     flash_attention: bool | None = None
     kv_cache_type: str = "f16"
     debug: bool = False
+    keeps_history: bool = True
+    editor: str = "vi"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -136,6 +148,8 @@ class Settings:
             flash_attention=_boolean(get("FLASH_ATTENTION")),
             kv_cache_type=get("KV_CACHE_TYPE").lower() or "f16",
             debug=bool(_boolean(get("DEBUG"))),
+            keeps_history=not _boolean(get("NOHISTORY")),
+            editor=get("EDITOR") or _editor(environ),
         )
 
 
@@ -152,6 +166,12 @@ def _paths(environ: Mapping[str, str], models: str) -> Paths:
     if models:
         return Paths(Path(models).expanduser().absolute(), state, models_given=True)
     return Paths(data / "models", state)
+
+
+def _editor(environ: Mapping[str, str]) -> str:
+    """The command of the editor that all programs of this user call."""
+    usual = "notepad" if sys.platform == "win32" else "vi"
+    return environ.get("VISUAL", "").strip() or environ.get("EDITOR", "").strip() or usual
 
 
 def _count(text: str) -> int | None:

@@ -104,6 +104,10 @@ class Client:
         """``POST /api/generate``, streaming."""
         return Stream(self._send("POST", "/api/generate", body, None), self.address.url)
 
+    def chat(self, body: Mapping[str, Any]) -> Stream:
+        """``POST /api/chat``, streaming."""
+        return Stream(self._send("POST", "/api/chat", body, None), self.address.url)
+
     def _get(self, path: str, timeout: float) -> dict[str, Any]:
         return self._object(self._send("GET", path, None, timeout))
 

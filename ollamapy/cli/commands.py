@@ -166,7 +166,7 @@ def run_(
         bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
     ] = False,
 ) -> None:
-    """Answer a prompt with a model.
+    """Answer a prompt with a model; without one, in a terminal, chat with it.
 
     The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model.
     """
@@ -174,9 +174,8 @@ def run_(
     if keepalive is not None:
         _check_duration(keepalive)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
-        raise OllamapyError(
-            f'no prompt given, write it after the model: ollamapy run {model} "..."'
-        )
+        _chat(_launcher(context), model, keepalive, verbose, not nowordwrap)
+        return
     client = _launcher(context).connect(preload=model)
     prompt = _prompt(words)
     body: dict[str, Any] = {"model": model, "prompt": prompt}
@@ -190,6 +189,18 @@ def run_(
         print(views.truncated(cut), file=sys.stderr)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
+
+
+def _chat(
+    launcher: Launcher, model: str, keepalive: str | None, verbose: bool, wraps: bool
+) -> None:
+    """Talk with a model until the user leaves."""
+    from .repl import Repl
+
+    try:
+        Repl(launcher, keep_alive=keepalive, verbose=verbose, wraps=wraps).run(model)
+    except AnsweredError as error:
+        raise _with_installed(launcher.connect(), error) from error
 
 
 def _check_duration(text: str) -> None:

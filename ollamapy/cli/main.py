@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ..config import Settings
 from ..errors import OllamapyError
-from . import terminal
+from . import faults, terminal
 from .launch import Launcher, serve
 
 
@@ -35,7 +35,7 @@ def main(
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:
-        return _fail(_recorded(error))
+        return _fail(faults.recorded(error))
 
 
 def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) -> int:
@@ -63,19 +63,3 @@ def _fail(message: str) -> int:
         terminal.silence_stdout()
     print(f"Error: {terminal.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return 1
-
-
-def _recorded(error: Exception) -> str:
-    """The message for an error of our own making, whose traceback goes to a file."""
-    import traceback
-
-    message = f"this is a bug in ollamapy: {type(error).__name__}: {error}"
-    try:
-        path = Settings.from_env().paths.state / "error.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            "".join(traceback.format_exception(error)), encoding="utf-8", errors="replace"
-        )
-    except OSError:
-        return message
-    return f"{message} (details: {path})"

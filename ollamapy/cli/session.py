@@ -1,0 +1,144 @@
+"""The conversation of the REPL as a value: what was said, what is set, and the request that follows from them. Pure.
+
+A model with a chat template is asked at /api/chat with the whole list of messages each time. A base model, which has none,
+continues text: its conversation is one running text, to which every input adds. It goes to /api/chat as one message where
+the server joins messages to a text (the built-in model says so), else to /api/generate as it is: /api/chat would put it
+into ChatML. From nothing, the first begins with the model's begin mark alone, the other with a line break, because an empty
+prompt means "load" there.
+
+A part of an answer that was stopped, or that broke off, is kept. To a chat model it is sent with the mark behind it, so
+that the model can know; a base model goes on with the bare text. An empty line makes a base model go on with such a part,
+and with one that its limit cut off; else, for then nothing was begun or the text came to its end, it starts a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+JOINS_MESSAGES = "ollamapy.join_messages"
+"""The key of a GGUF, seen in /api/show, that makes the server join messages to a text."""
+
+Mark = Literal["", "cut off", "stopped", "broken off"]
+"""How an answer ended before its end: at num_predict or the context, by the user, by an error. "" = it is whole."""
+TOLD: Collection[Mark] = ("stopped", "broken off")
+"""The marks that are shown: a limit is the user's own, and an answer that met it is like any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    mark: Mark = ""
+
+    @property
+    def marked(self) -> str:
+        """The content, and that it is a part if it is one."""
+        return f"{self.content.rstrip()} [{self.mark}]" if self.mark in TOLD else self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask the server: ``body`` for /api/chat if ``chat``, else for /api/generate."""
+
+    chat: bool
+    body: Mapping[str, Any]
+
+    def text(self, chunk: Mapping[str, Any]) -> str:
+        """The text in a chunk of the answer."""
+        if self.chat:
+            return str((chunk.get("message") or {}).get("content") or "")
+        return str(chunk.get("response") or "")
+
+
+def is_base(show: Mapping[str, Any]) -> bool:
+    """Whether a model, as /api/show tells of it, has no chat template and so continues text."""
+    return str(show.get("template") or "").strip() in ("", "{{ .Prompt }}")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A model with a conversation and the settings of its requests.
+
+    ``show`` is /api/show's answer. ``system`` is the user's, "" = the model's own. ``parameters`` are options by name;
+    ``keep_alive`` is as the user wrote it.
+    """
+
+    model: str
+    show: Mapping[str, Any]
+    turns: tuple[Turn, ...] = ()
+    system: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: str | None = None
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the model continues text."""
+        return is_base(self.show)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last answer is only a part."""
+        return bool(self.turns and self.turns[-1].mark)
+
+    @property
+    def text(self) -> str:
+        """The conversation as one text; answers follow what is before them without a seam."""
+        text = ""
+        for turn in self.turns:
+            text = joined(text, turn.content) if turn.role == "user" else text + turn.content
+        return text
+
+    def loading(self) -> Request:
+        """The request that loads the model."""
+        return Request(False, {**self._common(), "prompt": ""})
+
+    def said(self, line: str) -> Session:
+        """With what the user said; an empty line (base models only) goes on with a part or begins a new text."""
+        if line:
+            return replace(self, turns=(*self.turns, Turn("user", line)))
+        return self if self.is_open else replace(self, turns=())
+
+    def answered(self, text: str, mark: Mark = "") -> Session:
+        """With an answer or a part of one. A base model's goes on with its last one if nothing was said between."""
+        if self.turns and self.turns[-1].role == "assistant":
+            text = self.turns[-1].content + text
+            return replace(self, turns=(*self.turns[:-1], Turn("assistant", text, mark)))
+        return replace(self, turns=(*self.turns, Turn("assistant", text, mark)))
+
+    def request(self) -> Request:
+        """Ask for the next answer."""
+        if not self.is_base:
+            turns = [{"role": turn.role, "content": turn.marked} for turn in self.turns]
+            return Request(True, {**self._common(), "messages": [*self._system(), *turns]})
+        if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
+            messages = [*self._system(), {"role": "user", "content": self.text}]
+            return Request(True, {**self._common(), "messages": messages})
+        prompt = joined(self.system or str(self.show.get("system") or ""), self.text)
+        return Request(False, {**self._common(), "prompt": prompt or "\n", "raw": True})
+
+    def _system(self) -> list[dict[str, str]]:
+        return [{"role": "system", "content": self.system}] if self.system else []
+
+    def _common(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self.model}
+        if self.parameters:
+            body["options"] = {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.parameters.items()
+            }
+        if self.keep_alive is not None:
+            body["keep_alive"] = self.keep_alive
+        return body
+
+
+_LEANING = ".,;:!?…)]}’”»。，、；：！？）】」』"
+
+
+def joined(text: str, more: str) -> str:
+    """One running text: a space at the seam, but not beside white space or before punctuation that leans on a word."""
+    seamless = not text or not more or text[-1].isspace() or more[0].isspace()
+    return text + more if seamless or more[0] in _LEANING else f"{text} {more}"

@@ -1,0 +1,378 @@
+'''What a line typed in the REPL means: a message, or a command with its arguments. Pure; does and prints nothing.
+
+    /set parameter|system|verbose|quiet|history|nohistory|wordwrap|nowordwrap     /show info|license|...
+    /load MODEL    /list [PREFIX]    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
+
+A command is one line that begins with "/", and its words match whole: "/listing" is unknown and not "/list". Several lines are
+a message whatever they begin with, and so is what stands between """ and """; only ``/set system """`` takes several lines.
+'''
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .. import human
+from ..errors import InvalidRequest
+from ..types import OPTION_KINDS, parse_options
+
+PROMPT = ">>> "
+MORE = "... "
+"""What stands before an input and before its further lines."""
+
+QUOTES = '"""'
+
+Topic = Literal["", "set", "show", "parameters", "shortcuts"]
+"""What help is about."""
+Part = Literal["info", "license", "modelfile", "parameters", "system", "template"]
+"""What `/show` shows."""
+Switch = Literal["verbose", "history", "wordwrap"]
+
+PARTS: Sequence[Part] = ("info", "license", "modelfile", "parameters", "system", "template")
+SWITCHES: Mapping[str, tuple[Switch, bool]] = {
+    "verbose": ("verbose", True),
+    "quiet": ("verbose", False),
+    "history": ("history", True),
+    "nohistory": ("history", False),
+    "wordwrap": ("wordwrap", True),
+    "nowordwrap": ("wordwrap", False),
+}
+"""The words after `/set` that turn something on or off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A message for the model; "" is an empty line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetParameter:
+    """An option for the requests to come; ``shown`` is its value in the words of the user."""
+
+    name: str
+    value: int | float | bool | tuple[str, ...]
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetSystem:
+    """The system message; "" takes it back."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetSwitch:
+    """Something to turn on or off; ``word`` is how the user called it."""
+
+    switch: Switch
+    on: bool
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """A part of what the model is made of."""
+
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Another model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """The stored models whose names begin with ``prefix``."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Forget the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Say how something is used."""
+
+    topic: Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """No command, or none that can be followed; ``message`` says why. ``names`` asks for the stored models, too."""
+
+    message: str
+    names: bool = False
+
+
+Command = (
+    Say | SetParameter | SetSystem | SetSwitch | Show | Load | ListModels | Clear | Help | Leave
+    | Wrong
+)  # fmt: skip
+
+
+def parse(text: str) -> Command:
+    """What a whole input means; :func:`is_unfinished` must not hold for it."""
+    if text.startswith(QUOTES):
+        return Say(_unquoted(text))
+    if not text.startswith("/"):
+        return Say(text if text.strip() else "")
+    if system := _SYSTEM.match(text):
+        return SetSystem(_unquoted(text[system.end() :]))
+    if "\n" in text.strip():
+        return Say(text)
+    name, *words = text.split()
+    rest = text.strip().removeprefix(name).strip()
+    match name:
+        case "/set":
+            return _set(words, rest)
+        case "/show":
+            return _show(words)
+        case "/load":
+            usage = Wrong("Usage:\n  /load <modelname>", names=True)
+            return Load(words[0]) if len(words) == 1 else usage
+        case "/list":
+            return ListModels("".join(words[:1]))
+        case "/clear":
+            return Clear()
+        case "/?" | "/help":
+            return Help(_TOPICS.get("".join(words[:1]).removeprefix("/"), ""))
+        case "/bye" | "/exit":
+            return Leave()
+    return _unknown(name)
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether an opening \"\"\" has no closing one yet, so that more lines belong to the input."""
+    if system := _SYSTEM.match(text):
+        text = text[system.end() :]
+    return text.startswith(QUOTES) and not text.removeprefix(QUOTES).rstrip().endswith(QUOTES)
+
+
+_SYSTEM = re.compile(r'/set[ \t]+system[ \t]+(?=""")')
+
+
+def _unquoted(text: str) -> str:
+    """The text between the triple quotes, without a line break right after the first and before the last."""
+    inner = text.removeprefix(QUOTES).rstrip().removesuffix(QUOTES)
+    return inner.removeprefix("\n").removesuffix("\n")
+
+
+def _unknown(command: str) -> Wrong:
+    return Wrong(f"Unknown command '{command}'. Type /? for help")
+
+
+def _set(words: Sequence[str], rest: str) -> Command:
+    """``rest`` is what follows `/set`, as it was typed."""
+    match words:
+        case []:
+            return Help("set")
+        case ["parameter", name, _, *_]:
+            return _parameter(name, rest.split(None, 2)[2])
+        case ["parameter", *_]:
+            return Help("parameters")
+        case ["system"]:
+            return Wrong('Usage:\n  /set system <text>\n  /set system """ (several lines) """')
+        case ["system", *_]:
+            return SetSystem(rest.split(None, 1)[1])
+        case [word] if word in SWITCHES:
+            return SetSwitch(*SWITCHES[word], word)
+    return _unknown(f"/set {words[0]}")
+
+
+def _show(words: Sequence[str]) -> Command:
+    if not words:
+        return Help("show")
+    part = next((part for part in PARTS if part == words[0]), None)
+    return Show(part) if part else _unknown(f"/show {words[0]}")
+
+
+# ---- parameters ------------------------------------------------------------------------------------------------------
+
+_WORD = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s|$)|\S+')
+
+
+def _parameter(name: str, text: str) -> Command:
+    """Typed as in a Modelfile, whose errors these are. A word in double quotes may hold spaces and \\n."""
+    words = [_word(word) for word in _WORD.findall(text)]
+    try:
+        kind = OPTION_KINDS.get(name)
+        if kind is None:
+            raise ValueError(f"unknown parameter '{name}'")
+        value = words if kind == "array" else _scalar(kind, words)
+        options, _ = parse_options({name: value})
+    except (ValueError, InvalidRequest) as error:
+        return Wrong(f"Couldn't set parameter: {human.quote(str(error))}")
+    typed = getattr(options, name)
+    shown = words if kind == "array" else words[:1]
+    return SetParameter(name, typed, ", ".join(shown))
+
+
+def _word(word: str) -> str:
+    try:
+        return str(json.loads(word)) if word.startswith('"') else word
+    except ValueError:
+        return word
+
+
+def _scalar(kind: str, words: Sequence[str]) -> Any:
+    """One value of a kind of OPTION_KINDS; ValueError in Go's words."""
+    names = {"integer": "int", "float32": "float", "boolean": "bool"}
+    invalid = ValueError(f"invalid {names[kind]} value [{' '.join(words)}]")
+    if len(words) != 1:
+        raise invalid
+    if kind == "boolean":
+        for value, texts in ((True, "1 t T TRUE true True"), (False, "0 f F FALSE false False")):
+            if words[0] in texts.split():
+                return value
+        raise invalid
+    try:
+        number = int(words[0]) if kind == "integer" else float(words[0])
+    except ValueError:
+        raise invalid from None
+    if "_" in words[0] or (kind == "integer" and not -(2**63) <= number < 2**63):
+        raise invalid
+    return number
+
+
+def print_value(value: object) -> str:
+    """A parameter's value, as `/show parameters` prints it."""
+    if isinstance(value, tuple):
+        return " ".join(map(human.quote, value))
+    return human.format_value(value)
+
+
+# ---- completion ------------------------------------------------------------------------------------------------------
+
+_FIRST = ("/set", "/show", "/load", "/list", "/clear", "/help", "/?", "/bye", "/exit")
+
+
+def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
+    """The words that may stand in the place of the last word before the cursor; ``models`` is called if they are names."""
+    if not before.startswith("/") or "\n" in before:
+        return []
+    words = before.split()
+    if before[-1].isspace():
+        words.append("")
+    *path, typed = words
+    match path:
+        case []:
+            found: Sequence[str] = _FIRST
+        case ["/set"]:
+            found = ("parameter", "system", *SWITCHES)
+        case ["/set", "parameter"]:
+            found = sorted(OPTION_KINDS)
+        case ["/show"]:
+            found = PARTS
+        case ["/?" | "/help"]:
+            found = [topic for topic in _TOPICS if topic]
+        case ["/load" | "/list"]:
+            found = models()
+        case _:
+            found = ()
+    return [word for word in found if word.startswith(typed)]
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+_TOPICS: Mapping[str, Topic] = {
+    "": "",
+    "set": "set",
+    "show": "show",
+    "parameters": "parameters",
+    "shortcuts": "shortcuts",
+}
+
+HELP: Mapping[Topic, str] = {
+    "": f"""\
+Available Commands:
+  /set            Set session variables
+  /show           Show model information
+  /load <model>   Load another model
+  /list [prefix]  List the stored models
+  /clear          Clear session context
+  /bye, /exit     Exit (also: Ctrl-D)
+  /?, /help       Help for a command
+  /? shortcuts    Help for the keys
+
+Use {QUOTES} to begin a multi-line message.
+""",
+    "set": f"""\
+Available Commands:
+  /set parameter ...  Set a parameter
+  /set system <text>  Set system message
+  /set history        Keep a history
+  /set nohistory      Keep no history
+  /set wordwrap       Wrap long lines
+  /set nowordwrap     Do not wrap them
+  /set verbose        Show figures
+  /set quiet          Show no figures
+
+/set system {QUOTES} begins several lines,
+/set system {QUOTES}{QUOTES} takes it back.
+""",
+    "show": """\
+Available Commands:
+  /show info        The model, the session
+  /show license     Its licence
+  /show modelfile   A Modelfile for it
+  /show parameters  Its and your parameters
+  /show system      The system message
+  /show template    Its prompt template
+""",
+    "parameters": """\
+Usage: /set parameter <name> <value>
+  temperature <float>  0: always the same
+  top_k <int>          Of so many tokens
+  top_p <float>        Of so much likelihood
+  min_p <float>        At least so likely
+  typical_p <float>    So typical
+  seed <int>           Repeat an answer
+  num_predict <int>    At most so long
+  stop <text>...       Ends the answer
+  num_ctx <int>        Size of the context
+  num_keep <int>       Kept when it is full
+  repeat_last_n <int>  How far back to look
+  repeat_penalty, presence_penalty,
+  frequency_penalty <float>
+  num_batch, num_gpu, main_gpu,
+  num_thread <int>, use_mmap <bool>
+
+A stop of several words in "quotes";
+several stops: one after another.
+""",
+    "shortcuts": f"""\
+Available keyboard shortcuts:
+  Ctrl-A, Ctrl-E   Begin, end of the line
+  Alt-B, Alt-F     Back, forward one word
+  Ctrl-K, Ctrl-U   Erase after, before
+  Ctrl-W           Erase the word before
+  Up, Down         Earlier, later inputs
+  Ctrl-R           Search earlier inputs
+  Tab              Complete a command
+  Alt-Enter        New line (or Ctrl-J)
+  {QUOTES}              Several lines, till {QUOTES}
+  Ctrl-G           Write in your editor
+  Ctrl-L           Clear the screen
+  Ctrl-C           Stop the answer; erase
+  Ctrl-Z           Suspend
+  Ctrl-D           Exit
+""",
+}
+"""The help about each topic; no line is longer than 40 columns."""
