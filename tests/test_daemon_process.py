@@ -177,20 +177,27 @@ def test_a_runner_killed_while_it_loads(own: Daemon, number: int) -> None:
     [runner] = until(own.runners, "it starts")
     runner.send_signal(number)
     answer.read()
-    assert answer.status == 500 and "runner ended" in answer.json()["error"]
+    if number == signal.SIGSEGV:  # taken for a build that faults: it is started once more
+        assert answer.status == 200
+    else:
+        assert answer.status == 500 and "runner ended" in answer.json()["error"]
     assert own.generate("hello").json()["response"] == HELLO
 
 
-def test_a_runner_killed_in_prefill(own: Daemon) -> None:
+@pytest.mark.parametrize("number", KILLS)
+def test_a_runner_killed_in_prefill(own: Daemon, number: int) -> None:
     own.generate("long", options={"num_predict": 1})
     [runner] = own.runners()
-    answer = own.open(
-        "POST", "/api/generate", {**LONG, "prompt": "ba ke li " * 1500, "stream": False}
-    )
+    asked = {**LONG, "prompt": "ba ke li " * 1500, "stream": False, "options": {"num_predict": 3}}
+    answer = own.open("POST", "/api/generate", asked)
     until(lambda: own.busy() == 1, "it was asked")
-    runner.kill()
+    runner.send_signal(number)
     answer.read()
-    assert answer.status == 500 and "runner ended by signal SIGKILL" in answer.json()["error"]
+    if number == signal.SIGSEGV:  # before its first token: it is asked once more
+        assert answer.status == 200 and answer.json()["eval_count"] == 3
+    else:
+        name = signal.Signals(number).name
+        assert answer.status == 500 and f"runner ended by signal {name}" in answer.json()["error"]
 
 
 def test_an_idle_runner_killed(own: Daemon) -> None:

@@ -6,6 +6,7 @@ iterates it, cancels the work wherever it stands (queued, loading, rendering, in
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from ..chat import prompt as prompts
 from ..chat.template import Marks, Template, choose
 from ..config import Settings
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, RunnerCrashed
 from ..runner.protocol import Done, Piece, Ready
+from ..runner.proven import is_fault
 from ..types import (
     ChatRequest,
     Chunk,
@@ -29,6 +31,8 @@ from ..types import (
 from .models import Models, ModelSpec
 from .render import Renderer
 from .scheduler import LoadRequest, Runner, Scheduler
+
+log = logging.getLogger(__name__)
 
 DEFAULT_NUM_KEEP = 4
 """Tokens that stay at the beginning when a context is shifted, if the options do not say (Ollama's default)."""
@@ -62,6 +66,26 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
     if not _has_work(request):
         yield Chunk(finish_reason=await _load_or_unload(services, spec, request))
         return
+    said: list[str] = []
+    try:
+        async with aclosing(_answered(services, spec, request, said, started)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
+    except RunnerCrashed as error:
+        if said or not is_fault(error.exit_code):
+            raise
+        # A build that faults (proven.py): the next runner is warmed up first, and falls back if need be.
+        log.warning("%s is asked once more: %s", spec.name.display, error)
+    async with aclosing(_answered(services, spec, request, [], started)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _answered(
+    services: Services, spec: ModelSpec, request: Request, said: list[str], started: int
+) -> AsyncGenerator[Chunk, None]:
+    """One try at an answer; ``said`` gets the texts as they are given out."""
     async with _leased(services, spec, request) as (runner, ready):
         load_duration = time.monotonic_ns() - started
         prompt = await _prompt(services, spec, request, runner, ready)
@@ -76,14 +100,13 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
             num_keep=DEFAULT_NUM_KEEP if options.num_keep is None else options.num_keep,
             truncate=isinstance(request, GenerateRequest) and request.truncate,
         )
-        said = [prompt]
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Piece):
                     said.append(event.text)
                     yield Chunk(event.text, event.logprobs)
                 else:
-                    context = await _context(runner, request, said)
+                    context = await _context(runner, request, prompt, said)
                     yield _last(event, context, started, load_duration)
 
 
@@ -191,14 +214,16 @@ def _bounded(num_predict: int | None, n_ctx: int) -> int:
     return min(num_predict, most) if num_predict is not None and num_predict > 0 else most
 
 
-async def _context(runner: Runner, request: Request, said: list[str]) -> tuple[int, ...]:
+async def _context(
+    runner: Runner, request: Request, prompt: str, said: list[str]
+) -> tuple[int, ...]:
     """The token ids of prompt and answer, from which a later request can go on.
 
     The text is tokenized anew, as in Ollama: a stop string that was cut off is not in it, and neither is BOS.
     """
     if isinstance(request, ChatRequest) or request.raw:
         return ()
-    return await runner.tokenize("".join(said), add_special=False)
+    return await runner.tokenize("".join([prompt, *said]), add_special=False)
 
 
 def _last(done: Done, context: tuple[int, ...], started: int, load_duration: int) -> Chunk:

@@ -149,6 +149,7 @@ def wish(header: Header, path: Path, options: Options, settings: Settings, free:
         use_mmap=bool(options.use_mmap),
         flash_attention=settings.flash_attention,
         kv_type=settings.kv_cache_type,
+        tensor_types=tuple(sorted({tensor.type_name for tensor in header.tensors})),
     )
 
 

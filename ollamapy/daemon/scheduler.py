@@ -51,7 +51,7 @@ from typing import Protocol
 from msgspec import UNSET, UnsetType
 
 from ..config import Settings
-from ..errors import NotEnoughMemory, OllamapyError, RunnerError, ServerBusy
+from ..errors import NotEnoughMemory, OllamapyError, RunnerCrashed, RunnerError, ServerBusy
 from ..formats.gguf import Header
 from ..human import format_duration
 from ..names import Name
@@ -590,6 +590,11 @@ class Scheduler:
         self._post(_Requested(ticket))
         try:
             yield await future
+        except RunnerCrashed:
+            # Told here too, in order: whoever asks again at once must not be given the dead one.
+            if (resident := self._granted.get(ticket.number)) is not None:
+                self._post(_Exited(resident))
+            raise
         finally:
             self._post(_Left(ticket.number, request.key))
 

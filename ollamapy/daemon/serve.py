@@ -24,6 +24,7 @@ from ..errors import OllamapyError
 from ..registry.store import open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
+from ..runner.proven import Proven
 from ..types import Options
 from . import memory
 from .generate import Services, load_request, template_of
@@ -135,7 +136,8 @@ def _start_early(
 
 
 def _start_runner(settings: Settings) -> Callable[[Load], RunnerProcess]:
-    return lambda load: RunnerProcess(load, stall_timeout=settings.load_timeout)
+    proven = Proven(settings.paths.proven)
+    return lambda load: RunnerProcess(load, stall_timeout=settings.load_timeout, proven=proven)
 
 
 def _end_quietly_while_starting() -> None:

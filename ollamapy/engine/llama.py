@@ -146,6 +146,15 @@ class Model:
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
 
+    def warm_up(self, n: int = 32) -> None:
+        """Compute a batch of ``n`` tokens and forget it: kernels that are built wrong fault here and not in a request.
+
+        More than one token, because single ones take other kernels.
+        """
+        n = min(n, self.n_batch, self.n_ctx)
+        self.decode([(0, 0, [max(self.bos, 0)] * n, True)])
+        self.trim(0, 0)
+
     def close(self) -> None:
         """Free the context and the model."""
         self._lib.llama_free(self._context)

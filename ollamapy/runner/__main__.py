@@ -203,7 +203,7 @@ def load(frame: protocol.Load, outbox: Outbox) -> Model:
             told = int(fraction * 100)
             outbox.send(protocol.Loading(fraction))
 
-    return Model(
+    model = Model(
         frame.model,
         n_ctx=frame.n_ctx,
         n_slots=frame.n_slots,
@@ -218,6 +218,9 @@ def load(frame: protocol.Load, outbox: Outbox) -> Model:
         progress=progress,
         log=lambda line: print(line, file=sys.stderr, flush=True),
     )
+    if frame.warm_up:
+        model.warm_up()
+    return model
 
 
 def main() -> int:

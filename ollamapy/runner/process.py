@@ -18,6 +18,8 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from msgspec.structs import replace
+
 from ..config import child_command, environment
 from ..errors import InvalidRequest, LoadFailed, OllamapyError, RunnerCrashed, RunnerError
 from ..types import Sampling
@@ -42,6 +44,7 @@ from .protocol import (
     Working,
     encode,
 )
+from .proven import REBUILD, Proven, is_fault
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,9 @@ class RunnerProcess:
 
     ``command`` is for tests; ``on_progress`` is told the loaded fraction, 0 to 1, while the model loads. A child that
     has work and gives no sign of life for ``stall_timeout`` seconds (None: for ever) is killed.
+
+    ``proven`` remembers which builds fault. A combination that it does not know is warmed up; a child that faults before
+    it is ready is started once more without repacked weights; a later fault makes the combination unknown again.
     """
 
     def __init__(
@@ -90,8 +96,10 @@ class RunnerProcess:
         command: Sequence[str] | None = None,
         on_progress: Callable[[float], None] | None = None,
         stall_timeout: float | None = None,
+        proven: Proven | None = None,
     ) -> None:
-        self.load = load
+        self._command = list(command or child_command("ollamapy.runner"))
+        self._proven = proven
         self.on_progress = on_progress
         self._stall_timeout = stall_timeout
         self._last_sign = time.monotonic()
@@ -104,9 +112,16 @@ class RunnerProcess:
         self._exited: asyncio.Future[int] | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._stopping = False
+        works = proven.works(load.tensor_types) if proven is not None else True
+        extra_bufts = load.extra_bufts and works is not False
+        self._spawn(replace(load, extra_bufts=extra_bufts, warm_up=extra_bufts and works is None))
+
+    def _spawn(self, load: Load) -> None:
+        """Start a child and tell it what to load."""
+        self.load = load
         try:
             self._child = subprocess.Popen(
-                command or child_command("ollamapy.runner"),
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -253,17 +268,35 @@ class RunnerProcess:
         """Queue a frame; the loop writes it. A child that is gone needs no frames: its exit ends the requests."""
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.write(encode(frame))
-        elif self._stdin is None:
+        elif self._stdin is None and self._exited is not None and not self._exited.done():
             self._unsent.append(encode(frame))
 
     async def _run(self) -> None:
-        """Read the child's pipes until both are at their end, then reap it and end what is open."""
+        """Serve a child until it ends, then end what is open. One that faults while it loads gets a second try."""
+        assert self._ready is not None and self._exited is not None
+        code = await self._serve_child()
+        if self.load.warm_up and is_fault(code) and not self._ready.done() and not self._stopping:
+            log.warning(REBUILD)
+            self._spawn(replace(self.load, extra_bufts=False, warm_up=False))
+            code = await self._serve_child()
+        if is_fault(code) and self._ready.done() and self._proven is not None:
+            self._proven.forget(self.load.tensor_types)
+        self._exited.set_result(code)
+        error = self._crash(code)
+        if not self._ready.done():
+            self._ready.set_exception(error)
+        self._ready.exception()  # looked at, so that a failure nobody waits for is no warning of asyncio's
+        for request in self._requests.values():
+            request.put(error)
+
+    async def _serve_child(self) -> int:
+        """Read the child's pipes until both are at their end, and reap it; its exit code."""
         loop = asyncio.get_running_loop()
         child = self._child
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-        assert self._ready is not None and self._exited is not None
         self._stdin, _ = await loop.connect_write_pipe(asyncio.Protocol, child.stdin)
         self._stdin.write(b"".join(self._unsent))
+        self._unsent.clear()
         watch = loop.create_task(self._watch(), name=f"watch runner {self.pid}")
         frames, lines = _Pipe(self._frames_arrived), _Pipe(self._lines_arrived)
         self._reader = FrameReader("daemon")
@@ -281,13 +314,8 @@ class RunnerProcess:
                 await lines.ended
         for transport in (*readers, self._stdin):
             transport.close()
-        self._exited.set_result(code)
-        error = self._crash(code)
-        if not self._ready.done():
-            self._ready.set_exception(error)
-        self._ready.exception()  # looked at, so that a failure nobody waits for is no warning of asyncio's
-        for request in self._requests.values():
-            request.put(error)
+        self._stdin = None
+        return code
 
     async def _watch(self) -> None:
         """Kill a child that has work and gives no sign of life."""
@@ -350,6 +378,12 @@ class RunnerProcess:
                     )
                 elif not self._ready.done():
                     self._ready.set_result(frame)
+                    self._note_outcome()
+
+    def _note_outcome(self) -> None:
+        """The child is ready: a warm-up has shown that its kernels work; a second try, that they do not."""
+        if self._proven is not None and self._proven.works(self.load.tensor_types) is None:
+            self._proven.remember(self.load.tensor_types, works=self.load.extra_bufts)
 
     def _piece_arrived(self, piece: Piece) -> None:
         request = self._requests.get(piece.id)

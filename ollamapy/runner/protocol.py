@@ -36,6 +36,8 @@ class Load(Frame, frozen=True):
     """The first frame: which file, and how. ``n_ctx`` is tokens for each slot; -1 GPU layers means all of them.
 
     ``flash_attention`` None leaves it to the runner; ``kv_type`` is the type of the cache's cells, in ggml's names.
+    ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before Ready, to see whether
+    these kernels work; ``tensor_types`` are the types of the weights, in ggml's names.
     """
 
     model: str
@@ -49,6 +51,8 @@ class Load(Frame, frozen=True):
     flash_attention: bool | None = None
     kv_type: str = "f16"
     extra_bufts: bool = True
+    warm_up: bool = False
+    tensor_types: tuple[str, ...] = ()
 
 
 class Generate(Frame, frozen=True):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ollamapy.daemon.generate import CONTEXTS_PER_ANSWER, Request, answer, merge, render
-from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError
+from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.types import ChatRequest, Chunk, GenerateRequest, Message, Options, Sampling
 from tests.models import install
 
@@ -244,6 +244,39 @@ def test_an_error_of_the_runner_gives_the_lease_back(model_store: Path) -> None:
         with pytest.raises(OllamapyError, match="the runner broke"):
             await anext(chunks)
         await services.idle()
+
+    run(model_store, test, prepare)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "faults", "after", "starts"),
+    [
+        (-11, 1, 0, 2),  # asked once more
+        (-11, 9, 0, 2),  # but not for ever
+        (-11, 9, 1, 1),  # not after its first text
+        (-9, 9, 0, 1),  # not when it was killed
+    ],
+)
+def test_a_fault_before_the_first_text_is_tried_once_more(
+    model_store: Path, exit_code: int, faults: int, after: int, starts: int
+) -> None:
+    made_so_far: list[FakeRunner] = []
+
+    def prepare(runner: FakeRunner) -> None:
+        made_so_far.append(runner)
+        if len(made_so_far) <= faults:
+            runner.breaks_after = after
+            runner.error = RunnerCrashed("faulted", exit_code)
+
+    async def test(services: Made) -> None:
+        asked = answer(services.services, GenerateRequest("plain", "Hi"))
+        if faults == 1:
+            assert merge(await collect(asked)).text == "one two three"
+        else:
+            with pytest.raises(RunnerCrashed):
+                await collect(asked)
+        await services.idle()
+        assert len(services.runners) == starts
 
     run(model_store, test, prepare)
 

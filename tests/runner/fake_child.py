@@ -44,13 +44,15 @@ def main() -> None:
                 case protocol.Load(model=how) if how.startswith("load-"):
                     send(protocol.Loading(0.5))
                     misbehave(how)
+                case protocol.Load(model="repack-faults", extra_bufts=True, warm_up=True):
+                    misbehave("warm-up-crash")
                 case protocol.Load(model=how):
                     if how == "deaf":
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     send(protocol.Ready(n_ctx=frame.n_ctx, n_slots=frame.n_slots))
                 case protocol.Generate(prompt=str(prompt)):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
-                    if how not in ("ready", "deaf", "slow", "flood"):
+                    if how not in ("ready", "deaf", "slow", "flood", "repack-faults"):
                         misbehave(how)
                     if how == "flood":
                         for _ in range(100):

@@ -19,13 +19,17 @@ from ollamapy.errors import LoadFailed, OllamapyError, RunnerCrashed, RunnerErro
 from ollamapy.runner import process
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Load, Piece
+from ollamapy.runner.proven import Proven
 from ollamapy.types import Sampling
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
 
-def start(how: str, stall_timeout: float | None = None) -> RunnerProcess:
-    return RunnerProcess(Load(how, n_ctx=64), command=FAKE, stall_timeout=stall_timeout)
+def start(
+    how: str, stall_timeout: float | None = None, proven: Proven | None = None
+) -> RunnerProcess:
+    load = Load(how, n_ctx=64, tensor_types=("F32", "Q4_0"))
+    return RunnerProcess(load, command=FAKE, stall_timeout=stall_timeout, proven=proven)
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -198,6 +202,60 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     parent.wait()
     parent.stdout.close()
     assert child.wait(timeout=10) in (0, None)
+
+
+def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    proven = Proven(tmp_path / "state" / "proven.json", lambda: "this machine")
+
+    async def scenario() -> None:
+        runner = start("repack-faults", proven=proven)
+        first = runner.pid
+        await runner.ready()
+        assert runner.pid != first and not runner.load.extra_bufts
+        assert (await answer(runner))[0] == "first hello"
+        await runner.stop()
+        again = start(
+            "repack-faults",
+            proven=Proven(tmp_path / "state" / "proven.json", lambda: "this machine"),
+        )
+        pid = again.pid
+        await again.ready()
+        assert again.pid == pid and not again.load.warm_up
+        await again.stop()
+
+    run(scenario())
+    assert proven.works(("Q4_0", "F32")) is False
+    assert sum("rebuild it" in record.message for record in caplog.records) == 1
+
+
+def test_a_build_that_works_is_warmed_up_once(tmp_path: Path) -> None:
+    proven = Proven(tmp_path / "proven.json", lambda: "this machine")
+
+    async def scenario() -> None:
+        for warm_up in (True, False):
+            runner = start("ready", proven=proven)
+            assert runner.load.warm_up is warm_up and runner.load.extra_bufts
+            await runner.ready()
+            await runner.stop()
+
+    run(scenario())
+    assert proven.works(("F32", "Q4_0")) is True
+
+
+def test_a_later_fault_makes_it_unknown_again(tmp_path: Path) -> None:
+    proven = Proven(tmp_path / "proven.json", lambda: "this machine")
+
+    async def scenario() -> None:
+        runner = start("crash", proven=proven)
+        await runner.ready()
+        assert proven.works(("F32", "Q4_0")) is True
+        with pytest.raises(RunnerCrashed):
+            await answer(runner)
+
+    run(scenario())
+    assert proven.works(("F32", "Q4_0")) is None
 
 
 def test_a_command_that_does_not_exist_is_a_runner_error() -> None:

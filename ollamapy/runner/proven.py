@@ -1,0 +1,112 @@
+"""What this machine's build of llama.cpp has been seen to bear: a small file in the state folder.
+
+A compiler can miscompile ggml's kernels for repacked weights (gcc 12 does, for AMX): the first batch then faults. Whether it
+does depends on the build, the processor and the types of the tensors; so a combination that is not known yet is warmed up
+once, and the outcome remembered. It only remembers: who tries and who restarts is told in ``process.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FAULTS = frozenset(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT")
+    if hasattr(signal, name)
+)
+"""Signals that a process raises by its own code; a SIGKILL comes from outside (out of memory, say) and proves nothing."""
+
+MOST_REMEMBERED = 100
+
+REBUILD = (
+    "llama.cpp as it is built here faults on this processor, so it runs without its fastest kernels; rebuild it: "
+    "CC=clang-19 CXX=clang++-19 pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python==0.3.36"
+)
+
+
+def is_fault(exit_code: int | None) -> bool:
+    """Did a process end by its own fault? ``exit_code`` is negative for a signal."""
+    return exit_code is not None and -exit_code in FAULTS
+
+
+class Proven:
+    """Which tensor types work on this build and processor with repacked weights ("extra buffer types"), which do not.
+
+    ``machine`` names the build and the processor. A state folder that cannot be written costs a warm-up at each load.
+    """
+
+    def __init__(self, path: Path, machine: Callable[[], str] | None = None) -> None:
+        self._path = path
+        self._machine = machine or build_and_processor
+
+    def works(self, tensor_types: Iterable[str]) -> bool | None:
+        """True: seen to work. False: seen to fault. None: not tried yet."""
+        return self._read().get(self._key(tensor_types))
+
+    def remember(self, tensor_types: Iterable[str], works: bool) -> None:
+        """Keep an outcome for the next load, also of a later daemon."""
+        known = self._read()
+        known.pop(key := self._key(tensor_types), None)
+        known[key] = works
+        self._write(dict(list(known.items())[-MOST_REMEMBERED:]))
+
+    def forget(self, tensor_types: Iterable[str]) -> None:
+        """It faulted after all: try again at the next load."""
+        known = self._read()
+        if known.pop(self._key(tensor_types), None):
+            self._write(known)
+
+    def _key(self, tensor_types: Iterable[str]) -> str:
+        text = "\n".join([self._machine(), *sorted(set(tensor_types))])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _read(self) -> dict[str, bool]:
+        try:
+            known = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}  # nothing remembered, or nothing to rely on: everything is tried again
+        if not isinstance(known, dict):
+            return {}
+        return {key: works for key, works in known.items() if isinstance(works, bool)}
+
+    def _write(self, known: dict[str, bool]) -> None:
+        unfinished = self._path.with_suffix(f".{os.getpid()}.unfinished")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(known))
+            unfinished.replace(self._path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            log.debug("%s cannot be written: %s", self._path.name, error)
+
+
+def build_and_processor() -> str:
+    """A text that changes when llama.cpp is built anew, or when this disk is put into another machine."""
+    spec = importlib.util.find_spec("llama_cpp")
+    build = []
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(folder, "lib").glob("*ggml*")):
+            status = file.stat()
+            build.append(f"{file.name} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join([*build, platform.machine(), *_processor()])
+
+
+def _processor() -> list[str]:
+    """The model and the instructions of the first processor, as Linux tells them; elsewhere its name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return [platform.processor()]
+    return [line for line in lines if line.startswith(("model name", "flags", "Features"))]
