@@ -228,7 +228,7 @@ def _file(
 def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[dict[str, Any]]:
     """The pages of the listing. Their links may name the hub where we came through a mirror."""
     access = session.access
-    url: str | None = f"{access.endpoint}/api/models/{id}/tree/{commit}?recursive=true&expand=false"
+    url = f"{access.endpoint}/api/models/{id}/tree/{commit}?recursive=true&expand=false"
     entries: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         answer, value = ask_json(session, url, patience)
@@ -237,9 +237,10 @@ def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[di
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise _odd(access)
         entries += [each for each in value if each.get("type") == "file"]
-        url = _next_page(answer, access)
-        if url is None:
+        following = _next_page(answer, access)
+        if following is None:
             return entries
+        url = following
     raise TransferError(f"{id} has more files than can be listed")
 
 

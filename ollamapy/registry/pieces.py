@@ -132,7 +132,8 @@ class Pieces:
         slowest = max(self._active.values(), key=lambda each: _seconds(each, rates), default=None)
         if slowest is None:
             return None
-        long = slowest.left >= 256 * 1024 and _seconds(slowest, rates) > 3
+        known = rates.get(slowest.start, 0.0) > 0  # one that has just begun may be fast
+        long = known and slowest.left >= 256 * 1024 and _seconds(slowest, rates) > 3
         if slowest.left < 2 * _SMALLEST_SPLIT and not long:
             return None
         middle, end = slowest.position + slowest.left // 2, slowest.end

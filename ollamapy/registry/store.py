@@ -283,6 +283,20 @@ class Store:
                 work.put(self.roots[0] / "blobs" / _file_name(found))
         return found
 
+    def adopt_file(self, path: Path, digest: str) -> None:
+        """Make a verified file in partial/ the blob `digest`: flushed and renamed, not copied.
+
+        Raises StoreError; the file is where it was then.
+        """
+        target = self.roots[0] / "blobs" / _file_name(parse_digest(digest))
+        with _writing(self.roots[0], target):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+            path.chmod(0o644)
+            _make_folder(target.parent)
+            os.replace(path, target)
+            _sync_folder(target.parent)
+
     def write_manifest(self, name: Name, content: bytes) -> Name:
         """Install a model: its manifest, byte for byte, when all of its blobs are there.
 

@@ -1,0 +1,65 @@
+"""The journal of an unfinished download: which bytes are on the disk for certain.
+
+    <root>/partial/<key>         the bytes, each at its place
+    <root>/partial/<key>.json    {"v": 1, "size": ..., "source": "...", "done": [[start, end, crc32], ...]}
+    <root>/partial/<key>.lock    held by the process that works on it
+
+The key is made of the content's digest, not of where it comes from, so a download may go on from
+another server. No address and no token is written. A segment is entered after its bytes were
+flushed; its checksum is compared again before it is believed. What cannot be read counts as nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from .pieces import Segment, tidy
+
+_LIMIT = 4 * 2**20
+
+
+def read(path: Path, size: int) -> list[Segment]:
+    """The segments of a journal for a file of that size, ascending; [] if it is of no use."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _LIMIT:
+            return []
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(value, dict) or value.get("v") != 1 or value.get("size") != size:
+        return []
+    done = value.get("done")
+    if not isinstance(done, list):
+        return []
+    segments = [
+        Segment(*each)
+        for each in done
+        if isinstance(each, list) and len(each) == 3 and all(type(n) is int for n in each)
+    ]
+    return tidy(segments, size)
+
+
+def write(path: Path, size: int, source: str, segments: Sequence[Segment]) -> None:
+    """Replace a journal at once. `source` is for people: the file's name. Raises OSError."""
+    value = {
+        "v": 1,
+        "size": size,
+        "source": source,
+        "done": [[each.start, each.end, each.crc] for each in segments],
+    }
+    work = path.with_name(f"{path.name}.{os.getpid()}")  # two processes may disagree on the lock
+    try:
+        work.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
+        os.replace(work, path)
+    except OSError:
+        work.unlink(missing_ok=True)
+        raise
+
+
+def kept(path: Path, size: int) -> int:
+    """Bytes that a journal says are there."""
+    return sum(each.end - each.start for each in read(path, size))
