@@ -1,0 +1,155 @@
+"""HTTP load on any server that speaks Ollama's API: streams, timed at the client. Standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+SYLLABLES = (
+    "ba",
+    "ke",
+    "li",
+    "mo",
+    "ra",
+    "zu",
+    "is",
+    "or",
+    "el",
+    "an",
+    "ti",
+    "vo",
+    "se",
+    "nu",
+    "um",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One stream: seconds from the request to its first text and to its end, and the counts that the server gave."""
+
+    first: float
+    total: float
+    prompt_tokens: int
+    tokens: int
+    load_seconds: float
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens a second after the first, as the client saw them arrive."""
+        return (self.tokens - 1) / (self.total - self.first) if self.tokens > 1 else 0.0
+
+
+def words(n: int, salt: int = 0) -> str:
+    """A prompt of ``n`` tokens for the bench models (each word is one token); another salt begins differently."""
+    return "".join(
+        f" {SYLLABLES[(i * 7 + salt) % 15]}{SYLLABLES[(i * 3 + salt * 11 + i // 15) % 15]}"
+        for i in range(n)
+    )
+
+
+class Server:
+    """A server at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._split = urlsplit(url)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One JSON answer."""
+        connection = http.client.HTTPConnection(
+            self._split.hostname or "", self._split.port, timeout=900
+        )
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer: dict[str, Any] = json.loads(connection.getresponse().read() or b"{}")
+        connection.close()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def load(self, model: str, **options: Any) -> float:
+        """Load a model; seconds."""
+        began = time.perf_counter()
+        self.post("/api/generate", {"model": model, "options": options, "keep_alive": "30m"})
+        return time.perf_counter() - began
+
+    def unload(self, model: str) -> None:
+        """Unload a model and wait until it is gone."""
+        self.post("/api/generate", {"model": model, "keep_alive": 0})
+        while any(each["name"].startswith(model) for each in self.get("/api/ps")["models"]):
+            time.sleep(0.05)
+
+    def get(self, path: str) -> Any:
+        """One JSON answer."""
+        connection = http.client.HTTPConnection(
+            self._split.hostname or "", self._split.port, timeout=60
+        )
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+
+    def stream(self, model: str, prompt: str, n: int, **options: Any) -> Answer:
+        """Ask for ``n`` tokens and read them as they come."""
+        body = {
+            "model": model,
+            "prompt": prompt,
+            "raw": True,
+            "keep_alive": "30m",
+            "options": {"num_predict": n, "seed": 7, "temperature": 0.8} | options,
+        }
+        connection = http.client.HTTPConnection(
+            self._split.hostname or "", self._split.port, timeout=900
+        )
+        began = time.perf_counter()
+        connection.request("POST", "/api/generate", json.dumps(body))
+        response = connection.getresponse()
+        first = 0.0
+        last: dict[str, Any] = {}
+        for line in response:
+            now = time.perf_counter() - began
+            first = first or now
+            last = line  # type: ignore[assignment]
+        total = time.perf_counter() - began
+        final: dict[str, Any] = json.loads(last)  # type: ignore[arg-type]
+        connection.close()
+        if "error" in final:
+            raise RuntimeError(final["error"])
+        return Answer(
+            first,
+            total,
+            final.get("prompt_eval_count", 0),
+            final.get("eval_count", 0),
+            final.get("load_duration", 0) / 1e9,
+        )
+
+    def streams(
+        self, model: str, prompts: Sequence[str], n: int, clients: int, **options: Any
+    ) -> tuple[float, list[Answer]]:
+        """All prompts, by so many clients at once: the wall time and the answers in the order of the prompts."""
+        answers: dict[int, Answer] = {}
+        todo = iter(enumerate(prompts))
+        lock = threading.Lock()
+
+        def client() -> None:
+            while True:
+                with lock:
+                    number, prompt = next(todo, (-1, ""))
+                if number < 0:
+                    return
+                answers[number] = self.stream(model, prompt, n, **options)
+
+        threads = [threading.Thread(target=client) for _ in range(clients)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wall = time.perf_counter() - began
+        if len(answers) < len(prompts):
+            raise RuntimeError("a client failed, see above")
+        return wall, [answers[i] for i in range(len(prompts))]

@@ -1,0 +1,317 @@
+"""The benchmark suite: ollamapy against the bare loop, in one run on one machine; prints a table and writes JSON.
+
+    scripts/bench                     everything (about 10 minutes on 2 cores)
+    scripts/bench --models 15m        the small model only (2 minutes)
+    scripts/bench --against URL       the same HTTP load to any server that speaks Ollama's API and has bench-15m and bench-1b
+
+What counts are the ratios: these machines are shared, and absolute numbers move. Every ratio's two halves are measured next to
+each other; the bare loop runs before and after the server's turn, and its better half counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import bare, models
+from benchmarks.load import Server, words
+
+N_CTX = 2048
+N_SLOTS = 8
+OLLAMAPY = [sys.executable, "-m", "ollamapy"]
+
+
+def in_child(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a measurement in a process of its own, so that its memory and threads are gone afterwards."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def bare_rates(path: str, steps: int) -> dict[str, float]:
+    """What the hardware gives: load seconds, prefill and decode rates for 1 and 8 sequences, resident bytes."""
+    loop = bare.Bare(Path(path), n_ctx=N_CTX, n_seq=N_SLOTS, flash=True)
+    loop.prefill(0, 32)  # warm
+    prefill = 1024 / loop.prefill(0, 1024)
+    for sequence in range(1, N_SLOTS):
+        loop.prefill(sequence, 32)
+    one = statistics.median(loop.decode([1], steps))
+    eight = statistics.median(loop.decode(list(range(N_SLOTS)), steps // 2))
+    return {
+        "load": loop.load_seconds,
+        "prefill": prefill,
+        "decode1": 1 / one,
+        "decode8": N_SLOTS / eight,
+        "rss": psutil.Process().memory_info().rss,
+    }
+
+
+class Own:
+    """An ollamapy of the benchmark's own: a temporary home, a free port."""
+
+    def __init__(self, store: Path) -> None:
+        self._home = tempfile.TemporaryDirectory()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.env = os.environ | {
+            "OLLAMAPY_HOME": self._home.name,
+            "OLLAMAPY_MODELS": str(store),
+            "OLLAMAPY_HOST": f"127.0.0.1:{self.port}",
+            "OLLAMAPY_NUM_PARALLEL": str(N_SLOTS),
+        }
+        self.process = subprocess.Popen(
+            [*OLLAMAPY, "serve"], env=self.env, stderr=subprocess.DEVNULL
+        )
+        self.server = Server(f"http://127.0.0.1:{self.port}")
+        while True:
+            try:
+                self.server.get("/api/version")
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def runner(self) -> psutil.Process:
+        """The process that computes."""
+        children = psutil.Process(self.process.pid).children()
+        return max(children, key=lambda child: child.memory_info().rss)
+
+    def close(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait()
+        self._home.cleanup()
+
+
+def http_load(server: Server, model: str, big: bool) -> dict[str, float]:
+    """The load that every server gets; seconds and tokens a second."""
+    out: dict[str, float] = {}
+    decode = 64 if big else 400
+    server.load(model, num_ctx=N_CTX)
+    server.stream(model, words(20, 99), 8, num_ctx=N_CTX)
+
+    out["decode1"] = max(
+        server.stream(model, words(20, salt), decode, num_ctx=N_CTX).decode_rate for salt in (1, 2)
+    )
+    answers: list[Any] = []
+    for salt in (10, 40):
+        _, now = server.streams(
+            model, [words(20, salt + i) for i in range(8)], decode, 8, num_ctx=N_CTX
+        )
+        rate = sum(each.tokens - 1 for each in now) / (
+            max(e.total for e in now) - min(e.first for e in now)
+        )
+        answers.append((rate, statistics.median(e.first for e in now)))
+    out["decode8"], out["first8"] = max(answers)
+
+    cold = server.stream(model, words(1220, 3), 4, num_ctx=N_CTX)
+    out["first_cold"] = cold.first
+    out["prefill"] = cold.prompt_tokens / cold.first
+    cached = server.stream(model, words(1200, 3) + words(20, 77), 4, num_ctx=N_CTX)
+    out["first_cached"] = cached.first
+
+    system = words(600, 5)
+    out["shared_wall"], _ = server.streams(
+        model, [system + words(20, 60 + i) for i in range(16)], 16, 8, num_ctx=N_CTX
+    )
+    n = 8 if big else 16
+    wall, _ = server.streams(model, [words(620, 200 + i) for i in range(n)], 16, 8, num_ctx=N_CTX)
+    out["separate_wall"] = wall * 16 / n
+
+    # idle slots now hold what was asked before: full caches beside one that decodes
+    out["decode1_idle_full"] = server.stream(model, words(20, 8), decode, num_ctx=N_CTX).decode_rate
+    return out
+
+
+def start_up(repeat: int = 7) -> dict[str, float]:
+    """Seconds of the command line: nothing running -> first text of tinystories, ``list``, ``--version``."""
+    with tempfile.TemporaryDirectory() as home, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        env = os.environ | {
+            "OLLAMAPY_HOME": home,
+            "OLLAMAPY_HOST": f"127.0.0.1:{free.getsockname()[1]}",
+        }
+        free.close()
+        cold, lists = [], []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            daemon = subprocess.Popen(
+                [*OLLAMAPY, "serve", "--preload", "tinystories"], env=env, stderr=subprocess.DEVNULL
+            )
+            # `run` starts a daemon only at the default address, so its two halves are started here: the command polls
+            # until the daemon answers, as it would for its own.
+            cold.append(first_text(env) - began)
+            lists.append(timed([*OLLAMAPY, "list"], env))
+            daemon.terminate()
+            daemon.wait()
+        return {
+            "cold_first_text": statistics.median(cold),
+            "list": statistics.median(lists),
+            "version": statistics.median(
+                timed([*OLLAMAPY, "--version"], env) for _ in range(repeat)
+            ),
+        }
+
+
+def first_text(env: dict[str, str]) -> float:
+    """The time at which ``run tinystories`` has printed something."""
+    while True:
+        child = subprocess.Popen(
+            [*OLLAMAPY, "run", "tinystories", "Once upon a time"],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert child.stdout is not None
+        got = child.stdout.read(1)
+        now = time.perf_counter()
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        if got:
+            return now
+
+
+def timed(command: list[str], env: dict[str, str]) -> float:
+    """Seconds of a whole command."""
+    began = time.perf_counter()
+    subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
+    """One model: the bare loop, ollamapy, the bare loop again."""
+    big, model = name == "1b", f"bench-{name}"
+    steps = 40 if big else 300
+    before = in_child(bare_rates, str(path), steps)
+    own = Own(store)
+    try:
+        idle = psutil.Process(own.process.pid).memory_info().rss
+        own.server.load(model, num_ctx=N_CTX)
+        loads = []
+        for _ in range(3):
+            own.server.unload(model)
+            loads.append(own.server.load(model, num_ctx=N_CTX))
+        got = http_load(own.server, model, big)
+        got |= {
+            "load": min(loads),
+            "daemon_idle": idle,
+            "runner_rss": own.runner().memory_info().rss,
+        }
+    finally:
+        own.close()
+    after = in_child(bare_rates, str(path), steps)
+    best = {key: max(before[key], after[key]) for key in ("prefill", "decode1", "decode8")}
+    best |= {key: min(before[key], after[key]) for key in ("load", "rss")}
+    return {"bare": best, "ollamapy": got}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as text, each ratio with its aim."""
+    lines = []
+    for name, both in results.get("models", {}).items():
+        b, o = both["bare"], both["ollamapy"]
+        lines += [
+            f"bench-{name}",
+            row(
+                "decode, 1 client",
+                b["decode1"],
+                o["decode1"],
+                "tok/s",
+                ">= 0.97" if name == "1b" else ">= 0.92",
+            ),
+            row("decode, 8 clients", b["decode8"], o["decode8"], "tok/s", ">= 0.95"),
+            row(
+                "decode, 1 beside full idle slots",
+                b["decode1"],
+                o["decode1_idle_full"],
+                "tok/s",
+                "",
+            ),
+            row("prefill", b["prefill"], o["prefill"], "tok/s", ">= 0.97"),
+            row("load", b["load"], o["load"], "s", "<= 1.3"),
+            row(
+                "first token: cold, cached prefix",
+                o["first_cold"],
+                o["first_cached"],
+                "s",
+                "<= 0.03" if name == "1b" else "",
+            ),
+            row(
+                "16 requests: separate, shared prompt",
+                o["separate_wall"],
+                o["shared_wall"],
+                "s",
+                "<= 0.3",
+            ),
+            f"  {'median first token, 8 clients':38}{'':10}{o['first8']:10.3f} s",
+            f"  {'runner beyond the bare loop':38}{'':10}{(o['runner_rss'] - b['rss']) / 1e6:10.0f} MB    aim < 35",
+            f"  {'daemon, idle':38}{'':10}{o['daemon_idle'] / 1e6:10.0f} MB    aim < 45",
+        ]
+    if start := results.get("start"):
+        lines += [
+            "start-up",
+            f"  {'nothing running -> first text':38}{'':10}{start['cold_first_text']:10.3f} s     aim < 0.45",
+            f"  {'list':38}{'':10}{start['list']:10.3f} s     aim <= 0.15",
+            f"  {'--version':38}{'':10}{start['version']:10.3f} s     aim <= 0.1",
+        ]
+    for name, got in results.get("against", {}).items():
+        lines.append(f"bench-{name} at {results['url']}")
+        lines += [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()]
+    return "\n".join(lines)
+
+
+def row(what: str, base: float, ours: float, unit: str, aim: str) -> str:
+    """One line: the two halves and their ratio."""
+    return f"  {what:38}{base:10.3f}{ours:10.3f} {unit:6}{ours / base:7.3f}" + (
+        f"  aim {aim}" if aim else ""
+    )
+
+
+def main() -> None:
+    """Run what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="15m,1b", help="which bench models, commas between")
+    parser.add_argument(
+        "--against", metavar="URL", help="another server, which has the bench models"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=Path(tempfile.gettempdir()) / "ollamapy-bench"
+    )
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
+    parser.add_argument("--no-start", action="store_true", help="leave out the command line")
+    arguments = parser.parse_args()
+    names = [name for name in arguments.models.split(",") if name]
+    results: dict[str, Any] = {"cores": os.cpu_count(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+    if arguments.against:
+        server = Server(arguments.against.rstrip("/"))
+        results |= {
+            "url": server.url,
+            "against": {n: http_load(server, f"bench-{n}", n == "1b") for n in names},
+        }
+    else:
+        files = arguments.store / "bench"
+        files.mkdir(parents=True, exist_ok=True)
+        results["models"] = {}
+        for name in names:
+            path = models.make(name, files / f"{name}.gguf")
+            models.install(arguments.store, name, path)
+            results["models"][name] = measure(name, path, arguments.store)
+        if not arguments.no_start:
+            results["start"] = start_up()
+    print(table(results))
+    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
