@@ -835,6 +835,7 @@ class _Download:
         whole download.
         """
         failures = refusals = 0
+        refused_at = -1
         while span.left > 0 and not self._stop.is_set() and worker.rank < self._width():
             self._wait_for_permission()
             before = span.position
@@ -846,7 +847,8 @@ class _Download:
                 continue
             except _Refused as refused:
                 self._contact = self._patience.now()
-                refusals = 1 if span.position > before else refusals + 1
+                refusals = refusals + 1 if span.position == refused_at else 1
+                refused_at = span.position
                 self._route.refused(refused, refusals)
                 continue
             except _Odd as odd:

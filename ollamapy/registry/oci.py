@@ -1,0 +1,224 @@
+"""The registry protocol of Ollama and of every OCI host: a model's manifest and where its blobs are.
+
+    GET {endpoint}/v2/{namespace}/{model}/manifests/{tag}       JSON, kept byte for byte
+    GET {endpoint}/v2/{namespace}/{model}/blobs/sha256:{hex}    mostly a redirect (see download.py)
+
+Asked without a name, or with a token; a registry may send us to a place that gives tokens, but only
+to one on its own host. hf.co is displayed and huggingface.co is asked: they are one registry. A
+manifest is limited in size and checked as the store checks its own; models that run elsewhere or
+need another engine are refused here, before anything is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from ..errors import InvalidModel, RemoteNotFound, TransferError, Unauthorized
+from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
+from .download import RemoteFile, read_small
+from .http import (
+    Access,
+    Answer,
+    BrokenConnection,
+    Patience,
+    Session,
+    ask,
+    ask_json,
+    origin,
+    refusal,
+    said_by,
+    unreachable,
+)
+from .hub import HubSettings
+from .store import MAX_MANIFEST, Layer, Manifest, parse_manifest
+
+HUB_HOSTS = ("hf.co", "huggingface.co")
+
+_ACCEPT = (
+    "application/vnd.docker.distribution.manifest.v2+json,"
+    " application/vnd.oci.image.manifest.v1+json;q=0.9"
+)
+_MAX_TOKEN = 64 * 1024
+_PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model in a registry: its manifest, as bytes to keep and as values, and how to fetch blobs.
+
+    `files` are the layers and the configuration, each digest once, as `download.fetch` takes them.
+    """
+
+    content: bytes
+    manifest: Manifest
+    files: tuple[RemoteFile, ...]
+    access: Access
+
+    def file(self, layer: Layer) -> RemoteFile:
+        """Where a layer of the manifest is."""
+        return next(each for each in self.files if each.path == layer.digest)
+
+
+def registry_access(
+    name: Name,
+    hub: HubSettings,
+    *,
+    authorization: str = "",
+    insecure: bool = False,
+) -> Access:
+    """How to reach the registry of a name; with `insecure` without encryption, as Ollama has it.
+
+    The hub's token goes to the hub alone; `authorization` (see `bearer`, `basic`) to any other.
+    """
+    if name.host.lower() in HUB_HOSTS:
+        return hub.access()
+    scheme = "http" if insecure else "https"
+    return Access(f"{scheme}://{name.host}", authorization, offline=hub.offline)
+
+
+def bearer(token: str) -> str:
+    """The Authorization header of a token."""
+    return f"Bearer {token}"
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization header of a user."""
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def list_files(name: Name, access: Access, patience: Patience | None = None) -> RemoteModel:
+    """The manifest of a model and its files: one request, three where a token must be got first.
+
+    Raises TransferError and its children, InvalidModel for a manifest that is none, or a model that
+    cannot run here.
+    """
+    patience = patience or Patience()
+    base = f"{access.endpoint}/v2/{name.namespace}/{name.model}"
+    url = f"{base}/manifests/{name.tag}"
+    with Session(access) as session:
+        answer = ask(session, url, patience, headers={"Accept": _ACCEPT})
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        if answer.status != 401 or not challenge.lower().startswith("bearer "):
+            content = _content(answer, access, name)
+            return _model(name, content, base, access, patience)
+        answer.drain()
+        access = replace(access, authorization=bearer(_token(session, challenge, patience)))
+    with Session(access) as session:
+        answer = ask(session, url, patience, headers={"Accept": _ACCEPT})
+        content = _content(answer, access, name)
+    return _model(name, content, base, access, patience)
+
+
+def _content(answer: Answer, access: Access, name: Name) -> bytes:
+    if answer.status != 200:
+        raise _refusal(answer, access, name)
+    try:
+        return answer.content(MAX_MANIFEST)
+    except BrokenConnection as error:
+        raise unreachable(access.host, str(error)) from None
+
+
+def _token(session: Session, challenge: str, patience: Patience) -> str:
+    """A token from where the registry sends us. Its host must be the registry's: it sees who asks."""
+    access = session.access
+    said = dict(_PARAMETER.findall(challenge))
+    realm = said.get("realm", "")
+    if origin(realm) != origin(access.endpoint):
+        host = urlsplit(realm).hostname if realm.isprintable() else None
+        raise Unauthorized(
+            f"{access.host} wants a token from {host or 'an address that is none'}, which is"
+            " refused: it is another host"
+        )
+    query = [("service", said["service"])] if said.get("service") else []
+    query += [("scope", each) for each in said.get("scope", "").split()]
+    url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+    answer, value = ask_json(session, url, patience, limit=_MAX_TOKEN)
+    if answer.status != 200:
+        raise Unauthorized(f"{access.host} gives no token{_because(said_by(answer, access))}")
+    token = (value.get("token") or value.get("access_token")) if isinstance(value, dict) else None
+    if not isinstance(token, str) or not token or not all("!" <= each <= "~" for each in token):
+        raise TransferError(f"{access.host} gives a token that is none")
+    return token
+
+
+def _model(
+    name: Name, content: bytes, base: str, access: Access, patience: Patience
+) -> RemoteModel:
+    try:
+        manifest = parse_manifest(content)
+    except InvalidModel as error:
+        html = content.lstrip()[:1] == b"<"
+        why = "a web page, is there a login page between?" if html else str(error)
+        raise InvalidModel(
+            f"the manifest of '{name.display}' from {access.host} cannot be used: {why}"
+        ) from None
+    sizes: dict[str, int] = {}
+    for layer in (manifest.config, *manifest.layers):
+        if sizes.setdefault(layer.digest, layer.size) != layer.size:
+            raise InvalidModel(
+                f"the manifest of '{name.display}' from {access.host} gives {layer.digest[:19]} two"
+                " sizes"
+            )
+    files = tuple(
+        RemoteFile(digest, f"{base}/blobs/{digest}", size, digest.removeprefix("sha256:"))
+        for digest, size in sizes.items()
+    )
+    model = RemoteModel(content, manifest, files, access)
+    _check_runnable(name, model, patience)
+    return model
+
+
+def _check_runnable(name: Name, model: RemoteModel, patience: Patience) -> None:
+    """Refuse what has no weights for us."""
+    kinds = {layer.kind for layer in model.manifest.layers}
+    if "model" in kinds:
+        return
+    if "tensor" in kinds:
+        raise InvalidModel(
+            f"'{name.display}' consists of separate tensors for MLX, choose a tag with a GGUF"
+        )
+    config = _json(read_small(model.file(model.manifest.config), model.access, patience))
+    remote = config.get("remote_host")
+    if remote:
+        raise InvalidModel(
+            f"'{name.display}' is a cloud model, it runs only on {ascii(remote)[1:-1]}: choose a tag"
+            " that can be downloaded"
+        )
+    raise InvalidModel(f"'{name.display}' has no weights, choose another tag")
+
+
+def _json(content: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _refusal(answer: Answer, access: Access, name: Name) -> TransferError:
+    """What a registry means when it says no."""
+    where = name.host if name.host.lower() in HUB_HOSTS else access.host
+    library = name.host == DEFAULT_HOST
+    short = name.model if name.namespace == DEFAULT_NAMESPACE else f"{name.namespace}/{name.model}"
+    if library:
+        path = f"library/{name.model}" if name.namespace == DEFAULT_NAMESPACE else short
+        page = f"https://ollama.com/{path}"
+    else:
+        page = f"{access.endpoint}/{name.namespace}/{name.model}"
+    if answer.status == 404:
+        tags = f", see {page}/tags" if library else f", see {page}"
+        return RemoteNotFound(f"model '{short}' with tag '{name.tag}' not found on {where}{tags}")
+    if answer.status == 400:
+        said = _because(said_by(answer, access))
+        return RemoteNotFound(f"{where} has no '{short}' with tag '{name.tag}'{said}, see {page}")
+    return refusal(answer, access, f"'{name.display}'", page)
+
+
+def _because(said: str) -> str:
+    return f" ({said.rstrip('.')})" if said else ""
