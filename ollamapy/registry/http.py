@@ -493,10 +493,10 @@ def _broken(error: Exception) -> BrokenConnection:
             "its certificate is not trusted; if a proxy is between, set REQUESTS_CA_BUNDLE",
             hopeless="certificate" in str(cause).lower(),
         )
-    if isinstance(cause, u.ConnectTimeoutError | requests.exceptions.ConnectTimeout):
-        return BrokenConnection("it does not answer", unreachable=True)
     if isinstance(cause, u.NewConnectionError):
         return BrokenConnection("no connection", unreachable=True)
+    if isinstance(cause, u.ConnectTimeoutError | requests.exceptions.ConnectTimeout):
+        return BrokenConnection("it does not answer", unreachable=True)
     if isinstance(cause, u.ReadTimeoutError | TimeoutError):
         return BrokenConnection("it fell silent")
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):

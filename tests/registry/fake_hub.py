@@ -299,6 +299,8 @@ class FakeHub:
                         setattr(met, name, value)
                     elif value == 0 and getattr(met, name) is None:
                         setattr(met, name, value)
+                if fault.status:
+                    break  # this is the answer; what else goes wrong is for the next request
         return met
 
     def sign(self, digest: str, signed_range: str = "") -> str:
