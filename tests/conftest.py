@@ -13,6 +13,17 @@ from tests.served import Daemon, serve
 HELLO = "Hello! I am a scripted model."
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--soak N``: how long the tests marked so go on, in units of some seconds."""
+    parser.addoption("--soak", type=int, default=1, metavar="N", help="soak tests: N times as long")
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> int:
+    """The number given with ``--soak``."""
+    return int(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that tests only read.
