@@ -149,7 +149,7 @@ class Settings:
             kv_cache_type=get("KV_CACHE_TYPE").lower() or "f16",
             debug=bool(_boolean(get("DEBUG"))),
             keeps_history=not _boolean(get("NOHISTORY")),
-            editor=get("EDITOR") or _editor(environ),
+            editor=_editor(environ),
         )
 
 
@@ -169,9 +169,11 @@ def _paths(environ: Mapping[str, str], models: str) -> Paths:
 
 
 def _editor(environ: Mapping[str, str]) -> str:
-    """The command of the editor that all programs of this user call."""
-    usual = "notepad" if sys.platform == "win32" else "vi"
-    return environ.get("VISUAL", "").strip() or environ.get("EDITOR", "").strip() or usual
+    """The command of the user's editor."""
+    for name in ("OLLAMAPY_EDITOR", "OLLAMA_EDITOR", "VISUAL", "EDITOR"):
+        if command := environ.get(name, "").strip():  # its quotes are part of the command
+            return command
+    return "notepad" if sys.platform == "win32" else "vi"
 
 
 def _count(text: str) -> int | None:

@@ -63,9 +63,13 @@ class PlainLine:
 
     def read(self, placeholder: str, status: str) -> str:
         """The next input; both arguments are left out."""
-        text = self._line(slash.PROMPT)
-        while slash.is_unfinished(text):
-            text += "\n" + self._line(slash.MORE)
+        try:
+            text = self._line(slash.PROMPT)
+            while slash.is_unfinished(text):
+                text += "\n" + self._line(slash.MORE)
+        except (EOFError, KeyboardInterrupt):
+            print()
+            raise
         return text
 
     def _line(self, prompt: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,7 +58,9 @@ class Repl:
 
         Raises what loading raises: AnsweredError, Unreachable. Later errors are shown.
         """
-        with self._busy():
+        # Keys wait for the line that reads them; a terminal without a cursor edits lines by itself
+        quiet = terminal.quiet_keys() if terminal.has_cursor(sys.stdout) else nullcontext()
+        with quiet:
             self._client = self._launcher.connect(preload=model)
             session = Session(model, self._client.show(model), keep_alive=self._keep_alive)
             loading = self._client.generate(session.loading().body)
@@ -76,8 +78,8 @@ class Repl:
                 for _ in loading:
                     pass
             self._begin(session)
-        while self._step():
-            pass
+            while self._step():
+                pass
 
     def _step(self) -> bool:
         """Read one line and do what it says; whether to go on."""
@@ -90,8 +92,7 @@ class Repl:
             return True
         command = slash.parse(text)
         try:
-            with self._busy():
-                return self._do(command)
+            return self._do(command)
         except KeyboardInterrupt:
             print()
         except OllamapyError as error:
@@ -99,10 +100,6 @@ class Repl:
         except Exception as error:  # a bug of ours must not cost the user the conversation
             _complain(faults.recorded(error))
         return True
-
-    def _busy(self) -> AbstractContextManager[None]:
-        """While keys are not read; they wait for the next line. A terminal without a cursor edits lines by itself."""
-        return terminal.quiet_keys() if terminal.has_cursor(sys.stdout) else nullcontext()
 
     def _do(self, command: slash.Command) -> bool:
         """Do what a line says; False to leave."""

@@ -329,26 +329,26 @@ Available Commands:
 """,
     "show": """\
 Available Commands:
-  /show info        The model, the session
+  /show info        Model and session
   /show license     Its licence
   /show modelfile   A Modelfile for it
-  /show parameters  Its and your parameters
-  /show system      The system message
+  /show parameters  Its values, yours
+  /show system      System message
   /show template    Its prompt template
 """,
     "parameters": """\
 Usage: /set parameter <name> <value>
-  temperature <float>  0: always the same
-  top_k <int>          Of so many tokens
-  top_p <float>        Of so much likelihood
-  min_p <float>        At least so likely
-  typical_p <float>    So typical
-  seed <int>           Repeat an answer
-  num_predict <int>    At most so long
+  temperature <float>  0: no chance
+  top_k <int>          Best k tokens
+  top_p <float>        Best tokens' sum
+  min_p <float>        Least likelihood
+  typical_p <float>    Typical tokens
+  seed <int>           Repeats a text
+  num_predict <int>    Longest answer
   stop <text>...       Ends the answer
-  num_ctx <int>        Size of the context
-  num_keep <int>       Kept when it is full
-  repeat_last_n <int>  How far back to look
+  num_ctx <int>        Size of context
+  num_keep <int>       Kept if it is full
+  repeat_last_n <int>  Tokens back
   repeat_penalty, presence_penalty,
   frequency_penalty <float>
   num_batch, num_gpu, main_gpu,
@@ -359,18 +359,18 @@ several stops: one after another.
 """,
     "shortcuts": f"""\
 Available keyboard shortcuts:
-  Ctrl-A, Ctrl-E   Begin, end of the line
-  Alt-B, Alt-F     Back, forward one word
+  Ctrl-A, Ctrl-E   Begin, end of line
+  Alt-B, Alt-F     Back, forward a word
   Ctrl-K, Ctrl-U   Erase after, before
-  Ctrl-W           Erase the word before
+  Ctrl-W           Erase word before
   Up, Down         Earlier, later inputs
-  Ctrl-R           Search earlier inputs
+  Ctrl-R           Search earlier ones
   Tab              Complete a command
   Alt-Enter        New line (or Ctrl-J)
-  {QUOTES}              Several lines, till {QUOTES}
+  {QUOTES}              Several lines
   Ctrl-G           Write in your editor
   Ctrl-L           Clear the screen
-  Ctrl-C           Stop the answer; erase
+  Ctrl-C           Stop answer; erase
   Ctrl-Z           Suspend
   Ctrl-D           Exit
 """,

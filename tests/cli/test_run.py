@@ -202,14 +202,6 @@ def test_control_characters_of_a_model_stay_out_of_the_terminal(
     )
 
 
-def test_no_prompt_on_a_terminal_says_how(terminal: Callable[..., Terminal]) -> None:
-    shell = terminal("hello")
-    assert shell.until() == (
-        'Error: no prompt given, write it after the model: ollamapy run hello "..."\n'
-    )
-    assert shell.status() == 1
-
-
 def test_the_figures_come_after_the_answer(terminal: Callable[..., Terminal]) -> None:
     written = terminal("hello", "Hi", "--verbose").until()
     assert "\n\ntotal duration:       11.162067ms\n" in written

@@ -1,0 +1,118 @@
+"""What is asked: the requests that follow from a conversation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ollamapy.cli.session import JOINS_MESSAGES, Request, Session, Turn, is_base, joined
+
+CHAT = Session("m", {"template": "{{ .Messages }}"})
+BASE = Session("m", {"model_info": {}})
+TEXT = Session("m", {"model_info": {JOINS_MESSAGES: True}})
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("template", "base"),
+    [(None, True), ("", True), ("{{ .Prompt }}", True), ("{{ .System }}{{ .Prompt }}", False)],
+)
+def test_a_base_model_has_no_template(template: str | None, base: bool) -> None:
+    assert is_base({"template": template}) == base
+
+
+def test_a_chat_sends_the_whole_list_each_time() -> None:
+    session = CHAT.said("a").answered("b").said("c")
+    messages = [user("a"), {"role": "assistant", "content": "b"}, user("c")]
+    assert session.request() == Request(True, {"model": "m", "messages": messages})
+
+
+def test_settings_go_with_every_request() -> None:
+    session = replace(
+        CHAT, system="Be kind.", parameters={"stop": ("x",), "seed": 1}, keep_alive="5m"
+    )
+    common = {"model": "m", "options": {"stop": ["x"], "seed": 1}, "keep_alive": "5m"}
+    messages = [{"role": "system", "content": "Be kind."}, user("a")]
+    assert session.said("a").request() == Request(True, {**common, "messages": messages})
+    assert session.loading() == Request(False, {**common, "prompt": ""})
+
+
+def test_a_stopped_answer_is_sent_with_its_mark() -> None:
+    session = CHAT.said("a").answered("part of ", "stopped").said("c")
+    assert session.turns[1] == Turn("assistant", "part of ", "stopped")
+    sent = session.request().body["messages"][1]
+    assert sent == {"role": "assistant", "content": "part of [stopped]"}
+
+
+def test_an_answer_at_its_limit_is_sent_as_it_is() -> None:
+    session = CHAT.said("a").answered("part of ", "cut off").said("c")
+    assert session.request().body["messages"][1]["content"] == "part of "
+
+
+@pytest.mark.parametrize("session", [BASE, TEXT])
+def test_a_base_model_is_sent_one_text(session: Session) -> None:
+    def sent(session: Session) -> Any:
+        body = session.request().body
+        return body["messages"][0]["content"] if "messages" in body else body["prompt"]
+
+    session = session.said("Once upon")
+    assert sent(session) == "Once upon"
+    session = session.answered(" a ti", "stopped")
+    assert sent(session.said("")) == "Once upon a ti", "an empty line goes on"
+    session = session.said("").answered("me.")
+    assert session.text == "Once upon a time." and len(session.turns) == 2
+    assert sent(session.said("Then")) == "Once upon a time. Then"
+    assert not session.said("").turns, "what came to its end is left for a new text"
+
+
+@pytest.mark.parametrize("mark", ["cut off", "stopped", "broken off"])
+def test_an_empty_line_goes_on_with_a_part(mark: Any) -> None:
+    assert BASE.said("a").answered(" b", mark).said("").text == "a b"
+
+
+def test_from_nothing() -> None:
+    assert TEXT.said("").request() == Request(True, {"model": "m", "messages": [user("")]})
+    assert BASE.said("").request() == Request(False, {"model": "m", "prompt": "\n", "raw": True})
+
+
+def test_a_base_models_system_text_comes_first() -> None:
+    own = replace(BASE, show={"system": "A tale."}).said("Once")
+    assert own.request().body["prompt"] == "A tale. Once"
+    assert replace(own, system="A poem.").request().body["prompt"] == "A poem. Once"
+    messages = replace(TEXT, system="A poem.").said("Once").request().body["messages"]
+    assert messages == [{"role": "system", "content": "A poem."}, user("Once")]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "whole"),
+    [
+        ("", "a", "a"),
+        ("a", "", "a"),
+        ("a", "b", "a b"),
+        ("a\n", "b", "a\nb"),
+        ("a", " b", "a b"),
+        ("a", ", b", "a, b"),
+        ("a", '"b', 'a "b'),
+    ],
+)
+def test_a_seam(text: str, more: str, whole: str) -> None:
+    assert joined(text, more) == whole
+
+
+@pytest.mark.parametrize(
+    ("chat", "chunk", "text"),
+    [
+        (True, {"message": {"role": "assistant", "content": "x"}}, "x"),
+        (True, {"done": True}, ""),
+        (True, {"message": None}, ""),
+        (False, {"response": "x"}, "x"),
+        (False, {"done": True}, ""),
+    ],
+)
+def test_the_text_of_a_chunk(chat: bool, chunk: dict[str, Any], text: str) -> None:
+    assert Request(chat, {}).text(chunk) == text
