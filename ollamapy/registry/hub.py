@@ -16,7 +16,7 @@ the listing an error all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -319,6 +319,12 @@ class _Candidate:
         return self.files[0].path
 
     @property
+    def names(self) -> set[str]:
+        """What its files are called, without folders and in lower case; of shards also the whole."""
+        names = {file.path.rpartition("/")[2].lower() for file in self.files}
+        return names | {_stem(self.path).lower()}
+
+    @property
     def quant(self) -> str:
         return self.label.removeprefix("UD-")
 
@@ -402,14 +408,11 @@ def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _C
     wanted = tag.lower()
     part = re.compile(rf"[-._/]{re.escape(wanted)}([-._]|$)")
 
-    def has(candidate: _Candidate, names: set[str]) -> bool:
-        return bool(names & {wanted, f"{wanted}.gguf"})
-
-    tests = (
-        lambda c: wanted in {file.path.lower() for file in c.files},
-        lambda c: has(c, {f.path.rpartition("/")[2].lower() for f in c.files} | _stems(c)),
-        lambda c: wanted == c.label.lower(),
-        lambda c: part.search(re.sub(r"\.gguf$", "", c.path.lower())) is not None,
+    tests: tuple[Callable[[_Candidate], bool], ...] = (
+        lambda each: wanted in {file.path.lower() for file in each.files},
+        lambda each: bool({wanted, f"{wanted}.gguf"} & each.names),
+        lambda each: wanted == each.label.lower(),
+        lambda each: part.search(re.sub(r"\.gguf$", "", each.path.lower())) is not None,
     )
     for test in tests:
         hits = sorted((each for each in candidates if test(each)), key=lambda each: each.rank)
@@ -418,18 +421,12 @@ def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _C
             raise InvalidRequest(f"{tag} can mean {several}: name one of these files")
         if hits:
             return hits[0]
-    if any(wanted in each.lower() for each in incomplete):
-        raise _nothing(incomplete)
-    if not candidates:
+    if not candidates or any(wanted in each.lower() for each in incomplete):
         raise _nothing(incomplete)
     files = [file for each in candidates for file in each.files]
     shown = tags(files)
     more = f" and {len(shown) - 40} more" if len(shown) > 40 else ""
     raise RemoteNotFound(f"there is no {tag}, choose one of: {', '.join(shown[:40])}{more}")
-
-
-def _stems(candidate: _Candidate) -> set[str]:
-    return {_stem(candidate.path).lower()}
 
 
 def _by_default(candidates: list[_Candidate]) -> tuple[_Candidate, str]:
@@ -460,7 +457,7 @@ def _projector(files: Sequence[RemoteFile], model: str) -> RemoteFile | None:
         above, _, base = file.path.rpartition("/")
         if "mmproj" not in base.lower() or not base.lower().endswith(".gguf"):
             continue
-        if above and f"{folder}/".startswith(f"{above}/") is False:
+        if above and not f"{folder}/".startswith(f"{above}/"):
             continue
         label = _label(base)
         order = _PROJECTOR_PREFERRED

@@ -275,7 +275,7 @@ class FakeHub:
 
         server = Server(("127.0.0.1", port), Handler)
         # a poll is what `shutdown` waits for
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
         return server
 
     def match(self, record: Record) -> Fault:
