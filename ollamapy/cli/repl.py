@@ -192,13 +192,13 @@ class Repl:
         self._used = (final.get("prompt_eval_count") or 0) + (final.get("eval_count") or 0)
         self._look_up_context()
         if self._verbose:
-            print(views.statistics(final), end="", file=sys.stderr)
+            print(views.statistics(final), file=sys.stderr)
 
     def _look_up_context(self) -> None:
         """The room that the loaded model has, which a parameter may have changed."""
         try:
             name = Name.parse(self._session.model).display
-            loaded = {str(model.get("name")): model for model in self._client.ps()}
+            loaded = {str(model.get("name")): model for model in self._client.ps(timeout=1.0)}
         except OllamapyError:
             return
         self._context = int(loaded.get(name, {}).get("context_length") or 0)

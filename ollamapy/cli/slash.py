@@ -347,7 +347,7 @@ Usage: /set parameter <name> <value>
   num_predict <int>    Longest answer
   stop <text>...       Ends the answer
   num_ctx <int>        Size of context
-  num_keep <int>       Kept if it is full
+  num_keep <int>       Kept when full
   repeat_last_n <int>  Tokens back
   repeat_penalty, presence_penalty,
   frequency_penalty <float>

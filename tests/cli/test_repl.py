@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pyte
@@ -20,6 +19,7 @@ import pytest
 
 from ollamapy.cli.line import HISTORY_LIMIT, edited, read_history, write_history
 from tests.conftest import HELLO
+from tests.models import install, scripted_model
 from tests.served import Daemon, serve, until
 
 from .conftest import Place
@@ -45,9 +45,8 @@ class Chat:
             # The width must be there before the command looks
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
             os.execve(command[0], [*command], {**environment})
-        emulator: Any = pyte  # it has no types
-        self._screen = emulator.Screen(columns, ROWS)
-        self._stream = emulator.ByteStream(self._screen)
+        self._screen = pyte.Screen(columns, ROWS)
+        self._stream = pyte.ByteStream(self._screen)
         self.written = b""
 
     @property
@@ -72,7 +71,10 @@ class Chat:
 
     def until(self, condition: Callable[[], bool] | str) -> Chat:
         """Read until a condition holds, or a text is on the screen."""
-        holds = (lambda: condition in self.screen) if isinstance(condition, str) else condition
+
+        def holds() -> bool:
+            return condition in self.screen if isinstance(condition, str) else condition()
+
         deadline = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < deadline, f"{condition} was not in:\n{self.screen}"
@@ -572,6 +574,41 @@ def test_forty_columns(chat: Start) -> None:
     answer.enter("Hi")
     answer.prompted(2)
     assert answer.lines[1:4] == ["Hello! I am a scripted", "model.", ""]
+
+
+@llama
+def test_wide_characters_are_wrapped_where_they_end(start: Start, tmp_path: Path) -> None:
+    script = [
+        "日本語",
+        "の文章は",
+        "空白なしで",
+        "どこでも",
+        "折り返される。",
+        " Words",
+        " do",
+        " not: ☃",
+        " 🎈🎈",
+    ]
+    install(tmp_path, "wide", scripted_model(tmp_path / "wide.gguf", script))
+    with serve(tmp_path, tmp_path) as daemon:
+        command = (sys.executable, "-m", "ollamapy", "run", "wide")
+        it = start(*command, columns=40, OLLAMAPY_HOST=f"127.0.0.1:{daemon.port}").prompted(1)
+        it.enter("Hi")
+        it.prompted(2)
+        # 35 of 40 columns: 17 wide characters
+        assert it.lines[1:4] == [
+            "日本語の文章は空白なしでどこでも折",
+            "り返される。 Words do not: ☃ 🎈🎈",
+            "",
+        ]
+
+
+@llama
+def test_stdout_that_is_no_terminal_is_no_chat(start: Start, daemon: Daemon) -> None:
+    command = f"'{sys.executable}' -m ollamapy run hello | wc -c; echo status ${{PIPESTATUS[0]}}"
+    it = start("/bin/bash", "-c", command, OLLAMAPY_HOST=f"127.0.0.1:{daemon.port}")
+    it.until("status 0")
+    assert it.lines == ["0", "status 0"]
 
 
 @llama
