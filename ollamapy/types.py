@@ -70,6 +70,9 @@ OPTION_KINDS: Mapping[str, str] = {
 }  # fmt: skip
 """Name of each option -> its type in the words that Ollama's errors use."""
 
+MOST_STOPS = 256
+"""Each of them is looked for after every token."""
+
 _INT32 = 2**31 - 1
 
 
@@ -99,6 +102,8 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     if kind == "boolean" and isinstance(value, bool):
         return value
     if kind == "array" and isinstance(value, (list, tuple)):
+        if len(value) > MOST_STOPS:
+            raise InvalidRequest(f'option "{name}" has {len(value)} strings, at most {MOST_STOPS}')
         if all(isinstance(item, str) for item in value):
             return tuple(item for item in value if item)
         raise InvalidRequest(f'option "{name}" must be of type array of strings')

@@ -115,7 +115,7 @@ class Engine:
         self._model = model
         self._emit = emit
         self._clock = clock
-        self._inbox: queue.SimpleQueue[Sequence | int | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence | int] = queue.SimpleQueue()
         self._slots = [Slot(i) for i in range(model.n_slots)]
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -141,10 +141,6 @@ class Engine:
         self._inbox.put(id)
         if self._computing <= self._cancelled:
             self._model.abort()
-
-    def wake(self) -> None:
-        """Make a waiting :meth:`step` return."""
-        self._inbox.put(None)
 
     # ---- the loop --------------------------------------------------------------------------------------------------
 
@@ -174,7 +170,7 @@ class Engine:
                 block = False
                 if isinstance(item, Sequence):
                     self._waiting.append(item)
-                elif item is not None:
+                else:
                     self._drop(item)
         except queue.Empty:
             return

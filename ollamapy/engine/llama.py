@@ -8,7 +8,6 @@ when log probabilities are first asked for. It knows nothing of requests and slo
 from __future__ import annotations
 
 import ctypes
-import importlib.machinery
 import importlib.util
 import math
 import os
@@ -27,6 +26,7 @@ KV_TYPES = {
 }  # fmt: skip
 _GGML_BF16 = 30
 _LOG_WARN = 3
+FAR_TOO_LONG = 64
 NO_SLOT, ABORTED = 1, 2
 """What :meth:`Model.decode` returns besides 0: no room in the KV cache; stopped by the abort callback."""
 
@@ -39,7 +39,7 @@ def _ctypes_layer() -> Any:
             raise LoadFailed("llama-cpp-python is not installed, try: pip install ollamapy")
         package = types.ModuleType("llama_cpp")
         package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = importlib.machinery.ModuleSpec("llama_cpp", None, is_package=True)
+        package.__spec__ = spec
         sys.modules["llama_cpp"] = package
     import llama_cpp.llama_cpp as library
 
@@ -79,6 +79,7 @@ class Model:
                 f"unknown KV cache type {kv_type!r}, try one of: {', '.join(KV_TYPES)}"
             )
         self._last_log: list[str] = []
+        self._flag = ctypes.create_string_buffer(2)
         self._log_callback = lib.llama_log_callback(self._logger(log))
         lib.llama_log_set(self._log_callback, None)
         lib.llama_backend_init()
@@ -115,7 +116,9 @@ class Model:
         context.n_ctx = n_ctx * n_slots
         context.n_seq_max = n_slots
         context.n_batch = context.n_ubatch = n_batch
-        context.n_threads = context.n_threads_batch = threads or usable_cores()
+        context.n_threads = context.n_threads_batch = (
+            min(threads, os.cpu_count() or 1) or usable_cores()
+        )
         context.kv_unified = False
         context.swa_full = False
         context.flash_attn_type = {
@@ -136,7 +139,6 @@ class Model:
         self._memory = lib.llama_get_memory(self._context)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
-        self._flag = ctypes.create_string_buffer(2)
         strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
         self._abort_callback = ctypes.cast(strlen, lib.ggml_abort_callback)
         lib.llama_set_abort_callback(
@@ -152,7 +154,8 @@ class Model:
         More than one token, because single ones take other kernels.
         """
         n = min(n, self.n_batch, self.n_ctx)
-        self.decode([(0, 0, [max(self.bos, 0)] * n, True)])
+        if status := self.decode([(0, 0, [max(self.bos, 0)] * n, True)]):
+            raise LoadFailed(self._why(f"the model cannot be computed (status {status})"))
         self.trim(0, 0)
 
     def close(self) -> None:
@@ -312,6 +315,19 @@ class Model:
                 return buffer.raw[:n].decode(errors="replace")
             size = -n
 
+    def is_far_too_long(self, text: str) -> bool:
+        """Does a text have more tokens than any context can take, told without tokenizing all of it?
+
+        Texts up to ``FAR_TOO_LONG`` characters for each token of the context are never called so; of a longer one the
+        beginning is tokenized, and as much more as it takes to be sure.
+        """
+        part = FAR_TOO_LONG * self.n_ctx
+        while len(text) > part:
+            if len(self.tokenize(text[:part], add_special=False)) > self.n_ctx:
+                return True
+            part *= 2
+        return False
+
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; control tokens stand for nothing."""
         piece = self._pieces[token]
@@ -365,9 +381,9 @@ class Model:
         """Passes warnings and errors on, remembers the last lines for an error's text; the rest is over 100 kB a load."""
 
         def write(level: int, text: bytes, _: Any) -> None:
-            if _LOG_WARN <= level <= _LOG_WARN + 1 and (
-                line := text.decode(errors="replace").strip()
-            ):
+            if not _LOG_WARN <= level <= _LOG_WARN + 1 or self._flag[0] != b"\x00":
+                return  # after an abort llama.cpp reports what was asked of it
+            if line := text.decode(errors="replace").strip():
                 self._last_log = [*self._last_log[-3:], line]
                 if log is not None:
                     log(line)

@@ -1,6 +1,6 @@
 """The runner process: frames in -> engine -> frames out. Exits when its stdin closes.
 
-    stdin reader (main thread) -> tokenizer thread -> engine's inbox -> engine thread -> outbox -> writer thread -> fd 1
+    stdin reader (main thread) -> tokenizer threads -> engine's inbox -> engine thread -> outbox -> writer thread -> fd 1
 
 Tokenizing and pipe writes stay off the engine's thread. Texts wait in the outbox for at most 25 ms, so that a fast model
 costs few frames; a request's first text, its ending and errors go at once. At start fd 1 is duplicated for the frames and then
@@ -122,35 +122,75 @@ def _piece(outs: list[TextOut]) -> Piece:
     return Piece(outs[0].id, "".join(out.text for out in outs), logprobs)
 
 
+LONG_TEXT = 16_384
+"""Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
+
+
+Asked = protocol.Generate | protocol.Tokenize | protocol.Detokenize
+
+
 class Texts:
-    """The thread that turns texts into tokens, in order, before the engine sees them."""
+    """The threads that turn texts into tokens before the engine sees them: one for short texts, one for long ones."""
 
     def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
         self._model, self._engine, self._outbox = model, engine, outbox
-        self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="tokenizer", daemon=True).start()
+        self._short: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+        self._long: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pending: set[int] = set()  # ids whose texts are not tokenized yet
+        for name, inbox in (("short texts", self._short), ("long texts", self._long)):
+            threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
 
-    def put(self, frame: Frame) -> None:
-        """Queue a Generate, Tokenize, Detokenize or Cancel."""
-        self._inbox.put(frame)
+    def put(self, frame: Asked) -> None:
+        """Queue a text; the engine or the daemon gets what it becomes."""
+        match frame:
+            case (
+                protocol.Generate(prompt=given)
+                | protocol.Tokenize(text=given)
+                | protocol.Detokenize(tokens=given)
+            ):
+                size = len(given)
+        with self._lock:
+            self._pending.add(frame.id)
+        (self._long if size > LONG_TEXT else self._short).put(frame)
 
-    def _run(self) -> None:
+    def cancel(self, id: int) -> None:
+        """Forget a text that waits; what is past this is the engine's to cancel."""
+        with self._lock:
+            waiting = id in self._pending
+            self._pending.discard(id)
+        if not waiting:
+            self._engine.cancel(id)
+
+    def _run(self, inbox: queue.SimpleQueue[Asked]) -> None:
         while True:
-            frame = self._inbox.get()
+            frame = inbox.get()
             try:
-                self._handle(frame)
+                if frame.id in self._pending:
+                    self._handle(frame)
             except InvalidRequest as error:
-                self._outbox.send(protocol.Failed(getattr(frame, "id", 0), "invalid", str(error)))
+                self._outbox.send(protocol.Failed(frame.id, "invalid", str(error)))
             except Exception as error:
                 message = f"{type(error).__name__}: {error}"
-                self._outbox.send(protocol.Failed(getattr(frame, "id", 0), "internal", message))
+                self._outbox.send(protocol.Failed(frame.id, "internal", message))
+            with self._lock:
+                self._pending.discard(frame.id)
+            self._outbox.alive()
 
-    def _handle(self, frame: Frame) -> None:
+    def _handle(self, frame: Asked) -> None:
         match frame:
+            case protocol.Generate(prompt=str(prompt)) if self._model.is_far_too_long(prompt):
+                words = (
+                    f"the prompt is longer than the context: {len(prompt)} characters,"
+                    f" the context has {self._model.n_ctx} tokens; shorten the prompt"
+                )
+                self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                self._engine.submit(self._sequence(frame))
-            case protocol.Cancel():
-                self._engine.cancel(frame.id)
+                sequence = self._sequence(frame)
+                with self._lock:  # a cancel comes before this, or finds it in the engine
+                    if frame.id in self._pending:
+                        self._pending.discard(frame.id)
+                        self._engine.submit(sequence)
             case protocol.Tokenize():
                 tokens = self._model.tokenize(frame.text, frame.add_special)
                 self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
@@ -277,9 +317,13 @@ def main() -> int:
     pending = frames[1:]
     while pending or (pending := read_frames(0, reader)):
         for frame in pending:
-            if isinstance(frame, protocol.Stop):
-                os._exit(0)
-            texts.put(frame)
+            match frame:
+                case protocol.Stop():
+                    os._exit(0)
+                case protocol.Cancel():
+                    texts.cancel(frame.id)
+                case protocol.Generate() | protocol.Tokenize() | protocol.Detokenize():
+                    texts.put(frame)
         pending = []
     # The daemon died or closed the pipe. No clean-up: the engine's thread may be deep in C, and the system takes it all.
     os._exit(0)

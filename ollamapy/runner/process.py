@@ -232,10 +232,6 @@ class RunnerProcess:
                 self._kill(number)
         await self.wait()
 
-    def kill(self) -> None:
-        """End the child at once: it does not answer any more."""
-        self._kill(signal.SIGKILL)
-
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
@@ -274,15 +270,27 @@ class RunnerProcess:
     async def _run(self) -> None:
         """Serve a child until it ends, then end what is open. One that faults while it loads gets a second try."""
         assert self._ready is not None and self._exited is not None
-        code = await self._serve_child()
-        if self.load.warm_up and is_fault(code) and not self._ready.done() and not self._stopping:
-            log.warning(REBUILD)
-            self._spawn(replace(self.load, extra_bufts=False, warm_up=False))
+        error: OllamapyError
+        try:
             code = await self._serve_child()
-        if is_fault(code) and self._ready.done() and self._proven is not None:
-            self._proven.forget(self.load.tensor_types)
+            trying = self.load.warm_up and not self._ready.done() and not self._stopping
+            if trying and is_fault(code):
+                log.warning(
+                    "the runner faulted while it loaded, trying without its fastest kernels"
+                )
+                self._spawn(replace(self.load, extra_bufts=False))
+                code = await self._serve_child()
+            elif is_fault(code) and self._ready.done() and self._proven is not None:
+                self._proven.forget(self.load.tensor_types)
+            error = self._crash(code)
+        except (
+            OSError,
+            OllamapyError,
+        ) as failure:  # no second process, no pipes: as if it had died
+            self._kill(signal.SIGKILL)
+            code = self._child.wait()
+            error = RunnerError(f"the model runner was lost: {failure}")
         self._exited.set_result(code)
-        error = self._crash(code)
         if not self._ready.done():
             self._ready.set_exception(error)
         self._ready.exception()  # looked at, so that a failure nobody waits for is no warning of asyncio's
@@ -369,6 +377,8 @@ class RunnerProcess:
             case Working():
                 pass  # its arrival is all it says
             case Ready():
+                if self._ready.done():
+                    return
                 if frame.protocol != PROTOCOL:
                     self._ready.set_exception(
                         LoadFailed(
@@ -376,14 +386,17 @@ class RunnerProcess:
                             " restart it: ollamapy daemon restart"
                         )
                     )
-                elif not self._ready.done():
+                else:
                     self._ready.set_result(frame)
                     self._note_outcome()
 
     def _note_outcome(self) -> None:
         """The child is ready: a warm-up has shown that its kernels work; a second try, that they do not."""
-        if self._proven is not None and self._proven.works(self.load.tensor_types) is None:
-            self._proven.remember(self.load.tensor_types, works=self.load.extra_bufts)
+        if self._proven is None or not self.load.warm_up:
+            return
+        self._proven.remember(self.load.tensor_types, works=self.load.extra_bufts)
+        if not self.load.extra_bufts:
+            log.warning(REBUILD)
 
     def _piece_arrived(self, piece: Piece) -> None:
         request = self._requests.get(piece.id)

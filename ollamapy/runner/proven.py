@@ -16,16 +16,17 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 FAULTS = frozenset(
     getattr(signal, name)
-    for name in ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT")
+    for name in ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE")
     if hasattr(signal, name)
 )
-"""Signals that a process raises by its own code; a SIGKILL comes from outside (out of memory, say) and proves nothing."""
+"""Signals of wrong machine code. A SIGKILL comes from outside (out of memory, say), a SIGABRT from a check: neither proves it."""
 
 MOST_REMEMBERED = 100
 
@@ -48,7 +49,7 @@ class Proven:
 
     def __init__(self, path: Path, machine: Callable[[], str] | None = None) -> None:
         self._path = path
-        self._machine = machine or build_and_processor
+        self._machine = cache(machine or build_and_processor)
 
     def works(self, tensor_types: Iterable[str]) -> bool | None:
         """True: seen to work. False: seen to fault. None: not tried yet."""

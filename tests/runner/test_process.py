@@ -258,6 +258,34 @@ def test_a_later_fault_makes_it_unknown_again(tmp_path: Path) -> None:
     assert proven.works(("F32", "Q4_0")) is None
 
 
+def test_when_the_second_try_cannot_be_started_nobody_waits_for_ever(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.write_text(f'#!/bin/sh\nrm "$0"\nexec {FAKE[0]} {FAKE[1]}\n')
+    once.chmod(0o700)
+
+    async def scenario() -> None:
+        load = Load("repack-faults", n_ctx=64)
+        proven = Proven(tmp_path / "proven.json", lambda: "here")
+        runner = RunnerProcess(load, command=[str(once)], proven=proven)
+        with pytest.raises(RunnerError, match="cannot be started"):
+            await runner.ready()
+        await runner.stop()
+
+    run(scenario())
+
+
+def test_a_fault_that_has_other_causes_proves_nothing(tmp_path: Path) -> None:
+    proven = Proven(tmp_path / "proven.json", lambda: "here")
+
+    async def scenario() -> None:
+        runner = start("load-crash", proven=proven)
+        with pytest.raises(RunnerCrashed, match="SIGSEGV"):
+            await runner.ready()
+
+    run(scenario())
+    assert proven.works(("F32", "Q4_0")) is None
+
+
 def test_a_command_that_does_not_exist_is_a_runner_error() -> None:
     with pytest.raises(RunnerError, match="cannot be started"):
         RunnerProcess(Load("x", n_ctx=1), command=["/no/such/program"])

@@ -1,0 +1,122 @@
+"""The real child process with a real model: texts of every length, cancelled at every stage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.errors import InvalidRequest, LoadFailed
+from ollamapy.runner.process import RunnerProcess
+from ollamapy.runner.protocol import Done, Load, Piece
+from ollamapy.types import Sampling
+from tests.models import random_model
+
+pytestmark = pytest.mark.llama
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("models") / "random.gguf")
+
+
+def with_runner(path: Path, scenario: Any) -> None:
+    """Run a scenario with a runner that has three slots."""
+
+    async def inside() -> None:
+        async with asyncio.timeout(60):
+            runner = RunnerProcess(Load(str(path), n_ctx=512, n_slots=3, threads=1, warm_up=True))
+            try:
+                await runner.ready()
+                await scenario(runner)
+            finally:
+                await runner.stop()
+
+    coroutine: Coroutine[Any, Any, None] = inside()
+    asyncio.run(coroutine)
+
+
+async def ask(
+    runner: RunnerProcess, prompt: str | tuple[int, ...], n: int = 8, **more: Any
+) -> tuple[str, Done]:
+    text = ""
+    async for item in runner.generate(prompt, sampling=GREEDY, num_predict=n, **more):
+        if isinstance(item, Piece):
+            text += item.text
+        else:
+            return text, item
+    raise AssertionError("no ending")
+
+
+def test_a_prompt_of_megabytes_holds_nobody_up(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        huge = "ba ke li mo " * 700_000
+        refused = asyncio.ensure_future(ask(runner, huge, truncate=True))
+        text, done = await ask(runner, "ba ke")
+        assert text and not refused.done(), "the short one is first"
+        with pytest.raises(InvalidRequest, match="8400000 characters"):
+            await refused
+
+    with_runner(path, scenario)
+
+
+def test_a_long_prompt_is_truncated_and_says_so(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        whole = len(await runner.tokenize("ba ke li mo " * 300))
+        assert whole > 512
+        with pytest.raises(InvalidRequest, match=f"{whole} tokens, the context has 512"):
+            await ask(runner, "ba ke li mo " * 300)
+        _, done = await ask(runner, "ba ke li mo " * 300, truncate=True)
+        assert done.n_truncated == whole - done.n_prompt > 0
+
+    with_runner(path, scenario)
+
+
+def test_leaving_while_the_prompt_is_tokenized(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        for _ in range(5):
+            async with aclosing(runner.generate("ba " * 8000, sampling=GREEDY)) as pieces:
+                task = asyncio.ensure_future(anext(pieces))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+        assert (await ask(runner, "ba ke"))[1].reason == "length"
+        assert runner.in_flight == 0
+
+    with_runner(path, scenario)
+
+
+def test_token_ids_as_a_prompt(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        tokens = await runner.tokenize("ba ke")
+        assert (await ask(runner, tokens))[0] == (await ask(runner, "ba ke"))[0]
+        with pytest.raises(InvalidRequest, match="vocabulary"):
+            await ask(runner, (10**6,))
+
+    with_runner(path, scenario)
+
+
+def test_absurd_threads_are_bounded(path: Path) -> None:
+    async def scenario() -> None:
+        runner = RunnerProcess(Load(str(path), n_ctx=256, threads=2**31 - 1))
+        await runner.ready()
+        assert (await ask(runner, "ba"))[0]
+        await runner.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (tmp_path / "no.gguf").write_bytes(b"not a model")
+        runner = RunnerProcess(Load(str(tmp_path / "no.gguf"), n_ctx=256))
+        with pytest.raises(LoadFailed, match="magic"):
+            await runner.ready()
+        assert await runner.wait() == 1
+
+    asyncio.run(scenario())
