@@ -112,6 +112,8 @@ def write_gguf(
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(True)
+    # A chat with it is one text that goes on: ollamapy joins the messages. Others know nothing of this key.
+    writer.add_bool("ollamapy.join_messages", True)
 
     def matrix(name: str, weight: np.ndarray) -> None:
         packed = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
