@@ -728,6 +728,8 @@ class GoTemplate:
             return to_text(self._turns(collated, thinking))
         except RecursionError:
             raise TemplateError("the messages or tools nest too deeply") from None
+        except MemoryError:
+            raise TemplateError("the model's chat template needs too much memory") from None
 
     def _whole(self, data: dict[str, Value]) -> str:
         return _State(self.trees, _FUNCTIONS, True).execute(Map(OBJECT, data))
