@@ -363,6 +363,29 @@ def stop(context: typer.Context) -> None:
         raise OllamapyError(f'couldn\'t find model "{model}" to stop, see: ollamapy ps') from error
 
 
+@app.command(options_metavar="[MODELFILE] [--json]", context_settings=_POSITIONAL)
+def lint(context: typer.Context, as_json: Json = False) -> None:
+    """Check a Modelfile. Exit status 1 if it has errors, 0 if only warnings."""
+    if len(context.args) > 1:
+        raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
+    from ..formats import lint as advice
+    from ..formats.modelfile import LIMIT, local_path
+
+    path = Path(*context.args or ["Modelfile"])
+    with path.open("rb") as file:
+        source = file.read(LIMIT + 1)
+    # Not Path.exists(), which fails for names that are too long
+    findings = advice.lint(source, lambda value: os.path.exists(local_path(value, path.parent)))
+    if as_json:
+        names = ("line", "column", "severity", "message")
+        found = [{name: getattr(each, name) for name in names} for each in findings]
+        _print_json({"file": str(path), "findings": found})
+    else:
+        for each in findings:
+            print(f"{path}:{each.line}:{each.column}: {each.severity}: {each.message}")
+    raise typer.Exit(1 if any(each.severity == "error" for each in findings) else 0)
+
+
 @daemon.callback(invoke_without_command=True)
 def daemon_root(context: typer.Context) -> None:
     """Start, stop and look after the daemon."""

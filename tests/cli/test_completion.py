@@ -23,7 +23,7 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
     ("words", "expected"),
     [
         (["da"], ["daemon"]),
-        (["l"], ["list"]),
+        (["l"], ["list", "lint"]),
         (["daemon", ""], ["start", "stop", "restart", "status", "logs"]),
         (["run", ""], ["big:7b", "big:13b"]),
         (["run", "big:1"], ["big:13b"]),
@@ -43,7 +43,7 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["nosuch", ""], []),
         (["--version", "da"], ["daemon"]),
-        ([], ["serve", "run", "list", "ps", "show", "stop", "completion", "daemon"]),
+        ([], ["serve", "run", "list", "ps", "show", "stop", "lint", "completion", "daemon"]),
     ],
 )  # fmt: skip
 def test_what_is_offered(words: list[str], expected: list[str]) -> None:
