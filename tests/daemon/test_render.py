@@ -41,9 +41,9 @@ def with_renderer(
         try:
             await scenario(renderer)
         finally:
-            pid = renderer.pid
+            pids = renderer.pids
             await renderer.close()
-            assert pid is None or is_gone(pid)
+            assert len(pids) <= 3 and all(map(is_gone, pids))
 
     asyncio.run(run())
 
@@ -68,7 +68,7 @@ async def fails(renderer: Renderer, template: Template, why: str) -> None:
 def test_a_template_is_rendered_without_the_marks_that_tokenizing_adds() -> None:
     async def scenario(renderer: Renderer) -> None:
         assert await renderer.render(GOOD, HI) == "user: Hi"
-        pid = renderer.pid
+        pids = renderer.pids
         source = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ bos_token }}"
         template = Template("jinja", source)
         marks = Marks("<s>", "</s>", adds_bos=True)
@@ -78,7 +78,7 @@ def test_a_template_is_rendered_without_the_marks_that_tokenizing_adds() -> None
         variables = {"enable_thinking": False, "level": "low"}
         rendered = await renderer.render(template, HI, tools=[{"a": "é"}], variables=variables)
         assert rendered == '[{"a": "é"}]Falselow'
-        assert renderer.pid == pid
+        assert renderer.pids == pids
 
     with_renderer(scenario)
 
@@ -95,7 +95,7 @@ def test_a_template_is_rendered_without_the_marks_that_tokenizing_adds() -> None
 def test_templates_that_are_no_programs_need_no_child(kind: Kind, expected: str) -> None:
     async def scenario(renderer: Renderer) -> None:
         assert await renderer.render(Template(kind), HI) == expected
-        assert renderer.pid is None
+        assert renderer.pids == ()
 
     with_renderer(scenario, command=["/no/such/command"])
 
@@ -119,11 +119,55 @@ def test_a_go_template_is_refused() -> None:
 def test_a_template_without_end_is_killed_and_the_next_one_works(source: str) -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
-        pid, start = renderer.pid, time.monotonic()
+        before, start = renderer.pids, time.monotonic()
         await fails(renderer, Template("jinja", source), r"took longer than 1 s")
         assert time.monotonic() - start < 3
-        assert pid is not None and renderer.pid != pid
+        assert before and not set(before) & set(renderer.pids)
         assert await renderer.render(GOOD, HI) == "user: Hi"
+
+    with_renderer(scenario, timeout=1.0)
+
+
+LOOPS = [Template("jinja", ENDLESS.source + " " * number) for number in range(3)]
+
+
+@pytest.mark.parametrize("loops", [1, 2])
+def test_templates_without_end_hold_up_nobody_else(loops: int) -> None:
+    async def failing(renderer: Renderer, template: Template) -> float:
+        start = time.monotonic()
+        await fails(renderer, template, "took longer than 3 s")
+        return time.monotonic() - start
+
+    async def scenario(renderer: Renderer) -> None:
+        await renderer.render(GOOD, HI)
+        looping = [
+            asyncio.create_task(failing(renderer, template))
+            for template in LOOPS[:loops]
+            for _ in range(8)
+        ]
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        for _ in range(20):
+            assert await renderer.render(GOOD, HI) == "user: Hi"
+        assert time.monotonic() - start < 2.5
+        assert not any(task.done() for task in looping)
+        assert len(renderer.pids) == loops + 1
+        assert max(await asyncio.gather(*looping)) < 6
+        assert await renderer.render(GOOD, HI) == "user: Hi"
+
+    with_renderer(scenario, timeout=3.0)
+
+
+def test_with_as_many_endless_templates_as_children_others_take_turns() -> None:
+    async def scenario(renderer: Renderer) -> None:
+        await renderer.render(GOOD, HI)
+        looping = [asyncio.create_task(fails(renderer, t, "took longer")) for t in LOOPS * 4]
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        assert await renderer.render(GOOD, HI) == "user: Hi"
+        assert time.monotonic() - start < 3
+        await asyncio.gather(*looping)
+        assert time.monotonic() - start < 4
 
     with_renderer(scenario, timeout=1.0)
 
@@ -143,12 +187,12 @@ def test_the_clock_starts_when_the_child_is_ready() -> None:
 def test_a_gigabyte_is_refused_and_the_child_goes_on() -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
-        pid = renderer.pid
+        pids = renderer.pids
         await fails(renderer, Template("jinja", "{{ 'x' * 1000000000 }}"), "too much memory")
         source = "{% set l = 'x' * 200000000 %}{{ (l + l) | length }}"
         await fails(renderer, Template("jinja", source), "too much memory")
         assert await renderer.render(GOOD, HI) == "user: Hi"
-        assert renderer.pid == pid
+        assert renderer.pids == pids
 
     with_renderer(scenario)
 
@@ -156,12 +200,12 @@ def test_a_gigabyte_is_refused_and_the_child_goes_on() -> None:
 def test_errors_leave_the_child_alone() -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
-        pid = renderer.pid
+        pids = renderer.pids
         await fails(renderer, Template("jinja", "{{ raise_exception('no') }}"), "refuses.*: no")
         await fails(renderer, Template("jinja", "{{ " + "(" * 100_000), "nests too deeply")
         await fails(renderer, Template("jinja", "{{ ''.__class__.__mro__ }}"), "unsafe")
         assert await renderer.render(GOOD, HI) == "user: Hi"
-        assert renderer.pid == pid
+        assert renderer.pids == pids
 
     with_renderer(scenario)
 
@@ -197,8 +241,8 @@ def test_a_child_killed_between_two_renders_is_replaced() -> None:
     async def scenario(renderer: Renderer) -> None:
         for _ in range(5):
             assert await renderer.render(GOOD, HI) == "user: Hi"
-            assert renderer.pid is not None
-            os.kill(renderer.pid, signal.SIGKILL)
+            [pid] = renderer.pids
+            os.kill(pid, signal.SIGKILL)
 
     with_renderer(scenario)
 
@@ -206,8 +250,8 @@ def test_a_child_killed_between_two_renders_is_replaced() -> None:
 def test_a_child_killed_while_it_starts_is_replaced() -> None:
     async def scenario(renderer: Renderer) -> None:
         renderer.warm()
-        assert renderer.pid is not None
-        os.kill(renderer.pid, signal.SIGKILL)
+        [pid] = renderer.pids
+        os.kill(pid, signal.SIGKILL)
         assert await renderer.render(GOOD, HI) == "user: Hi"
 
     with_renderer(scenario)
@@ -290,17 +334,17 @@ def test_a_cancelled_request_leaves_no_answer_behind(turns: int) -> None:
 def test_closing_ends_what_waits_and_nothing_comes_after() -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
-        pid = renderer.pid
+        pids = renderer.pids
         waiting = [asyncio.create_task(renderer.render(t, HI)) for t in (ENDLESS, GOOD)]
         await asyncio.sleep(0)
         await renderer.close()
-        assert pid is not None and is_gone(pid)
+        assert pids and all(map(is_gone, pids))
         for task in waiting:
             with pytest.raises(TemplateError, match="the daemon is stopping"):
                 await task
         await fails(renderer, GOOD, "the daemon is stopping")
         renderer.warm()
-        assert renderer.pid is None
+        assert renderer.pids == ()
 
     with_renderer(scenario)
 
@@ -308,13 +352,13 @@ def test_closing_ends_what_waits_and_nothing_comes_after() -> None:
 def test_warm_needs_no_event_loop() -> None:
     renderer = Renderer()
     renderer.warm()
-    pid = renderer.pid
+    [pid] = renderer.pids
     renderer.warm()
-    assert pid is not None and renderer.pid == pid
+    assert renderer.pids == (pid,)
 
     async def run() -> None:
         assert await renderer.render(GOOD, HI) == "user: Hi"
-        assert renderer.pid == pid
+        assert renderer.pids == (pid,)
         await renderer.close()
 
     asyncio.run(run())
