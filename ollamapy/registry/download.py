@@ -70,14 +70,26 @@ from .http import (
     said_by,
     unreachable,
 )
-from .pieces import MAX_CUTS, MIB, Flow, Pieces, Ramp, Segment, Span, laggards, piece_size, widen
+from .pieces import (
+    MAX_CUTS,
+    MIB,
+    Flow,
+    Pieces,
+    Ramp,
+    Segment,
+    Span,
+    laggards,
+    piece_size,
+    usual_rate,
+    widen,
+)
 from .store import MAX_SMALL, Store
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
 _CHUNK = 256 * 1024  # bytes written at a time
-_CHUNK_SECONDS = 0.25  # and no later than this after they came
+_CHUNK_SECONDS = 0.1  # and no later than this after they came
 _TICK = 0.1  # seconds between two looks at everything: progress, speed, cancellation
 _JOURNAL_BYTES = 256 * MIB
 _TRIES = 6  # of one span in a row without a byte
@@ -189,6 +201,9 @@ def fetch(
         return _fetch_twice(file, access, store, progress, patience, limits)
     finally:
         if lock is not None:
+            if not (folder / file.key).exists():  # nothing left that would need a lock
+                with suppress(OSError):
+                    (folder / f"{file.key}.lock").unlink(missing_ok=True)
             lock.release()
 
 
@@ -630,6 +645,7 @@ class _Download:
         self._hold_until = 0.0
         self._contact = patience.now()  # when a machine last answered
         self._pace = 0.0  # when the next byte may come, under a limit of the rate
+        self._usual = 0.0  # what one connection brings, bytes a second
         self._note = ""
         self._told: Progress | None = None
         self._told_at = 0.0
@@ -717,7 +733,8 @@ class _Download:
             Flow(now - each.opened, each.rate, each.span.left if each.span else 0) for each in busy
         ]
         left = self._file.size - self._pieces.present
-        for number in laggards(flows, left, self._limits.slow_after):
+        self._usual = usual_rate(flows, self._usual)
+        for number in laggards(flows, left, self._limits.slow_after, self._usual):
             worker = busy[number]
             if worker.span and worker.span.cuts < MAX_CUTS and not self._limits.rate:
                 worker.span.cuts += 1
@@ -768,9 +785,8 @@ class _Download:
             ):  # else a process with another idea of the lock was first
                 raise
             self._data.unlink(missing_ok=True)
-        for path in (self._journal, self._data.with_name(f"{self._data.name}.lock")):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._journal.unlink(missing_ok=True)
 
     # Threads
 

@@ -211,17 +211,19 @@ class Flow:
     left: int
 
 
-def laggards(flows: Sequence[Flow], left: int, slow_after: float) -> list[int]:
+def usual_rate(flows: Sequence[Flow], before: float) -> float:
+    """What a connection brings here, bytes a second: the median of three or more, else as before."""
+    known = [each.rate for each in flows if each.rate > 0]
+    return statistics.median(known) if len(known) >= 3 else before
+
+
+def laggards(flows: Sequence[Flow], left: int, slow_after: float, usual: float) -> list[int]:
     """The connections to replace, as indices: a tenth of the usual speed and in everybody's way.
 
-    In the way is what needs three times as long as all others need for the `left` bytes of the
-    file. There must be two others to compare with.
+    In the way is what needs three times as long as all together for the `left` bytes of the file,
+    or as one usual connection when it is the last. Nobody is judged before `slow_after` seconds.
     """
-    old = [each for each in flows if each.age >= slow_after]
-    if len(old) < 3:
-        return []
-    usual = statistics.median(each.rate for each in old)
-    total = max(sum(each.rate for each in flows), 1.0)
+    total = max(sum(each.rate for each in flows), usual)
     return [
         number
         for number, each in enumerate(flows)

@@ -138,6 +138,7 @@ class FakeHub:
         self.no_head = False  # on the hub
         self.signed_range = False
         self.direct = False  # the hub sends large files itself
+        self.plain: dict[str, bytes] = {}  # files at any path, as on any web server
         self.realm = ""  # of the registry's tokens; "" asks for none
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -396,11 +397,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.manifest(found[1], found[2])
         if found := re.fullmatch(r"/v2/.+/blobs/sha256:([0-9a-f]{64})", path):
             return self.blob(found[1])
-        if path in self.files:
-            return self.ranged(self.files[path], {"ETag": '"of a plain file"'})
+        if path in self.hub.plain:
+            return self.ranged(self.hub.plain[path], {"ETag": '"of a plain file"'})
         return self.reply(404, text="Not Found")
-
-    files: dict[str, bytes] = {}
 
     def serve_cdn(self, path: str) -> None:
         digest = path.rpartition("/")[2]

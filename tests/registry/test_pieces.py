@@ -18,6 +18,7 @@ from ollamapy.registry.pieces import (
     piece_size,
     plan,
     tidy,
+    usual_rate,
     widen,
 )
 
@@ -148,21 +149,25 @@ def test_connections_double_while_that_pays(ramp: Ramp, rate: float, expected: R
     assert widen(ramp, rate, 8) == expected
 
 
-USUAL = [Flow(9, 1000.0, 10_000)] * 4
+USUAL = [Flow(1, 1000.0, 10_000)] * 4
+SLOW = Flow(9, 50.0, 10_000)
 
 
 @pytest.mark.parametrize(
-    ("flows", "cut"),
+    ("flows", "before", "cut"),
     [
-        ([*USUAL, Flow(9, 50.0, 10_000)], [4]),
-        ([Flow(9, 0.0, 10_000), *USUAL], [0]),
-        ([*USUAL, Flow(9, 150.0, 10_000)], []),  # slow, but not a tenth
-        ([*USUAL, Flow(4, 50.0, 10_000)], []),  # has only begun
-        ([*USUAL, Flow(9, 50.0, 100)], []),  # in nobody's way
-        ([Flow(9, 1000.0, 10_000), Flow(9, 1.0, 10_000)], []),  # nobody to compare with
+        ([*USUAL, SLOW], 0, [4]),
+        ([Flow(9, 0.0, 10_000), *USUAL], 0, [0]),
+        ([*USUAL, Flow(9, 150.0, 10_000)], 0, []),  # slow, but not a tenth
+        ([*USUAL, Flow(4, 50.0, 10_000)], 0, []),  # has only begun
+        ([*USUAL, Flow(9, 50.0, 100)], 0, []),  # in nobody's way
+        ([*USUAL[:1], SLOW], 0, []),  # nobody to compare with
+        ([SLOW], 1000, [0]),  # but for those that are done
+        ([Flow(9, 900.0, 10_000)], 1000, []),
     ],
 )
 def test_a_connection_is_replaced_when_it_holds_up_the_rest(
-    flows: list[Flow], cut: list[int]
+    flows: list[Flow], before: float, cut: list[int]
 ) -> None:
-    assert laggards(flows, 50_000, slow_after=5) == cut
+    left = 50_000 if len(flows) > 1 else 10_000
+    assert laggards(flows, left, 5, usual_rate(flows, before)) == cut

@@ -1,0 +1,796 @@
+"""The downloader against a real server with every fault we know of: the right file or a clear error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.errors import (
+    AccessDenied,
+    DigestMismatch,
+    DiskFull,
+    Offline,
+    OllamapyError,
+    RateLimited,
+    RemoteNotFound,
+    RequestCancelled,
+    StoreError,
+    TransferError,
+)
+from ollamapy.registry import download, journal
+from ollamapy.registry.download import (
+    Fetched,
+    Limits,
+    Progress,
+    RemoteFile,
+    check_space,
+    fetch,
+    lifetime,
+    probe,
+    read_small,
+)
+from ollamapy.registry.http import Patience
+from ollamapy.registry.hub import Repo, list_files
+from ollamapy.registry.pieces import MIB
+from ollamapy.registry.store import Store
+from tests.registry.conftest import Haste
+from tests.registry.fake_hub import FakeHub, content, sha256
+
+INF = float("inf")
+DATA = content(3 * MIB, 1)
+QUICK = Limits(piece=MIB // 4, ramp_after=0.02, journal_after=0.02)
+ROOT = Path(__file__).parents[2]
+
+
+def offer(served: FakeHub, data: bytes = DATA) -> RemoteFile:
+    """A file on the hub, as a listing has it."""
+    served.add_repo("user/m", {"m-Q4_0.gguf": data})
+    (file,) = list_files(Repo("user/m"), served.access()).files
+    served.requests.clear()
+    return file
+
+
+def get(
+    served: FakeHub,
+    store: Store,
+    file: RemoteFile,
+    haste: Haste | None = None,
+    limits: Limits = QUICK,
+    **access: Any,
+) -> Fetched:
+    patience = haste.patience if haste else None
+    return fetch(file, served.access(**access), store, patience=patience, limits=limits)
+
+
+def is_whole(store: Store, data: bytes) -> bool:
+    """Whether the blob is there and nothing is left of the work."""
+    left = [each.name for each in (store.roots[0] / "partial").iterdir()]
+    return store.blob_path(f"sha256:{sha256(data)}").read_bytes() == data and left == []
+
+
+# When all goes well
+
+
+def test_a_file_arrives_over_several_connections(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    reports: list[Progress] = []
+    found = fetch(file, hub.access(), store, progress=reports.append, limits=QUICK)
+    assert found == Fetched(f"sha256:{sha256(DATA)}", len(DATA))
+    assert is_whole(store, DATA)
+    assert oct(store.blob_path(found.digest).stat().st_mode)[-3:] == "644"
+    assert len(hub.asked("hub", "/resolve/")) == 1
+    assert hub.sent("cdn") == len(DATA)
+    assert reports[-1] == Progress(found.digest, len(DATA), len(DATA), len(DATA))
+    done = [each.completed for each in reports]
+    assert done == sorted(done)
+
+
+def test_what_is_there_is_not_fetched_again(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    get(hub, store, file)
+    hub.requests.clear()
+    started = time.monotonic()
+    assert get(hub, store, file).received == 0
+    assert get(hub, store, file, offline=True).received == 0
+    assert hub.requests == [] and time.monotonic() - started < 0.3
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB // 4, MIB // 4 + 1])
+def test_files_of_odd_sizes(hub: FakeHub, store: Store, size: int) -> None:
+    data = content(size, 7)
+    get(hub, store, offer(hub, data))
+    assert is_whole(store, data)
+
+
+def test_one_connection_when_one_is_allowed(hub: FakeHub, store: Store) -> None:
+    get(hub, store, offer(hub), limits=replace(QUICK, connections=1))
+    assert is_whole(store, DATA)
+    assert len({each.connection for each in hub.asked("cdn")}) == 1
+
+
+def test_a_damaged_blob_in_the_store_is_replaced(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    get(hub, store, file)
+    store.blob_path(f"sha256:{file.sha256}").write_bytes(b"cut off")
+    get(hub, store, file)
+    assert is_whole(store, DATA)
+
+
+# Each fault alone: the right file in the end
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"slow": 20 * MIB, "times": INF},
+        {"cap": 20 * MIB, "times": INF},
+        {"drip": 20_000, "times": 1},
+        {"stall": 100_000, "times": 3},
+        {"stall": 0, "times": 2},
+        {"hang": True, "times": 2},
+        {"truncate": 100_000, "times": 5},
+        {"truncate": 1, "times": 5},
+        {"truncate": 0, "times": 3},
+        {"reset": 100_000, "times": 5},
+        {"reset": 0, "times": 3},
+        {"status": 429, "headers": {"RateLimit": '"resolvers";r=0;t=1'}, "times": 3},
+        {"status": 429, "headers": {"Retry-After": "2"}, "times": 3},
+        {"status": 429},
+        {"status": 500, "times": 3},
+        {"status": 502},
+        {"status": 503, "headers": {"Retry-After": "1"}},
+        {"status": 504},
+        {"status": 403, "text": "once"},
+        {"status": 404},
+        {"status": 410},
+        {"status": 416},
+        {"ignore_range": True},
+        {"ignore_range": True, "times": INF},
+        {"ignore_range": True, "starts": MIB, "times": INF},
+        {"shift": 1},
+        {"shift": 1, "times": INF},
+        {"wrong_total": True, "times": INF},
+        {"corrupt": MIB},
+        {"corrupt": 0},
+        {"packed": True},
+        {"html": True},
+        {"no_length": True, "times": INF},
+        {"extra": 1000, "times": INF},
+        {"no_accept_ranges": True, "times": INF},
+        {"concurrent": 1, "times": INF, "slow": 20 * MIB},
+        {"server": "hub", "path": "resolve", "status": 503},
+        {"server": "hub", "path": "resolve", "reset": 0},
+        {"server": "hub", "path": "resolve", "hang": True},
+    ],
+    ids=lambda fault: " ".join(f"{key}={value}" for key, value in fault.items()),
+)
+def test_a_fault_that_is_overcome(
+    hub: FakeHub, store: Store, haste: Haste, fault: dict[str, Any]
+) -> None:
+    file = offer(hub)
+    hub.fault(**fault)
+    get(hub, store, file, haste, read_timeout=0.3)
+    assert is_whole(store, DATA)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head_forbidden": True},
+        {"no_head": True},
+        {"signed_range": True},
+        {"direct": True},
+        {"url_life": 2},
+        {"url_life": -100},  # a clock that is wrong
+        {"no_head": True, "signed_range": True},
+    ],
+    ids=str,
+)
+def test_hubs_that_are_different(
+    hub: FakeHub, store: Store, haste: Haste, options: dict[str, Any]
+) -> None:
+    file = offer(hub)
+    for name, value in options.items():
+        setattr(hub, name, value)
+    get(hub, store, file, haste)
+    assert is_whole(store, DATA)
+
+
+def test_a_branch_that_moves_changes_nothing(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    hub.add_repo("user/m", {"m-Q4_0.gguf": content(5000, 99)})
+    get(hub, store, file)
+    assert is_whole(store, DATA)
+
+
+# Each fault for ever: a clear error, and nothing in blobs/
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ({"corrupt": 5}, DigestMismatch, "is damaged, expected sha256:.* got sha256:.* proxy"),
+        ({"packed": True}, TransferError, "it packs the file"),
+        ({"html": True}, TransferError, "a web page: is there a login page"),
+        ({"truncate": 0}, TransferError, "the connection broke off"),
+        ({"hang": True}, TransferError, "it fell silent"),
+        ({"status": 500}, TransferError, "it answers 500"),
+        ({"status": 418}, TransferError, "it answers 418"),
+        (
+            {"status": 429, "headers": {"Retry-After": "5"}},
+            RateLimited,
+            "try again in 5 s: the sam",
+        ),
+        ({"status": 429, "headers": {"Retry-After": "9999"}}, RateLimited, "try again in 9999 s"),
+        ({"redirect": "{cdn}/again"}, TransferError, "redirects in circles"),
+        ({"redirect": "ftp://example.com/x"}, TransferError, "an address that is not valid"),
+        ({"server": "hub", "status": 404}, RemoteNotFound, "does not exist"),
+        ({"server": "hub", "status": 401}, RemoteNotFound, "is private"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_fault_that_stays(
+    hub: FakeHub,
+    store: Store,
+    haste: Haste,
+    fault: dict[str, Any],
+    kind: type[OllamapyError],
+    message: str,
+) -> None:
+    file = offer(hub)
+    if "redirect" in fault:
+        fault = {"redirect": fault["redirect"].format(cdn=hub.cdn_url)}
+    hub.fault(times=INF, **fault)
+    with pytest.raises(kind, match=message) as caught:
+        get(hub, store, file, haste, read_timeout=0.05)
+    assert type(caught.value) is kind
+    assert "Signature" not in str(caught.value) and "\n" not in str(caught.value)
+    assert not (store.roots[0] / "blobs").exists()
+
+
+def test_a_server_that_has_something_shorter(hub: FakeHub, store: Store, haste: Haste) -> None:
+    file = replace(offer(hub), size=len(DATA) + 10, sha256="0" * 64)
+    hub.direct = True  # no second word on the size
+    with pytest.raises(TransferError, match="bytes of it instead of 3145738"):
+        get(hub, store, file, haste)
+
+
+def test_a_file_that_has_changed(hub: FakeHub, store: Store, haste: Haste) -> None:
+    file = replace(offer(hub), sha256="0" * 64)
+    with pytest.raises(TransferError, match="has changed on .* since it was listed, pull again"):
+        get(hub, store, file, haste)
+
+
+def test_a_token_stays_out_of_everything(
+    hub: FakeHub, store: Store, haste: Haste, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, cap=6 * MIB)
+    said: list[str] = []
+
+    def listen(report: Progress) -> None:
+        said.append(repr(report))
+        if report.completed and len(hub.faults) == 1:
+            hub.fault(times=INF, status=403, text="no: hf_good")
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(AccessDenied) as caught:
+        fetch(
+            file,
+            hub.access("hf_good"),
+            store,
+            progress=listen,
+            patience=haste.patience,
+            limits=QUICK,
+        )
+    written = b"".join(each.read_bytes() for each in (store.roots[0] / "partial").glob("*.json"))
+    everything = caplog.text + str(said) + str(caught.value) + repr(file) + written.decode()
+    assert written and "hf_good" not in everything and "Signature" not in everything
+    assert {each.headers.get("authorization") for each in hub.asked("hub")} == {"Bearer hf_good"}
+
+
+# Signed addresses and the ladder
+
+
+@pytest.mark.parametrize("expiries", [1, 3])
+def test_an_address_that_ends_is_renewed_once(
+    hub: FakeHub, store: Store, haste: Haste, expiries: int
+) -> None:
+    file = offer(hub)
+    hub.url_uses, hub.expiries = 3, expiries
+    get(hub, store, file, haste)
+    assert is_whole(store, DATA)
+    assert len(hub.asked("hub", "/resolve/")) <= 1 + expiries
+
+
+def test_a_refusal_that_stays_is_reported_in_the_servers_words(
+    hub: FakeHub, store: Store, haste: Haste
+) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, status=403, text="<Error>Auth failed: invalid range</Error>")
+    with pytest.raises(AccessDenied, match=r"localhost refuses .* 403 \(Auth failed: invalid ran"):
+        get(hub, store, file, haste)
+    assert len(hub.requests) <= 10
+
+
+def test_where_a_second_connection_is_refused_one_is_enough(
+    hub: FakeHub, store: Store, haste: Haste
+) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, concurrent=1, slow=10 * MIB)
+    get(hub, store, file, haste)
+    assert is_whole(store, DATA)
+    assert hub.sent("cdn") <= len(DATA) + MIB
+    assert len(hub.requests) <= 30
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "seconds"),
+    [
+        ("Expires=1000600", {"Date": "Mon, 12 Jan 1970 13:46:40 GMT"}, 600),
+        (
+            "X-Amz-Date=19700112T134640Z&X-Amz-Expires=1200",
+            {"Date": "Mon, 12 Jan 1970 13:56:40 GMT"},
+            600,
+        ),
+        (
+            "Policy=eyJTdGF0ZW1lbnQiOlt7IkNvbmRpdGlvbiI6eyJEYXRlTGVzc1RoYW4iOnsiQVdTOkVwb2NoVGltZSI6"
+            "MTAwMDYwMH19fV19",
+            {"Date": "Mon, 12 Jan 1970 13:46:40 GMT"},
+            600,
+        ),
+        ("Expires=1", {}, INF),  # past already: our idea of the time is not the server's
+        ("Expires=soon", {}, INF),
+        ("Policy=___", {}, INF),
+        ("", {}, INF),
+    ],
+)
+def test_how_long_an_address_lives(query: str, headers: dict[str, str], seconds: float) -> None:
+    assert lifetime(f"https://cdn.example/x?{query}", headers) == seconds
+
+
+def test_all_workers_heed_a_rate_limit(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    hub.fault(nth=4, status=429, headers={"RateLimit": '"resolvers";r=0;t=0'})
+    get(hub, store, file)
+    assert is_whole(store, DATA)
+    refused = next(each.at for each in hub.asked("cdn") if each.status == 429)
+    soon = [each for each in hub.asked("cdn") if refused + 0.1 < each.at < refused + 0.9]
+    assert soon == []
+
+
+# Speed
+
+
+def test_eight_connections_are_six_times_as_fast(hub: FakeHub, store: Store) -> None:
+    data = content(48 * MIB, 3)
+    file = offer(hub, data)
+    rate = 2 * MIB
+    hub.fault(times=INF, slow=rate)
+    started = time.monotonic()
+    get(hub, store, file, limits=replace(QUICK, piece=MIB))
+    assert time.monotonic() - started < len(data) / rate / 6
+
+
+def test_a_line_that_is_full_gets_no_more_connections(hub: FakeHub, store: Store) -> None:
+    file = offer(hub, content(3 * MIB, 4))
+    hub.fault(times=INF, cap=3 * MIB)
+    get(hub, store, file, limits=replace(QUICK, piece=8 * MIB, ramp_after=0.15))
+    at_once = len({each.connection for each in hub.asked("cdn")[:5]})
+    assert at_once <= 4
+
+
+def test_a_connection_that_stalls_is_replaced(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, slow=2 * MIB)
+    hub.fault(stall=64 * 1024, starts=MIB // 2)
+    started = time.monotonic()
+    get(hub, store, file, limits=replace(QUICK, slow_after=0.3), read_timeout=20)
+    assert is_whole(store, DATA) and time.monotonic() - started < 5
+
+
+def test_a_limit_of_the_rate_is_kept(hub: FakeHub, store: Store, haste: Haste) -> None:
+    get(hub, store, offer(hub), haste, replace(QUICK, rate=MIB))
+    assert is_whole(store, DATA)
+    assert 2 < max(haste._skipped, 0) + 1 < 8  # three seconds' worth of bytes
+
+
+# Going on
+
+
+def killed(served: FakeHub, store: Store, file: RemoteFile, at: float) -> None:
+    """A downloading process of its own, killed when that part of the file is there."""
+    program = (
+        "import sys, json; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from ollamapy.registry.download import *\n"
+        "from ollamapy.registry.http import Access\n"
+        "from ollamapy.registry.store import Store\n"
+        "file = RemoteFile(**json.loads(sys.argv[3]))\n"
+        "fetch(file, Access(sys.argv[4]), Store([Path(sys.argv[2])]),"
+        f" limits={QUICK!r})\n"
+    )
+    fields = {name: getattr(file, name) for name in ("path", "url", "size", "sha256")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, ROOT, store.roots[0], json.dumps(fields), served.url]
+    )
+    state = store.roots[0] / "partial" / f"{file.key}.json"
+    try:
+        while journal.kept(state, file.size) < at * file.size:
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.95])
+def test_a_download_goes_on_after_kill_9(hub: FakeHub, store: Store, at: float) -> None:
+    file = offer(hub, data := content(6 * MIB, 5))
+    slow = hub.fault(times=INF, cap=8 * MIB)
+    last = hub.fault(times=INF, starts=len(data) - MIB // 4, stall=0)
+    killed(hub, store, file, at)
+    slow.times = last.times = 0
+    before = hub.sent("cdn")
+    found = get(hub, store, file)
+    assert is_whole(store, data)
+    assert found.received <= (1 - at) * len(data)
+    # each of eight connections may have had a chunk in hand, and what came since the last journal
+    assert before + found.received <= len(data) + 8 * 256 * 1024 + MIB
+
+
+def test_a_damaged_piece_is_fetched_again_and_only_that(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    slow = hub.fault(times=INF, cap=4 * MIB)
+    killed(hub, store, file, 0.5)
+    slow.times = 0
+    partial = store.roots[0] / "partial"
+    segments = journal.read(partial / f"{file.key}.json", file.size)
+    victim = segments[1]
+    with (partial / file.key).open("r+b") as data:
+        data.seek(victim.start + 10)
+        data.write(b"\xff" * 8)
+    missing = file.size - sum(each.end - each.start for each in segments)
+    assert get(hub, store, file).received == missing + victim.end - victim.start
+    assert is_whole(store, DATA)
+
+
+def begin(store: Store, file: RemoteFile, data: bytes, segments: list[Any] | bytes) -> None:
+    """Leave work behind: the data, and a journal of these segments or of these bytes."""
+    partial = store.roots[0] / "partial"
+    partial.mkdir(parents=True)
+    (partial / file.key).write_bytes(data)
+    value = {"v": 1, "size": file.size, "source": "", "done": segments}
+    content_ = segments if isinstance(segments, bytes) else json.dumps(value).encode()
+    (partial / f"{file.key}.json").write_bytes(content_)
+
+
+HALF = len(DATA) // 2
+CRC = zlib.crc32(DATA[:HALF])
+
+
+@pytest.mark.parametrize(
+    ("data", "segments", "received"),
+    [
+        (DATA, [[0, HALF, CRC]], len(DATA) - HALF),
+        (DATA, [[0, len(DATA), zlib.crc32(DATA)]], 0),
+        (DATA, [[0, HALF, CRC + 1]], len(DATA)),
+        (DATA[: HALF - 1], [[0, HALF, CRC]], len(DATA)),  # shorter than it should be
+        (DATA + b"more", [[0, HALF, CRC]], len(DATA) - HALF),
+        (b"", [[0, HALF, CRC]], len(DATA)),
+        (DATA, [[0, HALF, CRC], [5, 9, 0]], len(DATA) - HALF),
+        (DATA, [[-5, HALF, CRC]], len(DATA)),
+        (DATA, [[0, 10**30, CRC]], len(DATA)),
+        (DATA, [[0, HALF]], len(DATA)),
+        (DATA, [[0, "x", None]], len(DATA)),
+        (DATA, b"", len(DATA)),
+        (DATA, b"[" * 10_000, len(DATA)),
+        (DATA, b'{"v":2}', len(DATA)),
+        (DATA, b'{"v":1,"size":7,"done":[]}', len(DATA)),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_journal_is_believed_only_as_far_as_it_is_true(
+    hub: FakeHub, store: Store, data: bytes, segments: Any, received: int
+) -> None:
+    file = offer(hub)
+    begin(store, file, data, segments)
+    assert get(hub, store, file).received == received
+    assert is_whole(store, DATA)
+
+
+def test_a_download_that_is_cancelled_goes_on_later(
+    hub: FakeHub, store: Store, haste: Haste
+) -> None:
+    file = offer(hub)
+    slow = hub.fault(times=INF, cap=3 * MIB)
+
+    def cancel(report: Progress) -> None:
+        if report.completed > MIB:
+            haste.cancelled.set()
+
+    with pytest.raises(RequestCancelled, match=r"the same command goes on from [3-9]\d %"):
+        fetch(file, hub.access(), store, progress=cancel, patience=haste.patience, limits=QUICK)
+    threads = [each for each in threading.enumerate() if each.name == "download"]
+    assert threads == []
+    slow.times = 0
+    assert get(hub, store, file).received < len(DATA) - MIB
+    assert is_whole(store, DATA)
+
+
+def test_a_network_that_comes_back(hub: FakeHub, store: Store, haste: Haste) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, cap=4 * MIB)
+    notes: set[str] = set()
+    port = 0
+
+    def unplug(report: Progress) -> None:
+        nonlocal port
+        notes.add(report.note)
+        if report.completed > MIB and not port:
+            for each in hub.faults:
+                each.times = 0
+            hub.fault(reset=1000, times=8)
+            port = hub.stop("cdn")
+        elif port > 0 and report.note:
+            hub.start("cdn", port)
+            port = -1
+
+    def wait(event: threading.Event, seconds: float) -> bool:
+        return event.wait(min(seconds, 0.15))
+
+    patience = Patience(haste.cancelled, wait)
+    fetch(file, hub.access(), store, progress=unplug, patience=patience, limits=QUICK)
+    assert is_whole(store, DATA)
+    assert any(each.startswith("waiting for the network") for each in notes)
+
+
+def test_a_network_that_stays_away(hub: FakeHub, store: Store, haste: Haste) -> None:
+    file = offer(hub)
+    hub.stop("cdn")
+    with pytest.raises(Offline, match=r"cannot reach .*no connection.*goes on from 0 %"):
+        get(hub, store, file, haste)
+    assert 600 < sum(haste.waits) < 700
+    hub.start("cdn", 0)
+
+
+# Several at once
+
+
+def test_of_two_that_want_the_same_one_waits(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    hub.fault(times=INF, cap=6 * MIB)
+    results: list[Fetched] = []
+    notes: set[str] = set()
+
+    def work() -> None:
+        results.append(
+            fetch(
+                file,
+                hub.access(),
+                store,
+                progress=lambda each: notes.add(each.note),
+                limits=QUICK,
+            )
+        )
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(each.received for each in results) == [0, len(DATA)]
+    assert "another process downloads it" in notes
+    assert is_whole(store, DATA)
+
+
+def test_a_lock_that_does_not_hold_costs_only_bandwidth(
+    hub: FakeHub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_claim", lambda *_: None)
+    file = offer(hub)
+    hub.fault(times=INF, cap=12 * MIB)
+    threads = [threading.Thread(target=get, args=(hub, store, file)) for _ in range(2)]
+    errors: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda each: errors.append(each.exc_value))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert is_whole(store, DATA)
+
+
+def test_the_dead_hold_no_lock(hub: FakeHub, store: Store) -> None:
+    file = offer(hub)
+    slow = hub.fault(times=INF, cap=4 * MIB)
+    waiter: list[Fetched] = []
+    thread = threading.Thread(target=lambda: waiter.append(get(hub, store, file)))
+    start_when_locked = store.roots[0] / "partial" / f"{file.key}.lock"
+
+    def wait_for_lock() -> None:
+        while not start_when_locked.exists():
+            time.sleep(0.005)
+        thread.start()
+
+    starter = threading.Thread(target=wait_for_lock)
+    starter.start()
+    killed(hub, store, file, 0.4)
+    slow.times = 0
+    starter.join()
+    thread.join()
+    assert is_whole(store, DATA) and waiter[0].received <= 0.6 * len(DATA)
+
+
+# The disk
+
+
+class SmallDisk(FileIO):
+    """A file on a disk with room for `room` bytes."""
+
+    room = 0
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data) or 0
+
+
+def test_a_disk_that_fills_up(hub: FakeHub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = offer(hub)
+    SmallDisk.room = 2 * MIB
+    with monkeypatch.context() as patched:
+        patched.setattr(download, "FileIO", SmallDisk)
+        with pytest.raises(DiskFull, match=r"the disk is full, .* missing: make room in") as caught:
+            get(hub, store, file)
+    assert 0 < caught.value.missing < len(DATA) and caught.value.status == 507
+    assert not (store.roots[0] / "blobs").exists()
+    assert get(hub, store, file).received == caught.value.missing
+    assert is_whole(store, DATA)
+
+
+def test_a_disk_that_is_too_small_is_found_out_before(
+    hub: FakeHub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = offer(hub)
+    usage = shutil.disk_usage(store.roots[0].parent)._replace(free=5 * MIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DiskFull, match="6.3 MB are needed in .* and 5.2 MB are free") as caught:
+        get(hub, store, file)
+    assert hub.requests == [] and caught.value.missing == 6 * MIB - 5 * MIB
+    get(hub, store, file, limits=replace(QUICK, force=True))
+    check_space([file], store)  # it is there
+
+
+def test_all_files_together_must_have_room(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=100 * MIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    parts = [RemoteFile(f"{n}", "", 30 * MIB, f"{n}" * 64) for n in range(3)]
+    check_space(parts[:2] + parts[:1], store)  # one that is named twice is stored once
+    with pytest.raises(DiskFull):
+        check_space(parts, store)
+    begin(store, parts[0], b"", [[0, 25 * MIB, 0]])
+    check_space(parts, store)  # what is begun needs less
+
+
+def test_a_store_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="cannot write to .* make it writable"):
+        get(hub, Store([tmp_path / "file"]), offer(hub))
+
+
+# Files without a sha256
+
+
+def test_a_file_that_git_keeps(hub: FakeHub, store: Store, haste: Haste) -> None:
+    hub.add_repo("user/m", {"tokenizer.model": DATA, "params": b'{"stop":[]}'})
+    listed = list_files(Repo("user/m"), hub.access()).files
+    tokenizer, params = listed
+    assert all(each.sha256 is None for each in listed)
+    assert get(hub, store, tokenizer).digest == f"sha256:{sha256(DATA)}"
+    assert read_small(params, hub.access()) == b'{"stop":[]}'
+    wrong = replace(tokenizer, git_sha1="0" * 40)
+    with pytest.raises(DigestMismatch, match="expected git:0000"):
+        get(hub, store, wrong, haste)
+
+
+def test_an_address_that_somebody_typed(hub: FakeHub, store: Store, haste: Haste) -> None:
+    hub.plain["/models/my model.gguf"] = DATA
+    url = f"{hub.url}/models/my%20model.gguf?download=1"
+    file = probe(url, hub.access())
+    assert (file.path, file.size, file.sha256) == ("my model.gguf", len(DATA), None)
+    hub.fault("hub", truncate=100_000)
+    assert get(hub, store, file, haste).digest == f"sha256:{sha256(DATA)}"
+    assert is_whole(store, DATA)
+
+
+def test_an_address_on_the_hub_has_a_sha256(hub: FakeHub) -> None:
+    offer(hub)
+    url = f"{hub.url}/user/m/resolve/main/m-Q4_0.gguf"
+    assert probe(url, hub.access()).sha256 == sha256(DATA)
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"status": 404}, "x.gguf does not exist"),
+        ({"html": True, "times": 2}, "answers with a web page instead of x.gguf"),
+        ({"no_length": True, "ignore_range": True, "times": 2}, "does not say how large x.gguf is"),
+    ],
+)
+def test_an_address_that_is_no_use(hub: FakeHub, fault: dict[str, Any], message: str) -> None:
+    hub.plain["/x.gguf"] = DATA
+    hub.fault("hub", method="GET", **fault)
+    with pytest.raises(TransferError, match=message):
+        probe(f"{hub.url}/x.gguf", hub.access())
+
+
+def test_a_pointer_is_no_model(hub: FakeHub, store: Store) -> None:
+    hub.plain["/x.gguf"] = b"version https://git-lfs.github.com/spec/v1\noid sha256:..."
+    file = probe(f"{hub.url}/x.gguf", hub.access())
+    with pytest.raises(TransferError, match="only a pointer to the file"):
+        get(hub, store, file)
+    assert not (store.roots[0] / "blobs").exists()
+
+
+# Everything at once
+
+MISHAPS: list[Callable[[random.Random], dict[str, Any]]] = [
+    lambda chance: {"truncate": chance.randrange(300_000)},
+    lambda chance: {"reset": chance.randrange(300_000)},
+    lambda chance: {"stall": chance.randrange(300_000)},
+    lambda chance: {"drip": 30_000},
+    lambda chance: {"slow": 3 * MIB},
+    lambda chance: {"status": chance.choice([400, 401, 403, 404, 408, 410, 416, 500, 502, 504])},
+    lambda chance: {"status": 429, "headers": {"Retry-After": "1"}},
+    lambda chance: {"corrupt": chance.randrange(len(DATA))},
+    lambda chance: {chance.choice(["ignore_range", "wrong_total", "packed", "html"]): True},
+    lambda chance: {chance.choice(["hang", "no_length", "no_accept_ranges"]): True},
+    lambda chance: {"shift": chance.choice([-1, 1])},
+    lambda chance: {"extra": chance.randrange(1, 1000)},
+    lambda chance: {"concurrent": chance.randrange(1, 4)},
+    lambda chance: {"server": "hub", "path": "resolve", "status": 503},
+    lambda chance: {"server": "hub", "path": "resolve", "reset": 0},
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "8"))))
+def test_any_mix_of_faults(hub: FakeHub, store: Store, haste: Haste, seed: int) -> None:
+    """The right file or a clear error, never a wrong blob; and once the faults are over, the file."""
+    chance = random.Random(seed)
+    file = offer(hub)
+    for _ in range(chance.randrange(1, 8)):
+        mishap = chance.choice(MISHAPS)(chance)
+        times = chance.choice([1, 2, 5, INF]) if "stall" not in mishap else 2
+        hub.fault(nth=chance.choice([0, 0, 1, 3, 5]), times=times, **mishap)
+    if chance.random() < 0.3:
+        hub.url_uses, hub.expiries = chance.randrange(1, 6), chance.randrange(1, 5)
+    try:
+        get(hub, store, file, haste, read_timeout=0.2)
+    except TransferError as error:
+        assert "\n" not in str(error) and "Signature" not in str(error)
+        assert not (store.roots[0] / "blobs").exists()
+    hub.faults.clear()
+    hub.url_uses = 0
+    get(hub, store, file, haste)
+    assert is_whole(store, DATA)
