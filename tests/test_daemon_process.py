@@ -141,6 +141,16 @@ def test_a_second_signal_ends_at_once_and_says_so(own: Daemon) -> None:
     assert own.process.wait(20) == 0
 
 
+def test_a_request_that_is_not_complete_does_not_hold_up_the_end(own: Daemon) -> None:
+    with socket.create_connection(("127.0.0.1", own.port)) as half:
+        head = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        half.sendall(head)
+        own.generate("plain", options={"num_predict": 1})
+        own.process.send_signal(signal.SIGTERM)
+        assert own.process.wait(10) == 0
+    assert "Traceback" not in own.log.read_text()
+
+
 def test_a_daemon_that_is_killed_leaves_no_orphans(own: Daemon) -> None:
     answer = first_line(own)
     own.generate("hello")  # which has a render child

@@ -27,6 +27,7 @@ from ..names import Name
 from ..types import Chunk
 from . import generate
 from .api import ollama
+from .api.body import BodyTooLarge, BodyTooSlow
 from .api.stream import Lines, read_body, until_gone
 from .gate import Gate
 from .generate import Services
@@ -172,6 +173,8 @@ class Endpoint:
             await until_gone(receive, self._respond(call, scope, receive, watched_send))
         except RequestCancelled as error:
             status = error.status
+        except asyncio.CancelledError:
+            log.warning("the daemon ends, and a request has not: it is broken off")
         except Exception as error:
             if status:  # the answer had begun, and not even its last line could be written
                 raise
@@ -208,7 +211,11 @@ def _describe(error: Exception) -> tuple[int, str]:
 
 def _failure(error: Exception) -> Response:
     status, message = _describe(error)
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, ServerBusy) else None
+    headers = {}
+    if isinstance(error, ServerBusy):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
+        headers["Connection"] = "close"
     return Response(ollama.encode_error(message), status, headers, JSON)
 
 

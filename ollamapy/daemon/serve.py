@@ -14,8 +14,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,7 +33,7 @@ from .render import Renderer
 from .scheduler import LoadRequest, Scheduler
 
 if TYPE_CHECKING:
-    import uvicorn
+    from .server import Server
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,6 @@ DRAIN_SECONDS = 30.0
 """How long requests in flight may go on after a signal."""
 
 _LAST_WORDS_SECONDS = 5  # for error lines to reach their clients, after the drain
-_HEADER_LIMIT = 64 * 1024  # bytes of a request's head
-_IDLE_SECONDS = 120  # how long a kept connection may be silent between requests
 
 
 def serve(settings: Settings, *, preload: str | None = None) -> int:
@@ -201,9 +199,11 @@ async def _serve(
 
 async def _serve_http(services: Services, listener: socket.socket) -> None:
     """Serve until a signal has come and the requests in flight have ended."""
-    from .app import is_loopback
+    from .app import create_app, is_loopback
+    from .server import Server
 
-    server = http_server(services)
+    drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS
+    server = Server(create_app(services), drain_seconds=drain_seconds, backlog=BACKLOG)
     address = services.settings.address
     if not is_loopback(address.host):
         log.warning(
@@ -214,38 +214,8 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
         await server.serve([listener])
 
 
-def http_server(services: Services) -> uvicorn.Server:
-    """The web server around the application, which handles no signals. Imports the web."""
-    import uvicorn
-
-    from .app import create_app
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Signals are ours: uvicorn would raise them again at the end, and we exit 0."""
-            yield
-
-    return Server(
-        uvicorn.Config(
-            create_app(services),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            h11_max_incomplete_event_size=_HEADER_LIMIT,
-            timeout_keep_alive=_IDLE_SECONDS,
-            timeout_graceful_shutdown=round(DRAIN_SECONDS) + _LAST_WORDS_SECONDS,
-        )
-    )
-
-
 @asynccontextmanager
-async def _ended_by_signals(server: uvicorn.Server, scheduler: Scheduler) -> AsyncIterator[None]:
+async def _ended_by_signals(server: Server, scheduler: Scheduler) -> AsyncIterator[None]:
     """A first signal: no new requests, those in flight go on for DRAIN_SECONDS. A second: they end now."""
     loop = asyncio.get_running_loop()
     hurry = asyncio.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from ollamapy.daemon.serve import http_server
+from ollamapy.daemon import server as web
+from ollamapy.daemon.api import stream
+from ollamapy.daemon.app import create_app
 from ollamapy.errors import LoadFailed, RunnerCrashed
 
 from .fakes import FakeRunner, Made, made
@@ -100,7 +103,7 @@ async def served(
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with made(store, prepare, **environ) as services:
-        server = http_server(services.services)
+        server = web.Server(create_app(services.services), drain_seconds=20, backlog=2048)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
             yield Client(services, port)
@@ -356,6 +359,58 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(model_store: Path) ->
         writer.close()
         assert (await client.generate()).status == 200
         assert len(client.made.runners) == 1
+
+    run(model_store, test)
+
+
+HALF_A_HEAD = b"GET / HT"
+HALF_A_BODY = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, HALF_A_BODY])
+def test_a_connection_that_fell_silent_does_not_hold_up_the_end(
+    model_store: Path, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent: list[Any] = []
+
+    async def test(client: Client) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        silent.extend((reader, writer, time.monotonic()))
+        writer.write(sent)
+        assert (await client.generate()).status == 200  # by now the first one was read, too
+
+    run(model_store, test)
+    assert time.monotonic() - silent[-1] < 10
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"])
+def test_a_head_must_come_in_time(
+    model_store: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(web, "IDLE_SECONDS", 1)
+
+    async def test(client: Client) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        async with asyncio.timeout(20):
+            for byte in sent:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+            await reader.read()
+
+    run(model_store, test)
+
+
+def test_a_body_must_come_in_time(model_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BODY_PATIENCE", 0.1)
+
+    async def test(client: Client) -> None:
+        reader, _ = await client.send("POST", "/api/generate", b"{", length=100)
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"no byte of the request came for 0.1 s, send it again" in answer
 
     run(model_store, test)
 

@@ -26,6 +26,12 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class BodyTooSlow(InvalidRequest):
+    """The client stopped in the middle of its request."""
+
+    status = 408
+
+
 class MissingBody(InvalidRequest):
     """The request has no JSON value at all."""
 

@@ -16,12 +16,15 @@ from starlette.types import Receive, Scope, Send
 
 from ...errors import RequestCancelled
 from ...types import Chunk
-from .body import MAX_BODY, BodyTooLarge
+from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds that a client may read nothing while its connection is full, until it counts as gone."""
+
+BODY_PATIENCE = 30.0
+"""Seconds that a client may send nothing before its request is complete."""
 
 _LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
 
@@ -29,11 +32,17 @@ Result = TypeVar("Result")
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body of a request. Raises BodyTooLarge, and RequestCancelled when the client leaves."""
+    """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, and RequestCancelled when the client leaves."""
     parts: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"no byte of the request came for {BODY_PATIENCE:g} s, send it again"
+            ) from None
         if message["type"] == "http.disconnect":
             raise RequestCancelled("the client left before its request was complete")
         parts.append(message.get("body", b""))

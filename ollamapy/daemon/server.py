@@ -1,0 +1,99 @@
+"""The web server: uvicorn and h11 with our limits, so that a connection that says nothing neither stays for ever nor holds
+up the end.
+
+    no whole head of a request      HEAD_SECONDS, also from its first byte on a kept connection
+    silent between requests         IDLE_SECONDS
+    silent within a body            BODY_PATIENCE of api/stream.py
+    reads nothing of its answer     PATIENCE of api/stream.py
+
+When the server ends, requests whose last byte has not come are hung up on: only the others are in flight. What is served
+is the application's affair. This module imports the web: only `serve` does so, and late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 30.0
+IDLE_SECONDS = 120
+_HEADER_LIMIT = 64 * 1024  # bytes of a request's head
+
+
+class Server(uvicorn.Server):
+    """The server around an application; it handles no signals.
+
+    ``drain_seconds`` is how long requests in flight may go on once ``should_exit`` is set, ``backlog`` how many connections
+    may wait to be accepted.
+    """
+
+    def __init__(self, app: ASGIApp, *, drain_seconds: float, backlog: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=backlog,
+                h11_max_incomplete_event_size=_HEADER_LIMIT,
+                timeout_keep_alive=IDLE_SECONDS,
+                timeout_graceful_shutdown=round(drain_seconds),
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours: uvicorn would raise them again at the end, and we exit 0."""
+        yield
+
+
+class _Connection(H11Protocol):
+    """One connection, which must come to the point. ``cycle`` is its latest request, if there was one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _awaits_head(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def _watch_head(self) -> None:
+        """The clock runs from a head's first byte, not from its latest: dripping does not help."""
+        if not self._awaits_head:
+            self._stop_watching()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def _stop_watching(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def shutdown(self) -> None:
+        if not self._awaits_head and self.cycle.more_body:
+            self.transport.close()
+        else:
+            super().shutdown()
