@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer import Option
@@ -469,19 +469,30 @@ def logs(
 
 def _print_log(path: Path, lines: int, follow: bool) -> None:
     """The last lines of a log; then, for ever, what is added to it, also after it was rotated."""
-    log = path.open(encoding="utf-8", errors="replace")
+    log: TextIO = path.open(encoding="utf-8", errors="replace")
     try:
         sys.stdout.writelines(deque(log, maxlen=lines))
         while follow:
+            newer = _newer(path, log)  # before the old one is read: then that is its end
             sys.stdout.write(log.read())
             sys.stdout.flush()
-            if path.exists() and not os.path.samestat(path.stat(), os.fstat(log.fileno())):
+            if newer:
                 log.close()
-                log = path.open(encoding="utf-8", errors="replace")
+                log = newer
             else:
                 time.sleep(0.2)
     finally:
         log.close()
+
+
+def _newer(path: Path, log: TextIO) -> TextIO | None:
+    """The file that has taken the place of a log, if one has."""
+    try:
+        if os.path.samestat(path.stat(), os.fstat(log.fileno())):
+            return None
+        return path.open(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None  # in the middle of a rotation
 
 
 @app.command(name="completion", options_metavar="bash|zsh|fish", context_settings=_POSITIONAL)

@@ -40,10 +40,6 @@ from .terminal import Spinner
 if TYPE_CHECKING:
     import subprocess
 
-LOG_LIMIT = 4 * 2**20
-"""Bytes of daemon.log above which it is renamed at the next start."""
-LOGS_KEPT = 3
-
 _PROBE_TIMEOUT = 2.0
 _START_TIMEOUT = 60.0
 _POLL = 0.01
@@ -239,7 +235,6 @@ class Launcher:
         path = self.settings.paths.log
         command = [*self.command, *(["--preload", preload] if preload else [])]
         try:
-            rotate(path)
             log = open(path, "ab")
             begin = path.stat().st_size
         except OSError as error:
@@ -360,21 +355,12 @@ def serve(launcher: Launcher, preload: str | None) -> int:
     return serve_daemon(settings, preload=preload)
 
 
-def rotate(path: Path) -> None:
-    """Rename a log that has grown large: .1 is the youngest of the old ones."""
-    if not path.exists() or path.stat().st_size < LOG_LIMIT:
-        return
-    for number in range(LOGS_KEPT, 0, -1):
-        older = path.with_name(f"{path.name}.{number}")
-        younger = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
-        if younger.exists():
-            younger.replace(older)
-
-
 def _last_line(path: Path, begin: int) -> str:
-    """The last line that was written to a log from an offset on, without "Error: "."""
+    """The last line that was written to a log from an offset on (or from its beginning, where the daemon has begun a new
+    one), without "Error: "."""
     with path.open("rb") as log:
-        log.seek(max(begin, path.stat().st_size - 16384))
+        size = path.stat().st_size
+        log.seek(max(begin if begin <= size else 0, size - 16384))
         lines = log.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "").removeprefix(
         "Error: "

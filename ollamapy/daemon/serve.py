@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..config import Address, Settings
@@ -28,6 +29,7 @@ from ..runner.proven import Proven
 from ..types import Options
 from . import memory
 from .generate import Services, load_request, template_of
+from .log import RotatedLog, is_stderr
 from .models import Models
 from .render import Renderer
 from .scheduler import LoadRequest, Scheduler
@@ -52,7 +54,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     ``preload`` names a model to load at once. Raises OllamapyError when the address cannot be listened at.
     """
     _end_quietly_while_starting()
-    _configure_logging(settings.debug)
+    _configure_logging(settings.debug, settings.paths.log)
     listener = listen(settings.address)
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
@@ -148,9 +150,10 @@ def _end_quietly_while_starting() -> None:
         signal.signal(number, end)
 
 
-def _configure_logging(debug: bool) -> None:
+def _configure_logging(debug: bool, file: Path) -> None:
+    """Lines on stderr; started in the background, in the file that is stderr."""
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[RotatedLog(file) if is_stderr(file) else logging.StreamHandler()],
         level=logging.DEBUG if debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )

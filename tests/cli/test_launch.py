@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from ollamapy import __version__
-from ollamapy.cli.launch import is_newer, rotate
+from ollamapy.cli.launch import is_newer
 
 from .conftest import STANDIN, Command, Place, Standin
 
@@ -112,22 +112,6 @@ def test_a_home_that_cannot_be_written(place: Place, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith(f"Error: cannot write to {tmp_path / 'file'}: ")
     assert result.stderr.endswith("set OLLAMAPY_HOME to a directory of yours\n")
-
-
-def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollamapy.cli.launch.LOG_LIMIT", 3)
-    log = tmp_path / "daemon.log"
-    rotate(log)
-    for text in ("one", "two", "three", "four", "5"):
-        log.write_text(text)
-        rotate(log)
-    names = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert names == {
-        "daemon.log": "5",
-        "daemon.log.1": "four",
-        "daemon.log.2": "three",
-        "daemon.log.3": "two",
-    }
 
 
 # Strangers
@@ -386,6 +370,14 @@ def test_the_log_is_followed_through_a_rotation(place: Place) -> None:
         log.rename(log.with_name("daemon.log.1"))
         log.write_text("three\n")
         assert process.stdout.readline() == "three\n"
+        for number in range(4, 30):
+            with log.open("a") as more:
+                more.write(f"{number}\n")
+                log.rename(log.with_name("daemon.log.1"))
+                log.write_text("")
+                more.write(f"{number}, late\n")
+            assert process.stdout.readline() == f"{number}\n"
+            assert process.stdout.readline() == f"{number}, late\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
 

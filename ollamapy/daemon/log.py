@@ -1,0 +1,61 @@
+"""The daemon's log when it runs detached: the file that is its stderr, kept short by the daemon itself.
+
+Who starts the daemon in the background opens the file; here it is seen that stderr is that file, so nobody has to say so.
+What is written past logging (a crash's last words, a child's complaint) goes where the lines go.
+"""
+
+from __future__ import annotations
+
+import os
+from logging import LogRecord
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+LIMIT = 4 * 2**20
+"""Bytes of a log above which it is renamed."""
+KEPT = 3
+"""How many old ones there are: .1 is the youngest."""
+
+
+def is_stderr(path: Path) -> bool:
+    """Does this process's stderr go to that file?"""
+    try:
+        return os.path.samestat(os.fstat(2), path.stat())
+    except OSError:
+        return False
+
+
+class RotatedLog(RotatingFileHandler):
+    """Writes to a file, which is also stdout and stderr, and begins a new one when it has grown long.
+
+    Several daemons may share it: each goes on in the newest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path, maxBytes=LIMIT, backupCount=KEPT, encoding="utf-8", errors="backslashreplace"
+        )
+
+    def shouldRollover(self, record: LogRecord) -> bool:
+        if not is_stderr(Path(self.baseFilename)):  # another daemon has begun a new one
+            self.stream.close()
+            self._begin()
+        return bool(super().shouldRollover(record))
+
+    def doRollover(self) -> None:
+        try:
+            super().doRollover()
+            self.stream.close()
+        except OSError:  # the folder has become read-only, say: better a long log than none
+            pass
+        self._begin()
+
+    def _begin(self) -> None:
+        """Write to the file of that name from now on, and make it stdout and stderr."""
+        try:
+            self.stream = self._open()
+        except OSError:  # the folder is gone, and with it the log: its last file is still open
+            self.stream = open(os.dup(2), "a", encoding="utf-8", errors="backslashreplace")
+            return
+        for descriptor in (1, 2):
+            os.dup2(self.stream.fileno(), descriptor)
