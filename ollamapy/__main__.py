@@ -7,14 +7,25 @@ import sys
 
 def main() -> int:
     """Run the command that the arguments name; returns the exit status."""
-    if sys.argv[1:] in (["--version"], ["-v"]):
-        from . import __version__
+    try:
+        if sys.argv[1:] in (["--version"], ["-v"]) and _print_version():
+            return 0
+        from .cli.main import main as run
 
-        print(f"ollamapy version is {__version__}")
-        return 0
-    from .cli.main import main as run
+        return run()
+    except KeyboardInterrupt:  # while modules are imported; later ones are known there
+        return 130
 
-    return run()
+
+def _print_version() -> bool:
+    """False if stdout does not take it: then the command, which can say why, is to try."""
+    from . import __version__
+
+    try:
+        print(f"ollamapy version is {__version__}", flush=True)
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

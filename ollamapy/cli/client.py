@@ -78,7 +78,7 @@ class Stream:
 
 
 class Client:
-    """The API at one address. Every method raises Unreachable or AnsweredError."""
+    """The API at one address. Every method raises Unreachable or AnsweredError, or OllamapyError for what is no address."""
 
     def __init__(self, address: Address) -> None:
         self.address = address.connectable
@@ -117,11 +117,14 @@ class Client:
         """Connect and send; the answer is still to be read. ``timeout`` None: wait for ever."""
         secure = self.address.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(
-            self.address.host,
-            self.address.port,
-            timeout=min(timeout or CONNECT_TIMEOUT, CONNECT_TIMEOUT),
-        )
+        try:
+            connection = kind(
+                self.address.host,
+                self.address.port,
+                timeout=min(timeout or CONNECT_TIMEOUT, CONNECT_TIMEOUT),
+            )
+        except http.client.InvalidURL as error:
+            raise _no_address(self.address.url) from error
         headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -131,6 +134,9 @@ class Client:
         except OSError as error:
             connection.close()
             raise _unreachable(self.address.url, error) from error
+        except (http.client.InvalidURL, UnicodeError) as error:  # in the path; too long a name
+            connection.close()
+            raise _no_address(self.address.url) from error
         return connection
 
     def _object(self, connection: http.client.HTTPConnection) -> dict[str, Any]:
@@ -162,6 +168,12 @@ def _answer(connection: http.client.HTTPConnection, url: str) -> http.client.HTT
             f"{response.status} from {url}: {text.splitlines()[0] if text else 'no reason given'}"
         )
     raise AnsweredError(text, response.status)
+
+
+def _no_address(url: str) -> OllamapyError:
+    return OllamapyError(
+        f"{url!r} is no address, correct OLLAMAPY_HOST or OLLAMA_HOST: HOST:PORT or http://HOST:PORT"
+    )
 
 
 def _unreachable(url: str, error: Exception) -> Unreachable:

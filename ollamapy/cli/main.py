@@ -20,8 +20,8 @@ def main(
 ) -> int:
     """Run one command; returns the exit status. ``launcher`` says where and how daemons start."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    terminal.prepare_streams()
     try:
+        terminal.prepare_streams()
         status = _dispatch(arguments, launcher)
         sys.stdout.flush()
         return status

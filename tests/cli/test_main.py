@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,82 @@ def test_the_version_needs_no_daemon(ollamapy: Command, home: Path) -> None:
         result = ollamapy(flag)
         assert (result.returncode, result.stdout) == (0, f"ollamapy version is {__version__}\n")
     assert not home.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_a_full_disk_is_one_line(flag: str, variables: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "ollamapy", flag],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+    assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
+
+
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_a_reader_that_has_gone_is_no_error(flag: str, variables: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-m", "ollamapy", flag],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables,
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+module, sys.argv[1:] = sys.argv[1], ["list"]
+sys.meta_path.insert(0, Finder())
+from ollamapy.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(
+    "module",
+    ["ollamapy.cli.main", "ollamapy.config", "http.client", "ollamapy.cli.commands", "typer"],
+)
+def test_an_interrupt_is_quiet_from_the_beginning(module: str, variables: dict[str, str]) -> None:
+    command = [sys.executable, "-c", INTERRUPT, module]
+    result = subprocess.run(command, capture_output=True, text=True, env=variables)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("foo bar", "'http://foo bar:11434'"),
+        (f"{'x' * 70}.example", f"'http://{'x' * 70}.example:11434'"),
+    ],
+)
+@pytest.mark.parametrize("command", [["ps"], ["run", "m", "Hi"], ["daemon", "status"]])
+def test_an_address_that_is_none(
+    command: list[str], host: str, url: str, ollamapy: Command
+) -> None:
+    result = ollamapy(*command, host=host)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {url} is no address, correct OLLAMAPY_HOST or OLLAMA_HOST: HOST:PORT or http://HOST:PORT\n"
+    )
+
+
+def test_a_path_that_is_none(standin: Any, ollamapy: Command) -> None:
+    result = ollamapy("ps", host=f"{standin().host}/a b")
+    assert result.returncode == 1 and "/a b' is no address" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "ps", "show", "stop", "run"])
