@@ -135,7 +135,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Continue one prompt.
 
     An empty prompt loads the model, or with a ``keep_alive`` of 0 unloads it. ``raw`` sends the prompt as it is, without the
-    model's template. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
+    model's template. ``template`` is a Go template instead of the model's. ``suffix``: what comes after the answer, for models
+    whose template can fill such a gap; the prompt and the suffix are all they are given then. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
     out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
     likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out.
     ``shift``: when the context is full, forget its older half and go on (None: as the model's family can); ``truncate``: cut a
@@ -146,6 +147,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     prompt: str = ""
     system: str = ""
     raw: bool = False
+    template: str = ""
+    suffix: str = ""
     context: tuple[int, ...] | None = None
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
@@ -165,6 +168,13 @@ class ChatRequest(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     think: bool | None = None
     shift: bool | None = None
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """The prompt that a model would be given; ``tokens`` counts what is added when it is tokenized (BOS), too."""
+
+    prompt: str
+    tokens: int
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):

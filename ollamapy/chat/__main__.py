@@ -1,7 +1,8 @@
 """The render child: a model's chat template and messages in, a prompt out, in a process with little
 memory and no time.
 
-    daemon -> child   {source, messages, bos_token, eos_token, tools, variables}
+    daemon -> child   {kind: "jinja", source, messages, bos_token, eos_token, tools, variables}
+                      {kind: "go", source, messages, tools, think, prompt, suffix}
     child -> daemon   {ready: true} once, then {text} or {error} for each request, in order
 
 Frames: a 4-byte little-endian length, then JSON in UTF-8. The child ends when its stdin does. It
@@ -42,15 +43,21 @@ def main() -> None:
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not look like a frame
 
-    from . import jinja  # only now: the limit holds for it too
+    from . import golang, jinja  # only now: the limit holds for them too
 
     write_frame(replies, {"ready": True})
     while (request := read_frame(requests)) is not None:
         _alarm(ORPHAN_SECONDS)
+        kind, source = request.pop("kind"), request.pop("source")
         try:
-            reply = {"text": jinja.render(**request)}
+            if kind == "go":
+                reply = {"text": golang.parse(source).execute(**request)}
+            else:
+                reply = {"text": jinja.render(source, **request)}
         except TemplateError as error:
             reply = {"error": str(error)}
+        except MemoryError:
+            reply = {"error": "the model's chat template needs too much memory"}
         _alarm(0)
         write_frame(replies, reply)
 

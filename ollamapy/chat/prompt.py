@@ -1,6 +1,7 @@
 """From a request to a conversation, and from there to a prompt where no foreign program is needed.
 
-Pure. Rendering Jinja templates is ``chat/jinja.py``, run by ``daemon/render.py``.
+Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang.py``, run by
+``daemon/render.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from ..errors import TemplateError
 from ..types import Message
 from .template import Template
 
@@ -60,7 +60,7 @@ def _system(text: str | None) -> tuple[Message, ...]:
 
 
 def turn(message: Message) -> dict[str, Any]:
-    """The message as a Jinja template sees it; content is always a string."""
+    """The message as a model's template sees it; content is always a string."""
     return {"role": message.role, "content": message.content}
 
 
@@ -68,7 +68,7 @@ def turn(message: Message) -> dict[str, Any]:
 
 
 def compose(template: Template, messages: Sequence[Message]) -> str:
-    """The prompt of a template that is no foreign program; :class:`TemplateError` for kind go."""
+    """The prompt of a template that is no foreign program."""
     match template.kind:
         case "plain":
             return join(message.content for message in messages)
@@ -76,13 +76,8 @@ def compose(template: Template, messages: Sequence[Message]) -> str:
             return bare(messages)
         case "chatml" | "none":
             return chatml(messages)
-        case "go":
-            raise TemplateError(
-                "the model has only a Go template, which cannot be rendered yet: "
-                "send the whole prompt with raw mode, or use a model whose GGUF has a chat template"
-            )
-        case "jinja":
-            raise ValueError("a Jinja template is rendered in the render child")
+        case "go" | "jinja":
+            raise ValueError("a model's own template is rendered in the render child")
 
 
 def chatml(messages: Iterable[Message]) -> str:

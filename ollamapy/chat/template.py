@@ -1,28 +1,29 @@
-"""Which template a model is asked with, and what that template can do. Pure; renders nothing.
+"""Which template a model is asked with, and what that template can do. Renders nothing.
 
-A model may bring a Jinja template (inside its GGUF), a Go template (a layer of its manifest), both
-or neither. Go templates cannot be rendered yet, hence the order here: the Jinja template; a Go
-template only where its text is known to be ChatML; any other Go template alone is kept as kind
-``go``, whose rendering raises TemplateError. Rendering it as something else would put a model's
-questions in a form it was not trained on, without a word.
+A model may bring a Go template (a layer of its manifest), a Jinja template (inside its GGUF), both
+or neither. One rule, :func:`choose`, says which is used:
+
+1. A model that joins its messages knows no template: plain text.
+2. The Go template, which is what the model's maker or its user wrote for it. Ollama's default
+   ``{{ .Prompt }}`` is none.
+3. But where the GGUF's Jinja template can do more (tools, thinking: all that the Go template can,
+   and something else too), that one.
+4. Else the Jinja template, else none.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
-Kind = Literal["jinja", "chatml", "none", "bare", "plain", "go"]
-"""jinja: the model's own program. chatml: known to be ChatML. none: no template, ChatML is the best
-guess in a chat. bare: no template, the text as it is. plain: contents joined into one running text.
-go: cannot be rendered yet."""
+from ..errors import TemplateError
 
-CHATML_GO = (
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
-    "{{ end }}<|im_start|>assistant\n"
-)
-"""What Ollama stores when it recognises ChatML in a GGUF."""
+Kind = Literal["go", "jinja", "chatml", "none", "bare", "plain"]
+"""go, jinja: a program of the model's. chatml: known to be ChatML. none: no template, ChatML is the
+best guess in a chat. bare: no template, the text as it is. plain: contents joined into one running
+text."""
 
 DEFAULT_GO = "{{ .Prompt }}"
 """What a model without a template has, in Ollama's words."""
@@ -43,7 +44,7 @@ class Template:
     @property
     def is_foreign(self) -> bool:
         """Whether rendering it runs somebody else's program, which needs the render child."""
-        return self.kind == "jinja"
+        return self.kind in ("go", "jinja")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,26 @@ class Marks:
 
 def choose(go: str | None, jinja: str | None, joins_messages: bool = False) -> Template:
     """The template to use, from the manifest's Go template, the GGUF's Jinja template and the
-    GGUF's join flag.
+    GGUF's join flag. The rule is at the top of this module.
 
-    A Jinja "template" that is only the word chatml names the format, as in llama.cpp.
+    A Jinja "template" that is only the word chatml names the format, as in llama.cpp. Whether the
+    text of either is right shows when it is rendered.
     """
     if joins_messages:
         return Template("plain")
-    if jinja and jinja.strip():
-        return Template("chatml") if jinja.strip() == "chatml" else Template("jinja", jinja)
-    if not go or not go.strip() or go.strip() == DEFAULT_GO:
+    has_go = go is not None and go.strip() not in ("", DEFAULT_GO)
+    if go is not None and has_go and not prefers_jinja(go, jinja):
+        return Template("go", go)
+    if not jinja or not jinja.strip():
         return Template("none")
-    if go == CHATML_GO:
-        return Template("chatml")
-    return Template("go", go)
+    return Template("chatml") if jinja.strip() == "chatml" else Template("jinja", jinja)
+
+
+def prefers_jinja(go: str, jinja: str | None) -> bool:
+    """Whether the Jinja template can do all that the Go template can (of tools and thinking), and
+    more."""
+    can = set(go_capabilities(go)) & {"tools", "thinking"}
+    return set(capabilities(jinja or "")) > can
 
 
 _SPLITS_THINKING = re.compile(r"\.split\(\s*(['\"])</think>\1")
@@ -92,3 +100,22 @@ def capabilities(jinja: str) -> tuple[str, ...]:
     )
     found = {"tools": "tools" in jinja or "tool_call" in jinja, "thinking": thinking}
     return tuple(name for name, present in found.items() if present)
+
+
+MAX_PARSED = 100_000
+"""Characters. Of a longer Go template nothing is known: parsing a megabyte takes a second, and this
+is done in the daemon. The longest of Ollama's own has 15,000."""
+
+
+@lru_cache(maxsize=1024)
+def go_capabilities(go: str) -> tuple[str, ...]:
+    """What a Go template can do, by Ollama's rules: ``tools``, ``insert``, ``thinking``, in this
+    order. Nothing, if it is no Go template."""
+    if "{{" not in go or len(go) > MAX_PARSED:
+        return ()
+    from . import golang  # takes 40 ms, and most models have no Go template
+
+    try:
+        return golang.capabilities(golang.parse(go))
+    except TemplateError:
+        return ()

@@ -119,8 +119,8 @@ async def _generate(services: Services, call: Call) -> Answer:
     asked = ollama.parse_generate(call.body)
     name = asked.request.model
     if asked.render_only:
-        prompt = await generate.render(services, asked.request)
-        return _json(ollama.encode_rendered_generate(name, prompt))
+        rendered = await generate.render(services, asked.request)
+        return _json(ollama.encode_rendered_generate(name, rendered))
     chunks = generate.answer(services, asked.request)
     return await _answered(chunks, partial(ollama.encode_generated, name), asked.stream)
 
@@ -129,8 +129,8 @@ async def _chat(services: Services, call: Call) -> Answer:
     asked = ollama.parse_chat(call.body)
     name = asked.request.model
     if asked.render_only:
-        prompt = await generate.render(services, asked.request)
-        return _json(ollama.encode_rendered_chat(name, prompt))
+        rendered = await generate.render(services, asked.request)
+        return _json(ollama.encode_rendered_chat(name, rendered))
     chunks = generate.answer(services, asked.request)
     return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
 

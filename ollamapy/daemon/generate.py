@@ -13,9 +13,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from ..chat import prompt as prompts
-from ..chat.template import Marks, Template, choose
+from ..chat.template import Marks, Template, choose, go_capabilities
 from ..config import Settings
-from ..errors import InvalidRequest, RunnerCrashed
+from ..errors import InvalidRequest, RunnerCrashed, TemplateError
 from ..runner.protocol import Done, Piece, Ready
 from ..runner.proven import is_fault
 from ..types import (
@@ -23,7 +23,9 @@ from ..types import (
     Chunk,
     FinishReason,
     GenerateRequest,
+    Message,
     Options,
+    Rendered,
     TokenLogprob,
     Usage,
     resolve_sampling,
@@ -110,11 +112,12 @@ async def _answered(
                     yield _last(event, context, started, load_duration)
 
 
-async def render(services: Services, request: Request) -> str:
+async def render(services: Services, request: Request) -> Rendered:
     """The prompt that the model would be given, without giving it. Raises as :func:`answer`."""
     spec = await services.models.load(request.model)
     async with _leased(services, spec, request) as (runner, ready):
-        return await _prompt(services, spec, request, runner, ready)
+        prompt = await _prompt(services, spec, request, runner, ready)
+        return Rendered(prompt, len(await runner.tokenize(prompt)))
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
@@ -140,9 +143,18 @@ def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
     )
 
 
-def template_of(spec: ModelSpec) -> Template:
-    """How prompts for a model are written."""
-    return choose(spec.go_template, spec.jinja_template, spec.joins_messages)
+def template_of(spec: ModelSpec, request: Request) -> Template:
+    """How the prompt of a request is written.
+
+    A suffix is a matter of the Go template, even where the Jinja template is preferred in chats.
+    """
+    if isinstance(request, ChatRequest):
+        return choose(spec.go_template, spec.jinja_template, spec.joins_messages)
+    if request.template:
+        return Template("go", request.template)
+    if request.suffix and "insert" in go_capabilities(spec.go_template or ""):
+        return Template("go", spec.go_template or "")
+    return choose(spec.go_template, spec.jinja_template, spec.joins_messages).for_generate
 
 
 def _has_work(request: Request) -> bool:
@@ -165,7 +177,13 @@ async def _leased(
     if "completion" not in spec.capabilities:
         what = "chat" if isinstance(request, ChatRequest) else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {what}')
-    if template_of(spec).is_foreign:
+    if (
+        isinstance(request, GenerateRequest)
+        and request.suffix
+        and "insert" not in spec.capabilities
+    ):
+        raise InvalidRequest(f"{spec.name.full} does not support insert")
+    if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
     async with services.scheduler.lease(loading, request.keep_alive) as runner:
@@ -176,31 +194,41 @@ async def _prompt(
     services: Services, spec: ModelSpec, request: Request, runner: Runner, ready: Ready
 ) -> str:
     """What the model is given to continue, by the rules of ``chat/prompt.py``."""
-    template = template_of(spec)
-    if isinstance(request, ChatRequest):
-        messages = prompts.chat_messages(
-            request.messages, model_system=spec.system, model_messages=spec.messages
-        )
-    elif request.raw:
+    if isinstance(request, GenerateRequest) and request.raw:
         return request.prompt
-    else:
-        template = template.for_generate
-        messages = prompts.generate_messages(
-            request.prompt,
-            system=request.system,
-            model_system=spec.system,
-            model_messages=spec.messages,
-            has_context=request.context is not None,
-        )
-    prompt = await services.renderer.render(
-        template,
-        messages,
-        marks=Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos),
-        variables={} if request.think is None else {"enable_thinking": request.think},
-    )
+    marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
+    template = template_of(spec, request)
+    try:
+        if isinstance(request, GenerateRequest) and request.suffix:
+            prompt = await services.renderer.render_gap(
+                template, request.prompt, request.suffix, marks=marks
+            )
+        else:
+            prompt = await services.renderer.render(
+                template, _messages(spec, request), marks=marks, think=request.think
+            )
+    except TemplateError as error:
+        if isinstance(request, GenerateRequest) and request.template:
+            raise InvalidRequest(f"template: {error}") from None  # it is not the model's fault
+        raise
     if isinstance(request, GenerateRequest) and request.context:
         prompt = prompts.after_context(await runner.detokenize(request.context), prompt)
     return prompt
+
+
+def _messages(spec: ModelSpec, request: Request) -> tuple[Message, ...]:
+    """The conversation that a request is part of."""
+    if isinstance(request, ChatRequest):
+        return prompts.chat_messages(
+            request.messages, model_system=spec.system, model_messages=spec.messages
+        )
+    return prompts.generate_messages(
+        request.prompt,
+        system=request.system,
+        model_system=spec.system,
+        model_messages=spec.messages,
+        has_context=request.context is not None,
+    )
 
 
 def _shifts(spec: ModelSpec) -> bool:

@@ -16,7 +16,6 @@ import asyncio
 import datetime
 import functools
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -458,10 +457,7 @@ def capabilities(
     go_template: str | None,
     jinja_template: str | None,
 ) -> tuple[str, ...]:
-    """What a model can do, in the order in which Ollama finds it out.
-
-    A Go template is not parsed for it, its identifiers are looked at; thinking marks take a parser.
-    """
+    """What a model can do, in the order in which Ollama finds it out."""
     found = list(config.capabilities)
     if jinja_template:
         found += templates.capabilities(jinja_template)
@@ -472,35 +468,18 @@ def capabilities(
         projector and projector.value("has_audio_encoder") is True
     ):
         found.append("audio")
-    found += _go_capabilities(go_template or "")
+    found += templates.go_capabilities(go_template or "")
     if config.model_family in ("gptoss", "gpt-oss"):
         found.append("thinking")
     return tuple(dict.fromkeys(found))
 
 
-_GO_LITERAL = re.compile(r'"(?:\\.|[^"\\])*+"|`[^`]*+`|/\*.*?\*/', re.DOTALL)
-_GO_IDENTIFIER = re.compile(r"[.$]([A-Za-z_]\w*)")
-
-
-def _go_capabilities(template: str) -> Iterator[str]:
-    """By the variables that a Go template names anywhere, whatever their case: Ollama's rule."""
-    identifiers: set[str] = set()
-    for piece in template.split("{{")[1:]:
-        action = _GO_LITERAL.sub("", piece.partition("}}")[0])
-        identifiers.update(each.lower() for each in _GO_IDENTIFIER.findall(action))
-    if "tools" in identifiers:
-        yield "tools"
-    if "suffix" in identifiers:
-        yield "insert"
-
-
 def shown_template(go_template: str | None, jinja_template: str | None) -> str:
     """The template that `show` prints: the Go template, but the GGUF's own Jinja template where
-    there is no other or where it can do more (tools, thinking); "" if the model has none."""
-    if go_template is None or not jinja_template:
-        return go_template or jinja_template or ""
-    more = set(templates.capabilities(jinja_template)) - set(_go_capabilities(go_template))
-    return jinja_template if more else go_template
+    there is no other or where it is preferred; "" if the model has none."""
+    if go_template is None or templates.prefers_jinja(go_template, jinja_template):
+        return jinja_template or ""
+    return go_template
 
 
 # Printing

@@ -49,7 +49,7 @@ MAX_CHILDREN = 3
 each."""
 
 START_SECONDS = 30.0
-"""For Python and jinja2 to come up: 0.1 s on an idle machine, and this one may be loading a
+"""For Python and jinja2 to come up: 0.15 s on an idle machine, and this one may be loading a
 model."""
 
 
@@ -93,28 +93,47 @@ class Renderer:
         *,
         marks: Marks = _NO_MARKS,
         tools: Sequence[Mapping[str, Any]] = (),
-        variables: Mapping[str, Any] | None = None,
+        think: bool | None = None,
     ) -> str:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
-        ``tools`` and ``variables`` (say, enable_thinking) reach Jinja templates only. Raises
+        ``tools`` and ``think`` (None: nobody said) reach templates that are programs only. Raises
         :class:`TemplateError`.
         """
-        if not template.is_foreign:
-            return prompt.compose(template, messages)
-        request = {
-            "source": template.source,
-            "messages": [prompt.turn(message) for message in messages],
-            "bos_token": marks.bos,
-            "eos_token": marks.eos,
-            "tools": list(tools),
-            "variables": dict(variables or {}),
-        }
+        request: dict[str, Any]
+        match template.kind:
+            case "go":
+                request = {"think": think}
+            case "jinja":
+                request = {
+                    "bos_token": marks.bos,
+                    "eos_token": marks.eos,
+                    "variables": {} if think is None else {"enable_thinking": think},
+                }
+            case _:
+                return prompt.compose(template, messages)
+        turns = [prompt.turn(message) for message in messages]
+        request |= {"messages": turns, "tools": list(tools) or None}
+        return marks.without_added(await self._rendered(template, request))
+
+    async def render_gap(
+        self, template: Template, before: str, after: str, *, marks: Marks = _NO_MARKS
+    ) -> str:
+        """The prompt for what is missing between two texts, neither of them empty, by a Go template
+        that can do it. Raises :class:`TemplateError`, also for templates of other kinds."""
+        if template.kind != "go":
+            raise TemplateError("the model has no Go template, and others cannot fill a gap")
+        request = {"prompt": before, "suffix": after}
+        return marks.without_added(await self._rendered(template, request))
+
+    async def _rendered(self, template: Template, request: dict[str, Any]) -> str:
+        """A child's text for a foreign template. Raises :class:`TemplateError`."""
+        request |= {"kind": template.kind, "source": template.source}
         async with self._turn(template.source):
             reply = await self._ask(request)
         if not isinstance(text := reply.get("text"), str):
             raise TemplateError(str(reply.get("error")))
-        return marks.without_added(text)
+        return text
 
     @asynccontextmanager
     async def _turn(self, source: str) -> AsyncIterator[None]:

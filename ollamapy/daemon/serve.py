@@ -26,7 +26,7 @@ from ..registry.store import open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
 from ..runner.proven import Proven
-from ..types import Options
+from ..types import ChatRequest, Options
 from . import memory
 from .generate import Services, load_request, template_of
 from .log import RotatedLog, is_stderr
@@ -130,7 +130,7 @@ def _start_early(
     except OllamapyError as error:
         log.warning("%s is not loaded ahead: %s", name, error)
         return None
-    if template_of(spec).is_foreign:
+    if template_of(spec, ChatRequest(name)).is_foreign:
         renderer.warm()
     return early
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from ollamapy.chat import prompt
 from ollamapy.chat.prompt import chat_messages, generate_messages
 from ollamapy.chat.template import Kind, Template
-from ollamapy.errors import TemplateError
 from ollamapy.types import Message
 
 S, U, A, V = (
@@ -79,9 +78,10 @@ def test_compose(kind: Kind, messages: list[Message], expected: str) -> None:
     assert prompt.compose(Template(kind), messages) == expected
 
 
-def test_a_go_template_alone_says_the_way_out() -> None:
-    with pytest.raises(TemplateError, match="only a Go template.*raw mode"):
-        prompt.compose(Template("go", "{{ .System }}"), [U])
+@pytest.mark.parametrize("kind", ["go", "jinja"])
+def test_a_models_own_program_is_not_run_here(kind: Kind) -> None:
+    with pytest.raises(ValueError, match="render child"):
+        prompt.compose(Template(kind, "x"), [U])
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from ollamapy.chat.template import CHATML_GO, Marks, Template, capabilities, choose
+from ollamapy.chat.template import Marks, Template, capabilities, choose, go_capabilities
 
 JINJA = "{{ messages }}"
+JINJA_TOOLS = "{{ tools }}"
+JINJA_BOTH = "{{ tools }}<think></think>"
 GO = "{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}"
+GO_TOOLS = "{{ .Tools }}{{ .Prompt }}"
+GO_THINKING = "{{ range .Messages }}{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ end }}{{ end }}"
 
 
 @pytest.mark.parametrize(
     "go, jinja, joins, expected",
     [
         (None, JINJA, False, Template("jinja", JINJA)),
-        (GO, JINJA, False, Template("jinja", JINJA)),
-        (CHATML_GO, JINJA, False, Template("jinja", JINJA)),
-        (CHATML_GO, None, False, Template("chatml")),
-        (CHATML_GO.strip(), None, False, Template("go", CHATML_GO.strip())),  # another text
         (GO, None, False, Template("go", GO)),
+        (GO, JINJA, False, Template("go", GO)),
+        (GO, "chatml", False, Template("go", GO)),
+        (GO, JINJA_TOOLS, False, Template("jinja", JINJA_TOOLS)),  # it can do more
+        (GO_TOOLS, JINJA_TOOLS, False, Template("go", GO_TOOLS)),
+        (GO_TOOLS, JINJA_BOTH, False, Template("jinja", JINJA_BOTH)),
+        (GO_THINKING, JINJA_TOOLS, False, Template("go", GO_THINKING)),  # other things, not more
+        ("{{ .Suffix }}", JINJA, False, Template("go", "{{ .Suffix }}")),
+        ("{{ if", JINJA, False, Template("go", "{{ if")),  # rendering it will say what is wrong
+        ("{{ if", JINJA_TOOLS, False, Template("jinja", JINJA_TOOLS)),
         (GO, " \n", False, Template("go", GO)),
         (None, None, False, Template("none")),
         ("", "", False, Template("none")),
-        ("{{ .Prompt }}", None, False, Template("none")),
+        (" {{ .Prompt }}\n", None, False, Template("none")),
+        ("{{ .Prompt }}", JINJA, False, Template("jinja", JINJA)),
         (None, "chatml", False, Template("chatml")),
         (GO, JINJA, True, Template("plain")),
         (None, None, True, Template("plain")),
@@ -36,6 +49,32 @@ def test_only_a_model_without_a_template_is_different_in_generate() -> None:
     assert Template("none").for_generate == Template("bare")
     for kind in ("jinja", "chatml", "plain", "go"):
         assert Template(kind, "x").for_generate == Template(kind, "x")
+
+
+@pytest.mark.parametrize(
+    "go, expected",
+    [
+        ("", ()),
+        ("text", ()),
+        (GO, ()),
+        (GO_TOOLS, ("tools",)),
+        (GO_THINKING, ("thinking",)),
+        (GO_TOOLS + GO_THINKING + "{{ .Suffix }}", ("tools", "insert", "thinking")),
+        (GO_TOOLS + "{{ end }}", ()),
+        (GO_TOOLS + " " * 100_000, ()),
+    ],
+)
+def test_what_a_go_template_can_do(go: str, expected: tuple[str, ...]) -> None:
+    assert go_capabilities(go) == expected
+
+
+def test_a_model_without_a_go_template_does_not_pay_for_its_interpreter() -> None:
+    code = (
+        "import sys; from ollamapy.chat.template import choose, go_capabilities\n"
+        "choose(None, 'x'); choose('{{ .Prompt }}', 'tools'); go_capabilities('')\n"
+        "sys.exit('ollamapy.chat.golang' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from ollamapy.daemon.generate import CONTEXTS_PER_ANSWER, Request, answer, merge, render
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.types import ChatRequest, Chunk, GenerateRequest, Message, Options, Sampling
-from tests.models import install
+from tests.models import install, scripted_model
 
 from .fakes import FakeRunner, Made, made
 
@@ -71,9 +71,55 @@ def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: s
         want += "<|im_start|>assistant\n"
 
     async def test(services: Made) -> None:
-        assert await render(services.services, request_) == want
+        rendered = await render(services.services, request_)
+        assert (rendered.prompt, rendered.tokens) == (want, 1 + len(want.encode()))
         await collect(answer(services.services, request_))
         assert services.runners[0].asked[0].prompt == want
+
+    run(model_store, test)
+
+
+GO = "{{ range .Messages }}{{ .Role }}={{ .Content }};{{ end }}"
+GAP = "{{ if .Suffix }}<{{ .Prompt }}|{{ .Suffix }}>{{ else }}{{ .Prompt }}{{ end }}"
+
+
+@pytest.mark.parametrize(
+    ("request_", "prompt"),
+    [
+        (GenerateRequest("go", "Hi"), "system=M;user=Hi;"),
+        (chats(("user", "Hi"), ("user", "Ho"), model="go"), "system=M;user=Hi\n\nHo;"),
+        (GenerateRequest("go", "Hi", template="[{{ .Prompt }}]"), "[Hi]"),
+        (GenerateRequest("go", "Hi", template="{{ .System }}-{{ .Prompt }}", context=(65,)), "AM-Hi"),
+        (GenerateRequest("gap", "a", "ignored", suffix="b"), "<a|b>"),
+        (GenerateRequest("gap", "a", suffix="b", context=(65,)), "A<a|b>"),
+        (GenerateRequest("gap", "a", suffix="b", template="{{ .Suffix }}"), "b"),
+        (GenerateRequest("gap", "a", suffix="b", raw=True), "a"),
+        (GenerateRequest("gap", "a"), "a"),
+    ],
+)  # fmt: skip
+def test_go_templates(tmp_path: Path, request_: Request, prompt: str) -> None:
+    hello = scripted_model(tmp_path / "hello.gguf", "Hi")
+    install(tmp_path / "store", "go", hello, template=GO, system="M")
+    install(tmp_path / "store", "gap", hello, template=GAP)
+
+    async def test(services: Made) -> None:
+        assert (await render(services.services, request_)).prompt == prompt
+
+    run(tmp_path / "store", test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (GenerateRequest("hello", "a", suffix="b"), "library/hello:latest does not support insert"),
+        (GenerateRequest("hello", "a", template="{{ .Prompt "), "template: .*unclosed action"),
+        (GenerateRequest("hello", "a", template="{{ .Prompt.x }}"), "template: .*failed in line 1"),
+    ],
+)
+def test_what_templates_cannot_do(model_store: Path, request_: Request, why: str) -> None:
+    async def test(services: Made) -> None:
+        with pytest.raises(InvalidRequest, match=why):
+            await render(services.services, request_)
 
     run(model_store, test)
 

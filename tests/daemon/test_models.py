@@ -306,6 +306,9 @@ PROJECTOR = Header(
 )  # fmt: skip
 
 
+GO_THINKING = "{{ range .Messages }}{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ end }}{{ end }}"
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -320,7 +323,10 @@ PROJECTOR = Header(
         ({"jinja_template": CHATML}, "completion"),
         ({"go_template": "{{ if .Tools }}{{ end }}"}, "completion tools"),
         ({"go_template": "{{ $.tools }}"}, "completion tools"),
-        ({"go_template": "{{ range $i, $tools := .X }}{{ end }}"}, "completion tools"),
+        ({"go_template": "{{ range $i, $tools := .X }}{{ end }}"}, "completion"),
+        ({"go_template": "{{ range $i, $tools := .X }}{{ $tools }}{{ end }}"}, "completion"),
+        ({"go_template": "{{ .Tools }}{{ end }}"}, "completion"),  # no template
+        ({"go_template": GO_THINKING}, "completion thinking"),
         ({"go_template": "{{ .Prompt }} .Tools"}, "completion"),
         ({"go_template": '{{ print ".Tools" }}{{/* .Tools */}}{{ `.Tools` }}'}, "completion"),
         ({"go_template": "{{ .ToolCalls }}"}, "completion"),

@@ -74,10 +74,9 @@ def test_a_template_is_rendered_without_the_marks_that_tokenizing_adds() -> None
         marks = Marks("<s>", "</s>", adds_bos=True)
         assert await renderer.render(template, HI, marks=marks) == "Hi</s><s>"
         assert await renderer.render(template, HI, marks=Marks("<s>")) == "<s>Hi<s>"
-        template = Template("jinja", "{{ tools | tojson }}{{ enable_thinking }}{{ level }}")
-        variables = {"enable_thinking": False, "level": "low"}
-        rendered = await renderer.render(template, HI, tools=[{"a": "é"}], variables=variables)
-        assert rendered == '[{"a": "é"}]Falselow'
+        template = Template("jinja", "{{ tools | tojson }}{{ enable_thinking }}")
+        rendered = await renderer.render(template, HI, tools=[{"a": "é"}], think=False)
+        assert rendered == '[{"a": "é"}]False'
         assert renderer.pids == pids
 
     with_renderer(scenario)
@@ -100,9 +99,50 @@ def test_templates_that_are_no_programs_need_no_child(kind: Kind, expected: str)
     with_renderer(scenario, command=["/no/such/command"])
 
 
-def test_a_go_template_is_refused() -> None:
+def test_go_templates_are_rendered_by_the_same_child() -> None:
     async def scenario(renderer: Renderer) -> None:
-        await fails(renderer, Template("go", "{{ .System }}"), "only a Go template")
+        assert await renderer.render(GOOD, HI) == "user: Hi"
+        pids = renderer.pids
+        turns = Template(
+            "go", "{{ if .System }}[{{ .System }}]{{ end }}{{ .Prompt }}>{{ .Response }}"
+        )
+        talk = (Message("system", "S"), *HI, Message("assistant", "Ho"), *HI, *HI)
+        assert await renderer.render(turns, talk) == "[S]Hi>HoHi\n\nHi>"
+        whole = Template(
+            "go", "{{ range .Messages }}{{ .Role }}{{ end }}{{ .Tools }}{{ .IsThinkSet }}"
+        )
+        assert await renderer.render(whole, HI) == "usernullfalse"
+        assert await renderer.render(whole, HI, think=False) == "usernulltrue"
+        marks = Marks("<s>", "</s>", adds_bos=True)
+        assert await renderer.render(Template("go", "<s>{{ .Prompt }}"), HI, marks=marks) == "Hi"
+        assert renderer.pids == pids
+
+    with_renderer(scenario)
+
+
+def test_a_gap_is_filled_by_a_go_template_alone() -> None:
+    async def scenario(renderer: Renderer) -> None:
+        gap = Template("go", "<{{ .Prompt }}|{{ .Suffix }}>")
+        assert await renderer.render_gap(gap, "a", "b") == "<a|b>"
+        with pytest.raises(TemplateError, match="no Go template"):
+            await renderer.render_gap(GOOD, "a", "b")
+
+    with_renderer(scenario)
+
+
+@pytest.mark.parametrize(
+    "source, why",
+    [
+        ("{{ if .Prompt", "wrong in line 1: unclosed action"),
+        ("{{ .Prompt.x }}", "failed in line 1"),
+        ("{{ range 9999999 }}{{ end }}" * 9, "more than 2000000 steps|took longer"),
+        ('{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}', "failed in line 1"),
+    ],
+)
+def test_bad_go_templates(source: str, why: str) -> None:
+    async def scenario(renderer: Renderer) -> None:
+        await fails(renderer, Template("go", source), why)
+        assert await renderer.render(GOOD, HI) == "user: Hi"
 
     with_renderer(scenario)
 
@@ -377,7 +417,7 @@ def test_the_child_ends_with_its_stdin_and_ignores_interrupts() -> None:
         assert child.stdin is not None and child.stdout is not None
         assert read_frame(child.stdout) == {"ready": True}
         child.send_signal(signal.SIGINT)
-        write_frame(child.stdin, {"source": "{{ messages }}", "messages": []})
+        write_frame(child.stdin, {"kind": "jinja", "source": "{{ messages }}", "messages": []})
         assert read_frame(child.stdout) == {"text": "[]"}
         child.stdin.write(b"\7\0\0\0half")
         child.stdin.close()
@@ -388,7 +428,7 @@ def test_the_child_ends_with_its_stdin_and_ignores_interrupts() -> None:
 def test_a_child_that_loops_does_not_outlive_its_parent_for_long() -> None:
     with spawn("import ollamapy.chat.__main__ as m; m.ORPHAN_SECONDS = 0.2; m.main()") as child:
         assert child.stdin is not None
-        write_frame(child.stdin, {"source": ENDLESS.source, "messages": []})
+        write_frame(child.stdin, {"kind": "jinja", "source": ENDLESS.source, "messages": []})
         child.stdin.close()
         assert child.wait(30) == -signal.SIGALRM
 

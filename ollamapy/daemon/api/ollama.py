@@ -25,6 +25,7 @@ from ...types import (
     GenerateRequest,
     Message,
     Options,
+    Rendered,
     TokenLogprob,
     parse_options,
 )
@@ -41,8 +42,6 @@ ROLES = ("system", "user", "assistant", "tool")
 MOST_LOGPROBS = 20
 
 FIELDS_TO_COME = (
-    "suffix",
-    "template",
     "images",
     "tools",
     "tool_calls",
@@ -110,6 +109,8 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         prompt=given.get("prompt", ""),
         system=given.get("system", ""),
         raw=raw,
+        template=given.get("template", ""),
+        suffix=given.get("suffix", ""),
         context=None if context is None else tuple(context),
         truncate=given.get("truncate", True),
         **_common(given),
@@ -311,19 +312,21 @@ def encode_chatted(model: str, chunk: Chunk) -> bytes:
     )
 
 
-def encode_rendered_generate(model: str, prompt: str) -> bytes:
+def encode_rendered_generate(model: str, rendered: Rendered) -> bytes:
     """The answer of /api/generate to _debug_render_only."""
-    return encode(_rendered(model, prompt, {"response": ""}))
+    return encode(_rendered(model, rendered, {"response": ""}))
 
 
-def encode_rendered_chat(model: str, prompt: str) -> bytes:
+def encode_rendered_chat(model: str, rendered: Rendered) -> bytes:
     """The answer of /api/chat to _debug_render_only."""
-    return encode(_rendered(model, prompt, {"message": {"role": "", "content": ""}}))
+    return encode(_rendered(model, rendered, {"message": {"role": "", "content": ""}}))
 
 
-def _rendered(model: str, prompt: str, empty: Mapping[str, Any]) -> dict[str, Any]:
+def _rendered(model: str, rendered: Rendered, empty: Mapping[str, Any]) -> dict[str, Any]:
+    """``prompt_tokens`` is ours."""
+    found = {"rendered_template": rendered.prompt, "prompt_tokens": rendered.tokens}
     head = {"model": model, "created_at": _now(), **empty, "done": False}
-    return {**head, "_debug_info": {"rendered_template": prompt}}
+    return {**head, "_debug_info": found}
 
 
 def _metrics(chunk: Chunk) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ollamapy.types import (
     GenerateRequest,
     Message,
     Options,
+    Rendered,
     TokenLogprob,
     Usage,
 )
@@ -60,6 +61,7 @@ HI = [{"role": "user", "content": "Hi"}]
         ({"logprobs": True, "top_logprobs": 20}, GenerateRequest("m", logprobs=20)),
         ({"top_logprobs": 3}, GenerateRequest("m")),
         ({"think": False}, GenerateRequest("m", think=False)),
+        ({"suffix": "s", "template": "t"}, GenerateRequest("m", suffix="s", template="t")),
         ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True}, GenerateRequest("m")),
         ({"truncate": False, "shift": False}, GenerateRequest("m", truncate=False, shift=False)),
     ],
@@ -120,8 +122,8 @@ def test_how_the_answer_is_wanted(asked: Any, stream: bool, render_only: bool) -
         ({"options": "x"}, "of type map[string]interface {}"),
         ({"format": "json"}, "does not support format yet"),
         ({"format": {}}, "does not support format yet"),
-        ({"suffix": "x"}, "does not support suffix yet"),
-        ({"template": "x"}, "does not support template yet"),
+        ({"suffix": 5}, "of type string"),
+        ({"template": "x", "raw": True}, "raw mode does not support template"),
         ({"images": ["iVBO"]}, "does not support images yet"),
         ({"think": True}, "does not support thinking yet"),
         ({"think": "high"}, "does not support thinking yet"),
@@ -241,14 +243,14 @@ def test_what_was_cut_off_is_told() -> None:
 
 
 def test_rendered_prompts() -> None:
-    assert json.loads(timeless(ollama.encode_rendered_generate("m", "P"))) == {
+    assert json.loads(timeless(ollama.encode_rendered_generate("m", Rendered("P", 3)))) == {
         "model": "m",
         "created_at": 0,
         "response": "",
         "done": False,
-        "_debug_info": {"rendered_template": "P"},
+        "_debug_info": {"rendered_template": "P", "prompt_tokens": 3},
     }
-    chat = json.loads(timeless(ollama.encode_rendered_chat("m", "P")))
+    chat = json.loads(timeless(ollama.encode_rendered_chat("m", Rendered("P", 3))))
     assert chat["message"] == {"role": "", "content": ""}
 
 
