@@ -22,6 +22,7 @@ from .batch import (
     best_donor,
     chunk_tokens,
     common_prefix,
+    gaps,
     halved,
     place,
     plan_batch,
@@ -157,6 +158,7 @@ class Engine:
             chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK),
         )
         if spans:
+            spans.sort(key=_slot_id)
             self._commit(self._decode(spans))
         if self._events:
             self._emit(self._events)
@@ -295,18 +297,7 @@ class Engine:
             self._model.rearm()
             if self._computing <= self._cancelled:
                 self._model.abort()
-            status = self._model.decode(
-                [
-                    (
-                        s.sequence.slot.id,
-                        s.start,
-                        s.sequence.tokens[s.start : s.start + s.n],
-                        s.last,
-                    )
-                    for s in spans
-                    if s.sequence.slot is not None
-                ]
-            )
+            status = self._compute(spans)
             if status == 0:
                 self._measure(spans, self._clock() - began)
                 return spans
@@ -318,7 +309,7 @@ class Engine:
                 return []
             if self._drop_idle_cache():
                 continue
-            last = spans[-1].sequence
+            last = max((span.sequence for span in spans), key=self._running.index)
             others = [s for s in self._running if s.n_past and s is not last]
             if others:
                 youngest = max(others[-1], last, key=self._running.index)
@@ -327,6 +318,37 @@ class Engine:
             elif not (spans := halved(spans)):
                 self._finish(last, "length")
         return []
+
+    def _compute(self, spans: list[Span]) -> int:
+        """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""
+        rows = [
+            (s.sequence.slot.id, s.start, s.sequence.tokens[s.start : s.start + s.n], s.last)
+            for s in spans
+            if s.sequence.slot is not None
+        ]
+        padding = self._padding(rows) if len(rows) > 1 else []
+        if not padding:
+            return self._model.decode(rows)
+        status = self._model.decode(sorted([*rows, *padding]))
+        for slot, held, _, _ in padding:
+            self._model.trim(slot, held)
+        return status
+
+    def _padding(
+        self, rows: list[tuple[int, int, list[int], bool]]
+    ) -> list[tuple[int, int, list[int], bool]]:
+        """One row for each gap: any token after what the slot holds. A state that cannot go back gets none."""
+        model = self._model
+        if model.recurrent or model.n_swa:
+            return []
+        found: list[tuple[int, int, list[int], bool]] = []
+        for id in gaps([row[0] for row in rows]):
+            slot = self._slots[id]
+            held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
+            if held < model.n_ctx:
+                found.append((id, held, rows[0][2][:1], False))
+        fits = sum(len(row[2]) for row in rows) + len(found) <= model.n_batch
+        return found if fits else []
 
     def _roll_back(self, spans: list[Span]) -> None:
         """After an abort some of the batch's tokens may be in the cache without logits: back to what was committed."""
@@ -471,6 +493,10 @@ class Engine:
         if sequence.sampler is not None:
             self._model.free_sampler(sequence.sampler)
             sequence.sampler = None
+
+
+def _slot_id(span: Span) -> int:
+    return span.sequence.slot.id if span.sequence.slot is not None else -1
 
 
 def too_long(n_prompt: int, n_ctx: int) -> str:

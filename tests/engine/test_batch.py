@@ -8,6 +8,7 @@ from ollamapy.engine.batch import (
     best_donor,
     chunk_tokens,
     common_prefix,
+    gaps,
     halved,
     place,
     plan_batch,
@@ -143,6 +144,22 @@ def test_a_follower_holds_nothing_to_share_yet() -> None:
     assert first.sequence is not None
     first.sequence.leader = Sequence(2, [1])
     assert best_donor([first, second], second, list(range(1, 41))) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("slots_", "padding"),
+    [
+        ([], []),
+        ([3], []),
+        ([0, 1, 2], []),
+        ([0, 1, 3], [2]),
+        ([0, 5], [1, 2, 3, 4]),
+        ([0, 6], []),
+        ([1, 3, 9, 11], [2, 10]),
+    ],
+)
+def test_gaps(slots_: list[int], padding: list[int]) -> None:
+    assert gaps(slots_) == padding
 
 
 CUTS = [

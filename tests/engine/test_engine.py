@@ -362,6 +362,37 @@ def test_one_of_two_that_share_a_prefix_shifts_and_the_other_does_not_notice() -
     assert bench.text(2) == expected([*SYSTEM, 8], 15)
 
 
+def test_a_gap_between_slots_is_padded_and_what_lies_there_stays() -> None:
+    bench = Bench(FakeModel(n_slots=4, n_ctx=100, n_batch=64))
+    middle = [2] * 40
+    bench.submit(1, [1] * 30, n=30)
+    bench.submit(2, middle, n=2)
+    bench.submit(3, [3] * 30, n=30)
+    bench.run()
+    assert bench.text(1) == expected([1] * 30, 30) and bench.text(3) == expected([3] * 30, 30)
+    slots = [[slot for slot, _, _ in batch] for batch in bench.model.decoded]
+    assert [0, 2] not in slots and slots.count([0, 1, 2]) > 20, "the slot of the second goes along"
+    assert bench.model.held[1] == middle + continuation(middle, 2)[:1], "and is as it was"
+    bench.submit(4, [*middle, 9], n=2)
+    bench.run()
+    ending = bench.ending(4)
+    assert isinstance(ending, Finished) and ending.n_cached == 40
+    assert bench.text(4) == expected([*middle, 9], 2)
+
+
+def test_batches_are_in_the_order_of_the_slots() -> None:
+    bench = Bench(FakeModel(n_slots=4, n_ctx=100, n_batch=64))
+    for id in (1, 2, 3, 4):
+        bench.submit(id, [id] * 30, n=3)
+    bench.run()
+    for id in (4, 2, 1, 3):
+        bench.submit(10 + id, [id] * 30, n=3)
+    bench.run()
+    for batch in bench.model.decoded:
+        slots = [slot for slot, _, _ in batch]
+        assert slots == sorted(slots)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_comes_each_request_gets_its_tokens_and_one_ending(data: st.DataObject) -> None:

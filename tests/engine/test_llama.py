@@ -134,6 +134,22 @@ def test_a_prefix_copied_from_another_slot_changes_nothing(model: Model) -> None
         assert text(run(model, request(model, id, prompt)), id) == text(together, id)
 
 
+def test_padding_a_gap_changes_nothing(model: Model) -> None:
+    """The second of three ends early: from then on its slot is a gap."""
+    prompts = {1: "ba ke", 2: "zu", 3: "or an"}
+    lengths = {1: 30, 2: 2, 3: 30}
+    alone = {
+        id: text(run(model, request(model, id, p, n=lengths[id])), id) for id, p in prompts.items()
+    }
+    engine = Engine(model, lambda _: None)
+    for slot in range(model.n_slots):
+        model.trim(slot, 0)
+    together = run_in(engine, *(request(model, id, p, n=lengths[id]) for id, p in prompts.items()))
+    assert {id: text(together, id) for id in prompts} == alone
+    again = run_in(engine, request(model, 4, "zu" + alone[2], n=5))
+    assert text(again, 4) == text(run(model, request(model, 4, "zu" + alone[2], n=5)), 4)
+
+
 def test_a_shift_forgets_the_middle_and_the_other_slot_does_not_notice(path: Path) -> None:
     model = load(path, n_ctx=256, n_slots=2)
     prefix = "ba ke li mo ra zu is or el an ti " * 3
