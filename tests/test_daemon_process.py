@@ -79,6 +79,14 @@ def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:
     assert running["context_length"] == 512 and running["size"] > 700_000
 
 
+def test_ps_tells_the_context_that_there_is(own: Daemon) -> None:
+    long, options = "ba ke " * 1000, {"num_ctx": 300, "num_predict": 1}
+    refused = own.generate("plain", long, truncate=False, options=options)
+    assert refused.status == 400 and "the context has 512" in refused.json()["error"]
+    [running] = own.ask("GET", "/api/ps").json()["models"]
+    assert running["context_length"] == 512
+
+
 # ---- clients that leave ------------------------------------------------------------------------
 
 

@@ -494,7 +494,8 @@ _Event = (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A runner as ``ps`` shows it. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
+    """A runner as ``ps`` shows it. Sizes in bytes, estimated; ``n_ctx`` tokens for each request, which
+    llama.cpp rounds up, so that it is known for sure once the model is loaded.
 
     ``expires_in`` is seconds, None for never, the whole keep-alive while it is used or loading, 0
     while it stops.
@@ -926,7 +927,7 @@ def _shown(resident: Resident, now: float) -> Loaded:
         status=resident.status,
         size=resident.size,
         size_vram=round(resident.size * on_gpu),
-        n_ctx=resident.load.n_ctx,
+        n_ctx=ready.n_ctx if ready else resident.load.n_ctx,
         expires_in=expires_in,
         in_flight=resident.in_flight,
     )

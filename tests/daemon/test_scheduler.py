@@ -350,7 +350,8 @@ class FakeRunner:
         self.on_progress(fraction)
 
     def become_ready(self, gpu_layers: int = 0) -> None:
-        self._ready.set_result(Ready(self.load.n_ctx, self.load.n_slots, 1, gpu_layers, 4))
+        n_ctx = -(-self.load.n_ctx // 256) * 256  # as llama.cpp does
+        self._ready.set_result(Ready(n_ctx, self.load.n_slots, 1, gpu_layers, 4))
 
     def fail(self, error: Exception) -> None:
         self._ready.set_exception(error)
@@ -781,9 +782,9 @@ def test_unload(used: bool) -> None:
 def test_loaded_tells_what_ps_shows() -> None:
     async def main() -> None:
         machine = Machine()
-        machine.ask("a", 60.0, num_ctx=512)
+        machine.ask("a", 60.0, num_ctx=300)
         await quiet()
-        assert machine.loaded().status is Status.STARTING
+        assert (machine.loaded().status, machine.loaded().n_ctx) == (Status.STARTING, 300)
         machine.runners[0].become_ready(gpu_layers=1)
         machine.ask("a")
         await quiet()
