@@ -108,6 +108,14 @@ class Client:
         """``POST /api/chat``, streaming."""
         return Stream(self._send("POST", "/api/chat", body, None), self.address.url)
 
+    def render(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The prompt for a chat (a body with messages) or a single prompt, and its count: ``rendered_template`` and
+        ``prompt_tokens``. An Ollama counts nothing."""
+        path = "/api/chat" if "messages" in body else "/api/generate"
+        body = {**body, "stream": False, "_debug_render_only": True}
+        found = self._object(self._send("POST", path, body, None)).get("_debug_info")
+        return found if isinstance(found, dict) else {}
+
     def _get(self, path: str, timeout: float) -> dict[str, Any]:
         return self._object(self._send("GET", path, None, timeout))
 

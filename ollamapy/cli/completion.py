@@ -18,7 +18,7 @@ from .launch import Launcher
 Candidate = tuple[str, str]
 """What to type, and what it means ("" = plain)."""
 
-_NAMES_STORED = {("run",), ("show",), ("list",), ("ls",)}
+_NAMES_STORED = {("run",), ("render",), ("show",), ("list",), ("ls",)}
 _NAMES_LOADED = {("stop",), ("ps",)}
 _TIMEOUT = 0.3
 
