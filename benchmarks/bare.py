@@ -91,6 +91,11 @@ class Bare:
         batch.n_tokens = n
         assert self.lib.llama_decode(self.context, batch) == 0
 
+    def clear(self, sequence: int) -> None:
+        """Forget what a sequence holds."""
+        self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+        self.past[sequence] = 0
+
     def prefill(self, sequence: int, n: int) -> float:
         """Put ``n`` tokens into a sequence; the seconds it took."""
         began = time.perf_counter()

@@ -104,7 +104,8 @@ Event = TextOut | Finished | Refused
 class Engine:
     """Continuous batching over one model.
 
-    ``emit`` is called once a step with the step's events, on the engine's thread; it must not block.
+    ``emit`` is called once a step with the step's events, and ``before_long_step`` before a step with prompt tokens in
+    it; both on the engine's thread, and they must not block.
     """
 
     def __init__(
@@ -112,9 +113,11 @@ class Engine:
         model: Model,
         emit: Callable[[list[Event]], None],
         clock: Callable[[], int] = time.monotonic_ns,
+        before_long_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._model = model
         self._emit = emit
+        self._before_long_step = before_long_step
         self._clock = clock
         self._inbox: queue.SimpleQueue[Sequence | int] = queue.SimpleQueue()
         self._slots = [Slot(i) for i in range(model.n_slots)]
@@ -158,6 +161,8 @@ class Engine:
             chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK),
         )
         if spans:
+            if len(spans) > 1 and any(span.n > 1 for span in spans):
+                self._before_long_step()
             spans.sort(key=_slot_id)
             self._commit(self._decode(spans))
         if self._events:
