@@ -43,7 +43,7 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["nosuch", ""], []),
         (["--version", "da"], ["daemon"]),
-        ([], ["serve", "run", "list", "ps", "show", "stop", "lint", "completion", "daemon"]),
+        ([], ["serve", "run", "list", "ps", "show", "render", "stop", "lint", "completion", "daemon"]),
     ],
 )  # fmt: skip
 def test_what_is_offered(words: list[str], expected: list[str]) -> None:
