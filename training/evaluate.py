@@ -45,7 +45,7 @@ SETTINGS = {
         "temperature": 0.8,
         "top_k": 40,
         "top_p": 0.9,
-        "min_p": 0.05,
+        "min_p": 0.1,
         "repeat_penalty": 1.0,
     },
 }

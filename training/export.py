@@ -35,7 +35,7 @@ rights to the model. You may copy, change, share and use it, also for money, wit
 https://creativecommons.org/publicdomain/zero/1.0/legalcode
 """
 # Ollama's defaults (temperature 0.8, top_k 40, top_p 0.9) suit the model; min_p keeps rare slips out.
-PARAMETERS = {"min_p": 0.05}
+PARAMETERS = {"min_p": 0.1}
 NORMS = {"attention_norm": "attn_norm", "ffn_norm": "ffn_norm"}
 MATRICES = {
     "wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output", "w1": "ffn_gate", "w2": "ffn_down", "w3": "ffn_up",

@@ -6,12 +6,12 @@ the generator and the model alike. Not here: making the samples (`evaluate.py`).
 What counts as a slip (outside of quotations):
 
     stranger    a name turns up without having been introduced: it is neither the first name of the story nor comes
-                with `named`, `called`, `friend`, `was`, `is`, or `the <kind>`
-    pronoun     he/him/his or she/her where nobody who could be meant is in this sentence or in the last one before
-                that had anybody in it, under a name or a pronoun. Who could be meant: a name or noun whose gender is known (the story said girl or boy or mom,
-                or used a pronoun that could mean only it, or it is a usual girl's or boy's name) and fits, or is
-                still open. Animals that are mentioned once count for the rest of their sentence; things
-                count if they have a name, speak or feel.
+                with `named`, `called`, `friend`, `was`, `is`, `his dog` or `the dog`
+    pronoun     he/him/his or she/her where nobody who could be meant is in this sentence or in the last two before
+                that had anybody in them, under a name or a pronoun. Who could be meant: a name or noun whose gender
+                fits (the story said girl, boy or mom, or used a pronoun that could mean only it, or it is a usual
+                girl's or boy's name) or is still open. Animals that are mentioned once count for the rest of their
+                sentence; things count if they have a name, speak or feel.
     lost hero   the first character is not mentioned in the second half, not even by a pronoun
     narrator    `I` begins to tell a story that was told about others
 """
@@ -172,7 +172,7 @@ def slips(text: str) -> list[str]:
                 continue
             before, after = sentence[: match.start()], sentence[match.end() :]
             presented = re.search(
-                r"\b(?:named|called|friend|was|is|name|the \w+) $", before
+                r"\b(?:named|called|friend|was|is|name|(?:the|his|her|my) \w+) $", before
             ) or re.match(r"(?:'s)? the \w+", after)
             if not presented and (seen or first_person):
                 found.append(f"stranger: {name}")
@@ -181,10 +181,10 @@ def slips(text: str) -> list[str]:
     # 3) Pronouns mean somebody.
     genders = {name: first_gender(name, text) for name in names} | NOUNS
     genders |= {kind: "" for kind in characters(text, counted) - set(genders)}
-    last: set[str] = set()
+    last: list[set[str]] = []
     for spoken in words:
         here = {bare_word(word, names) for word in spoken} & set(genders)
-        candidates = here | last
+        candidates = here.union(*last)
         for at, word in enumerate(spoken):
             gender = "m" if word.lower() in MALE else "f" if word.lower() in FEMALE else ""
             if not gender or word in names:
@@ -198,7 +198,7 @@ def slips(text: str) -> list[str]:
             if not fitting and len(unsure) == 1:
                 genders[unsure[0]] = gender
             here |= set(fitting or unsure)
-        last = here or last
+        last = [*last, here][-2:] if here else last
 
     # 4) The hero stays, under the name or as he or she.
     if not first_person and narration:

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import os
+import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.judge import names_in, sentences
 from training.stories import story
 
 BUILD = Path(__file__).parent / "build"
@@ -132,9 +134,9 @@ class Model(nn.Module):
 
 
 def loss_of(model: nn.Module, rows: Tensor) -> Tensor:
-    """Mean cross entropy in nats of the next token; rows: (B, T + 1)."""
-    logits = model(rows[:, :-1])
-    return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
+    """Mean cross entropy in nats of the next token; rows: (B, 2, T + 1), tokens and what is learned."""
+    logits = model(rows[:, 0, :-1])
+    return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1, 1:].flatten())
 
 
 class Muon(torch.optim.Optimizer):
@@ -175,26 +177,57 @@ def orthogonal(gradients: Tensor) -> Tensor:
     return (x.mT if tall else x).to(gradients.dtype)
 
 
-def corpus(first_seed: int, count: int, name: str) -> np.ndarray:
-    """`count` stories as one stream of tokens, each `<s> story </s>`; kept in build/."""
+Reader = sentencepiece.SentencePieceProcessor
+UNLEARNED = -100  # cross_entropy skips these
+
+
+def corpus(first_seed: int, count: int, name: str, openings: bool = False) -> np.ndarray:
+    """`count` stories as one stream, each `<s> story </s>`: tokens and what is learned of them, (2, N) int16.
+
+    With `openings`, a third of the stories begin with words that are read but not learned; see `odd_opening`.
+    """
     path = BUILD / f"{name}-{count}.npy"
     if path.exists():
         return np.load(path)
-    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(BUILD / "tokenizer.model"))
-    stream: list[int] = []
+    tokenizer = Reader(model_file=str(BUILD / "tokenizer.model"))
+    sentencepiece.set_random_generator_seed(1)
+    rng = random.Random(1)
+    tokens: list[int] = []
+    learned: list[int] = []
     for seed in range(first_seed, first_seed + count):
-        stream += [tokenizer.bos_id(), *tokenizer.encode(story(seed)), tokenizer.eos_id()]
-    tokens = np.array(stream, dtype=np.uint16)
-    np.save(path, tokens)
-    return tokens
+        text = story(seed)
+        before: list[int] = []
+        if openings and rng.random() < 0.35:
+            before, text = odd_opening(tokenizer, text, rng)
+        # Text that goes on brings its own blank; the tokenizer would put another one before it.
+        after = tokenizer.encode(text.removeprefix(" ") if before else text)
+        tokens += [tokenizer.bos_id(), *before, *after, tokenizer.eos_id()]
+        learned += [tokenizer.bos_id(), *[UNLEARNED] * len(before), *after, tokenizer.eos_id()]
+    stream = np.array([tokens, learned], dtype=np.int16)
+    np.save(path, stream)
+    return stream
 
 
-def rows_of(tokens: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
-    """One row of length + 1 for each story: it begins there and goes on into the next stories. In random order."""
-    starts = np.flatnonzero(tokens == 1)
-    starts = starts[starts + length + 1 <= len(tokens)]
+def odd_opening(tokenizer: Reader, text: str, rng: random.Random) -> tuple[list[int], str]:
+    """Words to begin with, cut into unusual pieces, and the text that goes on from them.
+
+    A user's words are not the grammar's, and their tokens not the usual ones. Half of these openings are the first
+    words of the story itself, half those of a sentence from the middle of another one.
+    """
+    if rng.random() < 0.6:
+        other = [s for s in sentences(story(rng.randrange(40_000)))[2:] if not names_in([s])]
+        text = f"{rng.choice(other or ['Hello.'])} {text}"
+    words = text.split(" ")
+    cut = " ".join(words[: rng.randint(1, 6)])
+    return tokenizer.encode(cut, enable_sampling=True, alpha=0.15), text[len(cut) :]
+
+
+def rows_of(stream: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
+    """A row of length + 1 for each story: it begins there and goes on into the next ones. (rows, 2, length + 1)"""
+    starts = np.flatnonzero(stream[0] == 1)
+    starts = starts[starts + length + 1 <= stream.shape[1]]
     index = generator.permutation(starts)[:, None] + np.arange(length + 1)
-    return tokens[index]
+    return stream[:, index].transpose(1, 0, 2)
 
 
 def save(path: Path, model: Model, step: int, loss: float) -> None:
@@ -216,9 +249,11 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         model.load_state_dict(torch.load(arguments.resume)["weights"])
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    tokens = corpus(0, arguments.stories, "train")
+    tokens = corpus(0, arguments.stories, arguments.name, arguments.openings)
     held_out = corpus(VALIDATION_SEED, 400, "validation")
-    print(f"{len(tokens):,} tokens of training, {len(held_out):,} of validation", flush=True)
+    print(
+        f"{tokens.shape[1]:,} tokens of training, {held_out.shape[1]:,} of validation", flush=True
+    )
     validation = torch.from_numpy(
         rows_of(held_out, 512, np.random.default_rng(2)).astype(np.int64)
     )[:200]
@@ -293,13 +328,14 @@ def measure(model: Model, rows: Tensor) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--stories", type=int, default=80_000)
+    parser.add_argument("--minutes", type=float, default=55)
+    parser.add_argument("--stories", type=int, default=40_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=8192, help="tokens per step")
+    parser.add_argument("--batch", type=int, default=4096, help="tokens per step")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     parser.add_argument("--name", default="model")
-    parser.add_argument("--resume", default="")
+    parser.add_argument("--resume", default="", help="a checkpoint to go on from")
+    parser.add_argument("--openings", action="store_true", help="learn to go on from odd openings")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())

@@ -72,9 +72,9 @@ def test_the_text_is_clean(fault: str) -> None:
 
 
 def test_characters_stay_themselves() -> None:
-    """The judge sees only the text and is strict: what it flags here is far from its noun, but not wrong."""
+    """The judge sees only the text: what it flags here is far from its noun, but not wrong."""
     wrong = [text for text in STORIES if slips(text)]
-    assert len(wrong) <= 0.06 * len(STORIES), wrong[:2]
+    assert len(wrong) <= 0.03 * len(STORIES), wrong[:2]
 
 
 def test_a_hero_who_tells_the_story_says_i() -> None:
