@@ -91,6 +91,7 @@ MAX_CONNECTIONS = 16
 _CHUNK = 256 * 1024  # bytes written at a time
 _CHUNK_SECONDS = 0.1  # and no later than this after they came
 _TICK = 0.1  # seconds between two looks at everything: progress, speed, cancellation
+_MEMORY = 2.5  # seconds over which the speed of a connection is averaged
 _JOURNAL_BYTES = 256 * MIB
 _TRIES = 6  # of one span in a row without a byte
 _ODD_TRIES = 2  # answers that ignore the range before ranges are given up
@@ -222,6 +223,11 @@ def _fetch_twice(
         try:
             digest = download.run()
             return Fetched(digest, received + download.received)
+        except StoreError:
+            if not _present(file, store):
+                raise
+            download.discard()  # somebody with another idea of the lock was first
+            return Fetched(f"sha256:{file.sha256}", received + download.received)
         except DigestMismatch as error:
             download.discard()
             if careful:
@@ -608,6 +614,7 @@ class _Worker:
         self.opened = 0.0
         self.received = 0  # bytes in all
         self.counted = 0  # of them, those in `rate`
+        self.busy = 0.0  # seconds of work that `rate` remembers
         self.rate = 0.0  # bytes a second over the last few
         self.cut = False
 
@@ -715,16 +722,18 @@ class _Download:
             self._progress(report)
 
     def _measure(self) -> None:
-        """Bring the speed of every connection up to now: an average that forgets in 2.5 seconds."""
+        """Bring the speed of every connection up to now: an average that slowly forgets."""
         now = self._patience.now()
         passed, self._ticked = now - self._ticked, now
         if passed <= 0:
             return
-        weight = min(1.0, passed / 2.5)
         for worker in self._workers:
+            if worker.span is None:
+                continue
             rate = (worker.received - worker.counted) / passed
             worker.counted = worker.received
-            worker.rate += weight * (rate - worker.rate)
+            worker.busy = min(_MEMORY, worker.busy + passed)  # all of it, while it is young
+            worker.rate += min(1.0, passed / worker.busy) * (rate - worker.rate)
 
     def _cut_laggards(self) -> None:
         now = self._patience.now()
@@ -777,14 +786,7 @@ class _Download:
                 self._write_journal()
 
     def _publish(self, digest: str) -> None:
-        try:
-            self._store.adopt_file(self._data, digest)
-        except StoreError:
-            if not self._store.has(
-                digest
-            ):  # else a process with another idea of the lock was first
-                raise
-            self._data.unlink(missing_ok=True)
+        self._store.adopt_file(self._data, digest)
         with suppress(OSError):
             self._journal.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def write(path: Path, size: int, source: str, segments: Sequence[Segment]) -> No
         "source": source,
         "done": [[each.start, each.end, each.crc] for each in segments],
     }
-    work = path.with_name(f"{path.name}.{os.getpid()}")  # two processes may disagree on the lock
+    # two writers may disagree on the lock; a dead one's file is written over by its next namesake
+    work = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident() % 1000}")
     try:
         work.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
         os.replace(work, path)

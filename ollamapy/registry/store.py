@@ -256,7 +256,9 @@ class Store:
         try:
             return _read_file(path, limit)[0]
         except InvalidModel as error:
-            raise InvalidModel(f"{_short(layer.digest)} is damaged: {error}") from None
+            raise InvalidModel(
+                f"{_short(layer.digest)} is damaged: {error}, get the model again"
+            ) from None
         except OSError as error:
             raise _cannot_read(path, error) from error
 
@@ -372,7 +374,9 @@ class Store:
         except FileNotFoundError:  # deleted since
             raise ModelNotFound(f"model '{name.display}' not found") from None
         except InvalidModel as error:
-            raise InvalidModel(f"the manifest {path} is damaged: {error}") from None
+            raise InvalidModel(
+                f"the manifest {path} is damaged: {error}, get the model again"
+            ) from None
         except OSError as error:
             raise _cannot_read(path, error) from error
 
@@ -580,7 +584,8 @@ def _cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
 
 
 def _cannot_read(path: Path | str, error: OSError) -> StoreError:
-    return StoreError(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+    reason = (error.strerror or str(error)).lower()
+    return StoreError(f"cannot read {path} ({reason}), make it readable")
 
 
 def _read_file(path: Path | str, limit: int) -> tuple[bytes, float]:

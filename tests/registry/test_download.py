@@ -398,7 +398,7 @@ def test_a_line_that_is_full_gets_no_more_connections(hub: FakeHub, store: Store
 
 def test_a_connection_that_stalls_is_replaced(hub: FakeHub, store: Store) -> None:
     file = offer(hub)
-    hub.fault(times=INF, slow=2 * MIB)
+    hub.fault(times=INF, slow=MIB)
     hub.fault(stall=64 * 1024, starts=MIB // 2)
     started = time.monotonic()
     get(hub, store, file, limits=replace(QUICK, slow_after=0.3), read_timeout=20)
@@ -661,7 +661,7 @@ def test_a_disk_that_fills_up(hub: FakeHub, store: Store, monkeypatch: pytest.Mo
             get(hub, store, file)
     assert 0 < caught.value.missing < len(DATA) and caught.value.status == 507
     assert not (store.roots[0] / "blobs").exists()
-    assert get(hub, store, file).received == caught.value.missing
+    assert 0 < get(hub, store, file).received <= caught.value.missing
     assert is_whole(store, DATA)
 
 
