@@ -178,7 +178,9 @@ class Models:
         # 1) the small layers; of a kind that can occur once, the last one counts
         config = parse_config(self.store.read_small(manifest.config))
         if config.model_format not in ("", "gguf"):
-            raise InvalidModel(f"its format is {config.model_format}, only gguf can be run")
+            raise InvalidModel(
+                f"its format is {config.model_format} and only gguf can be run, get it as GGUF"
+            )
         texts = {kind: [self._text(layer) for layer in layers] for kind, layers in _small(manifest)}
         go_template = _last(texts["template"]) or _last(texts["prompt"])
         parameters = _parameters(texts["params"])
@@ -186,8 +188,12 @@ class Models:
         # 2) the big ones
         model = _model_layer(manifest)
         if model is None:
-            where = f", it runs at {config.remote_host}" if config.remote_host else ""
-            raise InvalidModel(f"it has no weights{where}")
+            where = config.remote_host
+            raise InvalidModel(
+                f"it has no weights, it runs at {where}: get one that runs here"
+                if where
+                else "it has no weights, get it again"
+            )
         model_path = self.store.blob_path(model.digest)
         header = read_header(model_path)
         projectors = self._paths(manifest, "projector")
@@ -333,7 +339,7 @@ def parse_config(content: bytes) -> Config:
     """
     value = _json(content)
     if not isinstance(value, dict):
-        raise InvalidModel("its configuration is not a JSON object")
+        raise InvalidModel("its configuration is not a JSON object, get the model again")
 
     def text(key: str) -> str:
         return found if isinstance(found := value.get(key), str) else ""
@@ -384,7 +390,7 @@ def _parameters(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         value = _json(text)
         if not isinstance(value, dict):
-            raise InvalidModel("its parameters are not a JSON object")
+            raise InvalidModel("its parameters are not a JSON object, get the model again")
         found.update(value)
     return found
 

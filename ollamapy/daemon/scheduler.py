@@ -51,7 +51,14 @@ from typing import Protocol
 from msgspec import UNSET, UnsetType
 
 from ..config import Settings
-from ..errors import NotEnoughMemory, OllamapyError, RunnerCrashed, RunnerError, ServerBusy
+from ..errors import (
+    LoadFailed,
+    NotEnoughMemory,
+    OllamapyError,
+    RunnerCrashed,
+    RunnerError,
+    ServerBusy,
+)
 from ..formats.gguf import Header
 from ..human import format_duration
 from ..names import Name
@@ -799,7 +806,7 @@ class Scheduler:
         """All who waited for this load get its error; who needs other options gets another load."""
         for ticket in list(self._state.waiting.get(resident.request.key, {}).values()):
             if resident.serves(ticket):
-                self._refuse(ticket, error)
+                self._refuse(ticket, _named(error, ticket.request.name))
 
     def _refuse_all(self, error: Exception) -> None:
         for queue in list(self._state.waiting.values()):
@@ -931,6 +938,13 @@ def _shown(resident: Resident, now: float) -> Loaded:
         expires_in=expires_in,
         in_flight=resident.in_flight,
     )
+
+
+def _named(error: Exception, name: Name) -> Exception:
+    """llama.cpp's own error does not know what the model is called."""
+    if not isinstance(error, LoadFailed):
+        return error
+    return LoadFailed(f"model '{name.display}': {error}; see the log: ollamapy daemon logs")
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -122,16 +122,17 @@ _FILE_TYPES = {
     **{37: "TQ2_0", 38: "MXFP4", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0"},
 }
 
-# Files that people take for GGUF, by their first bytes.
+# Files that people take for GGUF, by their first bytes, and what to do about it.
 _STRANGERS = {
-    b"lmgg": "an old GGML file, convert it to GGUF",
-    b"tjgg": "an old GGML file, convert it to GGUF",
-    b"fmgg": "an old GGML file, convert it to GGUF",
-    b"vers": "a Git LFS pointer instead of the model, fetch the real file",
-    b"PK\x03\x04": "a zip archive, such as a PyTorch checkpoint, convert it to GGUF",
-    b"<!DO": "a web page instead of the model, check the address it came from",
-    b"<htm": "a web page instead of the model, check the address it came from",
+    b"lmgg": ("an old GGML file", "convert it to GGUF"),
+    b"tjgg": ("an old GGML file", "convert it to GGUF"),
+    b"fmgg": ("an old GGML file", "convert it to GGUF"),
+    b"vers": ("a Git LFS pointer instead of the model", "fetch the real file"),
+    b"PK\x03\x04": ("a zip archive, such as a PyTorch checkpoint", "convert it to GGUF"),
+    b"<!DO": ("a web page instead of the model", "check the address it came from"),
+    b"<htm": ("a web page instead of the model", "check the address it came from"),
 }
+_NO_GGUF = ("not a GGUF file, its first four bytes are wrong", "get it again or convert it to GGUF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,23 +339,27 @@ def read_header(source: Path | BinaryIO, *, arrays: bool = False) -> Header:
         if not isinstance(source, Path):
             return _read(_Window(source), arrays)
         if not stat.S_ISREG(source.stat().st_mode):  # opening a pipe or a device may never return
-            _refuse("it is not a regular file")
+            _refuse("it is not a regular file", "put the GGUF file itself in its place")
         with source.open("rb", buffering=0) as file:
             return _read(_Window(file), arrays)
     except OSError as error:
-        raise InvalidModel(f"cannot read the model file: {error.strerror or error}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidModel(
+            f"cannot read the model file ({reason}), make it readable or get it again"
+        ) from error
 
 
 def _read(window: _Window, arrays: bool) -> Header:
     # 1) what kind of file
     magic = window.peek(4)
     if magic != b"GGUF":
-        _refuse(f"it is {_STRANGERS.get(magic, 'not a GGUF file, its first four bytes are wrong')}")
+        what, way_out = _STRANGERS.get(magic, _NO_GGUF)
+        _refuse(f"it is {what}", way_out)
     _, version, n_tensors, n_pairs = window.unpack(_HEAD)
     if version & 0xFFFF == 0:  # 3 reads as 0x03000000
-        _refuse("it is big endian, convert it on this machine")
+        _refuse("it is big endian", "get the little-endian one or convert it on this machine")
     if version not in (2, 3):
-        _refuse(f"it has GGUF version {version}, known are 2 and 3")
+        _refuse(f"it has GGUF version {version}", "get or convert it in version 3 (or 2)")
 
     # 2) metadata; a pair takes 13 bytes at least, a tensor 24
     if n_pairs > min(MAX_PAIRS, window.left // 13):
@@ -378,8 +383,7 @@ def _read(window: _Window, arrays: bool) -> Header:
     data_offset = _pad(window.offset, alignment)
     end = placed[-1].offset + placed[-1].n_bytes if placed else 0
     if placed and data_offset + end > window.size:
-        missing = data_offset + end - window.size
-        _refuse(f"it is cut off, {missing} bytes of tensors are missing, download it again")
+        _refuse(f"{data_offset + end - window.size} bytes of tensors are missing")
     header = Header(version, metadata, tuple(placed), data_offset, window.size)
     if header.block_count > MAX_BLOCKS:
         _refuse(f"it claims {header.block_count} layers")
@@ -405,7 +409,7 @@ def _tensors(window: _Window, count: int, alignment: int) -> Iterator[Tensor]:
             _refuse(f"tensor {_shown(name)} has an impossible shape")
         type_number, offset = window.unpack(_TENSOR_END)
         if type_number not in _TENSOR_TYPES:
-            _refuse(f"tensor {_shown(name)} has the unknown type {type_number}")
+            _refuse(f"tensor {_shown(name)} has the unknown type {type_number}", _NEW_OR_DAMAGED)
         type_name, block_length, block_bytes = _TENSOR_TYPES[type_number]
         if (shape[0] if shape else 1) % block_length:
             _refuse(f"a row of tensor {_shown(name)} is not made of whole {type_name} blocks")
@@ -443,12 +447,12 @@ class _Window:
         if len(self.data) - self.position >= length:
             return
         if length > self.left:
-            _refuse("it ends in the middle of its header, download it again")
+            _refuse("it ends in the middle of its header")
         self.start, self.position = self.offset, 0
         self.file.seek(self.start)
         self.data = _read_fully(self.file, max(length, _WINDOW))
         if len(self.data) < length:  # it was cut short while we read
-            _refuse("it ends in the middle of its header, download it again")
+            _refuse("it ends in the middle of its header")
 
     def peek(self, length: int) -> bytes:
         if length > self.left:
@@ -469,7 +473,7 @@ class _Window:
 
     def skip(self, length: int) -> None:
         if length > self.left:
-            _refuse("it ends in the middle of its header, download it again")
+            _refuse("it ends in the middle of its header")
         self.position += length
 
     def string(self, longest: int) -> bytes:
@@ -618,5 +622,10 @@ def _read_fully(file: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _refuse(why: str) -> NoReturn:
-    raise InvalidModel(f"the model file cannot be used: {why}")
+_NEW_OR_DAMAGED = "it is damaged or newer than this program, get it again in another quantisation"
+_DAMAGED = "it is damaged or cut off, get it again"
+
+
+def _refuse(why: str, way_out: str = _DAMAGED) -> NoReturn:
+    """Raise InvalidModel, whose message says what is wrong and what to do."""
+    raise InvalidModel(f"the model file cannot be used: {why}; {way_out}")

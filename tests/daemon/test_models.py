@@ -144,7 +144,7 @@ def replace_layer(root: Path, name: str, kind: str, content: bytes) -> None:
     [
         ("config", b"nonsense", "model 'm:latest': its configuration is not a JSON object"),
         ("config", b'{"model_family":"\\ud800"}', "its configuration is not a JSON object"),
-        ("config", b'{"model_format":"safetensors"}', "its format is safetensors, only gguf"),
+        ("config", b'{"model_format":"safetensors"}', "its format is safetensors and only gguf"),
         ("params", b"[1]", "model 'm:latest': its parameters are not a JSON object"),
         ("params", b"[" * 100_000, "its parameters are not a JSON object"),
         ("model", b"GGUF", "model 'm:latest': the model file cannot be used: "),
@@ -157,8 +157,11 @@ def test_damaged_parts_are_named(
 ) -> None:
     install(tmp_path, "m", plain, params={})
     replace_layer(tmp_path, "m", kind, content)
-    with pytest.raises(InvalidModel, match=text):
+    with pytest.raises(InvalidModel, match=text) as caught:
         asyncio.run(models(tmp_path).load("m"))
+    assert str(caught.value).startswith("model 'm:latest': ")
+    way_out = str(caught.value).replace(";", ",").rpartition(", ")[2]
+    assert way_out.startswith(("get ", "convert ", "check "))
     assert [each.name for each in asyncio.run(models(tmp_path).list())] == ["m:latest"]
 
 

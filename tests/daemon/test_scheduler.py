@@ -576,6 +576,8 @@ def test_a_failed_load_fails_all_who_wait_for_it_and_the_next_request_loads_agai
         machine.runners[0].fail(LoadFailed("bad magic"))
         await quiet()
         assert machine.statuses() == ["LoadFailed", "LoadFailed", "waiting", "LoadFailed"]
+        error = machine.clients[0].task.exception()
+        assert str(error) == "model 'a:latest': bad magic; see the log: ollamapy daemon logs"
         assert machine.runners[0].stops, "what is left of it is stopped"
         assert [runner.load.n_ctx for runner in machine.alive] == [512]
         machine.runners[1].become_ready()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import struct
 import time
 from pathlib import Path
@@ -289,8 +290,8 @@ HUGE = 2**64 - 1
         (b"GG", "too short"),
         (b"GGUF", "ends in the middle of its header"),
         (b"GGUF" + u32(3), "ends in the middle of its header"),
-        (b"GGML" + bytes(100), "not a GGUF file"),
-        (b"lmgg" + bytes(100), "old GGML file, convert it"),
+        (b"GGML" + bytes(100), "first four bytes are wrong; get it again or convert it to GGUF"),
+        (b"lmgg" + bytes(100), "old GGML file; convert it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"PK\x03\x04" + bytes(100), "zip archive"),
         (b"<!DOCTYPE html>", "web page"),
@@ -313,7 +314,10 @@ HUGE = 2**64 - 1
         (file([array("x", U8, 2**26, b"")], data=64), "ends in the middle|too long"),
         (file([array("x", F64, 2000, b"")], data=64), "ends in the middle"),
         (file([array("x", STRING, 2**26, b"")], data=64), "claims 67108864 strings|too long"),
-        (file([array("x", STRING, 2000, b"")], data=64), "claims 2000 strings"),
+        (
+            file([array("x", STRING, 2000, b"")], data=64),
+            "claims 2000 strings; it is damaged or cut off",
+        ),
         (file([array("x", STRING, 2000, u64(HUGE) + bytes(16_000))]), f"string of {HUGE}"),
         (file([array("x", STRING, 2000, u64(2**20) + bytes(16_000))]), "ends in the middle"),
         (file([array("x", STRING, 2000, bytes(15_992) + u64(9_999))]), "ends in the middle"),
@@ -339,7 +343,10 @@ HUGE = 2**64 - 1
             file(tensors=[tensor("a", (9,)), tensor("b", (1,), offset=32)], data=128),
             "instead of 64",
         ),
-        (file(tensors=[tensor("a", (9,))], data=32), "cut off, 4 bytes of tensors are missing"),
+        (
+            file(tensors=[tensor("a", (9,))], data=32),
+            "4 bytes of tensors are missing; it is damaged or cut off, get it again$",
+        ),
         (file(tensors=[tensor("a", (2**60,))], data=32), "cut off"),
     ],
 )
@@ -350,6 +357,8 @@ def test_damaged_files_are_refused(raw: bytes, why: str, arrays: bool) -> None:
         read(raw, arrays=arrays)
     assert time.perf_counter() - start < 0.5
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    _, way_out = str(caught.value).rsplit("; ", 1)
+    assert re.search(r"\b(get|convert|fetch|check)\b", way_out)
 
 
 @pytest.mark.parametrize("n_strings", [3000, 9 * 2**20])
@@ -397,7 +406,10 @@ def test_short_reads_are_joined(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidModel, match="cannot read the model file: No such file"):
+    with pytest.raises(
+        InvalidModel,
+        match=r"cannot read the model file \(no such file .*\), make it readable or get it again",
+    ):
         read_header(tmp_path / "missing.gguf")
     with pytest.raises(InvalidModel, match="not a regular file"):
         read_header(tmp_path)
