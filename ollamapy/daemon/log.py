@@ -38,20 +38,20 @@ class RotatedLog(RotatingFileHandler):
 
     def shouldRollover(self, record: LogRecord) -> bool:
         if not is_stderr(Path(self.baseFilename)):  # another daemon has begun a new one
-            self.stream.close()
             self._begin()
         return bool(super().shouldRollover(record))
 
     def doRollover(self) -> None:
         try:
             super().doRollover()
-            self.stream.close()
         except OSError:  # the folder has become read-only, say: better a long log than none
             pass
         self._begin()
 
     def _begin(self) -> None:
         """Write to the file of that name from now on, and make it stdout and stderr."""
+        if self.stream is not None:
+            self.stream.close()
         try:
             self.stream = self._open()
         except OSError:  # the folder is gone, and with it the log: its last file is still open
