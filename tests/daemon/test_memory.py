@@ -22,12 +22,18 @@ MB, GB = 10**6, 10**9
 MIB, GIB = 2**20, 2**30
 
 
-def header(architecture: str = "llama", weights: int = 0, vocab: int = 0, **keys: Any) -> Header:
+def header(
+    architecture: str = "llama",
+    weights: int = 0,
+    vocab: int = 0,
+    type_name: str = "Q4_0",
+    **keys: Any,
+) -> Header:
     """A header with one tensor of `weights` bytes; in keys, "__" stands for the dot."""
     metadata = {f"{architecture}.{key.replace('__', '.')}": value for key, value in keys.items()}
     metadata["general.architecture"] = architecture
     metadata["tokenizer.ggml.tokens"] = ArrayInfo("string", vocab)
-    tensors = (Tensor("t", "F32", (weights // 4,), weights, 0),) if weights else ()
+    tensors = (Tensor("t", type_name, (weights // 4,), weights, 0),) if weights else ()
     return Header(3, metadata, tensors, 0, weights)
 
 
@@ -144,13 +150,28 @@ def test_compute_buffers_are_a_little_overestimated(
     assert truth <= guess.compute / MIB <= 1.45 * truth
 
 
-def test_total_is_the_sum_and_mmap_does_not_lower_it() -> None:
+def test_total_is_the_sum() -> None:
     model = header(**LLAMA2_7B)
     load = Load("m.gguf", n_ctx=4096)
     parts = memory.estimate_load(model, load)
     assert parts.weights == 3_800 * MB
     assert parts.total == parts.weights + parts.kv + parts.compute + parts.overhead
-    assert memory.estimate_load(model, Load("m.gguf", n_ctx=4096, use_mmap=True)) == parts
+    assert parts.anonymous == parts.total
+    mapped = Load("m.gguf", n_ctx=4096, use_mmap=True)
+    both = memory.estimate_load(model, mapped)
+    assert (both.mapped, both.weights) == (3_800 * MB, 3_800 * MB), "repacked: both copies stay"
+    plain = memory.estimate_load(model, replace(mapped, extra_bufts=False))
+    assert (plain.mapped, plain.weights) == (3_800 * MB, 0)
+
+
+def test_files_are_mapped_where_nothing_is_repacked() -> None:
+    def mapped(kind: str, asked: bool | None = None) -> bool:
+        model = header(**LLAMA2_7B, type_name=kind)
+        options = Options(use_mmap=asked)
+        return memory.plan(model, Path("m"), options, settings(), 500 * GB).use_mmap
+
+    assert mapped("F32") and mapped("BF16") and not mapped("Q4_0")
+    assert mapped("Q4_0", asked=True) and not mapped("F32", asked=False)
 
 
 _values = st.one_of(
@@ -211,9 +232,9 @@ PLANS = [
     # It gets tight: first fewer slots, whoever asked for them; then less of an automatic context.
     (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 9, 4096, 2),
     (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 7, 4096, 1),
-    (Options(), {}, 6, 3328, 1),
+    (Options(), {}, 6, 3584, 1),
     (Options(), {}, 5.14, 2048, 1),
-    (Options(), {}, 5.1, None, None),
+    (Options(), {}, 4.9, None, None),
     (Options(num_ctx=4096), {}, 6, None, None),
     (Options(num_ctx=3072), {}, 6, 3072, 1),
     (Options(), {"OLLAMA_CONTEXT_LENGTH": 4096}, 6, None, None),
@@ -240,7 +261,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers_and_the_way_out() -> Non
             header(**LLAMA2_7B), Path("m"), Options(num_ctx=4096), settings(), 3_100 * MB, "llama2"
         )
     assert str(caught.value) == (
-        "llama2 needs 6.3 GB of memory and 3.1 GB are free,"
+        "llama2 needs 6.1 GB of memory and 3.1 GB are free,"
         " close other programs or try a smaller num_ctx or a smaller model"
     )
 
@@ -268,7 +289,7 @@ LOADS = [
 def test_options_become_a_load(options: Options, environ: dict[str, Any], load: Load) -> None:
     model = header(**LLAMA2_7B)
     planned = memory.plan(model, Path("m"), options, settings(**environ), 500 * GB)
-    assert planned.tensor_types == ("F32",)
+    assert planned.tensor_types == ("Q4_0",)
     assert replace(planned, tensor_types=()) == load
 
 
