@@ -308,7 +308,7 @@ class Answer:
         """
         try:
             self._response.raw.shutdown()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
             pass  # it has just ended by itself
 
     def close(self) -> None:
