@@ -129,10 +129,15 @@ def test_no_cycles() -> None:
 
 
 def test_our_modules_are_imported_at_the_top() -> None:
-    """But for what costs a command its start: the daemon in `serve`, the store in completion, typer after `--version`."""
+    """But for what costs a command its start: the daemon in `serve`, the store in completion, typer after `--version`, the
+    interpreter of Go templates where no model has one."""
     late = [found for found in OURS if found.inside_function]
     for found in late:
-        assert found.room == "cli" or found.file.name in ("serve.py", "__main__.py"), found
+        assert found.room == "cli" or found.file.name in (
+            "serve.py",
+            "__main__.py",
+            "template.py",
+        ), found
 
 
 def test_llama_cpp_is_imported_by_one_file() -> None:
