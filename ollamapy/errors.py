@@ -13,6 +13,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- ServerBusy                         503   carries retry_after, seconds
     +- NotEnoughMemory                    507
     +- StoreError                         500   the disk: read-only, full, unreadable
+    |  +- ReadOnlyModel                   403   a model of a store root that is only read
     +- TemplateError                      500   the model's template, not the caller
     +- TransferError                      502   another machine, or the way to it
     |  +- Offline                         502
@@ -98,6 +99,12 @@ class NotEnoughMemory(OllamapyError):
 
 class StoreError(OllamapyError):
     """The models directory cannot be read or written."""
+
+
+class ReadOnlyModel(StoreError):
+    """A model that cannot be changed or deleted, because its store root is only read: the built-in one, say."""
+
+    status = 403
 
 
 class TemplateError(OllamapyError):

@@ -39,7 +39,14 @@ from types import TracebackType
 from typing import Any, TypeGuard
 
 from ..config import Paths, builtin_models
-from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError
+from ..errors import (
+    InvalidModel,
+    InvalidName,
+    InvalidRequest,
+    ModelNotFound,
+    ReadOnlyModel,
+    StoreError,
+)
 from ..names import Name
 
 log = logging.getLogger(__name__)
@@ -327,7 +334,7 @@ class Store:
     def delete(self, name: Name) -> None:
         """Remove a model, then those of its blobs that no other model uses.
 
-        Raises ModelNotFound, and StoreError for a model that lies in a root that is only read.
+        Raises ModelNotFound, ReadOnlyModel and StoreError.
         """
         with _locked(self.roots[0]):
             located = self._locate(name)
@@ -335,7 +342,9 @@ class Store:
                 raise ModelNotFound(f"model '{name.display}' not found")
             root, name = located
             if root != self.roots[0]:
-                raise StoreError(f"model '{name.display}' is part of {root}, which is only read")
+                raise ReadOnlyModel(
+                    f"model '{name.display}' cannot be deleted: it belongs to {root}, which is only read"
+                )
             path = _manifest_path(root, name)
             manifest = None
             with suppress(InvalidModel, OSError):  # a damaged one can go; its blobs are not known

@@ -18,6 +18,8 @@ from ollamapy.daemon import server as web
 from ollamapy.daemon.api import stream
 from ollamapy.daemon.app import create_app
 from ollamapy.errors import LoadFailed, RunnerCrashed
+from ollamapy.names import Name
+from ollamapy.registry.store import Store
 
 from .fakes import FakeRunner, Made, made
 
@@ -206,6 +208,27 @@ def test_errors(model_store: Path, path: str, body: Any, status: int, error: str
         reply = await client.ask("POST", path, body)
         assert reply.status == status and error in reply.error
         assert reply.headers["content-type"] == "application/json; charset=utf-8"
+
+    run(model_store, test)
+
+
+def test_delete(model_store: Path, tmp_path: Path) -> None:
+    """A model of the first store goes; one of a store that is only read, as the built-in one, stays."""
+
+    async def test(client: Client) -> None:
+        store = client.made.services.models.store = Store([tmp_path, model_store])
+        store.copy(Name.parse("plain"), Name.parse("mine"))
+        mine = await client.ask("DELETE", "/api/delete", {"model": "mine"})
+        assert (mine.status, mine.body) == (200, b"")
+        for body, status, error in (
+            ({"model": "mine"}, 404, "model 'mine:latest' not found"),
+            ({"model": "Plain"}, 403, "model 'plain:latest' cannot be deleted: it belongs to "),
+            ({"model": "../x"}, 400, "invalid model name"),
+            ({}, 400, "model is required"),
+        ):
+            reply = await client.ask("DELETE", "/api/delete", body)
+            assert reply.status == status and error in reply.error
+        assert (await client.generate()).status == 200
 
     run(model_store, test)
 

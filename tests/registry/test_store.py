@@ -28,6 +28,7 @@ from ollamapy.errors import (
     InvalidRequest,
     ModelNotFound,
     OllamapyError,
+    ReadOnlyModel,
     StoreError,
 )
 from ollamapy.names import Name
@@ -187,7 +188,7 @@ def test_the_first_root_hides_the_second(tmp_path: Path) -> None:
     assert store.blob_path(store.manifest(Name.parse("mine")).layers[0].digest).is_relative_to(
         builtin
     )
-    with pytest.raises(StoreError, match="only read"):
+    with pytest.raises(ReadOnlyModel, match="'only-builtin:latest' cannot be deleted"):
         store.delete(Name.parse("only-builtin"))
 
 
