@@ -44,8 +44,8 @@ def test_it_tells_a_story_in_a_clean_environment(wheel: Path, tmp_path: Path) ->
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel]
-    subprocess.run(install, check=True, cwd=tmp_path)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, str(wheel)], check=True, cwd=tmp_path)
     ollamapy = python.with_name("ollamapy")
     env = environment(tmp_path / "home", HOST="127.0.0.1:0")
     del env["PYTHONPATH"]
