@@ -71,11 +71,13 @@ class Paths:
     """Every place that ollamapy writes to or reads from by itself.
 
     ``models_given``: the user named the models directory, so lists show what is there and nothing of ours.
+    ``home_given``: the user named the place of everything.
     """
 
     models: Path
     state: Path
     models_given: bool = False
+    home_given: bool = False
 
     @property
     def log(self) -> Path:
@@ -164,8 +166,8 @@ def _paths(environ: Mapping[str, str], models: str) -> Paths:
         data = Path(platformdirs.user_data_dir("ollamapy", appauthor=False))
         state = Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
     if models:
-        return Paths(Path(models).expanduser().absolute(), state, models_given=True)
-    return Paths(data / "models", state)
+        return Paths(Path(models).expanduser().absolute(), state, True, bool(home))
+    return Paths(data / "models", state, home_given=bool(home))
 
 
 def _editor(environ: Mapping[str, str]) -> str:

@@ -315,6 +315,8 @@ def test_listening_beyond_this_machine_is_told(
 ) -> None:
     with serve(tmp_path, model_store, HOST=host) as daemon:
         assert ("no keys" in daemon.log.read_text()) is warns
+        told = daemon.ask("GET", "/api/version").json()
+        assert told.get("models") == (None if warns else str(model_store))
         foreign = daemon.ask("GET", "/api/version", Host="evil.example.com")
         assert foreign.status == (200 if warns else 403)
 

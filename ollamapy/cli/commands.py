@@ -455,8 +455,7 @@ def start(context: typer.Context) -> None:
 def _start(launcher: Launcher) -> None:
     place, started = launcher.start()
     assert place.daemon is not None
-    if place.notice:
-        launcher.say(place.notice)
+    launcher.remark(place)
     state = "started" if started else "runs already"
     print(
         f"ollamapy {place.daemon.version} {state} at {place.address.url} (pid {place.daemon.pid})"

@@ -48,11 +48,12 @@ _PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """Our daemon, as it told of itself; ``busy`` counts the requests in flight."""
+    """Our daemon, as it told of itself; ``busy`` counts the requests in flight, ``models`` is their directory or ""."""
 
     version: str
     pid: int
     busy: int
+    models: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,12 @@ def probe(address: Address, timeout: float = _PROBE_TIMEOUT) -> Daemon | Strange
     try:
         answer = Client(address).version(timeout)
         if "ollamapy" in answer:
-            return Daemon(str(answer["ollamapy"]), int(answer["pid"]), int(answer.get("busy") or 0))
+            return Daemon(
+                version=str(answer["ollamapy"]),
+                pid=int(answer["pid"]),
+                busy=int(answer.get("busy") or 0),
+                models=str(answer.get("models") or ""),
+            )
     except Unreachable as error:
         if error.refused:
             return None
@@ -148,9 +154,10 @@ class Launcher:
         if self.settings.address_given:
             return Client(self.settings.address)
         place = self.find()
-        if place.notice and place.daemon:
-            self.say(place.notice)
-        return Client(place.address) if place.daemon else None
+        if place.daemon is None:
+            return None
+        self.remark(place)
+        return Client(place.address)
 
     def connect(self, preload: str | None = None) -> Client:
         """The server to talk to, started or replaced by a newer one if need be.
@@ -164,9 +171,20 @@ class Launcher:
             place, _ = self.start(preload)
         elif is_newer(__version__, place.daemon.version):
             place = self._upgrade(place, place.daemon)
+        self.remark(place)
+        return Client(place.address)
+
+    def remark(self, place: Place) -> None:
+        """Say what the user may not expect: another port, other models than those that the environment names."""
         if place.notice:
             self.say(place.notice)
-        return Client(place.address)
+        paths, found = self.settings.paths, place.daemon.models if place.daemon else ""
+        named = paths.models_given or paths.home_given
+        if named and found and os.path.realpath(found) != os.path.realpath(paths.models):
+            self.say(
+                f"the daemon at {place.address.url} has the models in {found}, not those in {paths.models}: "
+                "'ollamapy daemon restart' changes that"
+            )
 
     def start(self, preload: str | None = None) -> tuple[Place, bool]:
         """Our daemon, running; and whether it was started by this call."""

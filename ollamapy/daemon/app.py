@@ -86,7 +86,11 @@ async def _root(services: Services, call: Call) -> Answer:
 
 
 async def _version(services: Services, call: Call) -> Answer:
-    return _json(ollama.encode_version(services.scheduler.busy))
+    settings = (
+        services.settings
+    )  # a path tells the user's name, which is nobody's business elsewhere
+    models = settings.paths.models if is_loopback(settings.address.host) else None
+    return _json(ollama.encode_version(services.scheduler.busy, models))
 
 
 async def _tags(services: Services, call: Call) -> Answer:

@@ -66,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
                         "pid": os.getpid(),
                         "busy": int(busy),
                     }
+                    if self.options.models:
+                        answer["models"] = self.options.models
                 self._json(200, answer)
             case "/api/tags":
                 models = sorted(ANSWERS["tags"]["models"], key=lambda model: model["name"])
@@ -162,6 +164,7 @@ def main() -> None:
         "--delay", type=float, default=0.0, help="seconds between listening and answering"
     )
     parser.add_argument("--loaded", action="store_true")
+    parser.add_argument("--models", default="", help="where it says that its models are")
     parser.add_argument("--fail", default="", help="print this and exit")
     parser.add_argument("serve", nargs="?")
     parser.add_argument("--preload", default="")

@@ -63,6 +63,39 @@ def test_a_daemon_that_runs_is_used(place: Place, standin: Callable[..., Standin
     assert not place.home.exists()
 
 
+@pytest.mark.parametrize(
+    "command", [["run", "hello", "Hi"], ["list"], ["ps"], ["stop", "hello"], ["daemon", "start"]]
+)
+@pytest.mark.parametrize("variable", ["OLLAMAPY_HOME", "OLLAMAPY_MODELS", "OLLAMA_MODELS"])
+def test_a_daemon_with_other_models_than_the_environment_names(
+    command: list[str], variable: str, place: Place, standin: Callable[..., Standin]
+) -> None:
+    del place.variables["OLLAMAPY_HOME"]
+    place.variables["HOME"] = str(place.home)
+    standin("--models", "/elsewhere/models", port=place.ports[0])
+    named = {variable: "/here"}
+    mine = "/here/models" if variable == "OLLAMAPY_HOME" else "/here"
+    result = place.run(*command, **named)
+    assert (result.returncode, result.stderr) == (
+        0,
+        f"the daemon at http://127.0.0.1:{place.ports[0]} has the models in /elsewhere/models, "
+        f"not those in {mine}: 'ollamapy daemon restart' changes that\n",
+    )
+
+
+def test_a_daemon_with_the_same_models_or_who_names_none(
+    place: Place, standin: Callable[..., Standin]
+) -> None:
+    models = place.home / "models"
+    models.mkdir(parents=True)
+    (place.home / "link").symlink_to(models)
+    standin("--models", str(models), port=place.ports[0])
+    assert place.run("ps").stderr == ""
+    assert place.run("ps", OLLAMAPY_MODELS=str(place.home / "link")).stderr == ""
+    del place.variables["OLLAMAPY_HOME"]
+    assert place.run("ps", HOME=str(place.home / "other")).stderr == ""
+
+
 def test_two_at_once_start_one(place: Place) -> None:
     slow = (*STANDIN, "--delay", "0.5")
     commands = [

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -349,11 +350,12 @@ def encode_error(message: str) -> bytes:
     return encode({"error": message})
 
 
-def encode_version(busy: int) -> bytes:
-    """The Ollama we stand in for; the other keys tell our daemon from a stranger, and whether it can be restarted."""
-    return encode(
-        {"version": OLLAMA_VERSION, "ollamapy": __version__, "pid": os.getpid(), "busy": busy}
-    )
+def encode_version(busy: int, models: Path | None) -> bytes:
+    """The Ollama we stand in for; the other keys tell our daemon from a stranger, whether it can be restarted, and where its
+    models are, if that may be told."""
+    ours = {"ollamapy": __version__, "pid": os.getpid(), "busy": busy}
+    where = {} if models is None else {"models": str(models)}
+    return encode({"version": OLLAMA_VERSION, **ours, **where})
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -286,6 +286,7 @@ def test_ps_names_the_one_that_stays_longest_first() -> None:
 
 
 def test_version_tells_who_we_are() -> None:
-    answer = json.loads(ollama.encode_version(busy=3))
+    answer = json.loads(ollama.encode_version(busy=3, models=Path("/m")))
     assert answer["version"] == ollama.OLLAMA_VERSION and answer["busy"] == 3
-    assert answer["ollamapy"] and answer["pid"] > 0
+    assert answer["ollamapy"] and answer["pid"] > 0 and answer["models"] == "/m"
+    assert "models" not in json.loads(ollama.encode_version(busy=3, models=None))
