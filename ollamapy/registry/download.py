@@ -15,36 +15,29 @@
     Rule 5  A worker that was told to stop, or whose connection was ended, writes nothing any more.
 
 `fetch` blocks its caller, who gets progress in its own thread and can cancel from any other. What to
-fetch is decided elsewhere (hub.py, oci.py); how machines are asked, in http.py; which bytes, in
-pieces.py.
+fetch is decided elsewhere (hub.py, oci.py); how machines are asked, in http.py; where, in route.py;
+which bytes, in pieces.py.
 """
 
 from __future__ import annotations
 
-import calendar
-import enum
 import errno
 import hashlib
-import json
 import logging
 import os
-import re
 import shutil
 import threading
 import time
 import zlib
-from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ..errors import (
-    AccessDenied,
     DigestMismatch,
     DiskFull,
     OllamapyError,
@@ -56,7 +49,6 @@ from ..errors import (
 from ..human import format_bytes
 from . import journal
 from .http import (
-    RETRYABLE,
     Access,
     Answer,
     BrokenConnection,
@@ -66,8 +58,6 @@ from .http import (
     backoff,
     busy,
     refusal,
-    retry_after,
-    said_by,
     unreachable,
 )
 from .pieces import (
@@ -83,6 +73,7 @@ from .pieces import (
     usual_rate,
     widen,
 )
+from .route import IDENTITY, RANGE, Busy, Odd, Refused, RemoteFile, Route, Rung, linked_file
 from .store import MAX_SMALL, Store
 
 log = logging.getLogger(__name__)
@@ -94,45 +85,13 @@ _TICK = 0.1  # seconds between two looks at everything: progress, speed, cancell
 _MEMORY = 2.5  # seconds over which the speed of a connection is averaged
 _JOURNAL_BYTES = 256 * MIB
 _TRIES = 6  # of one span in a row without a byte
-_ODD_TRIES = 2  # answers that ignore the range before ranges are given up
 _LONGEST_WAIT = 15 * 60.0  # seconds that a server may ask us to wait
-_RENEW_BEFORE = 300.0  # seconds before a signed address ends
 _EACH_PIECE = 64 * MIB  # where every request costs the hub one
 _POLL = 0.5  # seconds between looks at what another process downloads
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 # What is said and asked
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file elsewhere: its name there (never a path here), address, size in bytes and sha256.
-
-    `sha256` (64 hex digits) is None where the server does not know it; then `git_sha1`, the name of
-    a git blob, or `etag` tell whether an unfinished download is of the same content. `page` is
-    where a person can see it.
-    """
-
-    path: str
-    url: str = field(repr=False)
-    size: int
-    sha256: str | None
-    git_sha1: str | None = None
-    etag: str = ""
-    page: str = ""
-
-    @property
-    def key(self) -> str:
-        """The name of its work files: what it contains, not where it comes from."""
-        if self.sha256 is not None:
-            return f"sha256-{self.sha256}"
-        if self.git_sha1 is not None:
-            return f"git-{self.git_sha1}"
-        said = f"{self.url}\n{self.size}\n{self.etag}"
-        return f"url-{hashlib.sha256(said.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +249,14 @@ def probe(url: str, access: Access, patience: Patience | None = None) -> RemoteF
         with suppress(BrokenConnection):  # not everybody answers HEAD; GET has the last word
             head = session.open(url, method="HEAD", leave_home=False)
             head.close()
-        linked = _linked(head.headers) if head is not None else None
+        linked = linked_file(head.headers) if head is not None else None
         if linked and linked[1] is not None:
             return RemoteFile(path, url, linked[1], linked[0])
-        answer = ask(session, url, patience, headers={**_IDENTITY, "Range": "bytes=0-0"})
+        answer = ask(session, url, patience, headers={**IDENTITY, "Range": "bytes=0-0"})
         if answer.status not in (200, 206):
             raise refusal(answer, access, path, url.partition("?")[0])
         answer.close()
-        found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        found = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         length = answer.headers.get("Content-Length", "")
         if answer.status == 206 and found:
             size = int(found[3])
@@ -309,9 +268,6 @@ def probe(url: str, access: Access, patience: Patience | None = None) -> RemoteF
             raise TransferError(f"{access.host} answers with a web page instead of {path}")
         etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
         return RemoteFile(path, url, size, None, etag=etag)
-
-
-_IDENTITY = {"Accept-Encoding": "identity"}  # packed answers have no ranges
 
 
 def _present(file: RemoteFile, store: Store) -> bool:
@@ -381,227 +337,11 @@ def _cannot_write(folder: Path, error: OSError) -> OllamapyError:
     )
 
 
-# How an address is got
-
-
-class _Rung(enum.IntEnum):
-    """The ways to ask, from the fastest to the one that always works."""
-
-    SHARED = 0  # the address behind the redirect, for all connections, renewed as it ages
-    EACH = 1  # every request goes through the redirect
-    SINGLE = 2  # one connection; where ranges do not work, from the file's beginning
-
-
-class _Refused(Exception):
-    """A server said no; `error` says so to people."""
-
-    def __init__(self, error: TransferError, rung: _Rung, generation: int, start: int) -> None:
-        self.error, self.rung, self.generation, self.start = error, rung, generation, start
-
-
-class _Odd(Exception):
-    """An answer that does not fit the question. `ranged`: in that it ignores the range."""
-
-    def __init__(self, reason: str, *, ranged: bool = False) -> None:
-        super().__init__(reason)
-        self.ranged = ranged
-
-
-class _Busy(Exception):
-    """A server that wants us to come back later, `seconds` if it says when."""
-
-    def __init__(self, status: int, seconds: float | None) -> None:
-        super().__init__(f"it answers {status}")
-        self.status, self.seconds = status, seconds
+# The download
 
 
 class _Cut(Exception):
     """The connection was ended by ourselves."""
-
-
-class _Route:
-    """Where to ask for the bytes of a file: the ladder of rule 3. For all workers at once.
-
-    A signed address is a key to the file for an hour: it is held in memory only.
-    """
-
-    def __init__(self, file: RemoteFile, access: Access, now: Callable[[], float], rung: _Rung):
-        self.rung = rung
-        self.ranges = rung is not _Rung.SINGLE
-        self._file, self._access, self._now = file, access, now
-        self._lock = threading.Lock()  # held while renewing: the others wait for the new one
-        self._url: str | None = None
-        self._deadline = 0.0
-        self._generation = 0
-        self._worked = self._fresh = False
-        self._n_odd = 0
-
-    def open(self, session: Session, start: int, end: int) -> tuple[Answer, int, int]:
-        """An answer with the bytes from `start` on: (answer, bytes to pass over, generation).
-
-        Raises BrokenConnection, _Refused, _Odd, _Busy, TransferError.
-        """
-        url, generation = self._address(session)
-        rung = self.rung
-        headers = dict(_IDENTITY)
-        if self.ranges or rung is not _Rung.SINGLE:
-            headers["Range"] = f"bytes={start}-{end - 1}"
-        answer = session.open(url, headers=headers)
-        try:
-            return answer, self._judge(answer, rung, generation, start, end), generation
-        except BaseException:
-            answer.close()
-            raise
-
-    def brought(self, generation: int) -> None:
-        """Bytes came: the address is good."""
-        if generation == self._generation and not self._worked:
-            with self._lock:
-                self._worked = generation == self._generation
-                self._n_odd = 0
-
-    @property
-    def worked(self) -> bool:
-        return self._worked or self.rung is not _Rung.SHARED
-
-    def refused(self, refused: _Refused, number: int) -> None:
-        """Choose another way. Raises the refusal itself when there is none.
-
-        `number` counts the refusals that the worker met in a row: where one connection is let
-        through and a second is not, the address works and yet renewing it helps nobody.
-        """
-        with self._lock:
-            stale = refused.rung is not self.rung or refused.generation != self._generation
-            if stale:
-                return  # another worker has seen to it
-            if self.rung is _Rung.SHARED:
-                if (self._fresh and not self._worked) or number >= 3:
-                    self._descend(_Rung.EACH)
-                self._url, self._worked, self._fresh = None, False, True
-            elif self.rung is _Rung.EACH:
-                self._descend(_Rung.SINGLE)
-            elif self.ranges and refused.start > 0:
-                self.ranges = False
-            else:
-                raise refused.error
-
-    def ignored_range(self) -> None:
-        """A range was not honoured: a slip once, a server without ranges when repeated."""
-        with self._lock:
-            self._n_odd += 1
-            if self._n_odd >= _ODD_TRIES:
-                self.ranges = False
-                self._descend(_Rung.SINGLE)
-
-    def _descend(self, rung: _Rung) -> None:
-        if rung > self.rung:
-            log.info("downloading %s: going on with %s", self._file.path, rung.name.lower())
-            self.rung = rung
-
-    def _address(self, session: Session) -> tuple[str, int]:
-        with self._lock:
-            if self.rung is _Rung.SHARED:
-                if self._url is not None and self._now() >= self._deadline:
-                    self._url, self._worked, self._fresh = None, False, False
-                if self._url is None:
-                    self._resolve(session)
-            if self.rung is _Rung.SHARED and self._url is not None:
-                return self._url, self._generation
-            return self._file.url, self._generation
-
-    def _resolve(self, session: Session) -> None:
-        """Ask where the file lies now, and whether it is still the same."""
-        answer = session.open(self._file.url, method="HEAD", headers=_IDENTITY, leave_home=False)
-        answer.close()
-        if answer.status in RETRYABLE:
-            raise _Busy(answer.status, retry_after(answer.headers))
-        if answer.redirect is None and answer.status not in (200, 206):
-            self._descend(_Rung.EACH)  # whoever does not answer HEAD may answer GET, or say why not
-            return
-        linked = _linked(answer.headers)
-        if linked is not None and (
-            linked[0] != (self._file.sha256 or linked[0])
-            or linked[1] not in (None, self._file.size)
-        ):
-            raise TransferError(
-                f"{self._file.path} has changed on {self._access.host} since it was listed, pull again"
-            )
-        self._url = answer.redirect or answer.url
-        self._generation += 1
-        life = lifetime(self._url, answer.headers)
-        margin = min(_RENEW_BEFORE, life / 4)
-        self._deadline = self._now() + life - margin
-
-    def _judge(self, answer: Answer, rung: _Rung, generation: int, start: int, end: int) -> int:
-        """The bytes to pass over in an answer, if it can be used at all."""
-        status, size, headers = answer.status, self._file.size, answer.headers
-        if status in RETRYABLE:
-            raise _Busy(status, retry_after(headers))
-        if status in (400, 401, 403, 404, 410, 451):
-            raise _Refused(self._refusal(answer), rung, generation, start)
-        if status not in (200, 206):
-            raise _Odd(f"it answers {status}")
-        if headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise _Odd("it answers with a web page: is there a login page or a proxy between?")
-        if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-            raise _Odd("it packs the file", ranged=status == 200 and rung is not _Rung.SINGLE)
-        if status == 206:
-            found = _RANGE.fullmatch(headers.get("Content-Range", ""))
-            if not found or [int(each) for each in found.groups()] != [start, end - 1, size]:
-                raise _Odd("it sends another part than was asked for", ranged=True)
-            return 0
-        length = headers.get("Content-Length", str(size))
-        if length != str(size):
-            raise _Odd(f"it has {ascii(length)[1:21]} bytes of it instead of {size}")
-        if rung is _Rung.SINGLE:
-            return start
-        if (start, end) != (0, size):
-            raise _Odd("it ignores that only a part was asked for", ranged=True)
-        return 0
-
-    def _refusal(self, answer: Answer) -> TransferError:
-        file, access = self._file, self._access
-        if access.is_home(answer.url):
-            return refusal(answer, access, file.path, file.page)
-        host = urlsplit(answer.url).hostname
-        said = said_by(answer, access)
-        text = f"{host} refuses to send {file.path}: {answer.status}{f' ({said})' if said else ''}"
-        if answer.status == 400 and file.size > 400 * 10**9:
-            return TransferError(f"{text}; files above 400 GB need Hugging Face's own client")
-        return AccessDenied(f"{text}, try again later or from another network")
-
-
-def _linked(headers: Mapping[str, str]) -> tuple[str, int | None] | None:
-    """The sha256 and size of a large file as the hub says them beside its redirect."""
-    etag = headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
-    size = headers.get("X-Linked-Size", "")
-    if not _SHA256.fullmatch(etag):
-        return None
-    return etag, int(size) if size.isdigit() else None
-
-
-def lifetime(url: str, headers: Mapping[str, str]) -> float:
-    """Seconds that a signed address is good for, by the server's clock; for ever if it tells not."""
-    try:
-        query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
-        issued = time.time()
-        if "Date" in headers:
-            issued = parsedate_to_datetime(headers["Date"]).timestamp()
-        if "X-Amz-Date" in query:
-            signed = calendar.timegm(time.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ"))
-            ends = signed + int(query["X-Amz-Expires"])
-        elif "Expires" in query:
-            ends = int(query["Expires"])
-        else:
-            policy = query["Policy"].translate(str.maketrans("-_~", "+=/"))
-            statement = json.loads(b64decode(policy))["Statement"][0]
-            ends = int(statement["Condition"]["DateLessThan"]["AWS:EpochTime"])
-        return ends - issued if ends > issued else float("inf")
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
-        return float("inf")
-
-
-# The download
 
 
 class _Worker:
@@ -639,8 +379,8 @@ class _Download:
         self._journal = folder / f"{file.key}.json"
         segments = [] if careful else self._resumed()
         self._pieces = Pieces(file.size, limits.piece or piece_size(file.size), segments)
-        rung = _Rung.SINGLE if careful else _Rung.SHARED
-        self._route = _Route(file, access, patience.now, rung)  # has a lock of its own
+        rung = Rung.SINGLE if careful else Rung.SHARED
+        self._route = Route(file, access, patience.now, rung)  # has a lock of its own
         self._most = max(1, min(limits.connections, MAX_CONNECTIONS))
         self._ramp = Ramp()
         self._changed = threading.Condition()
@@ -768,7 +508,7 @@ class _Download:
             self._start(self._work, worker)
 
     def _width(self) -> int:
-        return 1 if self._route.rung is _Rung.SINGLE else self._ramp.width
+        return 1 if self._route.rung is Rung.SINGLE else self._ramp.width
 
     def _end(self) -> None:
         """Stop the threads, wait a moment for them, and write down what is there."""
@@ -832,12 +572,12 @@ class _Download:
             while not self._stop.is_set() and worker.rank < self._width():
                 rung = self._route.rung
                 longest = {
-                    _Rung.SHARED: self._pieces.piece,
-                    _Rung.EACH: max(self._pieces.piece, _EACH_PIECE),
-                    _Rung.SINGLE: self._file.size,
+                    Rung.SHARED: self._pieces.piece,
+                    Rung.EACH: max(self._pieces.piece, _EACH_PIECE),
+                    Rung.SINGLE: self._file.size,
                 }[rung]
                 span = self._pieces.take(longest)
-                if span is None and rung is _Rung.SHARED and not self._limits.rate:
+                if span is None and rung is Rung.SHARED and not self._limits.rate:
                     rates = {each.span.start: each.rate for each in self._workers if each.span}
                     span = self._pieces.split(rates)
                 if span is not None:
@@ -863,18 +603,18 @@ class _Download:
                 continue
             except _Cut:
                 continue
-            except _Refused as refused:
+            except Refused as refused:
                 self._contact = self._patience.now()
                 refusals = refusals + 1 if span.position == refused_at else 1
                 refused_at = span.position
                 self._route.refused(refused, refusals)
                 continue
-            except _Odd as odd:
+            except Odd as odd:
                 self._contact = self._patience.now()
                 if odd.ranged:
                     self._route.ignored_range()
                 reason = str(odd)
-            except _Busy as answer:
+            except Busy as answer:
                 self._contact = self._patience.now()
                 seconds, reason = answer.seconds, str(answer)
                 self._hold(answer, failures)
@@ -982,7 +722,7 @@ class _Download:
                 return
             self._patience.wait(self._stop, left)
 
-    def _hold(self, answer: _Busy, failures: int) -> None:
+    def _hold(self, answer: Busy, failures: int) -> None:
         """Let all workers wait as long as the server asks for."""
         seconds = answer.seconds
         if seconds is None:

@@ -23,8 +23,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
-from .download import RemoteFile
 from .http import Access, Answer, Patience, Session, ask_json, origin, refusal
+from .route import RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _HOMES = ("https://huggingface.co", "https://hf.co")

@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ..errors import InvalidModel, RemoteNotFound, TransferError, Unauthorized
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
-from .download import RemoteFile, read_small
+from .download import read_small
 from .http import (
     Access,
     Answer,
@@ -36,6 +36,7 @@ from .http import (
     unreachable,
 )
 from .hub import HubSettings
+from .route import RemoteFile
 from .store import MAX_MANIFEST, Layer, Manifest, parse_manifest
 
 HUB_HOSTS = ("hf.co", "huggingface.co")

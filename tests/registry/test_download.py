@@ -39,16 +39,15 @@ from ollamapy.registry.download import (
     Fetched,
     Limits,
     Progress,
-    RemoteFile,
     check_space,
     fetch,
-    lifetime,
     probe,
     read_small,
 )
 from ollamapy.registry.http import Patience
 from ollamapy.registry.hub import Repo, list_files
 from ollamapy.registry.pieces import MIB
+from ollamapy.registry.route import RemoteFile, lifetime
 from ollamapy.registry.store import Store
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
@@ -421,6 +420,7 @@ def killed(served: FakeHub, store: Store, file: RemoteFile, at: float) -> None:
         "from pathlib import Path\n"
         "from ollamapy.registry.download import *\n"
         "from ollamapy.registry.http import Access\n"
+        "from ollamapy.registry.route import RemoteFile\n"
         "from ollamapy.registry.store import Store\n"
         "file = RemoteFile(**json.loads(sys.argv[3]))\n"
         "fetch(file, Access(sys.argv[4]), Store([Path(sys.argv[2])]),"

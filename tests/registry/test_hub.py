@@ -19,7 +19,6 @@ from ollamapy.errors import (
     TransferError,
     Unauthorized,
 )
-from ollamapy.registry.download import RemoteFile
 from ollamapy.registry.hub import (
     DEFAULT_ENDPOINT,
     HubSettings,
@@ -29,6 +28,7 @@ from ollamapy.registry.hub import (
     list_files,
     tags,
 )
+from ollamapy.registry.route import RemoteFile
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, git_sha1, sha256
 

@@ -1,0 +1,277 @@
+"""The way to a file elsewhere: where its bytes can be asked for now, and what to make of an answer.
+
+    SHARED   one signed address for all connections, got once and renewed as it ages
+    EACH     every request goes through the redirect: where addresses are refused that are fresh
+    SINGLE   one connection; where ranges do not work, from the beginning of the file
+
+A `Route` only goes down this ladder, and never fails where the next rung would do. It reads no
+bodies and writes no files; download.py does, with the answers that it lets through.
+"""
+
+from __future__ import annotations
+
+import calendar
+import enum
+import hashlib
+import json
+import logging
+import re
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qs, urlsplit
+
+from ..errors import AccessDenied, TransferError
+from .http import RETRYABLE, Access, Answer, Session, refusal, retry_after, said_by
+
+log = logging.getLogger(__name__)
+
+_ODD_TRIES = 2  # answers that ignore the range before ranges are given up
+_RENEW_BEFORE = 300.0  # seconds before a signed address ends
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+IDENTITY = {"Accept-Encoding": "identity"}  # packed answers have no ranges
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file elsewhere: its name there (never a path here), address, size in bytes and sha256.
+
+    `sha256` (64 hex digits) is None where the server does not know it; then `git_sha1`, the name of
+    a git blob, or `etag` tell whether an unfinished download is of the same content. `page` is
+    where a person can see it.
+    """
+
+    path: str
+    url: str = field(repr=False)
+    size: int
+    sha256: str | None
+    git_sha1: str | None = None
+    etag: str = ""
+    page: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its work files: what it contains, not where it comes from."""
+        if self.sha256 is not None:
+            return f"sha256-{self.sha256}"
+        if self.git_sha1 is not None:
+            return f"git-{self.git_sha1}"
+        said = f"{self.url}\n{self.size}\n{self.etag}"
+        return f"url-{hashlib.sha256(said.encode()).hexdigest()}"
+
+
+class Rung(enum.IntEnum):
+    """The ways to ask, from the fastest to the one that always works."""
+
+    SHARED = 0
+    EACH = 1
+    SINGLE = 2
+
+
+class Refused(Exception):
+    """A server said no; `error` says so to people."""
+
+    def __init__(self, error: TransferError, rung: Rung, generation: int, start: int) -> None:
+        self.error, self.rung, self.generation, self.start = error, rung, generation, start
+
+
+class Odd(Exception):
+    """An answer that does not fit the question. `ranged`: in that it ignores the range."""
+
+    def __init__(self, reason: str, *, ranged: bool = False) -> None:
+        super().__init__(reason)
+        self.ranged = ranged
+
+
+class Busy(Exception):
+    """A server that wants us to come back later, `seconds` if it says when."""
+
+    def __init__(self, status: int, seconds: float | None) -> None:
+        super().__init__(f"it answers {status}")
+        self.status, self.seconds = status, seconds
+
+
+class Route:
+    """Where to ask for the bytes of a file: the ladder of rule 3. For all workers at once.
+
+    A signed address is a key to the file for an hour: it is held in memory only.
+    """
+
+    def __init__(self, file: RemoteFile, access: Access, now: Callable[[], float], rung: Rung):
+        self.rung = rung
+        self.ranges = rung is not Rung.SINGLE
+        self._file, self._access, self._now = file, access, now
+        self._lock = threading.Lock()  # held while renewing: the others wait for the new one
+        self._url: str | None = None
+        self._deadline = 0.0
+        self._generation = 0
+        self._worked = self._fresh = False
+        self._n_odd = 0
+
+    def open(self, session: Session, start: int, end: int) -> tuple[Answer, int, int]:
+        """An answer with the bytes from `start` on: (answer, bytes to pass over, generation).
+
+        Raises BrokenConnection, Refused, Odd, Busy, TransferError.
+        """
+        url, generation = self._address(session)
+        rung = self.rung
+        headers = dict(IDENTITY)
+        if self.ranges or rung is not Rung.SINGLE:
+            headers["Range"] = f"bytes={start}-{end - 1}"
+        answer = session.open(url, headers=headers)
+        try:
+            return answer, self._judge(answer, rung, generation, start, end), generation
+        except BaseException:
+            answer.close()
+            raise
+
+    def brought(self, generation: int) -> None:
+        """Bytes came: the address is good."""
+        if generation == self._generation and not self._worked:
+            with self._lock:
+                self._worked = generation == self._generation
+                self._n_odd = 0
+
+    @property
+    def worked(self) -> bool:
+        return self._worked or self.rung is not Rung.SHARED
+
+    def refused(self, refused: Refused, number: int) -> None:
+        """Choose another way. Raises the refusal itself when there is none.
+
+        `number` counts the refusals that the worker met in a row: where one connection is let
+        through and a second is not, the address works and yet renewing it helps nobody.
+        """
+        with self._lock:
+            stale = refused.rung is not self.rung or refused.generation != self._generation
+            if stale:
+                return  # another worker has seen to it
+            if self.rung is Rung.SHARED:
+                if (self._fresh and not self._worked) or number >= 3:
+                    self._descend(Rung.EACH)
+                self._url, self._worked, self._fresh = None, False, True
+            elif self.rung is Rung.EACH:
+                self._descend(Rung.SINGLE)
+            elif self.ranges and refused.start > 0:
+                self.ranges = False
+            else:
+                raise refused.error
+
+    def ignored_range(self) -> None:
+        """A range was not honoured: a slip once, a server without ranges when repeated."""
+        with self._lock:
+            self._n_odd += 1
+            if self._n_odd >= _ODD_TRIES:
+                self.ranges = False
+                self._descend(Rung.SINGLE)
+
+    def _descend(self, rung: Rung) -> None:
+        if rung > self.rung:
+            log.info("downloading %s: going on with %s", self._file.path, rung.name.lower())
+            self.rung = rung
+
+    def _address(self, session: Session) -> tuple[str, int]:
+        with self._lock:
+            if self.rung is Rung.SHARED:
+                if self._url is not None and self._now() >= self._deadline:
+                    self._url, self._worked, self._fresh = None, False, False
+                if self._url is None:
+                    self._resolve(session)
+            if self.rung is Rung.SHARED and self._url is not None:
+                return self._url, self._generation
+            return self._file.url, self._generation
+
+    def _resolve(self, session: Session) -> None:
+        """Ask where the file lies now, and whether it is still the same."""
+        answer = session.open(self._file.url, method="HEAD", headers=IDENTITY, leave_home=False)
+        answer.close()
+        if answer.status in RETRYABLE:
+            raise Busy(answer.status, retry_after(answer.headers))
+        if answer.redirect is None and answer.status not in (200, 206):
+            self._descend(Rung.EACH)  # whoever does not answer HEAD may answer GET, or say why not
+            return
+        linked = linked_file(answer.headers)
+        if linked is not None and (
+            linked[0] != (self._file.sha256 or linked[0])
+            or linked[1] not in (None, self._file.size)
+        ):
+            raise TransferError(
+                f"{self._file.path} has changed on {self._access.host} since it was listed, pull again"
+            )
+        self._url = answer.redirect or answer.url
+        self._generation += 1
+        life = lifetime(self._url, answer.headers)
+        margin = min(_RENEW_BEFORE, life / 4)
+        self._deadline = self._now() + life - margin
+
+    def _judge(self, answer: Answer, rung: Rung, generation: int, start: int, end: int) -> int:
+        """The bytes to pass over in an answer, if it can be used at all."""
+        status, size, headers = answer.status, self._file.size, answer.headers
+        if status in RETRYABLE:
+            raise Busy(status, retry_after(headers))
+        if status in (400, 401, 403, 404, 410, 451):
+            raise Refused(self._refusal(answer), rung, generation, start)
+        if status not in (200, 206):
+            raise Odd(f"it answers {status}")
+        if headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise Odd("it answers with a web page: is there a login page or a proxy between?")
+        if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+            raise Odd("it packs the file", ranged=status == 200 and rung is not Rung.SINGLE)
+        if status == 206:
+            found = RANGE.fullmatch(headers.get("Content-Range", ""))
+            if not found or [int(each) for each in found.groups()] != [start, end - 1, size]:
+                raise Odd("it sends another part than was asked for", ranged=True)
+            return 0
+        length = headers.get("Content-Length", str(size))
+        if length != str(size):
+            raise Odd(f"it has {ascii(length)[1:21]} bytes of it instead of {size}")
+        if rung is Rung.SINGLE:
+            return start
+        if (start, end) != (0, size):
+            raise Odd("it ignores that only a part was asked for", ranged=True)
+        return 0
+
+    def _refusal(self, answer: Answer) -> TransferError:
+        file, access = self._file, self._access
+        if access.is_home(answer.url):
+            return refusal(answer, access, file.path, file.page)
+        host = urlsplit(answer.url).hostname
+        said = said_by(answer, access)
+        text = f"{host} refuses to send {file.path}: {answer.status}{f' ({said})' if said else ''}"
+        if answer.status == 400 and file.size > 400 * 10**9:
+            return TransferError(f"{text}; files above 400 GB need Hugging Face's own client")
+        return AccessDenied(f"{text}, try again later or from another network")
+
+
+def linked_file(headers: Mapping[str, str]) -> tuple[str, int | None] | None:
+    """The sha256 and size of a large file as the hub says them beside its redirect."""
+    etag = headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
+    size = headers.get("X-Linked-Size", "")
+    if not _SHA256.fullmatch(etag):
+        return None
+    return etag, int(size) if size.isdigit() else None
+
+
+def lifetime(url: str, headers: Mapping[str, str]) -> float:
+    """Seconds that a signed address is good for, by the server's clock; for ever if it tells not."""
+    try:
+        query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+        issued = time.time()
+        if "Date" in headers:
+            issued = parsedate_to_datetime(headers["Date"]).timestamp()
+        if "X-Amz-Date" in query:
+            signed = calendar.timegm(time.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ"))
+            ends = signed + int(query["X-Amz-Expires"])
+        elif "Expires" in query:
+            ends = int(query["Expires"])
+        else:
+            policy = query["Policy"].translate(str.maketrans("-_~", "+=/"))
+            statement = json.loads(b64decode(policy))["Statement"][0]
+            ends = int(statement["Condition"]["DateLessThan"]["AWS:EpochTime"])
+        return ends - issued if ends > issued else float("inf")
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError):
+        return float("inf")
