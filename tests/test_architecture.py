@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,31 +156,57 @@ def test_the_cli_never_imports_runner_or_engine() -> None:
     assert not [f for f in OURS if f.room == "cli" and target_room(f) in ("runner", "engine")]
 
 
-def test_only_the_app_serves_http_and_only_the_client_asks() -> None:
-    web = ("starlette", "uvicorn")
-    servers = {f.file for f in ALL if f.module.split(".")[0] in web}
-    assert all(file.is_relative_to(ROOT / "daemon") for file in servers)
-    askers = {f.file for f in ALL if f.module.split(".")[0] in ("http", "requests", "urllib3")}
-    assert named(askers) <= {"cli/client.py"} | {
-        str(f.relative_to(ROOT)) for f in FILES if f.parent.name == "registry"
-    }
+def importers(*tops: str) -> set[str]:
+    """The files that import one of these packages."""
+    return named({found.file for found in ALL if found.module.split(".")[0] in tops})
 
 
-def attribute_uses(name: str) -> set[Path]:
-    """Files with `os.<name>`."""
-    return {
-        file
-        for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Attribute)
-        and node.attr == name
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "os"
-    }
+def test_the_web_stays_at_the_edge_of_the_daemon() -> None:
+    """The application, the lines of a stream, the gate before it and the server; all else knows nothing of HTTP."""
+    edge = {f"daemon/{name}.py" for name in ("app", "api/stream", "gate", "server")}
+    assert importers("starlette") == edge
+    assert importers("uvicorn", "h11") == {"daemon/server.py"}
+
+
+def test_only_the_client_and_the_registry_ask() -> None:
+    registry = {f"registry/{file.name}" for file in FILES if file.parent.name == "registry"}
+    askers = importers("http", "requests", "urllib3", "httpx", "aiohttp")
+    askers |= named({found.file for found in ALL if found.module.startswith("urllib.request")})
+    assert askers - registry == {"cli/client.py"}
+
+
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+
+
+def touches_environment(source: str) -> bool:
+    """Whether a module has `os.environ` and the like, or imports it under whatever name."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT)
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module in ("os", "posix", "nt")
+            and bool(ENVIRONMENT & {alias.name for alias in node.names})
+        )
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import os; os.environ['X']", True),
+        ("import os as system; system.getenv('X')", True),
+        ("from os import environ", True),
+        ("from os import path, getenv as ask", True),
+        ("from os import path; environ = {}", False),
+    ],
+)
+def test_reading_the_environment_is_noticed(source: str, found: bool) -> None:
+    assert touches_environment(source) is found
 
 
 def test_only_config_reads_the_environment() -> None:
-    assert named(attribute_uses("environ") | attribute_uses("getenv")) == {"config.py"}
+    assert named({file for file in FILES if touches_environment(file.read_text())}) == {"config.py"}
 
 
 def test_only_the_cli_prints() -> None:
@@ -204,15 +231,16 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, **environment: str) -> set[str]:
     """What is in sys.modules after a piece of code ran in a process of its own."""
-    printed = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint('modules', *sys.modules, sep='\\n')"],
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, **environment},
     )
-    return set(printed.stdout.split())
+    return set(run.stdout.rpartition("modules\n")[2].split())
 
 
 def test_the_daemon_is_imported_without_llama_cpp_and_numpy() -> None:
@@ -224,6 +252,34 @@ def test_the_child_starts_without_numpy_and_the_web() -> None:
     assert not {"numpy", "starlette", "jinja2", "llama_cpp"} & loaded
 
 
-def test_thin_commands_start_without_anything_heavy() -> None:
-    heavy = {"starlette", "uvicorn", "numpy", "jinja2", "yaml", "requests", "msgspec", "rich"}
-    assert not heavy & modules_after("import ollamapy.cli.main")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["ps"],
+        ["show", "m"],
+        ["stop", "m"],
+        ["run", "m", "Hi"],
+        ["run", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_thin_commands_start_without_anything_heavy(arguments: list[str], tmp_path: Path) -> None:
+    """They get as far as asking a server that is not there. (tests/cli/test_main.py: with one that answers.)"""
+    heavy = {
+        "starlette",
+        "uvicorn",
+        "asyncio",
+        "numpy",
+        "jinja2",
+        "yaml",
+        "requests",
+        "msgspec",
+        "rich",
+    }
+    nowhere = {"OLLAMAPY_HOST": "127.0.0.1:1", "OLLAMAPY_HOME": str(tmp_path)}
+    code = f"from ollamapy.cli.main import main; status = main({arguments!r})\n"
+    loaded = modules_after(f"{code}assert status == {int('--help' not in arguments)}", **nowhere)
+    assert {"ollamapy.cli.commands", "ollamapy.cli.views", "typer"} <= loaded
+    assert not heavy & loaded
