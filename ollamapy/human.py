@@ -34,14 +34,6 @@ def format_bytes(size: int) -> str:
     return f"{size} B"
 
 
-def format_binary_bytes(size: int) -> str:
-    """A size in bytes in binary units: "953.7 MiB", "9.3 GiB" (Ollama's HumanBytes2)."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} B"
-
-
 def format_number(number: int) -> str:
     """A count in short form: "452K", "134.52M", "8.0B" (Ollama's HumanNumber)."""
     for unit, name, digits in ((10**9, "B", 1), (10**6, "M", 2), (10**3, "K", 0)):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePosixPath
 
 from ollamapy.errors import InvalidName
 
@@ -76,13 +76,6 @@ class Name:
         except InvalidName:
             raise _invalid(text) from None
 
-    @classmethod
-    def from_path(cls, path: PurePath) -> Name:
-        """The name whose `path` this is, relative to a manifests folder. Raises InvalidName."""
-        if len(path.parts) != 4 or path.is_absolute():
-            raise _invalid(str(path))
-        return cls(*path.parts)
-
     @property
     def display(self) -> str:
         """The short form: default host and namespace dropped, the tag always shown."""
@@ -101,12 +94,6 @@ class Name:
     def path(self) -> PurePosixPath:
         """Where the manifest lies, relative to a manifests folder: host/namespace/model/tag."""
         return PurePosixPath(self.host, self.namespace, self.model, self.tag)
-
-    @property
-    def folded(self) -> Name:
-        """The name in lower case: two names with equal folds are the same model to a store."""
-        parts = (self.host, self.namespace, self.model, self.tag)
-        return Name(*(part.lower() for part in parts))
 
 
 def _invalid(text: str) -> InvalidName:

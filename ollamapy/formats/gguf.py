@@ -193,11 +193,6 @@ class Header:
         return value if _is_count(value) else None
 
     @property
-    def name(self) -> str | None:
-        """general.name, for people."""
-        return self._text("general.name")
-
-    @property
     def parameter_count(self) -> int:
         """The elements of all tensors."""
         return sum(tensor.n_elements for tensor in self.tensors)
@@ -246,22 +241,9 @@ class Header:
         return self._head_length("attention.value_length")
 
     @property
-    def kv_elements_per_token(self) -> int:
-        """Numbers that one token occupies in the KV cache over all layers.
-
-        An upper bound for models with sliding windows or layers that share keys and values.
-        """
-        return sum(self.head_count_kv) * (self.key_length + self.value_length)
-
-    @property
     def sliding_window(self) -> int | None:
         """The tokens that a windowed layer looks back, if the model has such layers."""
         return self.number("attention.sliding_window") or None
-
-    @property
-    def pooling_type(self) -> int | None:
-        """enum llama_pooling_type. A model that has one makes embeddings, not text."""
-        return self.number("pooling_type")
 
     @property
     def vocab_size(self) -> int:
@@ -272,14 +254,6 @@ class Header:
         if isinstance(tokens, ArrayInfo):
             return tokens.length
         return self.number("vocab_size") or 0
-
-    @property
-    def token_strings(self) -> tuple[str, ...] | None:
-        """The vocabulary, if it was read: with arrays=True it was."""
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, tuple) and all(isinstance(token, str) for token in tokens):
-            return tokens
-        return None
 
     @property
     def file_type_name(self) -> str:

@@ -87,13 +87,12 @@ def number(key: str, value: int) -> bytes:
 
 def test_a_real_model(tmp_path: Path) -> None:
     header = read_header(random_model(tmp_path / "model.gguf", chat_template=CHATML))
-    assert (header.version, header.architecture, header.name) == (3, "llama", "random")
+    assert (header.version, header.architecture) == (3, "llama")
     assert header.size == (tmp_path / "model.gguf").stat().st_size
     assert (header.context_length, header.embedding_length, header.block_count) == (512, 64, 2)
     assert (header.head_count, header.head_count_kv) == (4, (2, 2))
     assert (header.key_length, header.value_length) == (16, 16)
-    assert header.kv_elements_per_token == 2 * 2 * (16 + 16)
-    assert (header.sliding_window, header.pooling_type) == (None, None)
+    assert header.sliding_window is None
     assert (header.vocab_size, header.file_type_name) == (660, "F32")
     assert header.chat_template == CHATML
     assert header.parameter_count * 4 == header.weights_size
@@ -120,10 +119,8 @@ def test_vocabularies_are_read_only_on_demand(tmp_path: Path) -> None:
     skipped, whole = read_header(path), read_header(path, arrays=True)
     assert skipped.metadata["tokenizer.ggml.tokens"] == ArrayInfo("string", 2000)
     assert skipped.metadata["tokenizer.ggml.scores"] == ArrayInfo("float32", 2000)
-    assert skipped.token_strings is None
     assert skipped.vocab_size == whole.vocab_size == 2000
-    assert whole.token_strings is not None
-    assert whole.token_strings[:4] == ("<unk>", "<s>", "</s>", "<0x00>")
+    assert whole.metadata[TOKENS][:4] == ("<unk>", "<s>", "</s>", "<0x00>")
     assert whole.metadata["tokenizer.ggml.scores"][261:264] == (0, -1, -2)
     assert skipped.tensors == whole.tensors
 
@@ -220,7 +217,7 @@ def test_layers_may_differ() -> None:
         number("attention.sliding_window", 128),
     )
     assert (header.head_count, header.head_count_kv) == (8, (2, 0, 1))
-    assert header.kv_elements_per_token == 3 * (16 + 8)
+    assert (header.key_length, header.value_length) == (16, 8)
     assert header.sliding_window == 128
 
 
@@ -229,7 +226,7 @@ def test_without_grouped_queries_all_heads_count() -> None:
         number("block_count", 2), number("embedding_length", 64), number("attention.head_count", 4)
     )
     assert header.head_count_kv == (4, 4)
-    assert header.kv_elements_per_token == 2 * 4 * (16 + 16)
+    assert (header.key_length, header.value_length) == (16, 16)
 
 
 WRONG_ARCHITECTURE = pair("general.architecture", U32, u32(7))
@@ -257,14 +254,14 @@ NONSENSE = [
 def test_facts_never_raise(pairs: list[bytes]) -> None:
     mine = pairs if WRONG_ARCHITECTURE in pairs else [ARCHITECTURE, *pairs]
     found = facts(read(file(mine)))
-    assert found["kv_elements_per_token"] == 0
-    assert (found["chat_template"], found["token_strings"]) == (None, None)
+    assert sum(found["head_count_kv"]) * (found["key_length"] + found["value_length"]) == 0
+    assert found["chat_template"] is None
     assert found["file_type_name"] == "unknown"
 
 
 def facts(header: Header) -> dict[str, Any]:
     names = [name for name, kind in vars(Header).items() if isinstance(kind, property)]
-    assert len(names) > 15
+    assert len(names) > 10
     return {name: getattr(header, name) for name in names} | header.model_info(verbose=True)
 
 
