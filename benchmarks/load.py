@@ -11,23 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-SYLLABLES = (
-    "ba",
-    "ke",
-    "li",
-    "mo",
-    "ra",
-    "zu",
-    "is",
-    "or",
-    "el",
-    "an",
-    "ti",
-    "vo",
-    "se",
-    "nu",
-    "um",
-)
+from benchmarks.models import SYLLABLES
 
 
 @dataclass(frozen=True)

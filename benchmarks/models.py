@@ -23,22 +23,23 @@ import numpy.typing as npt
 
 N_VOCAB = 32_000
 SYLLABLES = (
+    "is",
+    "or",
+    "el",
+    "an",
+    "um",
     "ba",
     "ke",
     "li",
     "mo",
     "ra",
     "zu",
-    "is",
-    "or",
-    "el",
-    "an",
     "ti",
     "vo",
     "se",
     "nu",
-    "um",
 )
+"""Those that begin with a vowel first: the tokenizer joins the earlier pair first, and so never across a syllable."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,19 @@ SHAPES = {
 
 
 def vocabulary() -> list[str]:
-    """Token texts: <unk>, BOS, EOS, the bytes, a space, then words of one to four syllables until there are enough."""
-    words = (
-        "▁" + "".join(parts)
-        for n in (1, 2, 3, 4)
-        for parts in itertools.product(SYLLABLES, repeat=n)
+    """Token texts: the specials, the bytes, and what it takes to make each word of two syllables one token.
+
+    SentencePiece builds a token from two smaller ones, so letters, syllables and bare words are there too; longer words
+    fill up the rest and are never reached from a text.
+    """
+    letters = sorted(set("".join(SYLLABLES)))
+    bare = [a + b for a, b in itertools.product(SYLLABLES, repeat=2)]
+    needed = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters]
+    needed += [*SYLLABLES, *bare, *("▁" + word for word in bare)]
+    longer = (
+        "▁" + "".join(parts) for n in (3, 4) for parts in itertools.product(SYLLABLES, repeat=n)
     )
-    fixed = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
-    return [*fixed, *itertools.islice(words, N_VOCAB - len(fixed))]
+    return [*needed, *itertools.islice(longer, N_VOCAB - len(needed))]
 
 
 def make(name: str, path: Path, seed: int = 0) -> Path:
@@ -185,4 +191,4 @@ if __name__ == "__main__":
     files = arguments.store / "bench"
     files.mkdir(parents=True, exist_ok=True)
     for each in SHAPES:
-        install(arguments.store, each, make(each, files / f"{each}.gguf"))
+        install(arguments.store, each, make(each, files / f"bench-{each}.gguf"))
