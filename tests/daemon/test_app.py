@@ -146,7 +146,7 @@ def test_what_needs_no_model(model_store: Path) -> None:
 
         version = await client.ask("GET", "/api/version")
         assert version.headers["content-type"] == "application/json; charset=utf-8"
-        assert {"version", "ollamapy", "pid", "busy"} == set(version.lines[0])
+        assert {"version", "ollamapy", "pid", "busy", "models"} == set(version.lines[0])
         tags = (await client.ask("GET", "/api/tags")).lines[0]["models"]
         assert {each["name"] for each in tags} == {"hello:latest", "plain:latest", "long:latest", "rules:latest"}  # fmt: skip
         assert (await client.ask("HEAD", "/api/tags")).status == 200
