@@ -239,13 +239,22 @@ def format_float(number: float) -> str:
     """
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else f"{number:+}".title()
-    digits = repr(abs(number)).partition("e")[0].replace(".", "").strip("0")
-    precision = max(len(digits) - 1, 0)
-    scientific = f"{number:.{precision}e}"
-    exponent = int(scientific.partition("e")[2])
-    if -4 <= exponent < 6:
-        return f"{number:.{max(precision - exponent, 0)}f}"
-    return scientific
+    mantissa, _, power = repr(abs(number)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    every = whole + fraction
+    digits = every.strip("0") or "0"
+    exponent = int(power or 0) + len(whole) - 1 - (len(every) - len(every.lstrip("0")))
+    sign = "-" if math.copysign(1, number) < 0 else ""
+    if digits == "0":
+        return f"{sign}0"
+    if not -4 <= exponent < 6:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{exponent:+03d}"
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+    digits = digits.ljust(exponent + 1, "0")
+    rest = f".{digits[exponent + 1 :]}" if len(digits) > exponent + 1 else ""
+    return f"{sign}{digits[: exponent + 1]}{rest}"
 
 
 def format_value(value: object) -> str:
