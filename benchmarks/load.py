@@ -22,7 +22,6 @@ class Answer:
     total: float
     prompt_tokens: int
     tokens: int
-    load_seconds: float
 
     @property
     def decode_rate(self) -> float:
@@ -108,7 +107,6 @@ class Server:
             total,
             final.get("prompt_eval_count", 0),
             final.get("eval_count", 0),
-            final.get("load_duration", 0) / 1e9,
         )
 
     def streams(

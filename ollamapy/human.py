@@ -264,3 +264,15 @@ def format_value(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return format_float(float(value))
     return json.dumps(value, ensure_ascii=False)
+
+
+# Running text
+
+CLOSING = ".,;:!?…)]}’”»。，、；：！？）】」』"
+"""Punctuation that leans on the word before it."""
+
+
+def joined(text: str, more: str) -> str:
+    """One running text: a space at the seam, but not beside white space or before `CLOSING`."""
+    seamless = not text or not more or text[-1].isspace() or more[0].isspace()
+    return text + more if seamless or more[0] in CLOSING else f"{text} {more}"

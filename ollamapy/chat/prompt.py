@@ -7,9 +7,11 @@ Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import groupby
 from typing import Any
 
+from ..human import joined
 from ..types import Message
 from .template import Template
 
@@ -97,14 +99,6 @@ def bare(messages: Iterable[Message]) -> str:
     return "".join("\n\n".join(m.content for m in turn) for role, turn in turns if role != "system")
 
 
-CLOSING = ".,;:!?…)]}’”»。，、；：！？）】」』"
-"""Punctuation that leans on the word before it."""
-
-
 def join(contents: Iterable[str]) -> str:
-    """One running text: a space at a seam, but not beside white space or before :data:`CLOSING`."""
-    text = ""
-    for content in contents:
-        seamless = not text or not content or text[-1].isspace() or content[0].isspace()
-        text += content if seamless or content[0] in CLOSING else " " + content
-    return text
+    """One running text, with a space at a seam that needs one (:func:`ollamapy.human.joined`)."""
+    return reduce(joined, contents, "")

@@ -17,6 +17,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ..human import joined
+
 JOINS_MESSAGES = "ollamapy.join_messages"
 """The key of a GGUF, seen in /api/show, that makes the server join messages to a text."""
 
@@ -133,12 +135,3 @@ class Session:
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
         return body
-
-
-_LEANING = ".,;:!?…)]}’”»。，、；：！？）】」』"
-
-
-def joined(text: str, more: str) -> str:
-    """One running text: a space at the seam, but not beside white space or before punctuation that leans on a word."""
-    seamless = not text or not more or text[-1].isspace() or more[0].isspace()
-    return text + more if seamless or more[0] in _LEANING else f"{text} {more}"

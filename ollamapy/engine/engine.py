@@ -38,8 +38,8 @@ PREFILL_SECONDS = 0.25
 FIRST_CHUNK = 64
 """Prompt tokens in the first step beside decoding sequences, when the prefill speed is not known yet."""
 
-NO_SLOT = 1
-ABORTED = 2
+NO_SLOT, ABORTED = 1, 2
+"""What :meth:`Model.decode` returns besides 0: no room in the KV cache; stopped by the abort callback."""
 
 
 class Model(Protocol):

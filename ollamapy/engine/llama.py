@@ -27,8 +27,6 @@ KV_TYPES = {
 _GGML_BF16 = 30
 _LOG_WARN = 3
 FAR_TOO_LONG = 64
-NO_SLOT, ABORTED = 1, 2
-"""What :meth:`Model.decode` returns besides 0: no room in the KV cache; stopped by the abort callback."""
 
 
 def _ctypes_layer() -> Any:
@@ -168,7 +166,7 @@ class Model:
     def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
         """Compute a batch of (slot, first position, tokens, logits of the last one wanted?).
 
-        Returns 0, NO_SLOT, ABORTED or a negative number (fatal). The logits of the i-th span that wanted them are row
+        Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that wanted them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
         at = 0
@@ -223,7 +221,7 @@ class Model:
         return TokenLogprob(piece.decode(errors="replace"), logprob, tuple(piece), top)
 
     def abort(self) -> None:
-        """Make a running :meth:`decode` return ABORTED, and every later one until :meth:`rearm`. For any thread."""
+        """Make a running :meth:`decode` return 2, and every later one until :meth:`rearm`. For any thread."""
         self._flag[0] = b"\x01"
 
     def rearm(self) -> None:

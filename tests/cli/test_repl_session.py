@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ollamapy.cli.session import JOINS_MESSAGES, Request, Session, Turn, is_base, joined
+from ollamapy.cli.session import JOINS_MESSAGES, Request, Session, Turn, is_base
+from ollamapy.human import joined
 
 CHAT = Session("m", {"template": "{{ .Messages }}"})
 BASE = Session("m", {"model_info": {}})
