@@ -16,11 +16,39 @@ from .errors import InvalidRequest
 FinishReason = Literal["stop", "length", "load", "unload"]
 
 
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool that a model wants called. ``id`` names this call in an answer and in the tool's result; "" where nobody gave one."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+
+
+class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of a call while the model writes it: the first of an ``index`` has its id and name, ``arguments`` is the next
+    piece of their JSON text. All pieces of an index together are the ToolCall that follows.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation; ``role`` is lower case."""
+    """One turn of a conversation; ``role`` is lower case.
+
+    ``thinking`` and ``tool_calls`` are an assistant's; a tool's result names the tool and, where it has one, the call's id.
+    ``images`` are the files' bytes.
+    """
 
     role: str
     content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+    images: tuple[bytes, ...] = ()
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,6 +159,42 @@ def resolve_sampling(options: Options) -> Sampling:
     return Sampling(**{name: value for name, value in given.items() if value is not None})
 
 
+class Constraint(msgspec.Struct, frozen=True):
+    """What form an answer must have. ``text`` is a JSON Schema ("schema"), a regular expression ("regex"), a JSON list of
+    strings ("choice"), a GBNF grammar ("gbnf"), a Lark grammar ("lark"), or nothing ("json": any JSON object).
+    """
+
+    kind: Literal["json", "schema", "regex", "choice", "gbnf", "lark"]
+    text: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """What a runner is asked to generate: nothing of templates, messages or dialects is left.
+
+    ``prompt``: a text (special tokens in it are recognised, BOS added as the model says) or token ids as they are.
+    ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
+    ``shift``: when the context is full, its older half is forgotten but for the first ``num_keep`` tokens (< 0: the prompt),
+    and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
+    ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
+    ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
+    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never).
+    """
+
+    prompt: str | tuple[int, ...]
+    sampling: Sampling = Sampling()
+    num_predict: int = -1
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    shift: bool = False
+    num_keep: int = 4
+    truncate: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    constraint: Constraint | None = None
+    constraint_after: str = ""
+    think_end: str = ""
+    think_budget: int | None = None
+
+
 class GenerateRequest(msgspec.Struct, frozen=True):
     """Continue one prompt.
 
@@ -138,7 +202,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     model's template. ``template`` is a Go template instead of the model's. ``suffix``: what comes after the answer, for models
     whose template can fill such a gap; the prompt and the suffix are all they are given then. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
     out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
-    likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out.
+    likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out, True or a level
+    ("low", "medium", "high", "max") that it is wanted and told apart from the answer; ``think_budget`` are its tokens at most.
     ``shift``: when the context is full, forget its older half and go on (None: as the model's family can); ``truncate``: cut a
     prompt that does not fit, and say so in the answer's usage, where else it is refused.
     """
@@ -153,21 +218,69 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
-    think: bool | None = None
+    think: bool | str | None = None
+    think_budget: int | None = None
     shift: bool | None = None
     truncate: bool = True
+    images: tuple[bytes, ...] = ()
+    constraint: Constraint | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest`."""
+    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest`.
+
+    ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
+    one tool that must be called.
+    """
 
     model: str
     messages: tuple[Message, ...] = ()
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
-    think: bool | None = None
+    think: bool | str | None = None
+    think_budget: int | None = None
     shift: bool | None = None
+    truncate: bool = True
+    constraint: Constraint | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+
+
+class EmbedRequest(msgspec.Struct, frozen=True):
+    """Turn texts (or token ids) into vectors. ``truncate``: an input that does not fit loses its end; else it is refused.
+    ``dimensions``: the first so many numbers of each vector (None: all of them), of length 1 again.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    truncate: bool = True
+    dimensions: int | None = None
+    normalize: bool = True
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """One vector for each input, in order; ``tokens`` counts what was read of all inputs. Durations in nanoseconds."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    tokens: int
+    total_duration: int = 0
+    load_duration: int = 0
+
+
+class RerankRequest(msgspec.Struct, frozen=True):
+    """Score documents by how well they answer a query; with a model whose pooling is rank."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -188,12 +301,13 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Usage(msgspec.Struct, frozen=True):
     """What an answer cost. Durations in nanoseconds; ``prompt_tokens`` counts the cached ones too, but not those that were
-    cut off because the prompt did not fit: these are ``truncated_tokens``.
+    cut off because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` were left out whole.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     truncated_tokens: int = 0
+    dropped_messages: int = 0
     completion_tokens: int = 0
     total_duration: int = 0
     load_duration: int = 0
@@ -204,7 +318,9 @@ class Usage(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of an answer; the last one of a stream has ``finish_reason`` and ``usage``.
 
-    ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer.
+    ``tool_deltas`` are a call while it is written, ``tool_calls`` the calls that are complete: who streams the one passes over
+    the other. ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last
+    chunk) is the stop string that ended the answer.
     """
 
     text: str = ""
@@ -212,3 +328,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     context: tuple[int, ...] = ()
+    thinking: str = ""
+    tool_deltas: tuple[ToolDelta, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop_sequence: str = ""
