@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from ..chat import prompt as prompts
 from ..chat.template import Marks, Template, choose, go_capabilities
 from ..config import Settings
@@ -23,6 +25,7 @@ from ..types import (
     Chunk,
     FinishReason,
     GenerateRequest,
+    Generation,
     Message,
     Options,
     Rendered,
@@ -93,14 +96,18 @@ async def _answered(
         prompt = await _prompt(services, spec, request, runner, ready)
         options = request.options.over(spec.options)
         events = runner.generate(
-            prompt,
-            sampling=resolve_sampling(options),
-            num_predict=_bounded(options.num_predict, ready.n_ctx),
-            stop=options.stop or (),
-            logprobs=request.logprobs,
-            shift=_shifts(spec) if request.shift is None else request.shift,
-            num_keep=DEFAULT_NUM_KEEP if options.num_keep is None else options.num_keep,
-            truncate=isinstance(request, GenerateRequest) and request.truncate,
+            Generation(
+                prompt,
+                resolve_sampling(options),
+                num_predict=_bounded(options.num_predict, ready.n_ctx),
+                stop=options.stop or (),
+                logprobs=request.logprobs,
+                shift=_shifts(spec) if request.shift is None else request.shift,
+                num_keep=DEFAULT_NUM_KEEP if options.num_keep is None else options.num_keep,
+                truncate=isinstance(request, GenerateRequest) and request.truncate,
+                logit_bias=request.logit_bias,
+                constraint=request.constraint,
+            )
         )
         async with aclosing(events):
             async for event in events:
@@ -128,7 +135,7 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
     for last in chunks:
         texts.append(last.text)
         logprobs += last.logprobs
-    return Chunk("".join(texts), tuple(logprobs), last.finish_reason, last.usage, last.context)
+    return msgspec.structs.replace(last, text="".join(texts), logprobs=tuple(logprobs))
 
 
 def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
@@ -266,4 +273,6 @@ def _last(done: Done, context: tuple[int, ...], started: int, load_duration: int
         completion_duration=done.predict_ns,
     )
     reason: FinishReason = "length" if done.reason == "length" else "stop"
-    return Chunk(finish_reason=reason, usage=usage, context=context)
+    return Chunk(
+        finish_reason=reason, usage=usage, context=context, stop_sequence=done.stop_text
+    )

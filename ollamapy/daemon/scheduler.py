@@ -63,7 +63,7 @@ from ..formats.gguf import Header
 from ..human import format_duration
 from ..names import Name
 from ..runner.protocol import Done, Load, Piece, Ready
-from ..types import Options, Sampling
+from ..types import Generation, Options
 from . import memory
 
 log = logging.getLogger(__name__)
@@ -85,18 +85,7 @@ class Runner(Protocol):
 
     async def ready(self) -> Ready: ...
 
-    def generate(
-        self,
-        prompt: str | tuple[int, ...],
-        *,
-        sampling: Sampling,
-        num_predict: int = -1,
-        stop: tuple[str, ...] = (),
-        logprobs: int | None = None,
-        shift: bool = False,
-        num_keep: int = 4,
-        truncate: bool = False,
-    ) -> AsyncGenerator[Piece | Done, None]: ...
+    def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]: ...
 

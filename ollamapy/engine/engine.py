@@ -88,6 +88,7 @@ class Finished(NamedTuple):
     prompt_ns: int
     predict_ns: int
     n_truncated: int
+    stop_text: str = ""
 
 
 class Refused(NamedTuple):
@@ -220,8 +221,8 @@ class Engine:
         if sequence.sampler is None:
             sequence.started_at = self._clock()
             sequence.sampler = model.make_sampler(
-                sampler_chain(sequence.sampling, model.n_ctx),
-                penalized_history(sequence.sampling, sequence.tokens, model.n_ctx),
+                sampler_chain(sequence.job.sampling, model.n_ctx),
+                penalized_history(sequence.job.sampling, sequence.tokens, model.n_ctx),
             )
         self._admissions += 1
         slot.last_used = self._admissions
@@ -426,13 +427,13 @@ class Engine:
         stream = sequence.text
         text = stream.feed(model.piece(token))
         logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.logprobs is not None and not stream.stopped:
-            logprobs = (model.logprobs(row, token, sequence.logprobs),)
+        if sequence.job.logprobs is not None and not stream.stopped:
+            logprobs = (model.logprobs(row, token, sequence.job.logprobs),)
         if text or logprobs:
             self._events.append(TextOut(sequence.id, text, logprobs, first))
         if stream.stopped:
             self._finish(sequence, "stop")
-        elif sequence.n_predicted == sequence.num_predict:
+        elif sequence.n_predicted == sequence.job.num_predict:
             self._finish(sequence, "length")
         elif len(sequence.tokens) >= model.n_ctx:
             self._make_room(sequence)
@@ -440,12 +441,12 @@ class Engine:
     def _make_room(self, sequence: Sequence) -> None:
         """The context is full: forget the older half of it, or end the answer when its last cell is used."""
         model = self._model
-        if not (sequence.shift and model.can_shift and sequence.slot is not None):
+        if not (sequence.job.shift and model.can_shift and sequence.slot is not None):
             if len(sequence.tokens) > model.n_ctx:
                 self._finish(sequence, "length")
             return
         keep, discard = shift_cut(
-            model.n_ctx, sequence.n_past, sequence.num_keep, sequence.n_prompt, model.adds_bos
+            model.n_ctx, sequence.n_past, sequence.job.num_keep, sequence.n_prompt, model.adds_bos
         )
         if discard < 1:
             self._finish(sequence, "length")
@@ -472,6 +473,7 @@ class Engine:
                 first - (sequence.started_at or now),
                 now - first,
                 sequence.n_truncated,
+                sequence.text.stopped,
             )
         )
         self._release(sequence)

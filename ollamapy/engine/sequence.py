@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..types import Sampling
+from ..types import Generation
 from .text import TextStream
 
 
@@ -28,12 +28,7 @@ class Sequence:
 
     id: int
     tokens: list[int]
-    sampling: Sampling = field(default_factory=Sampling)
-    num_predict: int = -1
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-    shift: bool = False
-    num_keep: int = 4
+    job: Generation = Generation("")
     n_truncated: int = 0
 
     n_prompt: int = 0
@@ -51,7 +46,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.n_prompt = len(self.tokens)
-        self.text = TextStream(self.stop)
+        self.text = TextStream(self.job.stop)
 
     @property
     def n_pending(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class TextStream:
-    """The text of one answer as it grows; ``stopped`` turns true when a stop string is complete.
+    """The text of one answer as it grows; ``stopped`` is the stop string that is complete, if one is.
 
     Invalid UTF-8 becomes U+FFFD; an incomplete character at the very end is dropped. Text from a stop string on is dropped.
     """
@@ -19,7 +19,7 @@ class TextStream:
         self._stops = tuple(stop for stop in stops if stop)
         self._bytes = b""
         self._held = ""
-        self.stopped = False
+        self.stopped = ""
 
     def feed(self, piece: bytes) -> str:
         """The text that is safe to show after another token's bytes."""
@@ -36,10 +36,10 @@ class TextStream:
     def _until_stop(self, text: str) -> str:
         text = self._held + text
         self._held = ""
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
-            return text[: min(found)]
+            at, self.stopped = min(found)
+            return text[:at]
         keep = max(_overlap(text, stop) for stop in self._stops)
         if keep:
             self._held = text[-keep:]

@@ -22,6 +22,7 @@ from ..engine.engine import Engine, Event, Finished, TextOut
 from ..engine.llama import Model
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
+from ..types import Generation
 from . import protocol
 from .protocol import Frame, Piece
 
@@ -137,7 +138,7 @@ class Texts:
         """Queue a text; the engine or the daemon gets what it becomes."""
         match frame:
             case (
-                protocol.Generate(prompt=given)
+                protocol.Generate(job=Generation(prompt=given))
                 | protocol.Tokenize(text=given)
                 | protocol.Detokenize(tokens=given)
             ):
@@ -172,14 +173,16 @@ class Texts:
 
     def _handle(self, frame: Asked) -> None:
         match frame:
-            case protocol.Generate(prompt=str(prompt)) if self._model.is_far_too_long(prompt):
+            case protocol.Generate(job=Generation(prompt=str(prompt))) if (
+                self._model.is_far_too_long(prompt)
+            ):
                 words = (
                     f"the prompt is longer than the context: {len(prompt)} characters,"
                     f" the context has {self._model.n_ctx} tokens; shorten the prompt"
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                sequence = self._sequence(frame)
+                sequence = self._sequence(frame.id, frame.job)
                 with self._lock:  # a cancel comes before this, or finds it in the engine
                     if frame.id in self._pending:
                         self._pending.discard(frame.id)
@@ -190,12 +193,12 @@ class Texts:
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 
-    def _sequence(self, frame: protocol.Generate) -> Sequence:
+    def _sequence(self, id: int, job: Generation) -> Sequence:
         model = self._model
-        if isinstance(frame.prompt, str):
-            tokens = model.tokenize(frame.prompt)
+        if isinstance(job.prompt, str):
+            tokens = model.tokenize(job.prompt)
         else:
-            tokens = list(frame.prompt)
+            tokens = list(job.prompt)
             if any(not 0 <= token < model.n_vocab for token in tokens):
                 raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
         if not tokens and model.bos >= 0:
@@ -203,19 +206,9 @@ class Texts:
         if not tokens:
             raise InvalidRequest("the prompt has no tokens")
         n_whole = len(tokens)
-        if frame.truncate and n_whole >= model.n_ctx:
-            tokens = truncated(tokens, model.n_ctx, frame.num_keep, model.adds_bos)
-        return Sequence(
-            frame.id,
-            tokens,
-            frame.sampling,
-            num_predict=frame.num_predict,
-            stop=frame.stop,
-            logprobs=frame.logprobs,
-            shift=frame.shift,
-            num_keep=frame.num_keep,
-            n_truncated=n_whole - len(tokens),
-        )
+        if job.truncate and n_whole >= model.n_ctx:
+            tokens = truncated(tokens, model.n_ctx, job.num_keep, model.adds_bos)
+        return Sequence(id, tokens, job, n_truncated=n_whole - len(tokens))
 
 
 def read_frames(fd: int, reader: protocol.FrameReader) -> list[Frame]:

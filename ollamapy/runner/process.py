@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from ..config import child_command, environment
 from ..errors import InvalidRequest, LoadFailed, OllamapyError, RunnerCrashed, RunnerError
-from ..types import Sampling
+from ..types import Generation
 from .protocol import (
     PROTOCOL,
     Cancel,
@@ -163,29 +163,14 @@ class RunnerProcess:
         assert self._ready is not None
         return await asyncio.shield(self._ready)
 
-    async def generate(
-        self,
-        prompt: str | tuple[int, ...],
-        *,
-        sampling: Sampling,
-        num_predict: int = -1,
-        stop: tuple[str, ...] = (),
-        logprobs: int | None = None,
-        shift: bool = False,
-        num_keep: int = 4,
-        truncate: bool = False,
-    ) -> AsyncGenerator[Piece | Done, None]:
+    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
 
-        Raises InvalidRequest (a prompt longer than the context too) and RunnerCrashed.
+        Raises InvalidRequest (a prompt longer than the context, a constraint that is none) and RunnerCrashed.
         """
         id, request = self._open()
         try:
-            self._send(
-                Generate(
-                    id, prompt, sampling, num_predict, stop, logprobs, shift, num_keep, truncate
-                )
-            )
+            self._send(Generate(id, job))
             while True:
                 item = await request.take()
                 if isinstance(item, Piece):

@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
-from ..types import Sampling, TokenLogprob
+from ..types import Generation, TokenLogprob
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_FRAME = 256 * 1024 * 1024
@@ -56,22 +56,10 @@ class Load(Frame, frozen=True):
 
 
 class Generate(Frame, frozen=True):
-    """Continue a prompt: a text (special tokens in it are recognised, BOS added as the model says) or token ids as they are.
-
-    ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
-    ``shift``: when the context is full, its older half is forgotten but for the first ``num_keep`` tokens (< 0: the prompt),
-    and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
-    """
+    """Continue a prompt; answered by Texts and a Done."""
 
     id: int
-    prompt: str | tuple[int, ...]
-    sampling: Sampling = Sampling()
-    num_predict: int = -1
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-    shift: bool = False
-    num_keep: int = 4
-    truncate: bool = False
+    job: Generation
 
 
 class Tokenize(Frame, frozen=True):
@@ -144,7 +132,8 @@ class Done(Frame, frozen=True):
     """The one good ending of a Generate: why it ended, and what it cost in tokens and nanoseconds.
 
     ``n_prompt`` counts the cached tokens too; ``n_predicted`` counts every sampled token, an end-of-sequence one as well;
-    ``n_truncated`` are the prompt's tokens that were left out because it did not fit.
+    ``n_truncated`` are the prompt's tokens that were left out because it did not fit; ``stop_text`` is the stop string
+    that ended the answer, if one did.
     """
 
     id: int
@@ -155,6 +144,7 @@ class Done(Frame, frozen=True):
     prompt_ns: int = 0
     predict_ns: int = 0
     n_truncated: int = 0
+    stop_text: str = ""
 
 
 class Working(Frame, frozen=True):

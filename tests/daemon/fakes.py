@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ollamapy.config import Settings
@@ -16,21 +15,7 @@ from ollamapy.daemon.scheduler import Scheduler
 from ollamapy.errors import OllamapyError
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Load, Piece, Ready
-from ollamapy.types import Sampling, TokenLogprob
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a generate was called with."""
-
-    prompt: str | tuple[int, ...]
-    sampling: Sampling
-    num_predict: int
-    stop: tuple[str, ...]
-    logprobs: int | None
-    shift: bool
-    num_keep: int
-    truncate: bool
+from ollamapy.types import Generation, TokenLogprob
 
 
 class FakeRunner:
@@ -49,7 +34,7 @@ class FakeRunner:
         self.words = ["one", " two", " three"]
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
-        self.asked: list[Asked] = []
+        self.asked: list[Generation] = []
         self.endings: list[str] = []
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
@@ -60,20 +45,8 @@ class FakeRunner:
         await self.loaded.wait()
         return Ready(n_ctx=self.load.n_ctx, n_slots=self.load.n_slots, bos="<s>", eos="</s>")
 
-    async def generate(
-        self,
-        prompt: str | tuple[int, ...],
-        *,
-        sampling: Sampling,
-        num_predict: int = -1,
-        stop: tuple[str, ...] = (),
-        logprobs: int | None = None,
-        shift: bool = False,
-        num_keep: int = 4,
-        truncate: bool = False,
-    ) -> AsyncGenerator[Piece | Done, None]:
-        asked = Asked(prompt, sampling, num_predict, stop, logprobs, shift, num_keep, truncate)
-        self.asked.append(asked)
+    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
+        self.asked.append(job)
         self.changed.set()
         ending = "cancelled"
         try:
@@ -84,7 +57,7 @@ class FakeRunner:
                 if number == self.breaks_after:
                     raise self.error
                 some = (TokenLogprob(word, -1.0, tuple(word.encode())),)
-                yield Piece(1, word, some if logprobs is not None else ())
+                yield Piece(1, word, some if job.logprobs is not None else ())
             ending = "done"
             yield Done(
                 1, "stop", n_prompt=4, n_cached=2, n_predicted=3, prompt_ns=10, predict_ns=20

@@ -49,7 +49,7 @@ from ollamapy.errors import (
 from ollamapy.formats.gguf import Header, Tensor
 from ollamapy.names import Name
 from ollamapy.runner.protocol import Done, Load, Piece, Ready
-from ollamapy.types import Options, Sampling
+from ollamapy.types import Generation, Options
 
 GB = 10**9
 
@@ -375,18 +375,7 @@ class FakeRunner:
             self.die(0)
         await self.wait()
 
-    async def generate(
-        self,
-        prompt: str | tuple[int, ...],
-        *,
-        sampling: Sampling,
-        num_predict: int = -1,
-        stop: tuple[str, ...] = (),
-        logprobs: int | None = None,
-        shift: bool = False,
-        num_keep: int = 4,
-        truncate: bool = False,
-    ) -> AsyncGenerator[Piece | Done, None]:
+    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:

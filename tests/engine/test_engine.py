@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
 from ollamapy.engine.sequence import Sequence
+from ollamapy.types import Generation
 from tests.engine.fake import FakeModel, continuation
 
 
@@ -25,7 +26,8 @@ class Bench:
         return self.now
 
     def submit(self, id: int, prompt: list[int], n: int = 5, **options: object) -> None:
-        self.engine.submit(Sequence(id, list(prompt), num_predict=n, **options))  # type: ignore[arg-type]
+        job = Generation("", num_predict=n, **options)  # type: ignore[arg-type]
+        self.engine.submit(Sequence(id, list(prompt), job))
 
     def run(self, limit: int = 10_000) -> None:
         for _ in range(limit):
@@ -196,7 +198,7 @@ def test_a_stop_string_across_tokens_ends_the_answer_before_it() -> None:
     bench.run()
     ending = bench.ending(1)
     assert isinstance(ending, Finished) and (ending.reason, ending.n_predicted) == ("stop", 6)
-    assert bench.text(1) == whole[:3]
+    assert bench.text(1) == whole[:3] and ending.stop_text == whole[3:6]
 
 
 def test_logprobs_come_one_a_token() -> None:

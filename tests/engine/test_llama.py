@@ -12,7 +12,7 @@ from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed
-from ollamapy.types import Sampling
+from ollamapy.types import Generation, Sampling
 from tests.models import random_model, scripted_model
 
 pytestmark = pytest.mark.llama
@@ -63,7 +63,8 @@ def ending(events: list[Event], id: int = 1) -> Finished:
 
 def request(model: Model, id: int, prompt: str, n: int = 30, **options: object) -> Sequence:
     options.setdefault("sampling", GREEDY)
-    return Sequence(id, model.tokenize(prompt), num_predict=n, **options)  # type: ignore[arg-type]
+    job = Generation(prompt, num_predict=n, **options)  # type: ignore[arg-type]
+    return Sequence(id, model.tokenize(prompt), job)
 
 
 PROMPTS = {
@@ -168,7 +169,7 @@ def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> Non
     fresh = text(run(model, request(model, 2, "ba ke li", n=10)), 2)
     events: list[Event] = []
     engine = Engine(model, events.extend)
-    engine.submit(Sequence(1, [5] * 4000, GREEDY, num_predict=5))
+    engine.submit(Sequence(1, [5] * 4000, Generation("", GREEDY, num_predict=5)))
     decode, statuses = model.decode, []
 
     def watched(spans: list[tuple[int, int, list[int], bool]]) -> int:

@@ -13,6 +13,7 @@ import time
 
 from ollamapy.runner import protocol
 from ollamapy.runner.protocol import Frame, Piece
+from ollamapy.types import Generation
 
 
 def send(frame: Frame) -> None:
@@ -50,7 +51,7 @@ def main() -> None:
                     if how == "deaf":
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     send(protocol.Ready(n_ctx=frame.n_ctx, n_slots=frame.n_slots))
-                case protocol.Generate(prompt=str(prompt)):
+                case protocol.Generate(job=Generation(prompt=str(prompt))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
                     if how not in ("ready", "deaf", "slow", "flood", "repack-faults"):
                         misbehave(how)

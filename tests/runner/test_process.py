@@ -20,7 +20,7 @@ from ollamapy.runner import process
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Load, Piece
 from ollamapy.runner.proven import Proven
-from ollamapy.types import Sampling
+from ollamapy.types import Generation
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
@@ -44,7 +44,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 async def answer(runner: RunnerProcess, prompt: str = "hello") -> tuple[str, Done | None]:
     text, done = "", None
-    async for item in runner.generate(prompt, sampling=Sampling()):
+    async for item in runner.generate(Generation(prompt)):
         if isinstance(item, Piece):
             text += item.text
         else:
@@ -147,7 +147,7 @@ def test_leaving_an_answer_cancels_it() -> None:
     async def scenario() -> None:
         runner = start("slow")
         await runner.ready()
-        async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
+        async with aclosing(runner.generate(Generation("x"))) as pieces:
             assert await anext(pieces) == Piece(1, "first ")
         assert runner.in_flight == 0
         await says(runner, "fake: cancelled 1")
@@ -160,7 +160,7 @@ def test_a_client_too_slow_is_cancelled_alone() -> None:
     async def scenario() -> None:
         runner = start("flood")
         await runner.ready()
-        async with aclosing(runner.generate("x", sampling=Sampling())) as pieces:
+        async with aclosing(runner.generate(Generation("x"))) as pieces:
             await anext(pieces)
             await says(runner, "fake: cancelled 1")
             with pytest.raises(RunnerError, match="too slowly"):

@@ -24,12 +24,16 @@ from ollamapy.runner.protocol import (
     Texts,
     Tokenize,
 )
-from ollamapy.types import Sampling, TokenLogprob
+from ollamapy.types import Constraint, Generation, Sampling, TokenLogprob
 
 TO_RUNNER = [
     Load("/a b/ü.gguf", n_ctx=4096, kv_type="q8_0", flash_attention=True),
-    Generate(1, "héllo\x00", Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0),
-    Generate(2, (1, 2, 3)),
+    Generate(
+        1, Generation("héllo\x00", Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0)
+    ),
+    Generate(
+        2, Generation((1, 2, 3), constraint=Constraint("choice", '["a"]'), logit_bias=((1, -1.5),))
+    ),
     Tokenize(3, "", add_special=False),
     Cancel(1),
     Stop(),
