@@ -63,6 +63,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     main_gpu: int | None = None
     use_mmap: bool | None = None
     num_thread: int | None = None
+    draft_num_predict: int | None = None
 
     num_keep: int | None = None
     seed: int | None = None
@@ -90,9 +91,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 
 OPTION_KINDS: Mapping[str, str] = {
     "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer", "main_gpu": "integer",
-    "use_mmap": "boolean", "num_thread": "integer", "num_keep": "integer", "seed": "integer",
-    "num_predict": "integer", "top_k": "integer", "top_p": "float32", "min_p": "float32",
-    "typical_p": "float32", "repeat_last_n": "integer", "temperature": "float32",
+    "use_mmap": "boolean", "num_thread": "integer", "draft_num_predict": "integer",
+    "num_keep": "integer", "seed": "integer", "num_predict": "integer", "top_k": "integer",
+    "top_p": "float32", "min_p": "float32", "typical_p": "float32", "repeat_last_n": "integer",
+    "temperature": "float32",
     "repeat_penalty": "float32", "presence_penalty": "float32", "frequency_penalty": "float32",
     "stop": "array",
 }  # fmt: skip
@@ -332,3 +334,14 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_deltas: tuple[ToolDelta, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     stop_sequence: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step of a pull, a push or a creation, in Ollama's words. ``total`` and ``completed`` are the bytes of the blob ``digest``
+    ("sha256:..."), where one moves; ``total`` 0 means that nothing is counted.
+    """
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0

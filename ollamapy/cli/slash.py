@@ -352,7 +352,8 @@ Usage: /set parameter <name> <value>
   repeat_penalty, presence_penalty,
   frequency_penalty <float>
   num_batch, num_gpu, main_gpu,
-  num_thread <int>, use_mmap <bool>
+  num_thread, draft_num_predict <int>,
+  use_mmap <bool>
 
 A stop of several words in "quotes";
 several stops: one after another.

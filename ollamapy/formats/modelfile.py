@@ -43,9 +43,6 @@ WORDS = (
 
 ROLES = ("system", "user", "assistant")
 
-PARAMETER_KINDS = {**OPTION_KINDS, "draft_num_predict": "integer"}
-"""Name of each parameter -> the kind of its value. Drafting is a matter of loading that no request's options reach."""
-
 DEPRECATED = frozenset(
     {
         "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "mirostat", "mirostat_tau",
@@ -456,10 +453,10 @@ def parse_parameter(name: str, text: str) -> Parameter:
 
     Each text of `stop` is one stop. Raises ValueError, whose message names the way out.
     """
-    kind = PARAMETER_KINDS.get(name)
+    kind = OPTION_KINDS.get(name)
     if kind is None:
-        like = difflib.get_close_matches(name[:40].lower(), PARAMETER_KINDS, 1)
-        known = f"did you mean '{like[0]}'?" if like else f"one of: {', '.join(PARAMETER_KINDS)}"
+        like = difflib.get_close_matches(name[:40].lower(), OPTION_KINDS, 1)
+        known = f"did you mean '{like[0]}'?" if like else f"one of: {', '.join(OPTION_KINDS)}"
         raise ValueError(f"unknown parameter '{_shown(name)}', {known}")
     if kind == "array":
         return (text,)

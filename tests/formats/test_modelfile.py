@@ -419,5 +419,5 @@ def test_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_example_of_this_project_is_one() -> None:
     modelfile = parse((Path(__file__).parents[2] / "Modelfile.example").read_bytes())
     typed, deprecated = modelfile.parameters()
-    assert set(OPTION_KINDS) - set(typed) == {"main_gpu"} and deprecated == []
+    assert set(OPTION_KINDS) - set(typed) == {"main_gpu", "draft_num_predict"} and deprecated == []
     assert modelfile.requires() == "0.14.0"
