@@ -338,10 +338,13 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step of a pull, a push or a creation, in Ollama's words. ``total`` and ``completed`` are the bytes of the blob ``digest``
-    ("sha256:..."), where one moves; ``total`` 0 means that nothing is counted.
+    ("sha256:..."), where one moves; ``total`` 0 means that nothing is counted. ``note`` says more: which file was chosen and
+    why, or what is waited for. ``model``, in the last step, is the name of what an address was stored as.
     """
 
     status: str
     digest: str = ""
     total: int = 0
     completed: int = 0
+    note: str = ""
+    model: str = ""

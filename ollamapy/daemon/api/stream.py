@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from ...errors import RequestCancelled
-from ...types import Chunk
 from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
@@ -29,13 +28,27 @@ BODY_PATIENCE = 30.0
 _LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, and RequestCancelled when the client leaves."""
-    parts: list[bytes] = []
+    kept: list[bytes] = []
     size = 0
-    while True:
+    parts = body_parts(receive)
+    async for part in parts:
+        kept.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            await drop_rest(parts)
+            raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
+    return b"".join(kept)
+
+
+async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
+    """The body of a request as it comes. Raises BodyTooSlow, and RequestCancelled when the client leaves."""
+    more = True
+    while more:
         try:
             async with asyncio.timeout(BODY_PATIENCE):
                 message = await receive()
@@ -45,21 +58,17 @@ async def read_body(receive: Receive) -> bytes:
             ) from None
         if message["type"] == "http.disconnect":
             raise RequestCancelled("the client left before its request was complete")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
-            await _drop_rest(message, receive)
-            raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
 
 
-async def _drop_rest(message: Any, receive: Receive) -> None:
-    """A client that is still sending does not look for an answer yet: closing now would only break its pipe."""
+async def drop_rest(parts: AsyncIterator[bytes]) -> None:
+    """Pass over what is left of a body: a client that is still sending does not look for an answer yet, and closing now
+    would only break its pipe."""
     try:
         async with asyncio.timeout(_LINGER):
-            while message.get("more_body", False):
-                message = await receive()
+            async for _ in parts:
+                pass
     except TimeoutError:
         pass  # it gets the answer, or a broken pipe
 
@@ -88,7 +97,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class Lines:
+class Lines(Generic[Item]):
     """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
 
     An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
@@ -97,8 +106,8 @@ class Lines:
 
     def __init__(
         self,
-        chunks: AsyncGenerator[Chunk, None],
-        encode: Callable[[Chunk], bytes],
+        chunks: AsyncGenerator[Item, None],
+        encode: Callable[[Item], bytes],
         failed: Callable[[Exception], bytes],
     ) -> None:
         self._chunks = chunks

@@ -134,7 +134,7 @@ def written(chunks: AsyncGenerator[Chunk, None]) -> list[Message]:
     return sent
 
 
-def lines(chunks: AsyncGenerator[Chunk, None]) -> stream.Lines:
+def lines(chunks: AsyncGenerator[Chunk, None]) -> stream.Lines[Chunk]:
     def encode(chunk: Chunk) -> bytes:
         return json.dumps(chunk.text).encode()
 
