@@ -1,8 +1,8 @@
-"""llama.cpp as the engine sees it: one model, one context, a batch at a time.
+"""llama.cpp as the engine sees it: one model, a context that generates, contexts that pool (``pooled.py``), a batch at a time.
 
 The only file that imports llama_cpp, and of it only the ctypes layer: the package's ``__init__`` would import numpy, jinja2 and
 a server (236 ms and 39 MB against 60-80 ms and 17 MB), so an empty package is registered in its place. numpy is imported
-when log probabilities are first asked for. It knows nothing of requests and slots: those are the engine's.
+when log probabilities or vectors are first asked for. It knows nothing of requests and slots: those are the engine's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 from ..errors import InvalidRequest, LoadFailed
 from ..types import TokenLogprob
+from .pooled import Pooled
+from .rows import Row, Rows
 from .sampling import Stage
 
 KV_TYPES = {
@@ -49,7 +51,7 @@ class Model:
 
     Per-slot caches (not unified) and flash attention where the model allows it, chosen by measurement (the table in
     benchmarks/README.md): what idle slots hold then costs nothing, and it is the arithmetic of Ollama's runner, so that
-    the same seed gives the same text.
+    the same seed gives the same text. Without ``generates`` there is no such context, only those of :meth:`pooled`.
     Raises :class:`LoadFailed` when llama.cpp refuses the file or the context. Not thread-safe but for :meth:`tokenize`
     and :meth:`detokenize`, which only read the vocabulary.
     """
@@ -68,6 +70,7 @@ class Model:
         flash_attention: bool | None = None,
         kv_type: str = "f16",
         extra_bufts: bool = True,
+        generates: bool = True,
         progress: Callable[[float], None] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
@@ -128,78 +131,101 @@ class Model:
             _GGML_BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{KV_TYPES[kv_type]}")
         )
         context.no_perf = True
-        self._context = lib.llama_init_from_model(self._model, context)
-        if not self._context:
-            raise LoadFailed(self._why(f"no context of {n_slots} x {n_ctx} tokens can be made"))
-        self.n_ctx: int = lib.llama_n_ctx_seq(self._context)
-        self.n_slots = n_slots
-        self.n_batch = min(n_batch, lib.llama_n_batch(self._context))
-        self._memory = lib.llama_get_memory(self._context)
-        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
         strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
         self._abort_callback = ctypes.cast(strlen, lib.ggml_abort_callback)
-        lib.llama_set_abort_callback(
-            self._context, self._abort_callback, ctypes.addressof(self._flag)
-        )
-        self._batch = self._make_batch(self.n_batch)
+        self._params = context
+        self._pooled: dict[str, Pooled] = {}
+        self.longest_input = self.n_ctx = n_ctx
+        self.n_slots, self.n_batch = 0, n_batch
+        self.can_shift = False
+        self._context = self._memory = None
+        self._rows: Rows
+        if generates and lib.llama_model_has_decoder(self._model):
+            self._make_context(n_ctx, n_slots)
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
+
+    def _make_context(self, n_ctx: int, n_slots: int) -> None:
+        """The context for generating. A model that only reads (an encoder) has no cache for it and stays without."""
+        lib = self._lib
+        context = lib.llama_init_from_model(self._model, self._params)
+        if not context:
+            raise LoadFailed(self._why(f"no context of {n_slots} x {n_ctx} tokens can be made"))
+        self._memory = lib.llama_get_memory(context)
+        if not self._memory:
+            lib.llama_free(context)
+            return
+        self._context = context
+        self.n_ctx = lib.llama_n_ctx_seq(context)
+        self.n_slots = n_slots
+        self.n_batch = min(self.n_batch, lib.llama_n_batch(context))
+        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        self._watch_abort(context)
+        self._rows = Rows(lib, self.n_batch)
+
+    def _watch_abort(self, context: Any) -> None:
+        flag = ctypes.addressof(self._flag)
+        self._lib.llama_set_abort_callback(context, self._abort_callback, flag)
+
+    @property
+    def generates(self) -> bool:
+        """Can it generate text? Encoders, and models loaded only to embed, cannot."""
+        return self._context is not None
+
+    def pooled(self, pooling: str) -> Pooled:
+        """A second context on the same weights whose output is one vector for a text; made when it is first asked for.
+
+        ``pooling``: "rank" for the score of a reranker, "" for a vector as the model makes it, or the mean of its tokens'
+        where it does not say how. Raises InvalidRequest for "rank" where the model has no such head, LoadFailed.
+        """
+        found = self._pooled.get(pooling)
+        if found is None:
+            found = Pooled(self._lib, self._model, self._params, pooling, self.longest_input)
+            self._watch_abort(found.context)
+            self._pooled[pooling] = found
+        return found
 
     def warm_up(self, n: int = 32) -> None:
         """Compute a batch of ``n`` tokens and forget it: kernels that are built wrong fault here and not in a request.
 
         More than one token, because single ones take other kernels.
         """
-        n = min(n, self.n_batch, self.n_ctx)
-        if status := self.decode([(0, 0, [max(self.bos, 0)] * n, True)]):
+        n = min(n, self.n_batch, self.longest_input)
+        rows: list[Row] = [(0, 0, [max(self.bos, 0)] * n, True)]
+        status = self.decode(rows) if self.generates else self.pooled("").compute(rows)
+        if status:
             raise LoadFailed(self._why(f"the model cannot be computed (status {status})"))
-        self.trim(0, 0)
+        if self.generates:
+            self.trim(0, 0)
 
     def close(self) -> None:
-        """Free the context and the model."""
-        self._lib.llama_free(self._context)
+        """Free the contexts and the model."""
+        for pooled in self._pooled.values():
+            pooled.close()
+        if self._context is not None:
+            self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
     # ---- the batch -------------------------------------------------------------------------------------------------
 
-    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
+    def decode(self, spans: list[Row]) -> int:
         """Compute a batch of (slot, first position, tokens, logits of the last one wanted?).
 
         Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that wanted them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
-        at = 0
-        self._rows: list[int] = []
-        for slot, position, tokens, wanted in spans:
-            n = len(tokens)
-            end = at + n
-            if n == 1:
-                self._tokens[at] = tokens[0]
-                self._positions[at] = position
-                self._slots[at] = slot
-                self._logits[at] = wanted
-            else:
-                self._tokens[at:end] = tokens  # type: ignore[assignment]
-                self._positions[at:end] = list(range(position, position + n))
-                self._slots[at:end] = [slot] * n
-                self._logits[at:end] = [0] * n
-                self._logits[end - 1] = wanted
-            if wanted:
-                self._rows.append(end - 1)
-            at = end
-        self._batch.n_tokens = at
-        return int(self._lib.llama_decode(self._context, self._batch))
+        return int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
 
     def sample(self, chain: Any, row: int) -> int:
         """The next token from row ``row`` of the last batch; the chain takes note of it."""
-        return int(self._lib.llama_sampler_sample(chain, self._context, self._rows[row]))
+        return int(self._lib.llama_sampler_sample(chain, self._context, self._rows.wanted[row]))
 
     def logprobs(self, row: int, token: int, top: int) -> TokenLogprob:
         """The log probability of ``token`` and of the ``top`` likeliest, from the raw logits of a row of the last batch."""
         import numpy
 
-        pointer = self._lib.llama_get_logits_ith(self._context, self._rows[row])
+        pointer = self._lib.llama_get_logits_ith(self._context, self._rows.wanted[row])
         logits = numpy.ctypeslib.as_array(pointer, (self.n_vocab,)).astype(numpy.float64)
         highest = logits.max()
         total = float(highest) + math.log(float(numpy.exp(logits - highest).sum()))
@@ -352,28 +378,6 @@ class Model:
         return known
 
     # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _make_batch(self, n: int) -> Any:
-        """A llama_batch over our own arrays, so that whole slices are filled by C."""
-        self._tokens = (ctypes.c_int32 * n)()
-        self._positions = (ctypes.c_int32 * n)()
-        self._slots = (ctypes.c_int32 * n)()
-        self._logits = (ctypes.c_int8 * n)()
-        self._one_each = (ctypes.c_int32 * n)(*([1] * n))
-        pointer = ctypes.POINTER(ctypes.c_int32)
-        start, size = ctypes.addressof(self._slots), ctypes.sizeof(ctypes.c_int32)
-        # one more than tokens: llama.cpp takes a null pointer for the array's end
-        self._slot_pointers = (pointer * (n + 1))(
-            *(ctypes.cast(start + i * size, pointer) for i in range(n))
-        )
-        batch = self._lib.llama_batch()
-        batch.n_tokens = 0
-        batch.token = ctypes.cast(self._tokens, pointer)
-        batch.pos = ctypes.cast(self._positions, pointer)
-        batch.n_seq_id = ctypes.cast(self._one_each, pointer)
-        batch.seq_id = ctypes.cast(self._slot_pointers, ctypes.POINTER(pointer))
-        batch.logits = ctypes.cast(self._logits, ctypes.POINTER(ctypes.c_int8))
-        return batch
 
     def _logger(self, log: Callable[[str], None] | None) -> Callable[[int, bytes, Any], None]:
         """Passes warnings and errors on, remembers the last lines for an error's text; the rest is over 100 kB a load."""
