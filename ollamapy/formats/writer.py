@@ -1,0 +1,150 @@
+"""Writes a GGUF file from metadata and weights, one piece of one tensor in memory at a time.
+
+The one place where a conversion meets the `gguf` package, which lays the header out; it is imported inside, because it
+brings numpy with it. What the values mean is for the converters to know: nothing is computed or checked here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from ollamapy.errors import InvalidModel, StoreError
+
+Progress = Callable[[int, int], None]
+"""Told of the bytes of weights that are written and of all there are. What it raises ends the conversion."""
+
+Value = str | bool | int | float | Sequence[str] | Sequence[int] | Sequence[float]
+"""A value of metadata. A number is written as u32 or f32, one in a sequence as i32 or f32."""
+
+PIECE = 4 * 2**20
+"""Bytes of a tensor that are in memory at once, about."""
+
+_ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor to write: its shape as numpy has it (rows first), its GGML type (F32, F16 or BF16), its bytes in pieces."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    pieces: Callable[[], Iterable[bytes]]
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes that all pieces have together."""
+        return prod(self.shape) * _ELEMENT_BYTES[self.type]
+
+
+def write(
+    target: Path,
+    architecture: str,
+    metadata: Mapping[str, Value],
+    weights: Sequence[Weight],
+    progress: Progress | None = None,
+) -> None:
+    """Write a GGUF file at `target`, which is removed again when this fails for whatever reason.
+
+    Raises StoreError when `target` cannot be written, a full disk too.
+    """
+    try:
+        with _removed_on_failure(target):
+            _write_header(target, architecture, metadata, weights)
+            _append_weights(target, weights, progress)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(
+            f"cannot write the converted model ({reason}), make room or choose another place"
+        ) from error
+
+
+def pieces_of(file: BinaryIO, offset: int, n_bytes: int) -> Iterator[bytes]:
+    """`n_bytes` of an open file from `offset` on, in pieces. InvalidModel when the file ends before."""
+    while n_bytes:
+        piece = read_at(file, offset, min(n_bytes, PIECE))
+        yield piece
+        offset += len(piece)
+        n_bytes -= len(piece)
+
+
+def read_at(file: BinaryIO, offset: int, n_bytes: int) -> bytes:
+    """Exactly `n_bytes` from `offset` on. InvalidModel when the file ends before, or cannot be read."""
+    try:
+        file.seek(offset)
+        data = file.read(n_bytes)
+    except OSError as error:  # not to be taken for a target that cannot be written
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidModel(f"cannot read the model file ({reason}), get it again") from error
+    if len(data) < n_bytes:
+        raise InvalidModel("the model file became shorter while it was read, get it again")
+    return data
+
+
+@contextlib.contextmanager
+def _removed_on_failure(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _write_header(
+    target: Path, architecture: str, metadata: Mapping[str, Value], weights: Sequence[Weight]
+) -> None:
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(target, architecture)
+    try:
+        for key, value in metadata.items():
+            match value:
+                case bool():
+                    writer.add_bool(key, value)
+                case int():
+                    writer.add_uint32(key, value)
+                case float():
+                    writer.add_float32(key, value)
+                case str():
+                    writer.add_string(key, value)
+                case _:
+                    writer.add_array(key, value)
+        for weight in weights:
+            kind = gguf.GGMLQuantizationType[weight.type]
+            # with a raw type given, the numpy one is not looked at
+            writer.add_tensor_info(
+                weight.name, weight.shape, np.dtype(np.void), weight.n_bytes, raw_dtype=kind
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+
+
+def _append_weights(target: Path, weights: Sequence[Weight], progress: Progress | None) -> None:
+    """The data after the header: tensor after tensor, each begun at a multiple of GGUF's alignment."""
+    total = sum(weight.n_bytes for weight in weights)
+    done = 0
+    with target.open("ab") as file:
+        file.write(bytes(-file.tell() % _ALIGNMENT))
+        for weight in weights:
+            written = 0
+            for piece in weight.pieces():
+                file.write(piece)
+                written += len(piece)
+                if progress is not None:
+                    progress(done + written, total)
+            assert written == weight.n_bytes, weight.name
+            done += written
+            file.write(bytes(-written % _ALIGNMENT))
+
+
+_ALIGNMENT = 32
