@@ -71,6 +71,7 @@ class Paths:
     """Every place that ollamapy writes to or reads from by itself.
 
     ``models_given``: the user named the models directory, so lists show what is there and nothing of ours.
+    ``models_shared``: by OLLAMA_MODELS, so an Ollama may work there, too. ``more_models``: directories that are only read.
     ``home_given``: the user named the place of everything.
     """
 
@@ -78,6 +79,8 @@ class Paths:
     state: Path
     models_given: bool = False
     home_given: bool = False
+    models_shared: bool = False
+    more_models: tuple[Path, ...] = ()
 
     @property
     def log(self) -> Path:
@@ -105,9 +108,19 @@ def builtin_models() -> Path:
     return Path(__file__).parent / "builtin"
 
 
+def builtin_library() -> Path:
+    """The catalogue's folder: inside the installed package, in a checkout beside it."""
+    package = Path(__file__).parent
+    shipped = package / "library"
+    return shipped if shipped.is_dir() else package.parent / "library"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, once. Seconds for times (``None`` = for ever), ``None`` elsewhere = choose by measurement."""
+    """All settings, once. Seconds for times (``None`` = for ever), ``None`` elsewhere = choose by measurement.
+
+    ``library`` are the folders of the catalogue, the user's own first.
+    """
 
     address: Address
     address_given: bool
@@ -124,6 +137,7 @@ class Settings:
     debug: bool = False
     keeps_history: bool = True
     editor: str = "vi"
+    library: tuple[Path, ...] = ()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -152,22 +166,49 @@ class Settings:
             debug=bool(_boolean(get("DEBUG"))),
             keeps_history=not _boolean(get("NOHISTORY")),
             editor=_editor(environ),
+            library=(_own_library(environ), builtin_library()),
         )
 
 
 def _paths(environ: Mapping[str, str], models: str) -> Paths:
-    """OLLAMAPY_HOME holds everything; else the platform's own places for data and state."""
+    """OLLAMAPY_HOME holds everything; else the platform's own places for data and state. OLLAMAPY_MORE_MODELS lists roots
+    that are only read, as PATH lists directories."""
+    listed = environ.get("OLLAMAPY_MORE_MODELS", "").split(os.pathsep)
+    more = tuple(_absolute(each.strip()) for each in listed if each.strip())
     home = environ.get("OLLAMAPY_HOME", "").strip()
     if home:
-        data = state = Path(home).expanduser().absolute()
+        data = state = _absolute(home)
     else:
         import platformdirs
 
         data = Path(platformdirs.user_data_dir("ollamapy", appauthor=False))
         state = Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
     if models:
-        return Paths(Path(models).expanduser().absolute(), state, True, bool(home))
-    return Paths(data / "models", state, home_given=bool(home))
+        shared = not environ.get("OLLAMAPY_MODELS", "").strip().strip("\"'").strip()
+        return Paths(
+            _absolute(models),
+            state,
+            models_given=True,
+            home_given=bool(home),
+            models_shared=shared,
+            more_models=more,
+        )
+    return Paths(data / "models", state, home_given=bool(home), more_models=more)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _own_library(environ: Mapping[str, str]) -> Path:
+    """OLLAMAPY_LIBRARY, else the folder library where everything of ours is."""
+    if named := environ.get("OLLAMAPY_LIBRARY", "").strip():
+        return Path(named).expanduser().absolute()
+    if home := environ.get("OLLAMAPY_HOME", "").strip():
+        return Path(home).expanduser().absolute() / "library"
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("ollamapy", appauthor=False)) / "library"
 
 
 def _editor(environ: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- InvalidModelfile                   400   carries reason, line and column
     +- InvalidRequest                     400
     +- InvalidModel                       500   a file that says it is a model and is not
+    +- InvalidCatalogue                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
     +- RequestCancelled                   499   the client left
     +- ServerBusy                         503   carries retry_after, seconds
@@ -67,6 +68,10 @@ class InvalidRequest(OllamapyError):
 
 class InvalidModel(OllamapyError):
     """A model file, manifest or layer that is damaged or not what it says it is."""
+
+
+class InvalidCatalogue(OllamapyError):
+    """A file of the catalogue that breaks its schema; the message names the file and the key."""
 
 
 class ModelNotFound(OllamapyError):
