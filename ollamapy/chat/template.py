@@ -119,3 +119,13 @@ def go_capabilities(go: str) -> tuple[str, ...]:
         return golang.capabilities(golang.parse(go))
     except TemplateError:
         return ()
+
+
+def check_go(go: str) -> None:
+    """Raises TemplateError, in Go's words, if a text is no Go template, or too long to be one."""
+    if len(go) > MAX_PARSED:
+        raise TemplateError(f"it has {len(go)} characters, at most {MAX_PARSED}")
+    if "{{" in go:
+        from . import golang
+
+        golang.parse(go)

@@ -22,13 +22,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import OllamapyError, RequestCancelled, ServerBusy
+from ..errors import ModelNotFound, OllamapyError, RequestCancelled, ServerBusy
 from ..names import Name
-from ..types import Chunk
+from ..types import Chunk, Progress
 from . import generate
 from .api import ollama
 from .api.body import BodyTooLarge, BodyTooSlow
+from .api.create import parse_create
 from .api.stream import Lines, read_body, until_gone
+from .create import create
 from .gate import Gate
 from .generate import Services
 
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 JSON = "application/json; charset=utf-8"
 
-Answer = Response | Lines
+Answer = Response | Lines[Chunk] | Lines[Progress]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def create_app(services: Services) -> ASGIApp:
         _route("/api/ps", ["GET"], _ps, services),
         _route("/api/show", ["POST"], _show, services),
         _route("/api/delete", ["DELETE"], _delete, services),
+        _route("/api/create", ["POST"], _create, services),
         _route("/api/generate", ["POST"], _generate, services),
         _route("/api/chat", ["POST"], _chat, services),
     ]
@@ -117,6 +120,29 @@ async def _delete(services: Services, call: Call) -> Answer:
     name = Name.parse(ollama.parse_delete(call.body))
     await asyncio.to_thread(services.models.store.delete, name)
     return Response()
+
+
+async def _create(services: Services, call: Call) -> Answer:
+    asked = parse_create(call.body)
+    steps = create(services.models.store, services.renderer, _pull, asked.request)
+    return await _stepped(steps, asked.stream)
+
+
+async def _pull(name: str) -> AsyncGenerator[Progress, None]:
+    raise ModelNotFound(f"model '{name}' not found")
+    yield Progress("")
+
+
+async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Answer:
+    """What is done step by step: every step as a line, or the last one alone, whose type Ollama writes without a charset."""
+    if stream:
+        return Lines(steps, ollama.encode, failed=_last_line)
+    try:
+        async with aclosing(steps):
+            *_, last = [step async for step in steps]
+    except OllamapyError as error:
+        return Response(_last_line(error), error.status, media_type="application/json")
+    return Response(ollama.encode(last), media_type="application/json")
 
 
 async def _generate(services: Services, call: Call) -> Answer:

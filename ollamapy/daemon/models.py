@@ -183,7 +183,7 @@ class Models:
             )
         texts = {kind: [self._text(layer) for layer in layers] for kind, layers in _small(manifest)}
         go_template = _last(texts["template"]) or _last(texts["prompt"])
-        parameters = _parameters(texts["params"])
+        parameters = read_parameters(texts["params"])
 
         # 2) the big ones
         model = _model_layer(manifest)
@@ -385,7 +385,8 @@ def _last(texts: Sequence[str]) -> str | None:
     return texts[-1] if texts else None
 
 
-def _parameters(texts: Iterable[str]) -> dict[str, Any]:
+def read_parameters(texts: Iterable[str]) -> dict[str, Any]:
+    """What params layers say together. Raises InvalidModel if one is not a JSON object."""
     found: dict[str, Any] = {}
     for text in texts:
         value = _json(text)

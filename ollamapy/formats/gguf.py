@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeGuard
 
@@ -321,6 +321,16 @@ def read_header(source: Path | BinaryIO, *, arrays: bool = False) -> Header:
         raise InvalidModel(
             f"cannot read the model file ({reason}), make it readable or get it again"
         ) from error
+
+
+def joined(shards: Sequence[Header]) -> Header:
+    """The header of a model whose tensors lie in several files, the first of which has the metadata. Where a tensor lies within
+    its file is only right for a single one."""
+    first, *others = shards
+    if not others:
+        return first
+    tensors = tuple(tensor for header in shards for tensor in header.tensors)
+    return replace(first, tensors=tensors, size=sum(header.size for header in shards))
 
 
 def _read(window: _Window, arrays: bool) -> Header:
