@@ -4,6 +4,8 @@
     <root>/blobs/sha256-<64 hex>                        content, named by its hash
     <root>/partial/                                     work in progress, never in blobs/: an Ollama
                                                         on the same store deletes strangers there
+    <root>/sums/sha256-<64 hex>.json                    checksums of a blob's pieces (journal.py): a
+                                                        damaged one need not be fetched whole
 
 A store has one or more roots. The first is written; the others are only read, and what the first
 holds under a name hides what they hold. Reading never writes, so a root that is missing or
@@ -16,6 +18,10 @@ Nothing found in a root is believed. Names and digests are checked before they b
 manifest is limited in size and its every field checked; what is not a regular file is not read. A
 link below manifests/ is followed only as far as manifests/; `manifests`, `blobs` and single blobs
 may be links to anywhere, because people move weights to another disk. Deleting removes the link.
+
+Nothing is removed unasked but what a deleted model was the last to use. Whoever removes more (see
+upkeep.py) leaves alone what is younger than `GRACE`: another process may be about to name it in a
+manifest. What is found instead of written again is made young by `touch`.
 
 This module knows nothing of what a model's layers mean, imports nothing slow (`serve` and shell
 completion use it before anything else), and downloads nothing.
@@ -31,7 +37,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +64,9 @@ MAX_MANIFEST = 4 * 2**20
 MAX_SMALL = 8 * 2**20
 """Bytes of a layer that is read whole: configuration, template, parameters, licence, messages."""
 
+GRACE = 3600.0
+"""Seconds that a file which nothing names is left alone: its writer may not be done."""
+
 LAYER_PREFIX = "application/vnd.ollama.image."
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -65,7 +74,6 @@ _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORK_PREFIX = "work-"  # files that nobody resumes; downloads, which are resumed, have other names
-_WORK_LIFETIME = 3600.0  # seconds without a write after which a work file's writer is dead
 _LOCK_TIMEOUT = 60.0  # seconds; what is done under the lock takes milliseconds
 
 
@@ -186,22 +194,40 @@ def _layer_value(layer: Layer) -> dict[str, Any]:
 
 
 def open_store(paths: Paths) -> Store:
-    """The user's models with the built-in one beside them.
+    """The user's models, those of the roots that are only read, and the built-in one.
 
     The built-in model is listed in the default place only; it can be named everywhere.
     """
     builtin = builtin_models()
-    return Store([paths.models, builtin], unlisted=[builtin] if paths.models_given else [])
+    roots = [paths.models, *paths.more_models, builtin]
+    return Store(list(dict.fromkeys(roots)), unlisted=[builtin] if paths.models_given else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A manifest's file: in which root, under which name, and what it says or why it cannot be read."""
+
+    root: Path
+    name: Name
+    path: Path
+    manifest: Manifest | None
+    fault: str = ""
 
 
 class Store:
     """Models on disk, in `roots`: the first is written, the others only read. For any thread.
 
-    Models in an `unlisted` root are found by name but not listed.
+    Models in an `unlisted` root are found by name but not listed. `now` is the clock of ages.
     """
 
-    def __init__(self, roots: Sequence[Path], unlisted: Collection[Path] = ()) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        unlisted: Collection[Path] = (),
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.roots = tuple(roots)
+        self.now = now
         self._unlisted = frozenset(unlisted)
         # Manifests already read, or why they cannot be: by path, valid for that state of the file.
         # So a list of thousands costs a stat each, and a damaged one is logged once.
@@ -231,6 +257,20 @@ class Store:
         for path in self._known.keys() - seen:
             self._known.pop(path, None)
         return sorted(found, key=lambda each: each[1].modified_at, reverse=True)
+
+    def survey(self) -> list[Installed]:
+        """Every manifest of every root, also the hidden and the damaged ones."""
+        found = []
+        for root in self.roots:
+            for name, path in _installed(root):
+                try:
+                    each = Installed(root, name, Path(path), self._manifest(path))
+                except FileNotFoundError:  # deleted since
+                    continue
+                except (InvalidModel, OSError) as error:
+                    each = Installed(root, name, Path(path), None, str(error))
+                found.append(each)
+        return found
 
     def find(self, name: Name) -> Name | None:
         """The installed name that equals `name` but for the case of letters.
@@ -277,34 +317,58 @@ class Store:
         Raises InvalidRequest if it is not the `digest` that was expected, StoreError if it cannot
         be written. Nothing of it is left then.
         """
-        expected = parse_digest(digest) if digest is not None else None
-        summed, size = hashlib.sha256(), 0
-        with _WorkFile(self.roots[0]) as work:
+        with self.new_blob(digest) as blob:
             for chunk in [content] if isinstance(content, bytes) else content:
-                work.write(chunk)
-                summed.update(chunk)
-                size += len(chunk)
-            found = f"sha256:{summed.hexdigest()}"
-            if expected is not None and found != expected:
-                raise InvalidRequest(f'digest mismatch, expected "{expected}", got "{found}"')
-            path = self._blob(found)
-            if path is None or path.stat().st_size != size:
-                work.put(self.roots[0] / "blobs" / _file_name(found))
-        return found
+                blob.write(chunk)
+            return blob.put()
 
-    def adopt_file(self, path: Path, digest: str) -> None:
+    def new_blob(self, digest: str | None = None) -> BlobWriter:
+        """A blob to be written piece by piece, see `BlobWriter`. Raises as `add_blob` does."""
+        return BlobWriter(self, parse_digest(digest) if digest is not None else None)
+
+    def touch(self, digest: str) -> None:
+        """Make a blob young that is about to be named in a manifest: see `GRACE`."""
+        with suppress(OSError):  # of another user, or only read: nobody of ours removes it
+            path = self.roots[0] / "blobs" / _file_name(parse_digest(digest))
+            os.utime(path)
+
+    def adopt_file(self, path: Path, digest: str, *, linked: bool = False) -> None:
         """Make a verified file in partial/ the blob `digest`: flushed and renamed, not copied.
 
+        A `linked` one is another program's too: it is not written to, nor its rights changed.
         Raises StoreError; the file is where it was then.
         """
         target = self.roots[0] / "blobs" / _file_name(parse_digest(digest))
         with _writing(self.roots[0], target):
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-            path.chmod(0o644)
+            if not linked:
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+                path.chmod(0o644)
             _make_folder(target.parent)
             os.replace(path, target)
+            # where both are one file already, rename does nothing
+            path.unlink(missing_ok=True)
             _sync_folder(target.parent)
+
+    def work_path(self) -> Path:
+        """A name in partial/ for a file that nobody resumes; its folder is there. Raises StoreError.
+
+        What is left of it when its writer died is swept up after `GRACE`.
+        """
+        path = _work_path(self.roots[0])
+        with _writing(self.roots[0], path):
+            _make_folder(path.parent)
+            _remove_abandoned(path.parent, self.now())
+        return path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold off everybody who writes manifests or deletes: who decides what to remove.
+
+        Not to be held around `write_manifest`, `delete` and `remove_unused`. Raises StoreError.
+        """
+        with _locked(self.roots[0]):
+            yield
 
     def write_manifest(self, name: Name, content: bytes) -> Name:
         """Install a model: its manifest, byte for byte, when all of its blobs are there.
@@ -316,7 +380,7 @@ class Store:
         with _locked(self.roots[0]):
             for layer in (manifest.config, *manifest.layers):
                 self.blob_path(layer.digest)
-            with _WorkFile(self.roots[0]) as work:
+            with _WorkFile(self.roots[0], self.now) as work:
                 work.write(content)
                 name = _spelling(self.roots[0], name)
                 work.put(_manifest_path(self.roots[0], name))
@@ -356,19 +420,40 @@ class Store:
                 if manifest is not None:
                     self._remove_unused(manifest)
 
+    def remove_unused(self, replaced: Manifest) -> None:
+        """Remove the blobs of a manifest that was replaced, if no other model uses them.
+
+        Raises StoreError.
+        """
+        with _locked(self.roots[0]), _writing(self.roots[0], self.roots[0] / "blobs"):
+            self._remove_unused(replaced)
+
+    def used(self) -> set[str]:
+        """The digests that some manifest of some root names. Raises StoreError if one is damaged."""
+        used: set[str] = set()
+        for each in self.survey():
+            if each.manifest is None:
+                raise StoreError(
+                    f"no blob is removed, because {each.path} cannot be read ({each.fault}): get"
+                    f" the model again or delete it with: ollamapy rm {each.name.display}"
+                )
+            used.update(layer.digest for layer in (each.manifest.config, *each.manifest.layers))
+        return used
+
     def _remove_unused(self, deleted: Manifest) -> None:
         """Remove the blobs of a manifest that no manifest names any more."""
-        used: set[str] = set()
-        for root in self.roots:
-            for _, path in _installed(root):
-                try:
-                    manifest = self._manifest(path)
-                except (InvalidModel, OSError) as error:
-                    log.warning("no blob is removed, because %s cannot be read: %s", path, error)
-                    return
-                used.update(layer.digest for layer in (manifest.config, *manifest.layers))
+        try:
+            used = self.used()
+        except StoreError as error:
+            log.warning("%s", error)
+            return
         for digest in {layer.digest for layer in (deleted.config, *deleted.layers)} - used:
             (self.roots[0] / "blobs" / _file_name(digest)).unlink(missing_ok=True)
+            self.sums_path(digest).unlink(missing_ok=True)
+
+    def sums_path(self, digest: str) -> Path:
+        """Where the checksums of a blob's pieces are kept, if they are."""
+        return self.roots[0] / "sums" / f"{_file_name(parse_digest(digest))}.json"
 
     # How things are found
 
@@ -432,6 +517,40 @@ class Store:
                     if each.replace(":", "-").lower() == file_name and (folder / each).is_file():
                         return folder / each
         return None
+
+
+class BlobWriter:
+    """`with store.new_blob() as blob:` content that arrives in pieces; gone again without `put`."""
+
+    def __init__(self, store: Store, expected: str | None) -> None:
+        self._store, self._expected = store, expected
+        self._work = _WorkFile(store.roots[0], store.now)
+        self._summed, self._size = hashlib.sha256(), 0
+
+    def __enter__(self) -> BlobWriter:
+        self._work.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._work.__exit__(*raised)
+
+    def write(self, chunk: bytes) -> None:
+        """Add a piece. Raises StoreError."""
+        self._work.write(chunk)
+        self._summed.update(chunk)
+        self._size += len(chunk)
+
+    def put(self) -> str:
+        """Make it a blob; its digest. Raises InvalidRequest if another was expected, StoreError."""
+        found = f"sha256:{self._summed.hexdigest()}"
+        if self._expected is not None and found != self._expected:
+            raise InvalidRequest(f'digest mismatch, expected "{self._expected}", got "{found}"')
+        path = self._store._blob(found)
+        if path is None or path.stat().st_size != self._size:
+            self._work.put(self._store.roots[0] / "blobs" / _file_name(found))
+        else:
+            self._store.touch(found)
+        return found
 
 
 # Finding names below manifests/
@@ -513,14 +632,15 @@ class _WorkFile:
     Every error of the operating system becomes a StoreError.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, now: Callable[[], float]) -> None:
         self._root = root
-        self._path = root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+        self._now = now
+        self._path = _work_path(root)
 
     def __enter__(self) -> _WorkFile:
         with _writing(self._root, self._path):
             _make_folder(self._path.parent)
-            _remove_abandoned(self._path.parent)
+            _remove_abandoned(self._path.parent, self._now())
             self._file = self._path.open("xb")
         return self
 
@@ -646,14 +766,27 @@ def _remove_empty(folder: Path, top: Path) -> None:
             folder = folder.parent
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _work_path(root: Path) -> Path:
+    return root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+
+
+def _remove_abandoned(folder: Path, now: float) -> None:
     """Remove work files whose writers died."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                age = time.time() - entry.stat().st_mtime
-                if entry.name.startswith(_WORK_PREFIX) and age > _WORK_LIFETIME:
+                if is_work(entry.name) and age(entry.stat(), now) > GRACE:
                     os.unlink(entry.path)
+
+
+def is_work(name: str) -> bool:
+    """Whether a file in partial/ is one that nobody resumes."""
+    return name.startswith(_WORK_PREFIX)
+
+
+def age(status: os.stat_result, now: float) -> float:
+    """Seconds since anything was done to a file: a link to an old one is new all the same."""
+    return now - max(status.st_mtime, status.st_ctime)
 
 
 def _file_name(digest: str) -> str:
