@@ -22,24 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 N_VOCAB = 32_000
-SYLLABLES = (
-    "is",
-    "or",
-    "el",
-    "an",
-    "um",
-    "ba",
-    "ke",
-    "li",
-    "mo",
-    "ra",
-    "zu",
-    "ti",
-    "vo",
-    "se",
-    "nu",
-)
-"""Those that begin with a vowel first: the tokenizer joins the earlier pair first, and so never across a syllable."""
+SYLLABLES = tuple("ba ke li mo ra zu ti vo se nu da fi go pe hu".split())
+"""A consonant and a vowel each, so that no two letters across a seam are a syllable: the tokenizer joins the pair with the
+lowest id first, and a word would fall apart where such a pair is one."""
+
+RECIPE = 2
+"""Raised when the models change: their files lie in a folder that outlives this program."""
 
 
 @dataclass(frozen=True)
