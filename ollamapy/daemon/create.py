@@ -367,7 +367,7 @@ class _Making:
             if value := getattr(self._request, key):
                 config[key] = value
         config |= {"architecture": "amd64", "os": "linux"}
-        return go_json({key: config[key] for key in _CONFIG_KEYS if config.get(key)})
+        return go_json({key: config[key] for key in _CONFIG_KEYS if config.get(key)}) + b"\n"
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
