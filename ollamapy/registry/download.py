@@ -79,6 +79,9 @@ from .store import MAX_SMALL, Store
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
+SUMS_FROM = 4 * MIB
+"""Bytes from which on a blob's pieces are worth to be known: a smaller one is fetched whole."""
+
 _CHUNK = 256 * 1024  # bytes written at a time
 _CHUNK_SECONDS = 0.1  # and no later than this after they came
 _TICK = 0.1  # seconds between two looks at everything: progress, speed, cancellation
@@ -147,6 +150,7 @@ def fetch(
     patience, limits = patience or Patience(), limits or Limits()
     folder = store.roots[0] / "partial"
     if _present(file, store):
+        store.touch(f"sha256:{file.sha256}")
         return Fetched(f"sha256:{file.sha256}", 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -526,9 +530,15 @@ class _Download:
                 self._write_journal()
 
     def _publish(self, digest: str) -> None:
+        """The blob gets its name; its journal goes on as the checksums of its pieces."""
         self._store.adopt_file(self._data, digest)
         with suppress(OSError):
             self._journal.unlink(missing_ok=True)
+        if self._file.size >= SUMS_FROM:
+            sums = self._store.sums_path(digest)
+            with suppress(OSError):  # without them a repair fetches more
+                sums.parent.mkdir(exist_ok=True)
+                journal.write(sums, self._file.size, self._file.path, self._pieces.segments())
 
     # Threads
 

@@ -284,6 +284,15 @@ class Store:
         """The manifest of an installed model. Raises ModelNotFound, InvalidModel, StoreError."""
         return self._require(name)[1]
 
+    def manifest_file(self, name: Name) -> tuple[bytes, Manifest]:
+        """The manifest of an installed model, byte for byte, and what it says. Raises as `manifest`."""
+        path, _ = self._require(name)
+        try:
+            content, modified_at = _read_file(path, MAX_MANIFEST)
+        except OSError as error:
+            raise _cannot_read(path, error) from error
+        return content, parse_manifest(content, modified_at)
+
     def has(self, digest: str) -> bool:
         """Whether any root holds the blob. Raises InvalidRequest if it is no digest."""
         return self._blob(parse_digest(digest)) is not None
@@ -388,12 +397,7 @@ class Store:
 
     def copy(self, source: Name, destination: Name) -> Name:
         """Install a second name for a model. Raises ModelNotFound, InvalidModel, StoreError."""
-        path, _ = self._require(source)
-        try:
-            content, _ = _read_file(path, MAX_MANIFEST)
-        except OSError as error:
-            raise _cannot_read(path, error) from error
-        return self.write_manifest(destination, content)
+        return self.write_manifest(destination, self.manifest_file(source)[0])
 
     def delete(self, name: Name) -> None:
         """Remove a model, then those of its blobs that no other model uses.
