@@ -141,12 +141,14 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
 def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
     """What the scheduler needs to know of a model for a request with these options."""
     return LoadRequest(
-        key=spec.model_digest,
+        key=spec.key,
         name=spec.name,
         digest=spec.digest,
         header=spec.header,
         path=spec.model_path,
         options=options.over(spec.options),
+        shards=spec.shard_paths,
+        adapters=spec.adapter_paths,
     )
 
 
@@ -170,7 +172,7 @@ def _has_work(request: Request) -> bool:
 
 async def _load_or_unload(services: Services, spec: ModelSpec, request: Request) -> FinishReason:
     if request.keep_alive == 0:
-        await services.scheduler.unload(spec.model_digest)
+        await services.scheduler.unload(spec.key)
         return "unload"
     async with _leased(services, spec, request):
         return "load"

@@ -17,7 +17,7 @@ import datetime
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import msgspec
 from .. import human
 from ..chat import template as templates
 from ..errors import InvalidModel, InvalidRequest, ModelNotFound, OllamapyError
-from ..formats.gguf import Header, read_header
+from ..formats.gguf import Header, joined, read_header
+from ..formats.modelfile import quote
 from ..names import Name
 from ..registry.store import Layer, Manifest, Store
 from ..types import Message, Options, parse_options
@@ -89,7 +90,8 @@ class ModelSpec:
     """Everything known about one stored model.
 
     `name` is its installed spelling, `digest` its manifest's (bare hex), `size` bytes of all blobs,
-    `modified_at` seconds. `parameters` is the params layer as written, `options` what of it is
+    `modified_at` seconds. `shard_paths` are the files after `model_path` of a model in several; `header` is that of all of
+    them. `parameters` is the params layer as written, `options` what of it is
     valid. `projector_path` is the GGUF that sees or hears for it.
     """
 
@@ -101,6 +103,7 @@ class ModelSpec:
     details: Details
     model_path: Path
     model_digest: str
+    shard_paths: tuple[Path, ...]
     header: Header
     projector_path: Path | None
     adapter_paths: tuple[Path, ...]
@@ -113,6 +116,11 @@ class ModelSpec:
     parameters: Mapping[str, Any]
     licenses: tuple[str, ...]
     capabilities: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What is loaded for it: two models of the same files share a runner."""
+        return "+".join([self.model_digest, *(path.name for path in self.adapter_paths)])
 
 
 class Models:
@@ -194,8 +202,8 @@ class Models:
                 if where
                 else "it has no weights, get it again"
             )
-        model_path = self.store.blob_path(model.digest)
-        header = read_header(model_path)
+        model_path, *shard_paths = self._paths(manifest, "model")
+        header = joined([read_header(path) for path in (model_path, *shard_paths)])
         projectors = self._paths(manifest, "projector")
 
         # 3) what follows from them
@@ -209,6 +217,7 @@ class Models:
             details=_details(config, header, model.from_),
             model_path=model_path,
             model_digest=model.digest,
+            shard_paths=tuple(shard_paths),
             header=header,
             projector_path=projectors[0] if projectors else None,
             adapter_paths=self._paths(manifest, "adapter"),
@@ -267,7 +276,7 @@ class Models:
             config = parse_config(self.store.read_small(manifest.config))
             if model is None or config.model_format not in ("", "gguf"):
                 return _details(config, None, parent, lengths=True), config.capabilities
-            header = read_header(self.store.blob_path(model.digest))
+            header = joined([read_header(path) for path in self._paths(manifest, "model")])
             projectors = self._paths(manifest, "projector")
             layers = dict(_small(manifest))
             go_templates = [self._text(each) for each in layers["template"] or layers["prompt"]]
@@ -300,7 +309,9 @@ class Models:
             # Unlike all other requests, this one names the tag
             shown = Name.parse(name_text).display if name_text else ""
             raise ModelNotFound(f"model '{shown}' not found") from None
-        header = read_header(spec.model_path, arrays=True) if verbose else spec.header
+        header = spec.header
+        if verbose:  # its arrays, too
+            header = replace(read_header(spec.model_path, arrays=True), tensors=header.tensors)
         info = header.model_info(verbose=verbose)
         if user_agent.startswith("GitHubCopilotChat/"):
             info["general.basename"] = name_text
@@ -506,23 +517,23 @@ def print_modelfile(spec: ModelSpec, *, system: str | None, parameters: Mapping[
         "# To build a new Modelfile based on this, replace FROM with:",
         f"# FROM {spec.name.display}",
         "",
-        f"FROM {spec.model_path}",
+        *(f"FROM {path}" for path in (spec.model_path, *spec.shard_paths)),
         *(f"ADAPTER {path}" for path in spec.adapter_paths),
     ]
     if spec.projector_path:
         lines.append(f"FROM {spec.projector_path}")
-    lines.append(f"TEMPLATE {_quoted(spec.go_template or templates.DEFAULT_GO)}")
+    lines.append(f"TEMPLATE {quote(spec.go_template or templates.DEFAULT_GO)}")
     if system:
-        lines.append(f"SYSTEM {_quoted(system)}")
+        lines.append(f"SYSTEM {quote(system)}")
     if spec.config.renderer:
         lines.append(f"RENDERER {spec.config.renderer}")
     if spec.config.parser:
         lines.append(f"PARSER {spec.config.parser}")
     for key, value in _each_value(parameters):
-        text = _quoted(value) if isinstance(value, str) else human.format_value(value)
+        text = quote(value) if isinstance(value, str) else human.format_value(value)
         lines.append(f"PARAMETER {key} {text}")
-    lines += [f"LICENSE {_quoted(text)}" for text in spec.licenses]
-    lines += [f"MESSAGE {each.role} {_quoted(each.content)}" for each in spec.messages]
+    lines += [f"LICENSE {quote(text)}" for text in spec.licenses]
+    lines += [f"MESSAGE {each.role} {quote(each.content)}" for each in spec.messages]
     return "\n".join(lines) + "\n"
 
 
@@ -533,16 +544,6 @@ def _each_value(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             huge = isinstance(each, int) and each.bit_length() > 64  # no program writes that
             if each is not None and not huge:
                 yield key, each
-
-
-def _quoted(text: str) -> str:
-    """A value as a Modelfile must have it to be read back.
-
-    Ollama leaves a text bare that begins with a quotation mark, which does not read back.
-    """
-    if text and text == text.strip() and not text.startswith('"') and not {"\n", "\r"} & set(text):
-        return text
-    return f'"""{text}"""' if '"' in text else f'"{text}"'
 
 
 def print_time(seconds: float) -> str:

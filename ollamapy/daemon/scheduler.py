@@ -48,6 +48,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..config import Settings
@@ -120,7 +121,8 @@ _NEXT: Mapping[Status, frozenset[Status]] = {
 class LoadRequest:
     """What has to be loaded for a request.
 
-    ``key`` is the digest of the model's blob, ``digest`` the manifest's; ``options`` holds only
+    ``key`` names the files (the digest of the model's blob, of adapters too), ``digest`` is the manifest's; ``shards`` are the
+    other files of a model in several; ``options`` holds only
     what the request and the model's parameters gave.
     """
 
@@ -130,6 +132,15 @@ class LoadRequest:
     header: Header
     path: Path
     options: Options = Options()
+    shards: tuple[Path, ...] = ()
+    adapters: tuple[Path, ...] = ()
+
+    def complete(self, load: Load) -> Load:
+        """The load, with the files that belong to the model beside ``path``."""
+        if not self.shards and not self.adapters:
+            return load
+        shards, adapters = tuple(map(str, self.shards)), tuple(map(str, self.adapters))
+        return msgspec.structs.replace(load, shards=shards, adapters=adapters)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -341,7 +352,8 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:
         try:
-            return Start(ticket, memory.plan(header, request.path, options, settings, free, name))
+            planned = memory.plan(header, request.path, options, settings, free, name)
+            return Start(ticket, request.complete(planned))
         except NotEnoughMemory as error:
             return Reject(ticket, error)
     smallest = memory.least(load, options, settings)

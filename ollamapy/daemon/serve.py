@@ -126,6 +126,7 @@ def _start_early(
             memory.free_memory(),
             spec.name.display,
         )
+        load = request.complete(load)
         early = _Early(request, load, _start_runner(settings)(load))
     except OllamapyError as error:
         log.warning("%s is not loaded ahead: %s", name, error)

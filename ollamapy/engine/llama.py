@@ -70,6 +70,8 @@ class Model:
         flash_attention: bool | None = None,
         kv_type: str = "f16",
         extra_bufts: bool = True,
+        shards: Sequence[str] = (),
+        adapters: Sequence[str] = (),
         generates: bool = True,
         progress: Callable[[float], None] | None = None,
         log: Callable[[str], None] | None = None,
@@ -95,9 +97,15 @@ class Model:
             lambda fraction, _: (progress(fraction) if progress else None, True)[1]
         )
         params.progress_callback = self._progress_callback
-        self._model = lib.llama_model_load_from_file(os.fsencode(path), params)
+        if shards:
+            paths = [os.fsencode(each) for each in (path, *shards)]
+            several = (ctypes.c_char_p * len(paths))(*paths)
+            self._model = lib.llama_model_load_from_splits(several, len(paths), params)
+        else:
+            self._model = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             raise LoadFailed(self._why("the model file cannot be loaded"))
+        self._adapters = [self._load_adapter(each) for each in adapters]
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.n_layers: int = lib.llama_model_n_layer(self._model)
@@ -161,10 +169,23 @@ class Model:
         self.n_slots = n_slots
         self.n_batch = min(self.n_batch, lib.llama_n_batch(context))
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
-        self._watch_abort(context)
+        self._set_up(context)
         self._rows = Rows(lib, self.n_batch)
 
-    def _watch_abort(self, context: Any) -> None:
+    def _load_adapter(self, path: str) -> Any:
+        """A LoRA on the model; freed with it."""
+        adapter = self._lib.llama_adapter_lora_init(self._model, os.fsencode(path))
+        if not adapter:
+            raise LoadFailed(self._why("an adapter of the model cannot be loaded"))
+        return adapter
+
+    def _set_up(self, context: Any) -> None:
+        """What every context of the model has: its adapters, and an ear for :meth:`abort`."""
+        n = len(self._adapters)
+        if n:
+            adapters = (self._lib.llama_adapter_lora_p_ctypes * n)(*self._adapters)
+            scales = (ctypes.c_float * n)(*[1.0] * n)
+            self._lib.llama_set_adapters_lora(context, adapters, n, scales)
         flag = ctypes.addressof(self._flag)
         self._lib.llama_set_abort_callback(context, self._abort_callback, flag)
 
@@ -182,7 +203,7 @@ class Model:
         found = self._pooled.get(pooling)
         if found is None:
             found = Pooled(self._lib, self._model, self._params, pooling, self.longest_input)
-            self._watch_abort(found.context)
+            self._set_up(found.context)
             self._pooled[pooling] = found
         return found
 

@@ -241,6 +241,8 @@ def load(frame: protocol.Load, outbox: Outbox) -> Model:
         flash_attention=frame.flash_attention,
         kv_type=frame.kv_type,
         extra_bufts=frame.extra_bufts,
+        shards=frame.shards,
+        adapters=frame.adapters,
         progress=progress,
         log=lambda line: print(line, file=sys.stderr, flush=True),
     )

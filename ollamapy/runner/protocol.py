@@ -37,7 +37,8 @@ class Load(Frame, frozen=True):
 
     ``flash_attention`` None leaves it to the runner; ``kv_type`` is the type of the cache's cells, in ggml's names.
     ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before Ready, to see whether
-    these kernels work; ``tensor_types`` are the types of the weights, in ggml's names.
+    these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. ``shards`` are the other files of a model
+    in several, in order; ``adapters`` are LoRAs that all answers are given with.
     """
 
     model: str
@@ -53,6 +54,8 @@ class Load(Frame, frozen=True):
     extra_bufts: bool = True
     warm_up: bool = False
     tensor_types: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 class Generate(Frame, frozen=True):
