@@ -1,0 +1,187 @@
+"""What a model's answer consists of: text, thinking and tool calls, told apart while it is written.
+
+:func:`choose` gives the parser for a model's template; its ``feed`` and ``flush`` give events.
+Pure: text in, values out. Whatever is no call of a known tool and no thought comes out as text;
+only marks, and white space around marks, are no text.
+
+    events.py     what parsers say; what may become a tag is held back
+    thinking.py   the tags around thinking, at the beginning of an answer
+    finder.py     text and sections of tool calls; how a section is read:
+    jsoncalls.py      with JSON arguments
+    xmlcalls.py       with a tag for each argument
+    pycalls.py        in Python's syntax, or Gemma's
+    harmony.py    gpt-oss: all of it
+    families.py   the table of formats, and which template is of which
+    forced.py     the grammar of a call that must be made
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..template import MAX_PARSED, Template
+from . import harmony
+from .events import Event, Text, Thought, Tools, merged
+from .families import BARE, GENERIC, SOFT, Family, family_of, tagged, thinking_of
+from .finder import Finder
+from .forced import call_grammar
+from .thinking import ThinkingParser
+
+__all__ = [
+    "Event",
+    "Parser",
+    "Text",
+    "Thought",
+    "call_grammar",
+    "choose",
+    "family_for",
+    "merged",
+    "new_call_id",
+    "thinking_tags",
+]
+
+_ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def new_call_id() -> str:
+    """An id for a tool call, as Ollama makes them."""
+    return "call_" + "".join(random.choices(_ID_CHARACTERS, k=8))
+
+
+class _Stage(Protocol):
+    def feed(self, text: str) -> list[Event]: ...
+    def flush(self) -> list[Event]: ...
+
+
+class Parser:
+    """Reads one answer.
+
+    ``think_open`` is the text that begins thinking ("" where the model knows none); a prompt that
+    ends with it makes the model think. ``inside`` says whether this one did, that is, whether the
+    answer is sure to begin with thinking. ``think_end`` ends thinking and begins the answer (what
+    an engine puts in the model's mouth), ``answer_after`` is the text after which the answer's own
+    form begins; both are "" where no thinking is sure to come.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        stages: Sequence[_Stage],
+        *,
+        think_open: str = "",
+        think_end: str = "",
+        answer_after: str = "",
+        inside: bool = False,
+    ) -> None:
+        self.family = family
+        self.think_open, self.inside = think_open, inside
+        self.think_end, self.answer_after = think_end, answer_after
+        self._stages = stages
+
+    def feed(self, text: str) -> list[Event]:
+        """What is known after ``text``; empty while it may become a tag."""
+        return self._through([Text(text)] if text else [], 0)
+
+    def flush(self) -> list[Event]:
+        """What was held back; to be called once, at the answer's end."""
+        events: list[Event] = []
+        for place, stage in enumerate(self._stages):
+            events += self._through(stage.flush(), place + 1)
+        return merged(events)
+
+    def _through(self, events: list[Event], first: int) -> list[Event]:
+        for stage in self._stages[first:]:
+            heard: list[Event] = []
+            for event in events:
+                heard += stage.feed(event.text) if isinstance(event, Text) else [event]
+            events = heard
+        return merged(events)
+
+
+def choose(
+    template: Template,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    prompt_tail: str = "",
+    forced: bool = False,
+    new_id: Callable[[], str] = new_call_id,
+) -> Parser:
+    """The parser of an answer to a prompt that ``template`` has made and that ends with
+    ``prompt_tail`` (a few hundred characters are enough).
+
+    ``tools`` are in OpenAI's form; without them no call is looked for. ``forced``: the answer is
+    bound to :func:`call_grammar`, so it may be nothing but JSON.
+    """
+    family = family_for(template)
+    known = Tools(tools, new_id)
+    if family.name == "harmony":
+        return Parser(
+            family.name,
+            [harmony.HarmonyParser(known, prompt_tail)],
+            think_end=harmony.THINK_END,
+            answer_after=harmony.ANSWER_AFTER,
+            inside=True,
+        )
+    stages: list[_Stage] = []
+    opening, closing = thinking_tags(template)
+    tail = prompt_tail.rstrip()
+    inside = bool(opening) and tail.endswith(opening)
+    if opening and closing:
+        over = tail.endswith(closing)
+        stages.append(ThinkingParser(opening, closing, inside=inside, over=over))
+    forms = family.forms if tools else ()
+    if tools and forced and BARE not in forms:
+        forms = (*forms, BARE)
+    if forms or family.drops:
+        finder = Finder(forms, family.drops, known)
+        if tools and family.begun and tail.endswith(family.begun):
+            finder.feed(family.begun)
+        stages.append(finder)
+    end = closing if inside else ""
+    return Parser(
+        family.name, stages, think_open=opening, think_end=end, answer_after=end, inside=inside
+    )
+
+
+def family_for(template: Template) -> Family:
+    """The family of the models that a template is for."""
+    family = family_of(template.source)
+    if template.kind != "go":
+        return family or GENERIC
+    if family is not None and family.name not in SOFT:
+        return family
+    parsed = _parsed_go(template.source)
+    if parsed is None or "tools" not in parsed.variables:
+        return family or GENERIC
+    from .. import golang
+
+    return tagged(golang.tool_tag(parsed))
+
+
+def thinking_tags(template: Template) -> tuple[str, str]:
+    """What stands before and after thinking, "" where the template knows none. In a Go template
+    they are where its .Thinking is, by Ollama's rule."""
+    if template.kind != "go":
+        return thinking_of(template.source)
+    parsed = _parsed_go(template.source)
+    if parsed is None:
+        return "", ""
+    from .. import golang
+
+    opening, closing = golang.thinking_tags(parsed)
+    return (opening, closing) if opening and closing else ("", "")
+
+
+def _parsed_go(source: str) -> Any:
+    """The Go template, None if it is too long to be parsed in the daemon, or wrong."""
+    if "{{" not in source or len(source) > MAX_PARSED:
+        return None
+    from ...errors import TemplateError
+    from .. import golang  # takes 40 ms, and most models have no Go template
+
+    try:
+        return golang.parse(source)
+    except TemplateError:
+        return None

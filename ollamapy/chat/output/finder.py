@@ -1,0 +1,154 @@
+"""Find the tool calls in an answer: text is looked through for the tags that begin a section, and a
+section is read by a body (``jsoncalls.py``, ``xmlcalls.py``, ``pycalls.py``) until that says it is
+over. Knows no model; the tags of each family are in ``families.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from .events import Event, Text, Tools, held
+
+
+class Body(Protocol):
+    """Reads one section, beginning with the tag that opened it."""
+
+    def feed(self, text: str) -> tuple[list[Event], str | None]:
+        """What is known after ``text``; and when the section is over, what is to be read again as
+        text after it (else None). Where the section ends does not depend on how text is cut."""
+
+    def flush(self) -> tuple[list[Event], str | None]:
+        """What is known at the end of the answer, and what is to be read again as text."""
+
+
+class Form(Protocol):
+    """How one kind of section is written."""
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """The tags that begin it, anywhere in the text."""
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The tags that begin it only where no text (but white space) is before them."""
+
+    def takes(self, character: str) -> bool:
+        """Whether a section may go on so after its tag; asked where forms share a tag."""
+
+    def body(self, tools: Tools) -> Body:
+        """A reader of one section."""
+
+
+class Finder:
+    """``forms`` in the order in which they are asked where they share a tag; ``drops`` are marks
+    that are no part of the text."""
+
+    def __init__(self, forms: Sequence[Form], drops: Sequence[str], tools: Tools) -> None:
+        self._forms, self._tools = forms, tools
+        self._drops = tuple(drops)
+        opens = {tag for form in forms for tag in form.opens}
+        starts = {tag for form in forms for tag in form.starts}
+        self._tags = tuple(opens | set(drops))
+        self._first_tags = tuple(opens | starts | set(drops))
+        self._found = _any_of(self._tags)
+        self._found_first = _any_of(self._first_tags)
+        self._buffer = ""
+        self._blank = True  # no text but white space so far
+        self._tag = ""  # one that several forms share
+        self._body: Body | None = None
+        self._after_call = False  # nothing but white space since a section with a call
+        self._space: list[str] = []  # this white space: text only if text follows
+
+    def feed(self, text: str) -> list[Event]:
+        """What is known after ``text``."""
+        events: list[Event] = []
+        self._buffer += text
+        while self._buffer:
+            if self._body is not None:
+                heard, rest = self._body.feed(self._buffer)
+                self._say(events, heard)
+                if rest is None:
+                    self._buffer = ""
+                    break
+                self._body, self._buffer = None, rest
+            elif self._tag:
+                if not self._chose():
+                    break
+            elif not self._found_section(events):
+                break
+        return events
+
+    def flush(self) -> list[Event]:
+        """What was held back until the end."""
+        events: list[Event] = []
+        while self._body is not None:
+            heard, rest = self._body.flush()
+            self._say(events, heard)
+            self._body = None
+            if rest:
+                events += self.feed(rest)
+        self._say(events, [Text(self._tag + self._buffer)])
+        self._buffer = self._tag = ""
+        return events
+
+    def _found_section(self, events: list[Event]) -> bool:
+        """Give out the text up to the next tag; whether there is one in the buffer."""
+        found = (self._found_first if self._blank else self._found).search(self._buffer)
+        if found is not None and self._blank and found[0] not in self._tags:
+            # A tag that counts only at the beginning: no text may be before it.
+            if self._buffer[: found.start()].strip():
+                found = self._found.search(self._buffer)
+        if found is None:
+            tags = self._first_tags if self._may_start() else self._tags
+            keep = held(self._buffer, tags)
+            end = len(self._buffer) - keep
+            self._say(events, [Text(self._buffer[:end])])
+            self._buffer = self._buffer[end:]
+            return False
+        self._say(events, [Text(self._buffer[: found.start()])])
+        self._buffer = self._buffer[found.end() :]
+        tag = found[0]
+        if tag in self._drops:
+            return True
+        self._tag = tag
+        return self._chose()
+
+    def _may_start(self) -> bool:
+        return self._blank and not self._buffer.strip()
+
+    def _chose(self) -> bool:
+        """Take the form that the tag and the character after it stand for; False while the latter
+        is needed and unknown."""
+        forms = [form for form in self._forms if self._tag in (*form.opens, *form.starts)]
+        if len(forms) > 1:
+            following = self._buffer.lstrip()[:1]
+            if not following and len(self._buffer) < 64:
+                return False
+            forms = [form for form in forms if form.takes(following)] or forms
+        self._body = forms[0].body(self._tools)
+        self._buffer = self._tag + self._buffer
+        self._tag = ""
+        return True
+
+    def _say(self, events: list[Event], said: Sequence[Event]) -> None:
+        for event in said:
+            if not isinstance(event, Text):
+                self._after_call = True
+                self._space.clear()
+                events.append(event)
+            elif event.text:
+                is_space = event.text.isspace()
+                if self._after_call and is_space:
+                    self._space.append(event.text)
+                    continue
+                self._blank = self._blank and is_space
+                self._after_call = False
+                events.append(Text("".join((*self._space, event.text))))
+                self._space.clear()
+
+
+def _any_of(tags: Sequence[str]) -> re.Pattern[str]:
+    longest_first = sorted(tags, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

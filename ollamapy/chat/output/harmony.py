@@ -1,0 +1,180 @@
+"""Read gpt-oss's Harmony format: an answer is messages, each with a header that says where it goes.
+
+    <|channel|>analysis<|message|>THINKING<|end|>
+    <|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{..}<|call|>
+    <|start|>assistant<|channel|>final<|message|>ANSWER<|return|>
+
+A commentary that goes to nobody is text. What goes to an unknown tool is text with its header.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from .events import Call, Event, Text, Thought, Tools, held
+from .jsoncalls import MAX_DEPTH, JsonScanner, parsed_object
+
+THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
+"""Ends a thought and begins the answer."""
+
+ANSWER_AFTER = "<|channel|>final<|message|>"
+
+MAX_HEADER = 512
+
+_BEGINS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>")
+_ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>")
+_END = re.compile("|".join(map(re.escape, _ENDS)))
+_SKIPPED = ("<|end|>", "<|return|>", "<|call|>")
+_TO = re.compile(r"\bto=(?:functions\.)?([\w.-]+)")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
+
+
+class _State(enum.Enum):
+    BETWEEN = enum.auto()  # messages; a header may begin
+    HEADER = enum.auto()
+    TEXT = enum.auto()
+    THOUGHT = enum.auto()
+    ARGUMENTS = enum.auto()
+
+
+class HarmonyParser:
+    """``prompt_tail`` is the prompt's end: it has begun the first message's header."""
+
+    def __init__(self, tools: Tools, prompt_tail: str = "") -> None:
+        self._tools = tools
+        self._state = _State.BETWEEN
+        self._buffer = ""
+        self._kept: list[str] = []  # header and arguments, should they be no call
+        self._call: Call | None = None
+        self._scanner = JsonScanner()
+        self._pieces: list[str] = []
+        _, begun, header = prompt_tail.rpartition("<|start|>")
+        if begun and "<|message|>" in header:
+            if _END.search(header.rpartition("<|message|>")[2]) is None:
+                self._enter(header)
+        elif begun and "<|channel|>" in header:
+            self._state, self._buffer = _State.HEADER, header
+
+    def feed(self, text: str) -> list[Event]:
+        """What is known after ``text``."""
+        events: list[Event] = []
+        self._buffer += text
+        read = {
+            _State.BETWEEN: self._read_between,
+            _State.HEADER: self._read_header,
+            _State.TEXT: self._read_text,
+            _State.THOUGHT: self._read_text,
+            _State.ARGUMENTS: self._read_arguments,
+        }
+        while self._buffer and read[self._state](events):
+            pass
+        return events
+
+    def flush(self) -> list[Event]:
+        """What was held back until the end."""
+        rest, self._buffer = self._buffer, ""
+        if self._state is _State.THOUGHT:
+            return [Thought(rest)] if rest else []
+        text = "".join(self._kept) + rest
+        is_mark = self._state is _State.BETWEEN and not text.strip()
+        return [Text(text)] if text and not is_mark else []
+
+    # Each takes what it understands off the buffer; False: more text is needed.
+
+    def _read_between(self, events: list[Event]) -> bool:
+        begun = self._buffer.lstrip()
+        for mark in _SKIPPED:
+            if begun.startswith(mark):
+                self._buffer = begun[len(mark) :]
+                return True
+        if begun.startswith(_BEGINS) or begun.startswith("to="):
+            self._buffer = begun
+            self._state = _State.HEADER
+            return True
+        if held(begun, (*_BEGINS, *_SKIPPED, "to=")) == len(begun) and len(self._buffer) < 64:
+            return False
+        self._state = _State.TEXT  # a model that has forgotten the format
+        return True
+
+    def _read_header(self, events: list[Event]) -> bool:
+        at = self._buffer.find("<|message|>", 0, MAX_HEADER)
+        if at >= 0:
+            size = at + len("<|message|>")
+            header, self._buffer = self._buffer[:size], self._buffer[size:]
+            self._enter(header)
+            if self._state is _State.TEXT and self._kept:
+                events.append(Text("".join(self._kept)))
+                self._kept = []
+            return True
+        if len(self._buffer) < MAX_HEADER:
+            return False
+        events.append(Text(self._buffer[:1]))
+        self._buffer = self._buffer[1:]
+        self._state = _State.TEXT
+        return True
+
+    def _enter(self, header: str) -> None:
+        """Go where the header says. What is kept is to be given out where nobody is known there."""
+        to = _TO.search(header)
+        channel = _CHANNEL.search(header)
+        self._kept = []
+        if to is not None and to[1] not in ("assistant", "user", "all"):
+            self._kept = [header]
+            self._state = _State.TEXT
+            if to[1] in self._tools.parameters:
+                self._state = _State.ARGUMENTS
+                self._call = self._tools.call(to[1])
+                self._scanner, self._pieces = JsonScanner(), []
+        elif channel is not None and channel[1] == "analysis":
+            self._state = _State.THOUGHT
+        else:
+            self._state = _State.TEXT
+
+    def _read_text(self, events: list[Event]) -> bool:
+        kind = Thought if self._state is _State.THOUGHT else Text
+        end = _END.search(self._buffer)
+        size = end.start() if end else len(self._buffer) - held(self._buffer, _ENDS)
+        if size:
+            events.append(kind(self._buffer[:size]))
+        self._buffer = self._buffer[size:]
+        if end is None:
+            return False
+        self._state = _State.BETWEEN
+        return True
+
+    def _read_arguments(self, events: list[Event]) -> bool:
+        assert self._call is not None
+        begun = self._buffer.lstrip()
+        if self._scanner.depth == 0 and begun:
+            self._kept.append(self._buffer[: len(self._buffer) - len(begun)])
+            self._buffer = begun
+        if self._scanner.depth == 0 and not begun.startswith("{"):
+            if not begun:
+                return False
+            return self._is_no_call(events, 0)
+        end, piece = self._scanner.feed(self._buffer)
+        if self._scanner.depth > MAX_DEPTH:
+            return self._is_no_call(events, end)
+        events += self._call.piece(piece)
+        self._pieces.append(piece)
+        if end < 0:
+            self._kept.append(self._buffer)
+            self._buffer = ""
+            return False
+        arguments = parsed_object("".join(self._pieces))
+        if arguments is None:
+            return self._is_no_call(events, end)
+        events += self._call.done(arguments)
+        self._buffer = self._buffer[end:]
+        self._kept = []
+        self._state = _State.BETWEEN
+        return True
+
+    def _is_no_call(self, events: list[Event], size: int) -> bool:
+        """All of it is text, the next ``size`` characters too."""
+        events.append(Text("".join((*self._kept, self._buffer[:size]))))
+        self._buffer = self._buffer[size:]
+        self._kept = []
+        self._state = _State.TEXT
+        return True

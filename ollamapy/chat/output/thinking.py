@@ -1,0 +1,84 @@
+"""Tell a model's thinking from its answer by the tags around it. Finds no tool calls.
+
+The rule is Ollama's: thinking is what stands between the tags at the very beginning, white space
+before it, after the opening and after the closing tag is dropped, and tags further on are text.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from .events import Event, Text, Thought, held
+
+
+class _State(enum.Enum):
+    LOOKING = enum.auto()  # nothing but white space so far
+    OPENED = enum.auto()  # the tag, then white space
+    THINKING = enum.auto()
+    CLOSED = enum.auto()  # the tag, then white space
+    DONE = enum.auto()
+
+
+class ThinkingParser:
+    """``inside``: the prompt has ended with the opening tag already. ``over``: it has ended with the
+    closing tag, so all that comes is the answer."""
+
+    def __init__(self, open: str, close: str, inside: bool = False, over: bool = False) -> None:
+        self._open, self._close = open, close
+        self._state = _State.OPENED if inside else _State.DONE if over else _State.LOOKING
+        self._buffer = ""
+        self._blank: list[str] = []  # white space before anything else
+
+    def feed(self, text: str) -> list[Event]:
+        """What is known after ``text``."""
+        self._buffer += text
+        events: list[Event] = []
+        if self._state is _State.LOOKING:
+            self._look()
+        if self._state is _State.OPENED and self._skipped_space():
+            self._state = _State.THINKING
+        if self._state is _State.THINKING:
+            events += self._think()
+        if self._state is _State.CLOSED and self._skipped_space():
+            self._state = _State.DONE
+        if self._state is _State.DONE and self._buffer:
+            events.append(Text(self._taken(len(self._buffer))))
+        return events
+
+    def flush(self) -> list[Event]:
+        """What was held back. Thinking without an end is thinking."""
+        if self._state is _State.LOOKING:
+            self._buffer = "".join(self._blank) + self._buffer
+            self._state = _State.DONE
+        rest = self._taken(len(self._buffer))
+        if not rest or self._state is _State.CLOSED:
+            return []
+        return [Thought(rest) if self._state is _State.THINKING else Text(rest)]
+
+    def _look(self) -> None:
+        begun = self._buffer.lstrip()
+        self._blank.append(self._buffer[: len(self._buffer) - len(begun)])
+        self._buffer = begun
+        if begun.startswith(self._open):
+            self._buffer = begun[len(self._open) :]
+            self._state = _State.OPENED
+        elif not self._open.startswith(begun):
+            self._buffer = "".join(self._blank) + begun
+            self._state = _State.DONE
+
+    def _skipped_space(self) -> bool:
+        self._buffer = self._buffer.lstrip()
+        return bool(self._buffer)
+
+    def _think(self) -> list[Event]:
+        thought, closed, rest = self._buffer.partition(self._close)
+        if closed:
+            self._buffer = rest
+            self._state = _State.CLOSED
+        else:
+            thought = self._taken(len(self._buffer) - held(self._buffer, (self._close,)))
+        return [Thought(thought)] if thought else []
+
+    def _taken(self, count: int) -> str:
+        text, self._buffer = self._buffer[:count], self._buffer[count:]
+        return text
