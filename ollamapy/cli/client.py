@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import __version__
@@ -20,6 +20,7 @@ ANSWER_TIMEOUT = 60.0
 """Seconds; a stream has no limit, for a model may take minutes to load."""
 
 _LARGEST_ERROR = 64 * 1024
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Unreachable(OllamapyError):
@@ -61,7 +62,7 @@ class Stream:
                     chunk = json.loads(line)
                     if "error" in chunk:
                         raise AnsweredError(str(chunk["error"]), response.status)
-                    done = bool(chunk.get("done"))
+                    done = bool(chunk.get("done")) or chunk.get("status") == "success"
                     yield chunk
         except (OSError, http.client.HTTPException, json.JSONDecodeError):
             pass  # told below, unless all had been said already
@@ -108,6 +109,36 @@ class Client:
         """``POST /api/chat``, streaming."""
         return Stream(self._send("POST", "/api/chat", body, None), self.address.url)
 
+    def create(self, body: Mapping[str, Any]) -> Stream:
+        """``POST /api/create``: the steps, the last of them "success"."""
+        return Stream(self._send("POST", "/api/create", body, None), self.address.url)
+
+    def push(self, body: Mapping[str, Any]) -> Stream:
+        """``POST /api/push``: the steps, the last of them "success"."""
+        return Stream(self._send("POST", "/api/push", body, None), self.address.url)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server has the content of that digest."""
+        connection = self._send("HEAD", f"/api/blobs/{digest}", None, ANSWER_TIMEOUT)
+        try:
+            _answer(connection, self.address.url)
+        except AnsweredError as error:
+            if error.status == 404:
+                return False
+            raise
+        finally:
+            connection.close()
+        return True
+
+    def send_blob(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
+        """Upload ``size`` bytes of content."""
+        length = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        connection = self._send("POST", f"/api/blobs/{digest}", pieces, None, length)
+        try:
+            _answer(connection, self.address.url)
+        finally:
+            connection.close()
+
     def render(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The prompt for a chat (a body with messages) or a single prompt, and its count: ``rendered_template`` and
         ``prompt_tokens``. An Ollama counts nothing."""
@@ -120,7 +151,12 @@ class Client:
         return self._object(self._send("GET", path, None, timeout))
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Iterable[bytes] | None,
+        timeout: float | None,
+        more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> http.client.HTTPConnection:
         """Connect and send; the answer is still to be read. ``timeout`` None: wait for ever."""
         secure = self.address.scheme == "https"
@@ -134,7 +170,8 @@ class Client:
         except http.client.InvalidURL as error:
             raise _no_address(self.address.url) from error
         headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
+        headers |= more_headers
+        data = json.dumps(body).encode() if isinstance(body, Mapping) else body
         try:
             connection.connect()
             connection.sock.settimeout(timeout)
@@ -160,10 +197,10 @@ class Client:
 
 
 def _answer(connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
-    """The answer's head; raises AnsweredError unless its status is 200."""
+    """The answer's head; raises AnsweredError unless its status is a good one."""
     try:
         response = connection.getresponse()
-        if response.status == 200:
+        if response.status in (200, 201):
             return response
         text = response.read(_LARGEST_ERROR).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
