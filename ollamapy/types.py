@@ -179,7 +179,8 @@ class Generation(msgspec.Struct, frozen=True):
     and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
     ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
     ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
-    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never).
+    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: use no more tokens of the
+    context than a runner loaded with this number would have (None: all of it).
     """
 
     prompt: str | tuple[int, ...]
@@ -195,6 +196,7 @@ class Generation(msgspec.Struct, frozen=True):
     constraint_after: str = ""
     think_end: str = ""
     think_budget: int | None = None
+    n_ctx: int | None = None
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):

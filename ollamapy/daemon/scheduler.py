@@ -184,7 +184,8 @@ class Resident:
     def serves(self, ticket: Ticket) -> bool:
         """Was the model loaded with all load options that the ticket asks for?
 
-        What the loader did not ask for either is compared with what it got.
+        What the loader did not ask for either is compared with what it got. A context that is larger than asked for
+        serves as well: the engine lets a request use as much of it as it asked for.
         """
         load = self.load
         got = Options(
@@ -196,7 +197,10 @@ class Resident:
             num_thread=load.threads,
         )
         has = self.asked.over(got)
-        return ticket.asked.over(has) == has
+        wants = ticket.asked.over(has)
+        if (wants.num_ctx or 0) <= load.n_ctx:
+            wants = msgspec.structs.replace(wants, num_ctx=has.num_ctx)
+        return wants == has
 
     @property
     def idle(self) -> bool:

@@ -22,6 +22,7 @@ from .batch import (
     best_donor,
     chunk_tokens,
     common_prefix,
+    context_for,
     gaps,
     halved,
     place,
@@ -55,7 +56,9 @@ class Model(Protocol):
 
     def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...
-    def logprobs(self, row: int, token: int, top: int) -> TokenLogprob: ...
+    def accept(self, chain: Any, token: int) -> None: ...
+    def logits(self, row: int) -> Any: ...
+    def logprobs(self, logits: Any, token: int, top: int) -> TokenLogprob: ...
     def abort(self) -> None: ...
     def rearm(self) -> None: ...
     def trim(self, slot: int, n: int) -> bool: ...
@@ -65,6 +68,7 @@ class Model(Protocol):
     def make_sampler(self, stages: SequenceOf[Stage], history: SequenceOf[int]) -> Any: ...
     def free_sampler(self, chain: Any) -> None: ...
     def piece(self, token: int) -> bytes: ...
+    def written(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
 
 
@@ -177,6 +181,7 @@ class Engine:
                 item = self._inbox.get(block)
                 block = False
                 if isinstance(item, Sequence):
+                    item.n_ctx = context_for(item.job.n_ctx, self._model.n_ctx)
                     self._waiting.append(item)
                 else:
                     self._drop(item)
@@ -197,8 +202,9 @@ class Engine:
         """Give free slots to waiting sequences, first come first served."""
         while self._waiting:
             sequence = self._waiting[0]
-            if len(sequence.tokens) >= self._model.n_ctx and not sequence.n_predicted:
-                self._refuse(sequence, "too_long", too_long(sequence.n_prompt, self._model.n_ctx))
+            n_ctx = sequence.n_ctx
+            if len(sequence.tokens) >= n_ctx and not sequence.n_predicted:
+                self._refuse(sequence, "too_long", too_long(sequence.n_prompt, n_ctx))
                 continue
             placement = place(self._slots, sequence.tokens, shares=not self._model.recurrent)
             if placement is None:
@@ -221,8 +227,13 @@ class Engine:
         if sequence.sampler is None:
             sequence.started_at = self._clock()
             sequence.sampler = model.make_sampler(
-                sampler_chain(sequence.job.sampling, model.n_ctx),
-                penalized_history(sequence.job.sampling, sequence.tokens, model.n_ctx),
+                sampler_chain(
+                    sequence.job.sampling,
+                    sequence.n_ctx,
+                    sequence.job.logit_bias,
+                    masked=sequence.grammar is not None,
+                ),
+                penalized_history(sequence.job.sampling, sequence.tokens, sequence.n_ctx),
             )
         self._admissions += 1
         slot.last_used = self._admissions
@@ -415,7 +426,11 @@ class Engine:
 
     def _next_token(self, sequence: Sequence, row: int) -> None:
         model = self._model
-        token = model.sample(sequence.sampler, row)
+        try:
+            token, logits = self._choose(sequence, row)
+        except InvalidRequest as error:
+            self._refuse(sequence, "invalid", str(error))
+            return
         first = sequence.n_predicted == 0
         if first:
             sequence.first_token_at = self._clock()
@@ -424,29 +439,73 @@ class Engine:
             self._finish(sequence, "stop")
             return
         sequence.tokens.append(token)
+        if sequence.awaited is not None or sequence.thinking is not None:
+            self._listen(sequence, token)
         stream = sequence.text
         text = stream.feed(model.piece(token))
         logprobs: tuple[TokenLogprob, ...] = ()
         if sequence.job.logprobs is not None and not stream.stopped:
-            logprobs = (model.logprobs(row, token, sequence.job.logprobs),)
+            logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)
         if text or logprobs:
             self._events.append(TextOut(sequence.id, text, logprobs, first))
-        if stream.stopped:
+        if stream.stopped or (sequence.matcher is not None and sequence.matcher.finished):
             self._finish(sequence, "stop")
         elif sequence.n_predicted == sequence.job.num_predict:
             self._finish(sequence, "length")
-        elif len(sequence.tokens) >= model.n_ctx:
+        elif len(sequence.tokens) >= sequence.n_ctx:
             self._make_room(sequence)
+
+    def _choose(self, sequence: Sequence, row: int) -> tuple[int, Any]:
+        """The next token, and where log probabilities are wanted the logits as the model made them.
+
+        They are those before any mask, as llama-server tells them. Raises InvalidRequest where a grammar gives up.
+        """
+        model, chain, matcher = self._model, sequence.sampler, sequence.matcher
+        budget = sequence.job.think_budget
+        if sequence.thinking is not None and budget is not None and sequence.n_predicted >= budget:
+            sequence.forced.extend(sequence.think_end)
+            sequence.thinking = None
+        wanted = sequence.job.logprobs is not None
+        logits: Any = model.logits(row) if wanted or matcher is not None else None
+        if sequence.forced:
+            token = sequence.forced.popleft()
+            model.accept(chain, token)
+        elif matcher is None:
+            token = model.sample(chain, row)
+        else:
+            masked, logits = logits, logits.copy() if wanted else None
+            matcher.mask(masked)
+            token = model.sample(chain, row)
+            if not model.ends(token):
+                matcher.take(token)
+        return token, logits
+
+    def _listen(self, sequence: Sequence, token: int) -> None:
+        """Has the answer said what ends its thinking, what its grammar waits for? Control tokens count as text here."""
+        written = self._model.written(token)
+        if sequence.thinking is not None and sequence.thinking.feed(written) is not None:
+            sequence.thinking = None
+        if sequence.awaited is None:
+            return
+        rest = sequence.awaited.feed(written)
+        if rest is not None:
+            sequence.awaited, sequence.matcher = None, sequence.grammar
+            if sequence.matcher is not None and (rest := rest.lstrip()):
+                sequence.matcher.begin_with(rest)
 
     def _make_room(self, sequence: Sequence) -> None:
         """The context is full: forget the older half of it, or end the answer when its last cell is used."""
         model = self._model
         if not (sequence.job.shift and model.can_shift and sequence.slot is not None):
-            if len(sequence.tokens) > model.n_ctx:
+            if len(sequence.tokens) > sequence.n_ctx:
                 self._finish(sequence, "length")
             return
         keep, discard = shift_cut(
-            model.n_ctx, sequence.n_past, sequence.job.num_keep, sequence.n_prompt, model.adds_bos
+            sequence.n_ctx,
+            sequence.n_past,
+            sequence.job.num_keep,
+            sequence.n_prompt,
+            model.adds_bos,
         )
         if discard < 1:
             self._finish(sequence, "length")

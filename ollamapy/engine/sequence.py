@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..types import Generation
-from .text import TextStream
+from .grammar import Matcher
+from .text import Awaited, TextStream
 
 
 @dataclass(slots=True, eq=False)
@@ -20,16 +22,24 @@ class Sequence:
     A follower (``leader`` set) has a slot but no tokens in the batch: it waits until its leader has computed the first
     ``shared`` tokens, which both prompts have in common, and then copies them.
 
+    A ``grammar`` becomes the ``matcher``, which masks logits, at once or when the answer has said what is ``awaited``.
+    ``forced`` are tokens that come next whatever the model wants: those of ``think_end``, when the budget is used up.
+
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: nobody shares it.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler goes on where it was. Times are nanoseconds of the engine's clock.
+    sampler goes on where it was. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    are nanoseconds of the engine's clock.
     """
 
     id: int
     tokens: list[int]
     job: Generation = Generation("")
     n_truncated: int = 0
+    n_ctx: int = 0
+
+    grammar: Matcher | None = None
+    think_end: tuple[int, ...] = ()
 
     n_prompt: int = 0
     n_past: int = 0
@@ -41,12 +51,22 @@ class Sequence:
     shared: int = 0
     sampler: Any = None
     text: TextStream = field(default_factory=TextStream)
+    matcher: Matcher | None = None
+    awaited: Awaited | None = None
+    thinking: Awaited | None = None
+    forced: deque[int] = field(default_factory=deque)
     started_at: int = 0
     first_token_at: int = 0
 
     def __post_init__(self) -> None:
         self.n_prompt = len(self.tokens)
         self.text = TextStream(self.job.stop)
+        if self.grammar is not None and self.job.constraint_after:
+            self.awaited = Awaited(self.job.constraint_after)
+        else:
+            self.matcher = self.grammar
+        if self.job.think_budget is not None and self.think_end:
+            self.thinking = Awaited(self.job.think_end)
 
     @property
     def n_pending(self) -> int:

@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..engine.batch import truncated
+from ..engine.batch import context_for, truncated
 from ..engine.engine import Engine, Event, Finished, TextOut
+from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
-from ..types import Generation
+from ..types import Constraint, Generation
 from . import protocol
 from .protocol import Frame, Piece
 
@@ -122,17 +123,32 @@ LONG_TEXT = 16_384
 Asked = protocol.Generate | protocol.Tokenize | protocol.Detokenize
 
 
+def start_deep(work: Callable[[], None], name: str) -> None:
+    """Start a thread that has stack enough for grammars."""
+    before = threading.stack_size(STACK)
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    finally:
+        threading.stack_size(before)
+
+
 class Texts:
-    """The threads that turn texts into tokens before the engine sees them: one for short texts, one for long ones."""
+    """The threads that turn texts into tokens, and constraints into grammars, before the engine sees them.
+
+    One for short texts, one for long ones, and one for the requests with a constraint, whose grammar takes its time.
+    """
 
     def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
         self._model, self._engine, self._outbox = model, engine, outbox
         self._short: queue.SimpleQueue[Asked] = queue.SimpleQueue()
         self._long: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+        self._constrained: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+        self._grammars = Grammars(model.token_table)
         self._lock = threading.Lock()
         self._pending: set[int] = set()  # ids whose texts are not tokenized yet
         for name, inbox in (("short texts", self._short), ("long texts", self._long)):
             threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
+        start_deep(lambda: self._run(self._constrained), "constraints")
 
     def put(self, frame: Asked) -> None:
         """Queue a text; the engine or the daemon gets what it becomes."""
@@ -145,7 +161,10 @@ class Texts:
                 size = len(given)
         with self._lock:
             self._pending.add(frame.id)
-        (self._long if size > LONG_TEXT else self._short).put(frame)
+        if isinstance(frame, protocol.Generate) and frame.job.constraint is not None:
+            self._constrained.put(frame)
+        else:
+            (self._long if size > LONG_TEXT else self._short).put(frame)
 
     def cancel(self, id: int) -> None:
         """Forget a text that waits; what is past this is the engine's to cancel."""
@@ -205,10 +224,29 @@ class Texts:
             tokens = [model.bos]
         if not tokens:
             raise InvalidRequest("the prompt has no tokens")
+        for token, _ in job.logit_bias:
+            if not 0 <= token < model.n_vocab:
+                raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")
         n_whole = len(tokens)
-        if job.truncate and n_whole >= model.n_ctx:
-            tokens = truncated(tokens, model.n_ctx, job.num_keep, model.adds_bos)
-        return Sequence(id, tokens, job, n_truncated=n_whole - len(tokens))
+        n_ctx = context_for(job.n_ctx, model.n_ctx)
+        if job.truncate and n_whole >= n_ctx:
+            tokens = truncated(tokens, n_ctx, job.num_keep, model.adds_bos)
+        return Sequence(
+            id,
+            tokens,
+            job,
+            n_truncated=n_whole - len(tokens),
+            grammar=self._grammar(job.constraint),
+            think_end=tuple(model.tokenize(job.think_end, add_special=False)),
+        )
+
+    def _grammar(self, constraint: Constraint | None) -> Matcher | None:
+        if constraint is None:
+            return None
+        matcher = self._grammars.compile(constraint)
+        for warning in matcher.warnings:
+            print(f"constraint: {warning}"[:300], file=sys.stderr, flush=True)
+        return matcher
 
 
 def read_frames(fd: int, reader: protocol.FrameReader) -> list[Frame]:
@@ -301,7 +339,7 @@ def main() -> int:
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(70)
 
-    threading.Thread(target=compute, name="engine", daemon=True).start()
+    start_deep(compute, "engine")
     pending = frames[1:]
     while pending or (pending := read_frames(0, reader)):
         for frame in pending:

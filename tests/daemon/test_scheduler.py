@@ -123,10 +123,12 @@ CASES = [
     Case("the same options match", ["a ctx=512"], ["a ctx=512"], ["grant 1"]),
     Case("the default, asked for, matches", ["a"], ["a ctx=4096"], ["grant 1"]),
     Case("automatic values match", ["a gpu=7"], ["a gpu=-1", "a thread=0"], ["grant 1", "grant 2"]),
-    Case("other options: load anew", ["a"], ["a ctx=512"], ["stop a"]),
-    Case("but not while it is used", ["a busy=1"], ["a ctx=512"], []),
-    Case("and nobody passes", ["a busy=1"], ["a ctx=512", "a"], []),
-    Case("those before are served", ["a"], ["a", "a ctx=512", "a"], ["grant 1"]),
+    Case("a smaller context is there", ["a"], ["a ctx=512"], ["grant 1"]),
+    Case("a larger one: load anew", ["a"], ["a ctx=8192"], ["stop a"]),
+    Case("other options too", ["a"], ["a gpu=3"], ["stop a"]),
+    Case("but not while it is used", ["a busy=1"], ["a ctx=8192"], []),
+    Case("and nobody passes", ["a busy=1"], ["a ctx=8192", "a"], []),
+    Case("those before are served", ["a"], ["a", "a ctx=8192", "a"], ["grant 1"]),
     Case("a context is cut to the model's", ["a ctx=65536"], ["a ctx=99999"], ["grant 1"]),
     # How many
     Case("the least recently used makes room", ["a used=3", "b used=1", "c used=2"], ["d"],
@@ -560,7 +562,7 @@ def test_a_load_does_not_hold_up_other_models() -> None:
 def test_a_failed_load_fails_all_who_wait_for_it_and_the_next_request_loads_again() -> None:
     async def main() -> None:
         machine = Machine()
-        machine.ask("a"), machine.ask("a"), machine.ask("a", num_ctx=512), machine.ask("a")
+        machine.ask("a"), machine.ask("a"), machine.ask("a", num_gpu=1), machine.ask("a")
         await quiet()
         machine.runners[0].fail(LoadFailed("bad magic"))
         await quiet()
@@ -568,7 +570,7 @@ def test_a_failed_load_fails_all_who_wait_for_it_and_the_next_request_loads_agai
         error = machine.clients[0].task.exception()
         assert str(error) == "model 'a:latest': bad magic; see the log: ollamapy daemon logs"
         assert machine.runners[0].stops, "what is left of it is stopped"
-        assert [runner.load.n_ctx for runner in machine.alive] == [512]
+        assert [runner.load.gpu_layers for runner in machine.alive] == [1]
         machine.runners[1].become_ready()
         await quiet()
         assert machine.clients[2].status == "served"
@@ -882,7 +884,7 @@ def test_clients_with_different_options_take_turns() -> None:
     async def main() -> None:
         machine = Machine()
         for number in range(6):
-            machine.ask("a", num_ctx=(512, 1024)[number % 2])
+            machine.ask("a", num_gpu=number % 2)
         await quiet()
         for client in machine.clients:
             machine.runners[-1].become_ready()
@@ -891,7 +893,7 @@ def test_clients_with_different_options_take_turns() -> None:
             assert machine.statuses().count("served") == 1
             client.leave()
             await quiet()
-        assert [runner.load.n_ctx for runner in machine.runners] == [512, 1024] * 3
+        assert [runner.load.gpu_layers for runner in machine.runners] == [0, 1] * 3
         await machine.scheduler.close()
 
     run(main())
@@ -989,7 +991,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(stage: str) -> None:
             await machine.load("b")
             others = [machine.ask("b")]
             await quiet()
-        client = machine.ask("a", num_ctx=512 if stage == "other options" else None)
+        client = machine.ask("a", num_gpu=1 if stage == "other options" else None)
         behind = machine.ask("a") if stage != "asked" else None
         if stage != "asked":
             await quiet()
@@ -1065,7 +1067,7 @@ def test_close_stops_all_runners_at_once() -> None:
         machine = Machine()
         for key in "abc":
             await machine.load(key)
-        waiting = machine.ask("d", num_ctx=512)
+        waiting = machine.ask("d", num_gpu=1)
         for runner in machine.runners:
             runner.obedient = False
         adopted = FakeRunner(Load("e", 4096), obedient=False)
@@ -1128,7 +1130,7 @@ async def live(seed: int, n_events: int) -> None:
         return chance.choice(found) if found else None
 
     def ask() -> None:
-        options = {"num_ctx": chance.choice([512, 1024])} if chance.random() < 0.3 else {}
+        options = {"num_gpu": chance.choice([1, 2])} if chance.random() < 0.3 else {}
         keep_alives: list[float | UnsetType] = [UNSET, UNSET, 0.0, 5.0, 60.0]
         keep_alive = chance.choice(keep_alives)
         machine.ask(chance.choice(KEYS), keep_alive, **options)
