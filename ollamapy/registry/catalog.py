@@ -121,6 +121,13 @@ class Entry:
         return tuple(self.parameters.get("stop", ()))
 
     @property
+    def size(self) -> int | None:
+        """Bytes of all its files, where each is known exactly."""
+        sizes = [file.size for file in (*self.files, self.mmproj, self.adapter) if file is not None]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if sizes and len(known) == len(sizes) else None
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """All tags that mean this model."""
         return (self.tag, *self.also)
@@ -207,6 +214,41 @@ class Catalog:
             return None
         formats = (folder, *(each for each in self.folders if each != folder))
         return _Reader(path, lambda format: _format(formats, format)).family(name, content)
+
+
+_BITS = {
+    "F32": 32, "F16": 16, "BF16": 16, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q5_K_S": 5.5, "Q5_K": 5.7, "Q5_0": 5.5,
+    "Q4_K_M": 4.85, "UD-Q4_K_M": 4.85, "Q4_K": 4.85, "Q4_K_S": 4.6, "Q4_0": 4.6, "INT4": 4.85, "MXFP4": 4.4,
+    "Q3_K_M": 3.9, "Q2_K": 3.2,
+}  # fmt: skip
+"""Bits of a weight on average, with what stays in larger types."""
+
+
+def guessed_size(entry: Entry) -> int | None:
+    """Bytes of a model's files: exact, else as somebody rounded them, else from its parameters.
+
+    For showing, and for what fits; None where there is nothing to guess from.
+    """
+    if entry.size is not None:
+        return entry.size
+    said = [
+        file.size or file.about_size
+        for file in (*entry.files, entry.mmproj, entry.adapter)
+        if file is not None
+    ]
+    known = [size for size in said if size]
+    if (
+        entry.files
+        and len(known) >= len(entry.files)
+        and (entry.files[0].size or entry.files[0].about_size)
+    ):
+        return sum(known)
+    count = re.match(r"([0-9.]+)([KMB])", entry.parameter_size)
+    bits = _BITS.get(entry.quantization)
+    if count is None or bits is None:
+        return None
+    unit = {"K": 10**3, "M": 10**6, "B": 10**9}[count[2]]
+    return int(float(count[1]) * unit * bits / 8)
 
 
 def _with_tags(entry: Entry, tags: Sequence[str]) -> Entry:
