@@ -1,0 +1,385 @@
+"""Models that other tools have downloaded already: found in their places, linked into the store.
+
+    ollama      $OLLAMA_MODELS, ~/.ollama/models, /usr/share/ollama/.ollama/models    its names
+    lmstudio    ~/.lmstudio/models and where its settings say: publisher/repo/file.gguf
+    hf          $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub: models--user--repo/snapshots/
+    llama.cpp   $LLAMA_CACHE, its cache folder, and hf's: user_repo_file.gguf
+
+What comes from a repository of the hub is named as a pull would name it: hf.co/user/repo:Q4_K_M.
+
+A file is shared, not copied: cloned where the file system can (later changes of one are not the
+other's), else linked by a second name; only where neither works it is copied, and only if the caller
+allows it. Shared or not, it is hashed before it becomes a blob. The other tool's files are only
+read; nothing is asked of the network. Nothing here prints or asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidModel, OllamapyError, StoreError
+from ..formats.gguf import Header, read_header
+from ..human import format_number
+from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
+from . import hub
+from .pieces import MIB
+from .route import RemoteFile
+from .store import CONFIG_TYPE, LAYER_PREFIX, Layer, Store, print_manifest
+from .upkeep import Progress
+
+TOOLS = ("ollama", "lmstudio", "hf", "llama.cpp")
+
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MAX_SETTINGS = 1 * MIB
+_MANY = 100_000  # files in one place
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a model: the kind of layer that it is, and its sha256 if its place says it."""
+
+    kind: str
+    path: Path
+    size: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model in another tool's place. `manifest` is that tool's own, if it has such: kept as it is."""
+
+    name: Name
+    parts: tuple[Part, ...]
+    manifest: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(each.size for each in self.parts)
+
+
+# Where the tools keep their models
+
+
+def places(tool: str, environ: Mapping[str, str], home: Path, platform: str) -> list[Path]:
+    """The folders of a tool that exist, on `platform` (as sys.platform). The tool's variables come first."""
+
+    def given(name: str, *below: str) -> list[Path]:
+        text = environ.get(name, "").strip()
+        if not text:
+            return []
+        path = text.replace("~", str(home), 1) if text.startswith("~") else text
+        return [Path(path, *below).absolute()]
+
+    cache = (given("XDG_CACHE_HOME") or [home / ".cache"])[0]
+    hugging = [
+        *given("HF_HUB_CACHE"),
+        *given("HUGGINGFACE_HUB_CACHE"),
+        *(given("HF_HOME", "hub") or [cache / "huggingface" / "hub"]),
+    ]
+    if tool == "ollama":
+        folders = [*given("OLLAMA_MODELS"), home / ".ollama" / "models"]
+        if platform == "linux":
+            folders.append(Path("/usr/share/ollama/.ollama/models"))
+    elif tool == "lmstudio":
+        folders = _lmstudio(home, cache)
+    elif tool == "hf":
+        folders = hugging
+    else:
+        own = {
+            "darwin": home / "Library" / "Caches" / "llama.cpp",
+            "win32": (given("LOCALAPPDATA") or [home / "AppData" / "Local"])[0] / "llama.cpp",
+        }
+        folders = [*given("LLAMA_CACHE"), own.get(platform, cache / "llama.cpp"), *hugging]
+    return [each for each in dict.fromkeys(folders) if each.is_dir()]
+
+
+def _lmstudio(home: Path, cache: Path) -> list[Path]:
+    """LM Studio's home may have been moved, which a file says, and its models elsewhere, which its settings say."""
+    homes = [home / ".lmstudio", cache / "lm-studio"]
+    pointer = _read_text(home / ".lmstudio-home-pointer").strip()
+    if pointer:
+        homes.insert(0, Path(pointer))
+    folders = []
+    for each in homes:
+        with suppress(ValueError, RecursionError):
+            said = json.loads(_read_text(each / "settings.json") or "{}")
+            folder = said.get("downloadsFolder") if isinstance(said, dict) else None
+            if isinstance(folder, str) and folder:
+                folders.append(Path(folder))
+        folders.append(each / "models")
+    return folders
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_SETTINGS).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
+
+
+# What is there
+
+
+def find(tool: str, folders: Sequence[Path]) -> list[Found]:
+    """The models in a tool's folders, by name; of two with one name the first folder's."""
+    look = {"ollama": _ollama, "lmstudio": _published, "hf": _hugging}.get(tool, _llama_cpp)
+    found: dict[str, Found] = {}
+    for folder in folders:
+        for each in look(folder):
+            found.setdefault(each.name.full.lower(), each)
+    return [found[key] for key in sorted(found)]
+
+
+def _ollama(folder: Path) -> Iterator[Found]:
+    """Models whose blobs are all there; those that run elsewhere have no weights."""
+    theirs = Store([folder])
+    for name, _ in theirs.models():
+        with suppress(OllamapyError, OSError):  # deleted or damaged: theirs to repair
+            content, manifest = theirs.manifest_file(name)
+            if not any(each.kind == "model" for each in manifest.layers):
+                continue
+            parts = []
+            for layer in (*manifest.layers, manifest.config):
+                path = theirs.blob_path(layer.digest)
+                if path.stat().st_size != layer.size:
+                    raise InvalidModel("a blob was cut short")
+                sha256 = layer.digest.removeprefix("sha256:")
+                parts.append(Part(layer.kind, path, layer.size, sha256))
+            yield Found(name, tuple(parts), content)
+
+
+def _published(folder: Path) -> Iterator[Found]:
+    """publisher/repo/*.gguf, as on the hub."""
+    for repo in sorted(folder.glob("*/*")):
+        if repo.is_dir():
+            yield from _listed(repo, f"{repo.parent.name}/{repo.name}")
+
+
+def _hugging(folder: Path) -> Iterator[Found]:
+    """models--user--repo: the files of the commit that its main branch was at, else of any."""
+    for repo in sorted(folder.glob("models--*")):
+        id = repo.name.removeprefix("models--").replace("--", "/")
+        commit = _read_text(repo / "refs" / "main").strip()
+        snapshots = [each for each in sorted(repo.glob("snapshots/*")) if each.is_dir()]
+        current = [each for each in snapshots if each.name == commit] or snapshots[-1:]
+        for snapshot in current:
+            yield from _listed(snapshot, id)
+
+
+def _llama_cpp(folder: Path) -> Iterator[Found]:
+    """Its old cache is flat, and a file beside says of which repository; its new one is the hub's."""
+    yield from _hugging(folder)
+    files = {each.name: each for each in _ggufs(folder, nested=False)}
+    for said in sorted(folder.glob("manifest=*=*=*.json")):
+        _, user, repo, _ = said.name.removesuffix(".json").split("=", 3)
+        prefix = f"{user}_{repo}_"
+        mine = [name for name in files if name.startswith(prefix)]
+        yield from _choices(
+            {name.removeprefix(prefix): files.pop(name) for name in mine}, f"{user}/{repo}"
+        )
+    for name, path in sorted(files.items()):
+        with suppress(OllamapyError, OSError):
+            model = _name(DEFAULT_HOST, DEFAULT_NAMESPACE, name.rpartition(".")[0], "latest")
+            if "mmproj" not in name.lower():
+                yield Found(model, (_part("model", path),))
+
+
+def _listed(folder: Path, repo: str) -> Iterator[Found]:
+    files = {path.relative_to(folder).as_posix(): path for path in _ggufs(folder, nested=True)}
+    yield from _choices(files, repo)
+
+
+def _ggufs(folder: Path, *, nested: bool) -> list[Path]:
+    paths = []
+    for number, path in enumerate(folder.rglob("*") if nested else folder.glob("*")):
+        if number >= _MANY:
+            break
+        if path.name.lower().endswith(".gguf") and path.is_file():
+            paths.append(path)
+    return paths
+
+
+def _choices(files: Mapping[str, Path], repo: str) -> Iterator[Found]:
+    """The models among the files of a repository, as its tags would choose them: shards, projectors."""
+    listing = []
+    for path, file in files.items():
+        with suppress(OSError):
+            listing.append(RemoteFile(path, "", file.stat().st_size, None))
+    user, slash, model = repo.rpartition("/")
+    for tag in hub.tags(listing):
+        with suppress(OllamapyError, OSError):
+            chosen = hub.choose(listing, tag)
+            host = "hf.co" if slash else DEFAULT_HOST
+            name = _name(host, user if slash else DEFAULT_NAMESPACE, model, tag)
+            parts = [_part("model", files[each.path]) for each in chosen.weights]
+            if chosen.mmproj is not None:
+                parts.append(_part("projector", files[chosen.mmproj.path]))
+            yield Found(name, tuple(parts))
+
+
+def _part(kind: str, path: Path) -> Part:
+    """A file, by its own path: a link's target. Hugging Face's cache names it by its sha256."""
+    real = path.resolve(strict=True)
+    sha256 = real.name if _SHA256.fullmatch(real.name) and real.parent.name == "blobs" else ""
+    return Part(kind, real, real.stat().st_size, sha256)
+
+
+def _name(host: str, namespace: str, model: str, tag: str) -> Name:
+    """A name of these parts; what may not stand in a name becomes a dash. Raises InvalidName."""
+
+    def fitted(text: str, allowed: str) -> str:
+        return re.sub(rf"[^{allowed}]", "-", text)[:80].lstrip("-.") or "model"
+
+    parts = (fitted(namespace, "A-Za-z0-9_-"), fitted(model, "A-Za-z0-9_.-"))
+    return Name(host, *parts, fitted(tag, "A-Za-z0-9_.-"))
+
+
+# Into the store
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A model that is in the store now. `how`: "cloned", "linked", "copied", or "kept" if the store
+    had a model of that name, which stays as it is; of several files the costliest."""
+
+    name: Name
+    size: int
+    how: str
+
+
+_COST = ("kept", "cloned", "linked", "copied")
+
+
+def take(
+    store: Store, found: Found, may_copy: Callable[[int], bool]
+) -> Iterator[Progress | Linked]:
+    """Bring a model into the store. `may_copy` is asked with the bytes, where a file cannot be shared.
+
+    Raises InvalidModel for a file that is damaged or no GGUF, StoreError; also if it may not copy.
+    """
+    installed = store.find(found.name)
+    if installed is not None:
+        yield Linked(installed, found.size, "kept")
+        return
+    how, completed, digests = "cloned", 0, list[str]()
+    # before anything is linked: are they what their names say?
+    headers = [read_header(part.path) for part in found.parts] if found.manifest is None else []
+    for part in found.parts:
+        for step in _take_part(store, part, may_copy):
+            if isinstance(step, int):
+                yield Progress(found.name.display, completed + step, found.size)
+            else:
+                digest, way = step
+                digests.append(digest)
+                how = max(how, way, key=_COST.index)
+        completed += part.size
+    content = found.manifest
+    if content is None:
+        content = _manifest(store, found, digests, headers[0])
+    yield Linked(store.write_manifest(found.name, content), found.size, how)
+
+
+def _take_part(
+    store: Store, part: Part, may_copy: Callable[[int], bool]
+) -> Iterator[int | tuple[str, str]]:
+    """How many bytes are verified, and at the end the digest and how it came."""
+    known = f"sha256:{part.sha256}"
+    if part.sha256 and store.has(known):
+        store.touch(known)
+        yield known, "cloned"
+        return
+    work = store.work_path()
+    try:
+        how = _share(part.path, work)
+        if how is None:
+            if not may_copy(part.size):
+                raise StoreError(
+                    f"{part.path} can only be copied, it lies on another disk than {store.roots[0]}:"
+                    " allow it with --copy"
+                )
+            how = "copied"
+            shutil.copyfile(part.path, work)
+        summed, position = hashlib.sha256(), 0
+        buffer = memoryview(bytearray(MIB))
+        with FileIO(work, "rb") as file:
+            while n := file.readinto(buffer):
+                summed.update(buffer[:n])
+                position += n
+                yield position
+        if part.sha256 not in ("", summed.hexdigest()):
+            raise InvalidModel(f"{part.path} is damaged: it has another content than its name says")
+        digest = f"sha256:{summed.hexdigest()}"
+        store.adopt_file(work, digest, linked=how == "linked")
+        yield digest, how
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(f"cannot take {part.path} into {store.roots[0]} ({reason})") from None
+    finally:
+        with suppress(OSError):
+            work.unlink(missing_ok=True)
+
+
+def _share(source: Path, target: Path) -> str | None:
+    """Let `target` have a file's content without a copy of it: how, or None if that cannot be."""
+    if _clone(source, target):
+        return "cloned"
+    try:
+        os.link(source, target)
+        return "linked"
+    except OSError:  # another disk, another user's file, too many links, no links at all
+        return None
+
+
+def _clone(source: Path, target: Path) -> bool:
+    """A file of its own that shares the blocks until one of both is written to."""
+    if sys.platform == "win32":
+        return False
+    if sys.platform == "darwin":
+        import ctypes
+
+        library: Any = ctypes.CDLL(None)
+        return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
+    import fcntl
+
+    try:
+        with source.open("rb") as read, target.open("xb") as write:
+            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
+        return True
+    except OSError:
+        target.unlink(missing_ok=True)
+        return False
+
+
+def _manifest(store: Store, found: Found, digests: Sequence[str], header: Header) -> bytes:
+    """The manifest of a model made of GGUF files, as Ollama's own are."""
+    family = header.architecture
+    layers = [
+        Layer(f"{LAYER_PREFIX}{part.kind}", digest, part.size)
+        for part, digest in zip(found.parts, digests, strict=True)
+    ]
+    projector = ["clip"] if any(part.kind == "projector" for part in found.parts) else []
+    value = {
+        "model_format": "gguf",
+        "model_family": family,
+        "model_families": [family, *projector],
+        "model_type": format_number(header.parameter_count),
+        "file_type": header.file_type_name,
+        "architecture": "amd64",
+        "os": "linux",
+    }
+    config = json.dumps(value, separators=(",", ":")).encode()
+    return print_manifest(Layer(CONFIG_TYPE, store.add_blob(config), len(config)), layers)
