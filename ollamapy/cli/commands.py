@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer import Option
@@ -25,6 +25,9 @@ from ..errors import OllamapyError
 from . import completion, launch, terminal, views
 from .client import AnsweredError, Client, Unreachable
 from .launch import Launcher, Stranger
+
+if TYPE_CHECKING:
+    from ..registry.catalog import Catalog, Family
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _POSITIONAL = {"allow_extra_args": True}
@@ -105,6 +108,12 @@ def _exactly(context: typer.Context, number: int) -> list[str]:
     if len(context.args) != number:
         raise _wrong_number(context, f"accepts {number} arg(s), received {len(context.args)}")
     return context.args
+
+
+def _at_most_one(context: typer.Context) -> str | None:
+    if len(context.args) > 1:
+        raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
+    return context.args[0] if context.args else None
 
 
 def _at_least(context: typer.Context, number: int) -> list[str]:
@@ -319,6 +328,10 @@ def show(
     system: Annotated[bool, Option("--system", help="Only the system message.")] = False,
     template: Annotated[bool, Option("--template", help="Only the chat template.")] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Metadata and tensors, too.")] = False,
+    remote: Annotated[
+        bool,
+        Option("--remote", help="A model elsewhere: what it is and needs, without getting it."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a model is made of."""
@@ -331,18 +344,98 @@ def show(
         raise OllamapyError(
             "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
         )
-    client = _launcher(context).connect()
-    try:
-        answer = client.show(model, verbose=verbose)
-    except AnsweredError as error:
-        raise _with_installed(client, error) from error
+    if remote:
+        from . import library
+
+        answer = library.show_remote(_launcher(context).settings, model)
+    else:
+        client = _launcher(context).connect()
+        try:
+            answer = client.show(model, verbose=verbose)
+        except AnsweredError as error:
+            raise _with_installed(client, error) from error
     if as_json:
         _print_json({field: answer.get(field, "") for field in only} if only else answer)
         return
-    text = str(answer.get(only[0]) or "") if only else views.card(answer, verbose=verbose)
+    if only:
+        text = str(answer.get(only[0]) or "")
+    elif remote:
+        text = library.remote_card(answer, verbose=verbose)
+    else:
+        text = views.card(answer, verbose=verbose)
     text = terminal.printable(text) if sys.stdout.isatty() else text
     # A template and a system message are printed as they are, for a file; the others as lines
     print(text, end="\n" if only and only[0] in ("license", "modelfile", "parameters") else "")
+
+
+@app.command(options_metavar="TEXT [--json]", context_settings=_POSITIONAL)
+def search(context: typer.Context, as_json: Json = False) -> None:
+    """Search the catalogue of models that can be pulled by a short name."""
+    words = _at_least(context, 1)
+    from . import library
+
+    found = library.matching(library.families(_catalog(context)), " ".join(words))
+    if not found and not as_json:
+        raise OllamapyError(
+            f"the catalogue has nothing like {ascii(' '.join(words))}, see: ollamapy library"
+        )
+    _print_families(found, as_json)
+
+
+@app.command("library", options_metavar="[NAME] [--json]", context_settings=_POSITIONAL)
+def library_(context: typer.Context, as_json: Json = False) -> None:
+    """List the catalogue, or what it has of one family."""
+    if len(context.args) > 1:
+        raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
+    from . import library
+
+    if not context.args:
+        _print_families(library.families(_catalog(context)), as_json)
+        return
+    family, free = library.family(_catalog(context), context.args[0]), library.free_memory()
+    if as_json:
+        _print_json(library.family_json(family, free))
+    else:
+        print(terminal.printable(library.card(family, free)), end="")
+
+
+def _catalog(context: typer.Context) -> Catalog:
+    from ..registry.catalog import Catalog
+
+    return Catalog(_launcher(context).settings.library)
+
+
+def _print_families(found: Sequence[Family], as_json: bool) -> None:
+    from . import library
+
+    free = library.free_memory()
+    if as_json:
+        _print_json({"families": [library.family_json(each, free) for each in found]})
+    else:
+        print(terminal.printable(library.listing(found, free)), end="")
+
+
+@app.command(options_metavar="[MODEL]... [--json]", context_settings=_POSITIONAL)
+def outdated(context: typer.Context, as_json: Json = False) -> None:
+    """List the stored models that have changed where they came from. Exit status 1 if one cannot be asked for."""
+    from . import library
+
+    found, faults = library.outdated(_launcher(context).settings, context.args)
+    if as_json:
+        _print_json({"models": [library.stale_json(each) for each in found]})
+    elif found:
+        print(library.stale_table(found), end="")
+    _say_faults(faults, "nothing is outdated" if not found else "")
+
+
+def _say_faults(faults: Sequence[str], well: str) -> None:
+    """What could not be found out, on stderr, and exit status 1; or that all is well."""
+    for fault in faults:
+        print(f"Warning: {fault}", file=sys.stderr)
+    if faults:
+        raise typer.Exit(1)
+    if well:
+        print(well, file=sys.stderr)
 
 
 @app.command(options_metavar="MODEL [PROMPT]... [flags]", context_settings=_POSITIONAL)
@@ -436,6 +529,87 @@ def lint(context: typer.Context, as_json: Json = False) -> None:
         for each in findings:
             print(f"{path}:{each.line}:{each.column}: {each.severity}: {each.message}")
     raise typer.Exit(1 if any(each.severity == "error" for each in findings) else 0)
+
+
+@app.command(options_metavar="[MODEL] [--repair] [--json]", context_settings=_POSITIONAL)
+def verify(
+    context: typer.Context,
+    repair: Annotated[
+        bool, Option("--repair", help="Fetch again what is bad, and only that.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a model, or all, and compare every byte with its digest. Exit status 1 if something is bad."""
+    name = _at_most_one(context)
+    from . import store
+
+    raise typer.Exit(
+        store.verify(_launcher(context), name, repair=repair, as_json=as_json),
+    )
+
+
+@app.command(options_metavar="[--dry-run] [--yes] [--json]", context_settings=_POSITIONAL)
+def prune(
+    context: typer.Context,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be removed.")] = False,
+    yes: Annotated[
+        bool, Option("--yes", "-y", help="Do not ask, where OLLAMA_MODELS names the store.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove blobs of no model and unfinished pulls, if nothing was done to them for an hour."""
+    _exactly(context, 0)
+    from . import store
+
+    store.prune(_launcher(context), dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@app.command(options_metavar="[--json]", context_settings=_POSITIONAL)
+def du(context: typer.Context, as_json: Json = False) -> None:
+    """Show what each model takes on the disk, and what it takes alone."""
+    _exactly(context, 0)
+    from . import store
+
+    store.usage(_launcher(context), as_json=as_json)
+
+
+@app.command(options_metavar="MODEL FILE", context_settings=_POSITIONAL)
+def export(context: typer.Context) -> None:
+    """Write a model into one file (a tar), for a machine without network."""
+    name, file = _exactly(context, 2)
+    from . import store
+
+    store.export(_launcher(context), name, Path(file))
+
+
+@app.command(
+    "import", options_metavar="FILE | --from TOOL [MODEL] [flags]", context_settings=_POSITIONAL
+)
+def import_(
+    context: typer.Context,
+    from_: Annotated[
+        str | None,
+        Option("--from", metavar="TOOL", help="Models of: ollama, lmstudio, hf or llama.cpp."),
+    ] = None,
+    copy: Annotated[
+        bool, Option("--copy", help="Copy what cannot be linked, without asking.")
+    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what TOOL has.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Install the model in a file that `export` made; or link the models that another tool has."""
+    from . import store
+
+    if from_ is not None:
+        name = _at_most_one(context)
+        store.import_from(
+            _launcher(context), from_, name, copy=copy, dry_run=dry_run, as_json=as_json
+        )
+        return
+    [file] = _exactly(context, 1)
+    if copy or dry_run:
+        raise OllamapyError("--copy and --dry-run go with --from")
+    store.import_file(_launcher(context), Path(file), as_json=as_json)
 
 
 @daemon.callback(invoke_without_command=True)

@@ -88,6 +88,11 @@ class Checked:
     bad: int = 0
     root: Path | None = None
 
+    @property
+    def is_blob(self) -> bool:
+        """Whether it is a blob; else a manifest."""
+        return self.what.startswith("sha256:")
+
 
 def verify(store: Store, name: Name | None = None) -> Iterator[Progress | Checked]:
     """Read every blob of one model, or of all in all roots, and compare it with its digest.
@@ -217,13 +222,24 @@ def set_aside(store: Store, found: Checked) -> Path:
 
 
 def put_back(store: Store, found: Checked) -> bool:
-    """After a repair: clear away what is left of it. If it failed, the damaged blob is back.
+    """Clear away what a repair left. If it failed, the damaged blob is back; whether it succeeded.
 
-    Returns whether the blob is there anew.
+    It did if the blob is there anew, or if its models, pulled, do not name it any more.
     """
+    if not found.is_blob:
+        return all(
+            each.manifest is not None
+            for each in store.survey()
+            if each.name.display in found.models
+        )
     digest = parse_digest(found.what)
     left = _partial(store, digest)
-    repaired = store.has(digest)
+    needed = any(
+        digest in {layer.digest for layer in _layers(each.manifest)}
+        for each in store.survey()
+        if each.manifest is not None and each.name.display in found.models
+    )
+    repaired = store.has(digest) or not needed
     with suppress(OSError):
         if repaired:
             left.unlink(missing_ok=True)

@@ -1,0 +1,318 @@
+"""The commands on the local store: verify, prune, du, export, import. They work in this process, without a daemon.
+
+Only `verify --repair` asks the daemon, which knows where each model comes from: the damaged blobs are made unfinished
+downloads, and a pull of their model goes on with them, so of a large blob only the bad pieces are fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import environment
+from ..errors import InvalidRequest, OllamapyError
+from ..human import format_bytes
+from ..names import Name
+from ..registry import foreign, upkeep
+from ..registry.store import Store, open_store
+from ..registry.upkeep import Checked, Imported, Progress
+from . import terminal
+from .launch import Launcher
+
+Found = TypeVar("Found")
+
+_FIRST = 1.0  # seconds that work may take in silence
+_EVERY = 5.0  # seconds between two lines where there is no cursor
+
+
+class Meter:
+    """``with Meter("verifying") as meter: for x in meter.watch(steps)``: how far some steps are, on stderr, once they take
+    longer than a second; passes on what is no Progress."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._drawn = False
+        self._began = time.monotonic()
+        self._next = self._began + _FIRST
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._erase()
+
+    def watch(self, steps: Iterator[Progress | Found]) -> Iterator[Found]:
+        """What the steps found."""
+        for step in steps:
+            if isinstance(step, Progress):
+                self._show(step)
+            else:
+                self._erase()
+                yield step
+
+    def _show(self, step: Progress) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        rate = step.completed / max(now - self._began, 0.001)
+        left = (step.total - step.completed) / max(rate, 1)
+        percent = 100 * step.completed // max(step.total, 1)
+        line = (
+            f"{self._doing} {step.what[:19]}  {percent:3} %  {format_bytes(step.completed)} of"
+            f" {format_bytes(step.total)}  {format_bytes(int(rate))}/s  {left:.0f} s left"
+        )
+        if terminal.has_cursor(sys.stderr):
+            sys.stderr.write(f"\r{line[: terminal.columns() - 1]}\x1b[K")
+            self._drawn, self._next = True, now + 0.1
+        else:
+            sys.stderr.write(f"{line}\n")
+            self._next = now + _EVERY
+        sys.stderr.flush()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
+
+
+def _open(launcher: Launcher) -> Store:
+    return open_store(launcher.settings.paths)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _agrees(question: str) -> bool:
+    """Whether the user says yes; not asked where nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+# verify
+
+
+def verify(launcher: Launcher, name: str | None, *, repair: bool, as_json: bool) -> int:
+    """Read everything and compare it with its digest; the exit status is 1 if something is wrong in the end."""
+    store = _open(launcher)
+    wanted = Name.parse(name) if name else None
+    with Meter("verifying") as meter:
+        found = list(meter.watch(upkeep.verify(store, wanted)))
+    wrong = [each for each in found if each.fault]
+    repaired = _repair(launcher, store, wrong) if repair and wrong else set[str]()
+    if as_json:
+        _print_json(
+            {"checked": [asdict(each) | {"repaired": each.what in repaired} for each in found]}
+        )
+    else:
+        for each in wrong:
+            _print_fault(each, each.what in repaired)
+        size = format_bytes(sum(each.size for each in found))
+        left = len(wrong) - len(repaired)
+        print(
+            f"{len(found)} blobs, {size}: {f'{left} of them bad' if left else 'all good'}",
+            file=sys.stderr if left else sys.stdout,
+        )
+        if left and not repair:
+            print("repair them with: ollamapy verify --repair", file=sys.stderr)
+    return 1 if len(wrong) > len(repaired) else 0
+
+
+def _print_fault(found: Checked, repaired: bool) -> None:
+    models = ", ".join(found.models)
+    bad = f", {format_bytes(found.bad)} to fetch" if found.bad and not repaired else ""
+    state = ": repaired" if repaired else ""
+    print(f"{found.what} of {models} {found.fault}{bad}{state}")
+
+
+def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
+    """Pull the models that use what is wrong; what is right then."""
+    client = launcher.connect()
+    tried: list[Checked] = []
+    try:
+        for each in wrong:
+            try:
+                if each.is_blob and each.root is not None:
+                    upkeep.set_aside(store, each)
+                tried.append(each)
+            except OllamapyError as error:
+                print(f"Warning: {error}", file=sys.stderr)
+        for model in dict.fromkeys(model for each in tried for model in each.models):
+            try:
+                with Meter(f"repairing {model}") as meter:
+                    for _ in meter.watch(_steps(client.pull({"model": model}))):
+                        pass
+            except OllamapyError as error:
+                print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)
+    finally:  # also after Ctrl-C
+        repaired = {each.what for each in tried if upkeep.put_back(store, each)}
+    return repaired
+
+
+def _steps(stream: Iterable[Mapping[str, Any]]) -> Iterator[Progress | None]:
+    """The steps of a pull as the meter knows them."""
+    for chunk in stream:
+        if total := chunk.get("total"):
+            yield Progress(str(chunk.get("digest")), int(chunk.get("completed") or 0), int(total))
+
+
+# prune
+
+
+def prune(launcher: Launcher, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove what is of no use. In a store that an Ollama may use, too, only after a word."""
+    store = _open(launcher)
+    if launcher.settings.paths.models_shared and not (dry_run or yes):
+        planned = upkeep.prune(store, dry_run=True)
+        if not planned:
+            return print("nothing to remove")
+        size = format_bytes(sum(each.size for each in planned))
+        root = store.roots[0]
+        question = (
+            f"{root} was named by OLLAMA_MODELS, an Ollama may use it. Remove {size} from it?"
+        )
+        if not _agrees(question):
+            raise OllamapyError(
+                f"{size} in {root} would be removed, which an Ollama may use, too: allow it with --yes"
+            )
+    removed = upkeep.prune(store, dry_run=dry_run)
+    if as_json:
+        return _print_json({"unused" if dry_run else "removed": _wastes(removed)})
+    for each in removed:
+        print(f"{each.kind:<10}{each.name[:26]:<28}{format_bytes(each.size)}")
+    size = format_bytes(sum(each.size for each in removed))
+    if not removed:
+        print("nothing to remove")
+    else:
+        print(f"{size} would be removed" if dry_run else f"{size} removed")
+
+
+def _wastes(wastes: list[upkeep.Waste]) -> list[dict[str, Any]]:
+    return [{"kind": each.kind, "name": each.name, "size": each.size} for each in wastes]
+
+
+# du
+
+
+def usage(launcher: Launcher, *, as_json: bool) -> None:
+    """What the models take, the one first that frees most."""
+    store = _open(launcher)
+    found = upkeep.usage(store)
+    if as_json:
+        return _print_json(asdict(found) | {"total": found.total, "directory": store.roots[0]})
+    rows = [
+        (each.name, format_bytes(each.size), format_bytes(each.own), str(each.root))
+        for each in found.models
+    ]
+    print(terminal.table(("NAME", "SIZE", "OWN", "DIRECTORY"), rows), end="")
+    parts = [f"{format_bytes(found.total)} in all"]
+    parts += [f"{format_bytes(found.unused)} of no model"] if found.unused else []
+    parts += [f"{format_bytes(found.unfinished)} of unfinished pulls"] if found.unfinished else []
+    print(f"\n{', '.join(parts)}")
+    if len(parts) > 1:
+        print("remove what is of no use with: ollamapy prune", file=sys.stderr)
+
+
+# export and import
+
+
+def export(launcher: Launcher, name: str, target: Path) -> None:
+    """A model in one file."""
+    with Meter("exporting") as meter:
+        for _ in meter.watch(upkeep.export(_open(launcher), Name.parse(name), target)):
+            pass
+    print(f"{Name.parse(name).display} is in {target} ({format_bytes(target.stat().st_size)})")
+
+
+def import_file(launcher: Launcher, source: Path, *, as_json: bool) -> None:
+    """The models of such a file."""
+    with Meter("importing") as meter:
+        found = list(meter.watch(upkeep.import_file(_open(launcher), source)))
+    _print_imported(found, as_json)
+
+
+def _print_imported(found: list[Imported], as_json: bool) -> None:
+    if as_json:
+        return _print_json(
+            {"models": [{"name": each.name.display, "size": each.size} for each in found]}
+        )
+    for each in found:
+        print(f"{each.name.display} ({format_bytes(each.size)})")
+
+
+def import_from(
+    launcher: Launcher, tool: str, name: str | None, *, copy: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Another tool's models, linked: the one named, or all."""
+    if tool not in foreign.TOOLS:
+        raise InvalidRequest(f"unknown tool {tool!r}, one of: {', '.join(foreign.TOOLS)}")
+    store = _open(launcher)
+    folders = [
+        each
+        for each in foreign.places(tool, environment(), Path.home(), sys.platform)
+        if each not in store.roots
+    ]
+    there = foreign.find(tool, folders)
+    wanted = _named(there, name) if name else there
+    if not wanted:
+        looked = ", ".join(map(str, folders)) or "none of its folders exists"
+        raise OllamapyError(f"{tool} has no model{f' {name!r}' if name else ''} here ({looked})")
+    if dry_run:
+        linked = [foreign.Linked(each.name, each.size, "found") for each in wanted]
+    else:
+        linked = _take(store, wanted, _copying(copy, wanted))
+    if as_json:
+        return _print_json(
+            {"models": [{"name": e.name.display, "size": e.size, "how": e.how} for e in linked]}
+        )
+    rows = [(each.name.display, format_bytes(each.size), each.how) for each in linked]
+    print(terminal.table(("NAME", "SIZE", "HOW"), rows), end="")
+
+
+def _named(there: list[foreign.Found], name: str) -> list[foreign.Found]:
+    """Those of that name; else those whose name has it as a part."""
+    try:
+        full = Name.parse(name).full.lower()
+    except OllamapyError:
+        full = ""
+    exact = [each for each in there if each.name.full.lower() == full]
+    return exact or [each for each in there if name.lower() in each.name.full.lower()]
+
+
+def _copying(copy: bool, wanted: list[foreign.Found]) -> Callable[[int], bool]:
+    """Asks once whether files may be copied that cannot be linked."""
+    answer = [True] if copy else list[bool]()
+
+    def may_copy(_: int) -> bool:
+        if not answer:
+            size = format_bytes(sum(each.size for each in wanted))
+            answer.append(_agrees(f"They cannot be linked from there. Copy them (up to {size})?"))
+        return answer[0]
+
+    return may_copy
+
+
+def _take(
+    store: Store, wanted: list[foreign.Found], may_copy: Callable[[int], bool]
+) -> list[foreign.Linked]:
+    """All of them; one that fails does not keep the others from coming, if there are others."""
+    linked: list[foreign.Linked] = []
+    with Meter("linking") as meter:
+        for each in wanted:
+            try:
+                linked += meter.watch(foreign.take(store, each, may_copy))
+            except OllamapyError as error:
+                if len(wanted) == 1:
+                    raise
+                print(f"Warning: {each.name.display}: {error}", file=sys.stderr)
+    if not linked:
+        raise OllamapyError("none of the models could be taken, see above")
+    return linked
