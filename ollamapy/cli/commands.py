@@ -287,6 +287,23 @@ def _with_installed(client: Client, error: AnsweredError) -> OllamapyError:
     return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")
 
 
+@app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)
+def create(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, Option("--file", "-f", metavar="FILE", help="The Modelfile (./Modelfile).")
+    ] = None,
+    quantize: Annotated[
+        str, Option("--quantize", "-q", metavar="TYPE", help="Make the weights smaller: Q4_K_M...")
+    ] = "",
+) -> None:
+    """Make a model from a Modelfile, or from the weights in this folder."""
+    [name] = _exactly(context, 1)
+    from . import create as creation
+
+    creation.run(_launcher(context).connect(), name, file, quantize)
+
+
 @app.command("list", options_metavar="[PREFIX] [--json]", context_settings=_POSITIONAL)
 def list_(context: typer.Context, as_json: Json = False) -> None:
     """List the stored models, the newest first. (Also: ls)"""

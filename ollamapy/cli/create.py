@@ -1,0 +1,243 @@
+"""`create`: read a Modelfile, send the files that it names to the server, and have the model made there.
+
+The server takes no paths of this machine: files go up by their digest, unless it has them, and the request names them. What the
+model becomes is decided there (``daemon/create.py``); here it is only found out which files are meant:
+
+    a file          itself; of a model in shards all of them; with a llama2.c checkpoint its tokenizer
+    a folder        its safetensors and what belongs to them, else its GGUF files, else a llama2.c checkpoint
+    a pattern       the files that match it (`*`, `?`, `[...]`), when there is no file of that name
+
+Links inside a folder that lead out of it are refused: who made the folder is not who may read the file behind them.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import OllamapyError
+from ..formats.folder import folder_files
+from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
+from ..names import Name
+from .client import Client
+from .progress import Steps
+
+_PIECE = 4 * 2**20
+_MAGIC = 4
+_MOST_FILES = 1024
+
+
+def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> None:
+    """Make the model ``name`` from a Modelfile (None: ./Modelfile, and without one from the weights in the working folder).
+
+    Raises OllamapyError: InvalidName, InvalidModelfile with the place, what the server says.
+    """
+    Name.parse(name)
+    with Steps() as steps:
+        steps.show({"status": "gathering model components"})
+        parsed, folder = _read(modelfile)
+        body = request(parsed, folder)
+        for warning in _warnings(parsed):
+            steps.end()
+            print(f"warning: {warning}", file=sys.stderr)
+        for field in ("files", "adapters"):
+            if paths := body.get(field):
+                body[field] = {each: _send(client, path, steps) for each, path in paths.items()}
+        body["model"] = name
+        if quantize:
+            body["quantize"] = quantize
+        for step in client.create(body):
+            steps.show(step)
+
+
+def _read(path: Path | None) -> tuple[Modelfile, Path]:
+    """The Modelfile, and the folder that paths in it begin at."""
+    given = path or Path("Modelfile")
+    if not os.path.lexists(given):
+        if path is not None:
+            raise OllamapyError(
+                f"no Modelfile or safetensors files found: there is no {path}, see: ollamapy create --help"
+            )
+        return Modelfile((Instruction("FROM", "."),)), Path()
+    if not stat.S_ISREG(given.stat().st_mode):  # a pipe or a device may never end
+        raise OllamapyError(f"{given} is not a regular file, name a Modelfile")
+    with given.open("rb") as file:
+        return parse(file.read(LIMIT + 1)), given.parent
+
+
+def _warnings(modelfile: Modelfile) -> Iterator[str]:
+    for name in modelfile.parameters()[1]:
+        yield f"parameter {name} is deprecated"
+
+
+def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
+    """The body of /api/create, but for the model's name; "files" and "adapters" have paths where digests belong.
+
+    Raises InvalidModelfile, and OllamapyError for files that are missing or cannot be sent.
+    """
+    typed, _ = modelfile.parameters()
+    body: dict[str, Any] = {
+        "template": modelfile.last("TEMPLATE") or "",
+        "system": modelfile.last("SYSTEM") or "",
+        "license": modelfile.values("LICENSE"),
+        "parameters": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in typed.items()
+        },
+        "messages": [{"role": each.role, "content": each.content} for each in modelfile.messages],
+        "renderer": modelfile.last("RENDERER") or "",
+        "parser": modelfile.last("PARSER") or "",
+        "requires": modelfile.requires() or "",
+    }
+    draft = next((each for each in modelfile.instructions if each.word == "DRAFT"), None)
+    if draft is not None:
+        raise draft.error("draft models are not supported, leave DRAFT out")
+    files: dict[str, Path] = {}
+    for each in (one for one in modelfile.instructions if one.word == "FROM"):
+        if found := _local(each, folder):
+            files = _together([*files.values(), *found])
+        else:
+            body["from"] = each.value
+    if files:
+        body["files"] = files
+    if files and body.get("from"):
+        raise OllamapyError(
+            f"FROM names both files and the model {body['from']!r}, leave one of them out"
+        )
+    adapters = [each for each in modelfile.instructions if each.word == "ADAPTER"]
+    if adapters:
+        found = _local(adapters[-1], folder)
+        if not found:
+            raise adapters[-1].error(
+                f"there is no {_shown(adapters[-1].value)}, paths begin at the folder of the Modelfile"
+            )
+        body["adapters"] = _together(found)
+    return {key: value for key, value in body.items() if value}
+
+
+def _local(instruction: Instruction, folder: Path) -> list[Path]:
+    """The files that FROM or ADAPTER names; none, if it is no path of this machine."""
+    value = instruction.value
+    if not value:
+        raise instruction.error(f"{instruction.word} needs a model, a file or a folder")
+    path = local_path(value, folder)
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # no such file; too long, or with a character that no path has
+        return _matching(instruction, path)
+    if stat.S_ISDIR(status.st_mode):
+        return _of_folder(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise instruction.error(f"{_shown(value)} is not a regular file")
+    return _with_companions(path)
+
+
+def _matching(instruction: Instruction, pattern: Path) -> list[Path]:
+    if not glob.has_magic(str(pattern)) or "\0" in str(pattern):
+        return []
+    found = sorted(Path(each) for each in glob.iglob(str(pattern)))
+    if not found:
+        raise instruction.error(f"no file matches {_shown(instruction.value)}")
+    for path in found:
+        _check_inside(path, pattern.parent)
+    return found
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    """The files of a folder that make a model or an adapter."""
+    read = folder_files(folder)
+    if any(name.endswith(".safetensors") for name in read):
+        return list(read.values())
+    for ending in (".gguf", ".bin"):
+        found = sorted(path for path in folder.iterdir() if path.name.endswith(ending))
+        for path in found:
+            _check_inside(path, folder)
+        if found and found[0].name.startswith("pytorch_model"):
+            raise OllamapyError(
+                f"{found[0].name} is a PyTorch checkpoint, get the model as safetensors or GGUF"
+            )
+        if found:
+            return found
+    raise OllamapyError("no Modelfile or safetensors files found")
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise OllamapyError(f"{path.name!r} is a link that leads nowhere, remove it") from None
+    if path.is_symlink() and not target.is_relative_to(folder.resolve()):
+        raise OllamapyError(
+            f"insecure path: {path.name!r} is a link out of its folder, put the file itself there: cp -rL"
+        )
+    if not target.is_file():
+        raise OllamapyError(f"{path.name!r} is not a regular file")
+
+
+def _with_companions(path: Path) -> list[Path]:
+    """A file and those beside it that it is nothing without."""
+    head, mark, tail = path.name.rpartition("-of-")
+    if mark and tail.endswith(".gguf") and head[-5:].isdigit():
+        beside = sorted(path.parent.glob(f"{glob.escape(head[:-5])}?????-of-{glob.escape(tail)}"))
+        return beside or [path]
+    if path.suffix == ".safetensors":
+        return list(folder_files(path.parent).values())
+    if path.suffix == ".bin" and not path.name.startswith("tok"):
+        tokenizers = [*sorted(path.parent.glob("tok[0-9]*.bin")), path.with_name("tokenizer.bin")]
+        return [path, *(each for each in tokenizers if each.is_file())]
+    return [path]
+
+
+def _together(paths: Iterable[Path]) -> dict[str, Path]:
+    """The files by their names below the folder that holds them all."""
+    found = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
+    if len(found) > _MOST_FILES:
+        raise OllamapyError(f"{len(found)} files are too many for a model, at most {_MOST_FILES}")
+    common = os.path.commonpath([path.parent for path in found])
+    return {path.relative_to(common).as_posix(): path for path in found}
+
+
+def _shown(value: str) -> str:
+    return ascii(value if len(value) <= 80 else value[:77] + "...")
+
+
+# Sending
+
+
+def _send(client: Client, path: Path, steps: Steps) -> str:
+    """Bring a file to the server, unless it is there; its digest."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(_MAGIC) == b"vers":
+            raise OllamapyError(
+                f"{path.name!r} is a Git LFS pointer instead of the file, fetch the real one"
+            )
+        file.seek(0)
+        summed = hashlib.sha256()
+        for piece in _pieces(file, size, steps, f"hashing {path.name}", ""):
+            summed.update(piece)
+        digest = f"sha256:{summed.hexdigest()}"
+        if client.has_blob(digest):
+            return digest
+        file.seek(0)
+        client.send_blob(digest, size, _pieces(file, size, steps, f"copying file {digest}", digest))
+    return digest
+
+
+_SHOWN_HASHING = 256 * 2**20
+"""Bytes of a file that takes long enough to hash for its progress to be shown."""
+
+
+def _pieces(file: Any, size: int, steps: Steps, status: str, digest: str) -> Iterator[bytes]:
+    done = 0
+    while piece := file.read(_PIECE):
+        done += len(piece)
+        if digest or size >= _SHOWN_HASHING:
+            steps.show({"status": status, "digest": digest, "total": size, "completed": done})
+        yield piece
