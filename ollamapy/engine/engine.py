@@ -30,6 +30,8 @@ from .batch import (
     reusable,
     shift_cut,
 )
+from .embed import Embeddings, Job, Pooling, Unembedded, Vectors
+from .rows import ABORTED, NO_SLOT, Row
 from .sampling import Stage, penalized_history, sampler_chain
 from .sequence import Sequence, Slot
 
@@ -38,9 +40,6 @@ PREFILL_SECONDS = 0.25
 
 FIRST_CHUNK = 64
 """Prompt tokens in the first step beside decoding sequences, when the prefill speed is not known yet."""
-
-NO_SLOT, ABORTED = 1, 2
-"""What :meth:`Model.decode` returns besides 0: no room in the KV cache; stopped by the abort callback."""
 
 
 class Model(Protocol):
@@ -54,7 +53,7 @@ class Model(Protocol):
     can_shift: bool
     adds_bos: bool
 
-    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int: ...
+    def decode(self, spans: list[Row]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...
     def accept(self, chain: Any, token: int) -> None: ...
     def logits(self, row: int) -> Any: ...
@@ -70,6 +69,7 @@ class Model(Protocol):
     def piece(self, token: int) -> bytes: ...
     def written(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
+    def pooled(self, pooling: str) -> Pooling: ...
 
 
 class TextOut(NamedTuple):
@@ -103,7 +103,7 @@ class Refused(NamedTuple):
     message: str
 
 
-Event = TextOut | Finished | Refused
+Event = TextOut | Finished | Refused | Vectors | Unembedded
 
 
 class Engine:
@@ -124,7 +124,8 @@ class Engine:
         self._emit = emit
         self._before_long_step = before_long_step
         self._clock = clock
-        self._inbox: queue.SimpleQueue[Sequence | int] = queue.SimpleQueue()
+        self._embeddings = Embeddings(model.pooled, clock)
+        self._inbox: queue.SimpleQueue[Sequence | Job | int] = queue.SimpleQueue()
         self._slots = [Slot(i) for i in range(model.n_slots)]
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -136,9 +137,9 @@ class Engine:
 
     # ---- from other threads ----------------------------------------------------------------------------------------
 
-    def submit(self, sequence: Sequence) -> None:
+    def submit(self, request: Sequence | Job) -> None:
         """Queue a request; its ending comes through ``emit``."""
-        self._inbox.put(sequence)
+        self._inbox.put(request)
 
     def cancel(self, id: int) -> None:
         """Stop working for a request; unknown ids are no error.
@@ -154,8 +155,12 @@ class Engine:
     # ---- the loop --------------------------------------------------------------------------------------------------
 
     def step(self, wait: bool = True) -> bool:
-        """One turn of the loop; False when there was nothing to compute. With ``wait`` an idle engine blocks for work."""
-        self._take_inbox(block=wait and not self._running and not self._waiting)
+        """One turn of the loop: a batch of each kind of work. False when there was nothing to compute.
+
+        With ``wait`` an idle engine blocks for work.
+        """
+        busy = self._running or self._waiting or self._embeddings.busy
+        self._take_inbox(block=wait and not busy)
         self._admit()
         active = self._running
         if any(sequence.leader is not None for sequence in active):
@@ -170,10 +175,13 @@ class Engine:
                 self._before_long_step()
             spans.sort(key=_slot_id)
             self._commit(self._decode(spans))
+        embeds = self._embeddings.busy
+        if embeds:
+            self._embed()
         if self._events:
             self._emit(self._events)
             self._events = []
-        return bool(spans)
+        return bool(spans) or embeds
 
     def _take_inbox(self, block: bool) -> None:
         try:
@@ -183,6 +191,8 @@ class Engine:
                 if isinstance(item, Sequence):
                     item.n_ctx = context_for(item.job.n_ctx, self._model.n_ctx)
                     self._waiting.append(item)
+                elif isinstance(item, Job):
+                    self._events += self._embeddings.add(item)
                 else:
                     self._drop(item)
         except queue.Empty:
@@ -195,6 +205,8 @@ class Engine:
             if sequence.id == id:
                 self._finish(sequence, "cancel")
                 return
+        if self._embeddings.drop(id):
+            self._events.append(Finished(id, "cancel", 0, 0, 0, 0, 0, 0))
 
     # ---- admission -------------------------------------------------------------------------------------------------
 
@@ -310,10 +322,7 @@ class Engine:
         """
         while spans:
             began = self._clock()
-            self._computing = frozenset(span.sequence.id for span in spans)
-            self._model.rearm()
-            if self._computing <= self._cancelled:
-                self._model.abort()
+            self._announce(frozenset(span.sequence.id for span in spans))
             status = self._compute(spans)
             if status == 0:
                 self._measure(spans, self._clock() - began)
@@ -336,6 +345,20 @@ class Engine:
                 self._finish(last, "length")
         return []
 
+    def _announce(self, ids: frozenset[int]) -> None:
+        """Say whom the next batch is for, so that :meth:`cancel` can abort it."""
+        self._computing = ids
+        self._model.rearm()
+        if ids <= self._cancelled:
+            self._model.abort()
+
+    def _embed(self) -> None:
+        """A batch of texts to embed, brief where others wait for their next token."""
+        if self._running:
+            self._before_long_step()
+        self._announce(self._embeddings.plan(brief=bool(self._running)))
+        self._events += self._embeddings.compute()
+
     def _compute(self, spans: list[Span]) -> int:
         """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""
         rows = [
@@ -351,14 +374,12 @@ class Engine:
             self._model.trim(slot, held)
         return status
 
-    def _padding(
-        self, rows: list[tuple[int, int, list[int], bool]]
-    ) -> list[tuple[int, int, list[int], bool]]:
+    def _padding(self, rows: list[Row]) -> list[Row]:
         """One row for each gap: any token after what the slot holds. A state that cannot go back gets none."""
         model = self._model
         if model.recurrent or model.n_swa:
             return []
-        found: list[tuple[int, int, list[int], bool]] = []
+        found: list[Row] = []
         for id in gaps([row[0] for row in rows]):
             slot = self._slots[id]
             held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)

@@ -9,6 +9,9 @@ from typing import Any
 Row = tuple[int, int, list[int], bool]
 """Tokens of one sequence in a batch: (sequence id, first position, tokens, is the last one's output wanted?)."""
 
+NO_SLOT, ABORTED = 1, 2
+"""What computing a batch returns besides 0: no room in the KV cache; stopped by the abort callback."""
+
 
 class Rows:
     """Room for ``n`` tokens. ``wanted`` are the places in the batch whose output was wanted, in order."""

@@ -47,6 +47,23 @@ class TextStream:
         return text
 
 
+class Awaited:
+    """Looks for a text in an answer while it grows."""
+
+    def __init__(self, text: str) -> None:
+        self._wanted = text.encode()
+        self._tail = b""
+
+    def feed(self, piece: bytes) -> bytes | None:
+        """What follows the text in these bytes, once it is complete; None before."""
+        data = self._tail + piece
+        at = data.find(self._wanted)
+        if at >= 0:
+            return data[at + len(self._wanted) :]
+        self._tail = data[len(data) - len(self._wanted) + 1 :] if len(self._wanted) > 1 else b""
+        return None
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of ``text`` that is a beginning of ``stop`` (never all of it)."""
     for n in range(min(len(text), len(stop) - 1), 0, -1):

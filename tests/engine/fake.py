@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ollamapy.engine.sampling import Stage
 from ollamapy.types import TokenLogprob
 
@@ -55,7 +57,9 @@ class FakeModel:
         self.decoded: list[list[tuple[int, int, int]]] = []
         self.samplers = 0
         self.statuses: list[int] = []
+        self.accepted: list[int] = []
         self._rows: list[int] = []
+        self._logits: dict[int, Any] = {}
 
     def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
         assert sum(len(tokens) for _, _, tokens, _ in spans) <= self.n_batch
@@ -71,6 +75,7 @@ class FakeModel:
         if used + sum(len(tokens) for _, _, tokens, _ in spans) > self.cells:
             return 1
         self._rows = []
+        self._logits = {}
         for slot, position, tokens, wanted in spans:
             assert position == len(self.held[slot]), "a gap or an overlap in the KV cache"
             self.held[slot] += tokens
@@ -81,10 +86,22 @@ class FakeModel:
         return 0
 
     def sample(self, chain: Any, row: int) -> int:
+        """The next token, or where its logit is minus infinity the next higher one that is allowed."""
         held = self.held[self._rows[row]]
-        return END if len(held) == self.ends_at else next_token(held)
+        wanted = END if len(held) == self.ends_at else next_token(held)
+        if row not in self._logits:
+            return wanted
+        allowed = np.flatnonzero(self._logits[row] > -np.inf)
+        return int(min(allowed, key=lambda token: (token - wanted) % 251))
 
-    def logprobs(self, row: int, token: int, top: int) -> TokenLogprob:
+    def accept(self, chain: Any, token: int) -> None:
+        self.accepted.append(token)
+
+    def logits(self, row: int) -> Any:
+        return self._logits.setdefault(row, np.zeros(251, np.float32))
+
+    def logprobs(self, logits: Any, token: int, top: int) -> TokenLogprob:
+        assert (logits == 0).all(), "log probabilities are those before the mask"
         return TokenLogprob(chr(token), -1.0, (token,))
 
     def trim(self, slot: int, n: int) -> bool:
@@ -120,6 +137,9 @@ class FakeModel:
 
     def piece(self, token: int) -> bytes:
         return chr(token).encode()
+
+    def written(self, token: int) -> bytes:
+        return self.piece(token)
 
     def ends(self, token: int) -> bool:
         return token == END

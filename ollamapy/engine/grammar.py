@@ -1,0 +1,283 @@
+"""From a Constraint to the tokens that may come next, by llguidance: grammars compiled, masks laid over logits.
+
+One ``Grammars`` for a model compiles, on whatever thread asks; one ``Matcher`` for a request lives on the engine's thread. A
+mask is one bit a token; laying it on 32,000 logits costs about 10 microseconds (a table turns each byte of it into eight
+floats, 0 or minus infinity, which are added), and filling it 3.
+
+What llguidance promises is not built again here: it bounds a grammar's size and the work of each mask, and drops the GIL
+while it compiles. It knows nothing of requests, slots and llama.cpp but two pointers that it tokenizes through.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import InvalidRequest
+from ..types import Constraint
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+MOST_TEXT = 256 * 1024
+"""Characters of a constraint: with llguidance's own limits it bounds what compiling costs to about a second."""
+
+MOST_STATES = 50_000
+"""Of the lexer, 1 to 2 kB each. llguidance's own limit is five times that, too much for one request."""
+
+WHITESPACE = r"( |\n[ \t]{0,20})"
+"""What may stand between two parts of JSON, once: a space, or a new line and its indentation (llama.cpp's grammars allow the
+same). Without a bound a model that sees no way on writes spaces for ever."""
+
+STACK = 256 * 1024 * 1024
+"""Bytes of stack for a thread that compiles or fills masks: llguidance recurses once for each rule that a rule refers to. It is
+address space, and becomes memory only where it is used."""
+
+
+class TokenTable(NamedTuple):
+    """A vocabulary as llguidance wants it.
+
+    ``pieces``: the bytes of each token, those of control tokens 0xFF and their name; ``ends``: the ids that end an answer;
+    ``vocab`` and ``tokenize``: addresses of llama.cpp's vocabulary and its llama_tokenize.
+    """
+
+    pieces: list[bytes]
+    ends: list[int]
+    vocab: int
+    tokenize: int
+
+
+class Grammars:
+    """Compiles constraints for one model. The table of its tokens is made at the first one: 0.2 s for 152,000 tokens."""
+
+    def __init__(self, table: Callable[[], TokenTable]) -> None:
+        self._table = table
+        self._tokenizer: Any = None
+        self._lock = threading.Lock()
+
+    def compile(self, constraint: Constraint) -> Matcher:
+        """A matcher at the beginning of its grammar, its first mask computed once. Raises InvalidRequest naming what is wrong.
+
+        For any thread with ``STACK`` bytes of stack but the engine's, which it would hold up.
+        """
+        from llguidance import LLMatcher, LLParserLimits
+
+        if len(constraint.text) > MOST_TEXT:
+            raise InvalidRequest(
+                f"the {_WHAT[constraint.kind]} has {len(constraint.text)} characters, at most {MOST_TEXT} are allowed"
+            )
+        grammar = _grammar(constraint)
+        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
+        tokenizer = self._made_tokenizer()
+        matcher = Matcher(LLMatcher(tokenizer, grammar, log_level=0, limits=limits), tokenizer)
+        try:
+            matcher.fill()
+        except InvalidRequest as error:
+            raise InvalidRequest(f"the {_WHAT[constraint.kind]} cannot be used: {error}") from None
+        return matcher
+
+    def _made_tokenizer(self) -> Any:
+        from llguidance import LLTokenizer
+
+        with self._lock:
+            if self._tokenizer is None:
+                pieces, ends, vocab, tokenize = self._table()
+                if (
+                    not ends
+                ):  # llguidance needs one; it lies outside of the logits, so nobody samples it
+                    pieces, ends = [*pieces, b"\xff<end>"], [len(pieces)]
+                # Without "slices" (masks of common lexemes, made ahead) a first mask costs up to 0.3 ms instead of 0.1,
+                # and the table a third.
+                self._tokenizer = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
+                    tokens=pieces,
+                    vocab_ptr=vocab,
+                    tokenize_fptr=tokenize,
+                    eos_token=ends,
+                    slices=[],
+                )
+            return self._tokenizer
+
+
+class Matcher:
+    """Where one answer stands in its grammar. Not thread-safe."""
+
+    __slots__ = (
+        "_bits",
+        "_bytes",
+        "_matcher",
+        "_pointer",
+        "_size",
+        "_spread",
+        "_tokenizer",
+        "warnings",
+    )
+
+    def __init__(self, matcher: Any, tokenizer: Any) -> None:
+        import numpy
+
+        self._matcher, self._tokenizer = matcher, tokenizer
+        self._bits: NDArray[numpy.int32] = numpy.zeros((tokenizer.vocab_size + 31) // 32, "int32")
+        self._bytes: NDArray[numpy.uint8] = self._bits.view("uint8")
+        self._spread: NDArray[numpy.float32] = numpy.empty((self._bytes.size, 8), "float32")
+        self._pointer, self._size = self._bits.ctypes.data, self._bits.nbytes
+        self.warnings: list[str] = [] if matcher.is_error() else matcher.get_grammar_warnings()
+
+    def mask(self, logits: NDArray[numpy.float32]) -> None:
+        """Make the logits of all tokens that may not come next minus infinity, in place.
+
+        An end token may come where the grammar accepts what there is. Raises InvalidRequest where the grammar turns out
+        to take too much work.
+        """
+        import numpy
+
+        self.fill()
+        numpy.take(_float_mask(), self._bytes, axis=0, out=self._spread, mode="clip")
+        numpy.add(logits, self._spread.reshape(-1)[: logits.size], out=logits)
+
+    def fill(self) -> None:
+        """Compute the bits of the tokens that may come next. Raises InvalidRequest."""
+        self._matcher.unsafe_compute_mask_ptr(self._pointer, self._size)
+        if self._matcher.is_error():
+            raise InvalidRequest(_one_line(self._matcher.get_error()))
+
+    def take(self, token: int) -> None:
+        """The answer goes on with this token, one that the mask allows."""
+        self._matcher.consume_token(token)
+
+    def begin_with(self, text: bytes) -> None:
+        """The answer begins with this text, because one token said it together with what came before the grammar.
+
+        Text that the grammar does not allow is passed over.
+        """
+        tokens = self._tokenizer.tokenize_bytes(text)
+        if self._matcher.validate_tokens(tokens) == len(tokens):
+            self._matcher.consume_tokens(tokens)
+
+    @property
+    def finished(self) -> bool:
+        """Can nothing follow any more?"""
+        return bool(self._matcher.is_stopped())
+
+
+_made_mask: list[NDArray[numpy.float32]] = []
+
+
+def _float_mask() -> NDArray[numpy.float32]:
+    """256 x 8: for each byte of a mask what is added to the logits of its eight tokens, the lowest bit first."""
+    if not _made_mask:
+        import numpy
+
+        bits = numpy.unpackbits(
+            numpy.arange(256, dtype="uint8")[:, None], axis=1, bitorder="little"
+        )
+        _made_mask.append(numpy.where(bits, 0, -numpy.inf).astype("float32"))
+    return _made_mask[0]
+
+
+# ---- constraints as llguidance's grammars ------------------------------------------------------------------------------
+
+_WHAT = {
+    "json": "JSON grammar",
+    "schema": "JSON schema",
+    "regex": "regular expression",
+    "choice": "list of choices",
+    "gbnf": "GBNF grammar",
+    "lark": "Lark grammar",
+}
+
+
+def _grammar(constraint: Constraint) -> str:
+    """A constraint in llguidance's own form. Raises InvalidRequest for what is not even a text of its kind."""
+    from llguidance import LLMatcher
+
+    match constraint.kind:
+        case "json":
+            return _json_grammar({"type": "object"})
+        case "schema":
+            return _json_grammar(_closed(_parsed(constraint)))
+        case "regex":
+            return LLMatcher.grammar_from_regex(constraint.text)
+        case "choice":
+            return LLMatcher.grammar_from_lark(_choice(_parsed(constraint)))
+        case "gbnf":
+            return LLMatcher.grammar_from_lark(_from_gbnf(constraint.text))
+        case "lark":
+            return LLMatcher.grammar_from_lark(constraint.text)
+
+
+def _parsed(constraint: Constraint) -> Any:
+    try:
+        return json.loads(constraint.text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the {_WHAT[constraint.kind]} is not valid JSON: {error}") from None
+
+
+def _json_grammar(schema: Any) -> str:
+    """``oneOf`` is taken for ``anyOf``, and keywords that llguidance does not know are passed over, as Ollama does."""
+    from llguidance import LLMatcher
+
+    if not isinstance(schema, (dict, bool)):
+        raise InvalidRequest("a JSON schema must be an object or a boolean")
+    if schema is False:
+        raise InvalidRequest("the JSON schema false allows no answer")
+    return LLMatcher.grammar_from_json_schema(
+        json.dumps({} if schema is True else schema),
+        overrides={"whitespace_pattern": WHITESPACE, "coerce_one_of": True, "lenient": True},
+    )
+
+
+def _choice(choices: Any) -> str:
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, str) for c in choices):
+        raise InvalidRequest("choices must be a list of at least one string")
+    return "start: " + " | ".join(json.dumps(choice) for choice in choices)
+
+
+def _from_gbnf(text: str) -> str:
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    try:
+        return gbnf_to_lark(text)
+    except Exception as error:  # it raises bare Exceptions, too
+        raise InvalidRequest(f"the GBNF grammar cannot be used: {_one_line(str(error))}") from None
+
+
+_IN_A_DICT = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_IN_A_LIST = ("anyOf", "oneOf", "prefixItems")
+_DIRECT = ("items", "additionalProperties", "contains", "unevaluatedProperties")
+_COMBINING = ("allOf", "anyOf", "oneOf", "$ref", "not", "if", "dependentSchemas")
+_OPEN = ("additionalProperties", "unevaluatedProperties", "patternProperties")
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects have no properties but the named ones, where it does not say whether they may.
+
+    JSON Schema would allow any, and a model does invent some; Ollama's grammars allow none. Where schemas are combined into
+    one object, closing a part could forbid what another part asks for: such a schema stays as it is.
+    """
+    nodes: list[dict[str, Any]] = []
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        nodes.append(node)
+        if "allOf" in node or ("properties" in node and any(key in node for key in _COMBINING)):
+            return schema
+        for key in _DIRECT:
+            waiting.append(node.get(key))
+        for key in _IN_A_LIST:
+            waiting.extend(found if isinstance(found := node.get(key), list) else [])
+        for key in _IN_A_DICT:
+            waiting.extend(found.values() if isinstance(found := node.get(key), dict) else [])
+    for node in nodes:
+        if "properties" in node and not any(key in node for key in _OPEN):
+            node["additionalProperties"] = False
+    return schema
+
+
+def _one_line(message: str) -> str:
+    """An error of llguidance's, which quotes the grammar over several lines, as a part of one sentence."""
+    return " ".join(message.split())[:300]
