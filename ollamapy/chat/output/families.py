@@ -96,7 +96,7 @@ def _arg_key(suffix: str, *wrappers: str) -> XmlForm:
         value_end=f"</arg_value{suffix}>",
         call_end=end,
         opens=(f"<tool_call{suffix}>", *(f"<{wrapper}>" for wrapper in wrappers)),
-        closes=(end, *(f"</{wrapper}>" for wrapper in wrappers)),
+        closes=tuple(f"</{wrapper}>" for wrapper in wrappers) or (end,),
         skipped=(f"<tool_sep{suffix}>",),
     )
 
@@ -193,7 +193,11 @@ FAMILIES: tuple[Family, ...] = (
         _has("<|tool_call>", "<tool_call|>"),
         (
             WholeForm(
-                gemma_calls, r"\s*call:\s*", opens=("<|tool_call>",), closes=("<tool_call|>",)
+                gemma_calls,
+                r"\s*call:\s*",
+                ("call:",),
+                opens=("<|tool_call>",),
+                closes=("<tool_call|>",),
             ),
         ),
     ),
@@ -204,6 +208,7 @@ FAMILIES: tuple[Family, ...] = (
             WholeForm(
                 gemma_calls,
                 r"\s*call:\s*",
+                ("call:",),
                 opens=("<start_function_call>",),
                 closes=("<end_function_call>",),
             ),
@@ -346,7 +351,11 @@ FAMILIES: tuple[Family, ...] = (
         _has("<start_of_turn>"),
         (
             WholeForm(
-                python_calls, r"[\s\[]*(?:print\()?", opens=("```tool_code",), closes=("```",)
+                python_calls,
+                r"[\s\[]*(?:print\()?",
+                ("print(",),
+                opens=("```tool_code",),
+                closes=("```",),
             ),
             JsonForm(opens=("```json", "```tool_call"), starts=("{", "["), closes=("```",)),
         ),

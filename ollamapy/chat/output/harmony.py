@@ -13,7 +13,7 @@ import enum
 import re
 
 from .events import Call, Event, Text, Thought, Tools, held
-from .jsoncalls import MAX_DEPTH, JsonScanner, parsed_object
+from .jsoncalls import JsonScanner, parsed_object
 
 THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
 """Ends a thought and begins the answer."""
@@ -154,15 +154,13 @@ class HarmonyParser:
                 return False
             return self._is_no_call(events, 0)
         end, piece = self._scanner.feed(self._buffer)
-        if self._scanner.depth > MAX_DEPTH:
-            return self._is_no_call(events, end)
         events += self._call.piece(piece)
         self._pieces.append(piece)
         if end < 0:
             self._kept.append(self._buffer)
             self._buffer = ""
             return False
-        arguments = parsed_object("".join(self._pieces))
+        arguments = None if self._scanner.depth else parsed_object("".join(self._pieces))
         if arguments is None:
             return self._is_no_call(events, end)
         events += self._call.done(arguments)

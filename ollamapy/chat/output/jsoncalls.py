@@ -60,7 +60,8 @@ class JsonScanner:
             elif character in "{[":
                 self.depth += 1
                 if self.depth > MAX_DEPTH:
-                    return at, ""
+                    pieces.append(text[done:at])
+                    return at, "".join(pieces)
             else:
                 self.depth -= 1
                 if self.depth == 0:
@@ -279,14 +280,12 @@ class JsonBody:
             if self._is_something_else():
                 return *self._leave("".join(self._kept) + text), True
         end, piece = self._scanner.feed(text)
-        if self._scanner.depth > MAX_DEPTH:
-            return [Text("".join(self._kept) + text[:end])], text[end:], True
         upto = text if end < 0 else text[:end]
         events += self._stream(upto, piece)
         self._kept.append(upto)
         if end < 0:
             return events, None, False
-        called = self._end_object()
+        called = None if self._scanner.depth else self._end_object()
         if called is None:
             return [*events, Text("".join(self._kept))], text[end:], True
         self._called = True

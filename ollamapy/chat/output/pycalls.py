@@ -25,11 +25,12 @@ Reader = Callable[[str, Tools], list[Asked] | None]
 
 @dataclass(frozen=True)
 class WholeForm:
-    """``read`` finds the calls in the text between the tags (None: it is no call). ``lead`` is what
-    may stand before the first name. Without ``closes`` a section ends with the answer."""
+    """``read`` finds the calls in the text between the tags (None: it is no call). ``lead`` is what may
+    stand before the first name, ``words`` are the words in it. Without ``closes`` a section ends with the answer."""
 
     read: Reader
     lead: str
+    words: tuple[str, ...] = ()
     opens: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     closes: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class WholeBody:
         if not self._begun:
             return [Text(self._tail)], None
         text = "".join(self._kept) + self._tail
-        called = self._called(text[len(self._tag) :])
+        called = self._called(text)
         return (called, None) if called else ([Text(text)], None)
 
     def _begin(self, text: str) -> str | None:
@@ -89,9 +90,12 @@ class WholeBody:
         """Whether a known name may still come: but for a name's or the lead's beginning at the end,
         all is what may stand before it."""
         for size in range(len(inside), -1, -1):
-            tail = inside[size:]
-            if any(name.startswith(tail) for name in (*self._tools.names, "print(", "call:")):
-                if re.fullmatch(self._form.lead, inside[:size]):
+            before, tail = inside[:size], inside[size:]
+            if any(name.startswith(tail) for name in self._tools.names):
+                if re.fullmatch(self._form.lead, before):
+                    return True
+            if any(word.startswith(tail) for word in self._form.words):
+                if not before.strip(" \t\r\n["):
                     return True
         return False
 
@@ -109,7 +113,7 @@ class WholeBody:
                     return [Text("".join(self._kept))], self._tail
                 return [], None
             self._add(text[:at])
-            called = self._called("".join(self._kept)[len(self._tag) :])
+            called = self._called("".join(self._kept))
             if called:
                 return called, text[at + len(tag) :]
             self._add(tag)
@@ -122,7 +126,8 @@ class WholeBody:
         self._kept.append(text)
         self._size += len(text)
 
-    def _called(self, inside: str) -> list[Event]:
+    def _called(self, text: str) -> list[Event]:
+        inside = text.removeprefix(self._tag) if self._tag in self._form.opens else text
         events: list[Event] = []
         for asked in self._form.read(inside, self._tools) or ():
             call = self._tools.call(asked.name, asked.id)
