@@ -119,7 +119,7 @@ def builtin_library() -> Path:
 class Settings:
     """All settings, once. Seconds for times (``None`` = for ever), ``None`` elsewhere = choose by measurement.
 
-    ``library`` are the folders of the catalogue, the user's own first.
+    ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: others may pull from this daemon.
     """
 
     address: Address
@@ -135,6 +135,7 @@ class Settings:
     flash_attention: bool | None = None
     kv_cache_type: str = "f16"
     debug: bool = False
+    serves_models: bool = False
     keeps_history: bool = True
     editor: str = "vi"
     library: tuple[Path, ...] = ()
@@ -164,6 +165,7 @@ class Settings:
             flash_attention=_boolean(get("FLASH_ATTENTION")),
             kv_cache_type=get("KV_CACHE_TYPE").lower() or "f16",
             debug=bool(_boolean(get("DEBUG"))),
+            serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
             keeps_history=not _boolean(get("NOHISTORY")),
             editor=_editor(environ),
             library=(_own_library(environ), builtin_library()),

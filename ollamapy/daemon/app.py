@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,21 +18,21 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ModelNotFound, OllamapyError, RequestCancelled, ServerBusy
-from ..names import Name
 from ..types import Chunk, Progress
-from . import generate
-from .api import ollama
+from . import blobs, generate
+from .api import ollama, stored
 from .api.body import BodyTooLarge, BodyTooSlow
 from .api.create import parse_create
-from .api.stream import Lines, read_body, until_gone
+from .api.stream import Lines, body_parts, read_body, until_gone
 from .create import create
 from .gate import Gate
 from .generate import Services
+from .pull import PullRequest
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,16 @@ Answer = Response | Lines[Chunk] | Lines[Progress]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, read whole."""
+    """A request. ``body`` is read whole but where a route takes it in ``parts``; ``path`` holds what the path's blanks are.
+
+    ``is_local``: it comes from this machine.
+    """
 
     body: bytes
     headers: Headers
+    path: Mapping[str, str]
+    is_local: bool
+    parts: AsyncIterator[bytes]
 
 
 Handler = Callable[[Services, Call], Awaitable[Answer]]
@@ -62,9 +68,20 @@ def create_app(services: Services) -> ASGIApp:
         _route("/api/show", ["POST"], _show, services),
         _route("/api/delete", ["DELETE"], _delete, services),
         _route("/api/create", ["POST"], _create, services),
+        _route("/api/pull", ["POST"], _pull, services),
+        _route("/api/copy", ["POST"], _copy, services),
+        _route("/api/blobs/{digest}", ["HEAD"], _has_blob, services),
+        _route("/api/blobs/{digest}", ["POST"], _receive_blob, services, in_parts=True),
         _route("/api/generate", ["POST"], _generate, services),
         _route("/api/chat", ["POST"], _chat, services),
     ]
+    if services.settings.serves_models:
+        tags, files = (
+            "/v2/{repository:path}/manifests/{tag}",
+            "/v2/{repository:path}/blobs/{digest}",
+        )
+        routes.append(_route(tags, ["GET"], _served_manifest, services))
+        routes.append(_route(files, ["GET"], _served_blob, services))
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
     return Gate(
         app,
@@ -93,7 +110,7 @@ async def _version(services: Services, call: Call) -> Answer:
         services.settings
     )  # a path tells the user's name, which is nobody's business elsewhere
     models = settings.paths.models if is_loopback(settings.address.host) else None
-    return _json(ollama.encode_version(services.scheduler.busy, models))
+    return _json(ollama.encode_version(services.scheduler.busy + services.pulls.busy, models))
 
 
 async def _tags(services: Services, call: Call) -> Answer:
@@ -117,20 +134,61 @@ async def _show(services: Services, call: Call) -> Answer:
 
 
 async def _delete(services: Services, call: Call) -> Answer:
-    name = Name.parse(ollama.parse_delete(call.body))
-    await asyncio.to_thread(services.models.store.delete, name)
+    text, name = stored.parse_delete(call.body)
+    try:
+        await asyncio.to_thread(services.models.store.delete, name)
+    except ModelNotFound:
+        raise ModelNotFound(f"model '{text}' not found") from None
     return Response()
+
+
+async def _copy(services: Services, call: Call) -> Answer:
+    text, source, destination = stored.parse_copy(call.body)
+    try:
+        await asyncio.to_thread(services.models.store.copy, source, destination)
+    except ModelNotFound:
+        raise ModelNotFound(f'model "{text}" not found') from None
+    return Response()
+
+
+async def _pull(services: Services, call: Call) -> Answer:
+    asked = stored.parse_pull(call.body, is_local=call.is_local)
+    return await _stepped(services.pulls.pull(asked.request), asked.stream)
+
+
+async def _has_blob(services: Services, call: Call) -> Answer:
+    found = await asyncio.to_thread(services.models.store.has, call.path["digest"])
+    return Response() if found else Response(status_code=404, media_type=JSON)
+
+
+async def _receive_blob(services: Services, call: Call) -> Answer:
+    length = call.headers.get("content-length", "")
+    size = int(length) if length.isdigit() else None
+    new = await blobs.receive(services.models.store, call.path["digest"], call.parts, size)
+    return Response(status_code=201 if new else 200)
+
+
+async def _served_manifest(services: Services, call: Call) -> Answer:
+    find = partial(blobs.served_manifest, services.models.store)
+    content, digest = await asyncio.to_thread(find, call.path["repository"], call.path["tag"])
+    headers = {"Docker-Content-Digest": f"sha256:{digest}"}
+    return Response(content, headers=headers, media_type=blobs.MANIFEST_TYPE)
+
+
+async def _served_blob(services: Services, call: Call) -> Answer:
+    find = partial(blobs.served_blob, services.models.store)
+    path = await asyncio.to_thread(find, call.path["repository"], call.path["digest"])
+    return FileResponse(path, media_type="application/octet-stream")
 
 
 async def _create(services: Services, call: Call) -> Answer:
     asked = parse_create(call.body)
-    steps = create(services.models.store, services.renderer, _pull, asked.request)
+
+    def pull(name: str) -> AsyncGenerator[Progress, None]:
+        return services.pulls.pull(PullRequest(name))
+
+    steps = create(services.models.store, services.renderer, pull, asked.request)
     return await _stepped(steps, asked.stream)
-
-
-async def _pull(name: str) -> AsyncGenerator[Progress, None]:
-    raise ModelNotFound(f"model '{name}' not found")
-    yield Progress("")
 
 
 async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Answer:
@@ -182,11 +240,15 @@ def _json(body: bytes) -> Response:
 
 
 class Endpoint:
-    """ASGI app of one route: read the body, do the work while the client is there, answer, also when it fails."""
+    """ASGI app of one route: read the body, do the work while the client is there, answer, also when it fails.
 
-    def __init__(self, services: Services, handle: Handler) -> None:
+    ``in_parts``: the handler reads the body as it comes, and with it that the client has left.
+    """
+
+    def __init__(self, services: Services, handle: Handler, in_parts: bool = False) -> None:
         self._services = services
         self._handle = handle
+        self._in_parts = in_parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. An error after the answer began is not for us: its stream says it."""
@@ -199,8 +261,16 @@ class Endpoint:
             await send(message)
 
         try:
-            call = Call(await read_body(receive), Headers(scope=scope))
-            await until_gone(receive, self._respond(call, scope, receive, watched_send))
+            body = b"" if self._in_parts else await read_body(receive)
+            call = Call(
+                body,
+                Headers(scope=scope),
+                scope["path_params"],
+                _is_local(scope),
+                body_parts(receive),
+            )
+            answering = self._respond(call, scope, receive, watched_send)
+            await (answering if self._in_parts else until_gone(receive, answering))
         except RequestCancelled as error:
             status = error.status
         except asyncio.CancelledError:
@@ -224,8 +294,15 @@ class Endpoint:
         await answer(scope, receive, send)
 
 
-def _route(path: str, methods: list[str], handle: Handler, services: Services) -> Route:
-    return Route(path, Endpoint(services, handle), methods=methods)
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0])
+
+
+def _route(
+    path: str, methods: list[str], handle: Handler, services: Services, *, in_parts: bool = False
+) -> Route:
+    return Route(path, Endpoint(services, handle, in_parts), methods=methods)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -37,6 +38,9 @@ from .models import Models, ModelSpec
 from .render import Renderer
 from .scheduler import LoadRequest, Runner, Scheduler
 
+if TYPE_CHECKING:
+    from .pull import Pulls
+
 log = logging.getLogger(__name__)
 
 DEFAULT_NUM_KEEP = 4
@@ -58,6 +62,7 @@ class Services:
     models: Models
     scheduler: Scheduler
     renderer: Renderer
+    pulls: Pulls
 
 
 async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -275,6 +280,4 @@ def _last(done: Done, context: tuple[int, ...], started: int, load_duration: int
         completion_duration=done.predict_ns,
     )
     reason: FinishReason = "length" if done.reason == "length" else "stop"
-    return Chunk(
-        finish_reason=reason, usage=usage, context=context, stop_sequence=done.stop_text
-    )
+    return Chunk(finish_reason=reason, usage=usage, context=context, stop_sequence=done.stop_text)

@@ -192,10 +192,15 @@ async def _serve(
     )
     if early is not None:
         scheduler.adopt(early.request, early.load, early.runner)
-    services = Services(settings, models, scheduler, renderer)
+    from ..registry.catalog import Catalog
+    from .pull import Pulls
+
+    pulls = Pulls(models.store, Catalog(settings.library))
+    services = Services(settings, models, scheduler, renderer, pulls)
     try:
         await _serve_http(services, listener)
     finally:
+        await pulls.close()
         await scheduler.close()
         await renderer.close()
         log.info("stopped")
@@ -213,19 +218,22 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
         log.warning(
             "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
         )
-    async with _ended_by_signals(server, services.scheduler):
+    async with _ended_by_signals(server, services):
         log.info("listening at %s", address.url)
         await server.serve([listener])
 
 
 @asynccontextmanager
-async def _ended_by_signals(server: Server, scheduler: Scheduler) -> AsyncIterator[None]:
-    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS. A second: they end now."""
+async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator[None]:
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS; pulls end, for they can be gone on with. A
+    second: all end now."""
     loop = asyncio.get_running_loop()
+    scheduler = services.scheduler
     hurry = asyncio.Event()
     endings: list[asyncio.Task[None]] = []
 
     async def end() -> None:
+        await services.pulls.close()
         drained = asyncio.ensure_future(scheduler.drain(DRAIN_SECONDS))
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)

@@ -10,9 +10,11 @@ from pathlib import Path
 from ollamapy.config import Settings
 from ollamapy.daemon.generate import Services
 from ollamapy.daemon.models import Models
+from ollamapy.daemon.pull import Pulls
 from ollamapy.daemon.render import Renderer
 from ollamapy.daemon.scheduler import Scheduler
 from ollamapy.errors import OllamapyError
+from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Load, Piece, Ready
 from ollamapy.types import Generation, TokenLogprob
@@ -114,6 +116,7 @@ class Made:
             Models(Store([store])),
             Scheduler(start_runner=start, free_memory=lambda: 10**10, settings=settings),
             Renderer(),
+            Pulls(Store([store]), Catalog(())),
         )
 
     async def runner(self) -> FakeRunner:

@@ -91,7 +91,6 @@ _MESSAGE = {
     "role": "string", "content": "string", "images": "[]string", "tool_calls": "any", "tool_name": "string",
     "tool_call_id": "string",
 }  # fmt: skip
-_DELETE = {"model": "string", "name": "string"}
 _SHOW = {
     "model": "string", "name": "string", "system": "string", "template": "string", "verbose": "bool",
     "options": "map[string]interface {}",
@@ -136,11 +135,6 @@ def parse_show(data: bytes) -> ShowRequest:
         system=given.get("system", ""),
         options=given.get("options", {}),
     )
-
-
-def parse_delete(data: bytes) -> str:
-    """The body of /api/delete: a model's name. Raises InvalidRequest."""
-    return _model(body.fields(body.decode(data), _DELETE, "DeleteRequest"))
 
 
 def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[Request]:

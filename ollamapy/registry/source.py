@@ -1,0 +1,318 @@
+"""What a name stands for elsewhere: which files to get, from where, and what becomes of each.
+
+    llama2:13b                       the catalogue; what it does not know, registry.ollama.ai
+    registry.ollama.ai/library/x     that registry, unasked whether the catalogue knows it
+    hf.co/user/repo:Q4_K_M           a repository of the hub (huggingface.co/... is the same)
+    https://host/path/model.gguf     that file
+    host/namespace/model:tag         any registry that speaks Ollama's protocol
+    any name, with `via`             another ollamapy, or registry, at that address
+
+`find` asks for lists and manifests only, and downloads nothing. The files of a hub, a catalogue or
+an address are made into a manifest by daemon/pull.py; a registry's manifest is kept as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from ..errors import (
+    AccessDenied,
+    InvalidName,
+    InvalidRequest,
+    RemoteNotFound,
+    TransferError,
+)
+from ..names import DEFAULT_HOST, DEFAULT_TAG, Name
+from . import hub, oci
+from .catalog import Catalog, CatalogFile, Entry
+from .download import probe
+from .http import Access, Patience, origin
+from .hub import HubSettings
+from .oci import RemoteModel
+from .route import RemoteFile
+
+OVERRIDES = {"template": "template", "system": "system", "params": "params"}
+"""Files of a hub's repository that say what its GGUF does not -> the kind of layer they become."""
+
+_MAX_OVERRIDE = 256 * 1024
+_HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file to get, and the kind of layer that it becomes: "model", "projector", "adapter",
+    "template", "system", "params"; or "checkpoint" and "tokenizer", of which a model is made."""
+
+    kind: str
+    file: RemoteFile
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a name stands for. `name` is what it is stored as, `note` what was chosen and why.
+
+    Either `published`, a registry's model that is kept as it is, or `parts`: the files, all parts of
+    the kind "model" being the shards of one in order. `texts` are layers to add, by kind. `said` is
+    written into the configuration: what the model was made of, to know it again.
+    """
+
+    name: Name
+    parts: tuple[Part, ...] = ()
+    texts: tuple[tuple[str, bytes], ...] = ()
+    published: RemoteModel | None = None
+    note: str = ""
+    repo: str = ""
+    revision: str = ""
+
+    @property
+    def files(self) -> tuple[tuple[RemoteFile, Access], ...]:
+        """Every file to get, in order."""
+        if self.published is not None:
+            config = self.published.manifest.config.digest  # last, as Ollama gets it
+            files = sorted(self.published.files, key=lambda each: each.path == config)
+            return tuple((each, self.published.access) for each in files)
+        return tuple((each.file, each.access) for each in self.parts)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is remembered of it in the model's configuration, under "source"."""
+        said: dict[str, Any] = {"repo": self.repo, "revision": self.revision} if self.repo else {}
+        said["files"] = [
+            {
+                "kind": each.kind,
+                "path": each.file.path,
+                "size": each.file.size,
+                "key": each.file.key,
+            }
+            for each in self.parts
+        ]
+        said["texts"] = [{"kind": kind, "text": text.decode()} for kind, text in self.texts]
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A name as it was typed, taken apart. `address` is an https address of a file, `via` that of
+    the machine to ask instead of the usual one; "" where there is none."""
+
+    text: str
+    name: Name
+    address: str = ""
+    via: str = ""
+    insecure: bool = False
+
+
+def parse(text: str, *, via: str = "", insecure: bool = False) -> Wanted:
+    """Take a name or an address apart. Raises InvalidName, InvalidRequest."""
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    if scheme == "file" or text.lower().startswith("file:"):
+        raise InvalidRequest(
+            "a file of this machine is not pulled, make a model of it with: ollamapy create"
+        )
+    if scheme == "http" and not insecure:
+        raise InvalidRequest(f"{ascii(text)[1:101]} is not encrypted, allow it with --insecure")
+    if scheme in ("https", "http") and urlsplit(text).path.lower().endswith(".gguf"):
+        return Wanted(text, _name_of_address(text), address=text, insecure=insecure)
+    return Wanted(text, Name.parse(text), via=via.rstrip("/"), insecure=insecure)
+
+
+def find(
+    wanted: Wanted, catalog: Catalog, settings: HubSettings, patience: Patience | None = None
+) -> Source:
+    """What a name stands for: one request, mostly.
+
+    Raises TransferError and its children, InvalidModel for a registry's manifest that cannot be
+    used, InvalidCatalogue, InvalidRequest for a tag that fits several files.
+    """
+    patience = patience or Patience()
+    name = wanted.name
+    if wanted.address:
+        return _by_address(wanted, settings, patience)
+    if wanted.via:
+        return _by_registry(name, Access(wanted.via, offline=settings.offline), patience)
+    if name.host.lower() in oci.HUB_HOSTS:
+        return _by_repository(wanted, settings, patience)
+    plain = wanted.text.lower().removeprefix("https://")
+    if name.host.lower() == DEFAULT_HOST and not plain.startswith(f"{DEFAULT_HOST}/"):
+        entry = catalog.find(name)
+        if entry is not None:
+            return _by_catalogue(name, entry, settings, patience)
+    access = oci.registry_access(name, settings, insecure=wanted.insecure)
+    return _by_registry(name, access, patience)
+
+
+# Registries
+
+
+def _by_registry(name: Name, access: Access, patience: Patience) -> Source:
+    return Source(name, published=oci.list_files(name, access, patience))
+
+
+# The hub
+
+
+def _by_repository(wanted: Wanted, settings: HubSettings, patience: Patience) -> Source:
+    name = wanted.name
+    tag = None if name.tag == DEFAULT_TAG else name.tag
+    listing = hub.list_files(
+        hub.Repo(f"{name.namespace}/{name.model}"), settings.access(), patience
+    )
+    return _of_listing(name, listing, tag)
+
+
+def _of_listing(name: Name, listing: hub.Listing, tag: str | None) -> Source:
+    choice = hub.choose(listing.files, tag)
+    parts = [Part("model", each, listing.access) for each in choice.weights]
+    if choice.mmproj is not None:
+        parts.append(Part("projector", choice.mmproj, listing.access))
+    parts += [
+        Part(OVERRIDES[each.path], each, listing.access)
+        for each in listing.files
+        if each.path in OVERRIDES and 0 < each.size <= _MAX_OVERRIDE
+    ]
+    return Source(
+        name, tuple(parts), note=choice.reason, repo=listing.repo, revision=listing.commit
+    )
+
+
+# The catalogue
+
+
+def _by_catalogue(name: Name, entry: Entry, settings: HubSettings, patience: Patience) -> Source:
+    """The model of a catalogue's entry, from the first of its publishers who gives it."""
+    if not entry.files:
+        return Source(name, note=entry.note)
+    listings = _Listings(settings, patience)
+    choices = [entry.files, *((each,) for each in entry.alternatives)]
+    failure: TransferError | None = None
+    for files in choices:
+        try:
+            return _of_entry(name, entry, files, listings)
+        except (RemoteNotFound, AccessDenied) as error:
+            failure = failure or error
+            if files is not choices[-1]:
+                patience.notify(f"{error}; trying another publisher")
+    assert failure is not None
+    raise failure
+
+
+def _of_entry(
+    name: Name, entry: Entry, files: Sequence[CatalogFile], listings: _Listings
+) -> Source:
+    weights = "checkpoint" if entry.kind == "llama2c" else "model"
+    wanted = [(weights, each) for each in files]
+    beside = {"projector": entry.mmproj, "adapter": entry.adapter, "tokenizer": entry.tokenizer}
+    wanted += [(kind, each) for kind, each in beside.items() if each is not None]
+    parts = tuple(listings.part(kind, each) for kind, each in wanted)
+    texts = {
+        "template": entry.template.encode(),
+        "system": entry.system.encode(),
+        "params": msgspec.json.encode(dict(entry.parameters)) if entry.parameters else b"",
+        "license": entry.licence.encode(),
+    }
+    first = files[0]
+    return Source(
+        name,
+        parts,
+        texts=tuple((kind, text) for kind, text in texts.items() if text),
+        note=f"{first.repo}/{first.path}" if first.repo else first.path,
+        repo=first.repo,
+        revision=listings.commit(first),
+    )
+
+
+class _Listings:
+    """The repositories that an entry's files lie in, each asked once."""
+
+    def __init__(self, settings: HubSettings, patience: Patience) -> None:
+        self._settings, self._patience = settings, patience
+        self._known: dict[tuple[str, str], hub.Listing] = {}
+
+    def part(self, kind: str, file: CatalogFile) -> Part:
+        if file.url:
+            access = _access_to(file.url, self._settings)
+            found = probe(file.url, access, self._patience)
+            return Part(kind, _pinned(found, file, access), access)
+        listing = self._listing(file)
+        for each in listing.files:
+            if each.path == file.path:
+                return Part(kind, _pinned(each, file, listing.access), listing.access)
+        page = f"{listing.access.endpoint}/{listing.repo}/tree/main"
+        raise RemoteNotFound(f"{listing.repo} has no {file.path} any more, see {page}")
+
+    def commit(self, file: CatalogFile) -> str:
+        return self._listing(file).commit if file.repo else ""
+
+    def _listing(self, file: CatalogFile) -> hub.Listing:
+        key = (file.repo, file.revision)
+        if key not in self._known:
+            access = self._settings.access()
+            self._known[key] = hub.list_files(hub.Repo(*key), access, self._patience)
+        return self._known[key]
+
+
+def _pinned(found: RemoteFile, file: CatalogFile, access: Access) -> RemoteFile:
+    """The file as the catalogue knows it. Raises TransferError if what is there is another."""
+    other_sum = file.sha256 and found.sha256 and file.sha256 != found.sha256
+    if other_sum or (file.size is not None and file.size != found.size):
+        raise TransferError(
+            f"{file.path} on {access.host} is not the file that the catalogue knows: it was"
+            f" changed there, ask for it as hf.co/{file.repo} if you want it all the same"
+        )
+    return replace(found, sha256=found.sha256 or file.sha256)
+
+
+# Addresses
+
+
+def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> Source:
+    """The file at an address; one of the hub by its repository, for that knows its sha256."""
+    at_hub = settings.access()
+    found = _HUB_FILE.fullmatch(urlsplit(wanted.address).path)
+    if found and at_hub.is_home(wanted.address):
+        repo, revision, path = (unquote(each) for each in found.groups())
+        listing = hub.list_files(hub.Repo(repo, revision), at_hub, patience)
+        return _of_listing(wanted.name, listing, path)
+    access = _access_to(wanted.address, settings)
+    file = probe(wanted.address, access, patience)
+    return Source(wanted.name, (Part("model", file, access),))
+
+
+def _access_to(address: str, settings: HubSettings) -> Access:
+    """How to reach an address: the hub with the user's token, everybody else without."""
+    at_hub = settings.access()
+    if at_hub.is_home(address):
+        return at_hub
+    scheme, _, rest = address.partition("://")
+    return Access(f"{scheme.lower()}://{rest.partition('/')[0]}", offline=settings.offline)
+
+
+def _name_of_address(address: str) -> Name:
+    """The name for what an address gives: host/folder/file, of the hub hf.co/user/repo:file."""
+    parts = urlsplit(address)
+    path = unquote(parts.path)
+    found = _HUB_FILE.fullmatch(path)
+    if found and origin(address)[1] in oci.HUB_HOSTS:
+        user, _, repo = found[1].partition("/")
+        return Name("hf.co", user, repo, _part(found[3].rpartition("/")[2]))
+    folder, _, file = path.rpartition("/")
+    namespace = _part(folder.rpartition("/")[2] or "files").replace(".", "-")
+    model = _part(re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE))
+    try:
+        return Name(parts.netloc.lower(), namespace, model, DEFAULT_TAG)
+    except InvalidName:
+        raise InvalidRequest(
+            f"{ascii(address)[1:101]} is not an address that can be pulled"
+        ) from None
+
+
+def _part(text: str) -> str:
+    """A part of a name made of any text."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).lstrip(".-")[:80] or "model"
