@@ -27,6 +27,8 @@ from ..registry.store import Manifest, Store, open_store
 from . import views
 from .terminal import printable, table
 
+free_memory = memory.free_memory
+
 CONTEXTS = (4096, 8192, 32768, 131072)
 """Tokens for which `show --remote` says what a model needs, as far as it was trained for them."""
 
@@ -134,7 +136,7 @@ def _fits(entry: Entry, free: int) -> bool:
     return size * 13 // 12 + 64 * 2**20 <= free
 
 
-def as_json(family: Family, free: int) -> dict[str, Any]:
+def family_json(family: Family, free: int) -> dict[str, Any]:
     """A family as `--json` prints it; what is unknown is left out. `size` is in bytes."""
     return {
         "name": family.name,
@@ -201,7 +203,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     patience = Patience(notify=lambda line: print(line, file=sys.stderr))
     found = source.find(source.parse(text), catalog, access, patience)
     header = remote.header(found, patience)
-    free = memory.free_memory()
+    free = free_memory()
     texts = {kind: content.decode("utf-8", "replace") for kind, content in found.texts}
     files = [file for file, _ in found.files]
     return {
@@ -236,7 +238,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     }
 
 
-def remote_card(answer: dict[str, Any]) -> str:
+def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
     """What `show --remote` prints: the card of `show`, and what each quantisation needs."""
     contexts = [each["context"] for each in answer["fits"][0]["needs"]]
     rows = []
@@ -255,7 +257,7 @@ def remote_card(answer: dict[str, Any]) -> str:
     where = table((), [("", name, value) for name, value in facts.items() if value])
     free = human.format_bytes(answer["free"])
     return (
-        f"{views.card(answer)}  Elsewhere\n{where}\n"
+        f"{views.card(answer, verbose=verbose)}  Elsewhere\n{where}\n"
         f"  Memory needed ({free} are free)\n{table((), [header, *rows])}\n"
     )
 
@@ -359,6 +361,9 @@ def _stale(
     store: Store, name: Name, manifest: Manifest, catalog: Catalog, access: HubSettings
 ) -> Stale | None:
     said = remote.said_source(store, manifest)
+    entry = None if said else catalog.find(name)
+    if entry is not None and entry.kind == "builtin":
+        return None
     # Who says nothing of a source was pulled from a registry, or made here: the registry does not know it then
     text = name.display if said else name.full
     try:
@@ -378,3 +383,8 @@ def stale_table(found: Sequence[Stale]) -> str:
     """The table of `outdated`."""
     rows = [(each.name.display, each.here[:12], each.there[:12]) for each in found]
     return printable(table(("NAME", "HERE", "THERE"), rows))
+
+
+def stale_json(stale: Stale) -> dict[str, str]:
+    """One model of `outdated --json`."""
+    return {"name": stale.name.display, "here": stale.here, "there": stale.there}
