@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import InvalidRequest, LoadFailed
 from ..types import TokenLogprob
 from .grammar import TokenTable
-from .pooled import Pooled
+from .pooled import Pooled, scores
 from .rows import Row, Rows
 from .sampling import Stage
 
@@ -209,6 +209,11 @@ class Model:
             self._pooled[pooling] = found
         return found
 
+    @property
+    def pooling(self) -> str:
+        """What the model was made for: "rank" or ""."""
+        return "rank" if scores(self._lib, self._model) else ""
+
     def warm_up(self, n: int = 32) -> None:
         """Compute a batch of ``n`` tokens and forget it: kernels that are built wrong fault here and not in a request.
 
@@ -216,11 +221,13 @@ class Model:
         """
         n = min(n, self.n_batch, self.longest_input)
         rows: list[Row] = [(0, 0, [max(self.bos, 0)] * n, True)]
-        status = self.decode(rows) if self.generates else self.pooled("").compute(rows)
+        status = self.decode(rows) if self.generates else self.pooled(self.pooling).compute(rows)
         if status:
             raise LoadFailed(self._why(f"the model cannot be computed (status {status})"))
         if self.generates:
             self.trim(0, 0)
+        else:
+            self.pooled(self.pooling).forget(0)
 
     def close(self) -> None:
         """Free the contexts and the model."""

@@ -151,6 +151,11 @@ class Pooled:
         self._lib.llama_free(self.context)
 
 
+def scores(lib: Any, model: Any) -> bool:
+    """Is it a reranker?"""
+    return bool(_own_pooling(lib, model) == lib.LLAMA_POOLING_TYPE_RANK)
+
+
 def _own_pooling(lib: Any, model: Any) -> int:
     """What the file says (``<architecture>.pooling_type``), in llama.cpp's numbers; none where it says nothing."""
     buffer = ctypes.create_string_buffer(128)

@@ -16,11 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..engine.batch import context_for, truncated
+from ..engine.embed import Job, Vectors, input_tokens, pair_tokens
 from ..engine.engine import Engine, Event, Finished, TextOut
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
+from ..engine.quantize import quantize
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
 from ..types import Constraint, Generation
@@ -103,6 +106,8 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
             frames.append(event)
         elif isinstance(event, Finished):
             frames.append(protocol.Done(*event))
+        elif isinstance(event, Vectors):
+            frames.append(protocol.Embedded(*event))
         else:
             frames.append(protocol.Failed(*event))
     flush()
@@ -120,7 +125,9 @@ LONG_TEXT = 16_384
 """Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
 
 
-Asked = protocol.Generate | protocol.Tokenize | protocol.Detokenize
+Asked = (
+    protocol.Generate | protocol.Embed | protocol.Rerank | protocol.Tokenize | protocol.Detokenize
+)
 
 
 def start_deep(work: Callable[[], None], name: str) -> None:
@@ -159,6 +166,8 @@ class Texts:
                 | protocol.Detokenize(tokens=given)
             ):
                 size = len(given)
+            case protocol.Embed(inputs=inputs) | protocol.Rerank(documents=inputs):
+                size = sum(map(len, inputs))
         with self._lock:
             self._pending.add(frame.id)
         if isinstance(frame, protocol.Generate) and frame.job.constraint is not None:
@@ -201,19 +210,39 @@ class Texts:
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                sequence = self._sequence(frame.id, frame.job)
-                with self._lock:  # a cancel comes before this, or finds it in the engine
-                    if frame.id in self._pending:
-                        self._pending.discard(frame.id)
-                        self._engine.submit(sequence)
+                self._submit(self._sequence(frame.id, frame.job))
+            case protocol.Embed():
+                self._submit(self._texts_to_embed(frame))
+            case protocol.Rerank(query=query):
+                pairs = enumerate(frame.documents)
+                inputs = [pair_tokens(self._model, query, text, place) for place, text in pairs]
+                self._submit(Job(frame.id, inputs, "rank", normalize=False))
             case protocol.Tokenize():
                 tokens = self._model.tokenize(frame.text, frame.add_special)
                 self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 
+    def _submit(self, request: Sequence | Job) -> None:
+        with self._lock:  # a cancel comes before this, or finds it in the engine
+            if request.id in self._pending:
+                self._pending.discard(request.id)
+                self._engine.submit(request)
+
+    def _texts_to_embed(self, frame: protocol.Embed) -> Job:
+        model = self._model
+        longest = model.longest_input if frame.n_ctx is None else frame.n_ctx
+        longest = min(longest, model.longest_input)
+        inputs = [
+            input_tokens(model, given, place, longest, frame.truncate)
+            for place, given in enumerate(frame.inputs)
+        ]
+        return Job(frame.id, inputs, dimensions=frame.dimensions, normalize=frame.normalize)
+
     def _sequence(self, id: int, job: Generation) -> Sequence:
         model = self._model
+        if not model.generates:
+            raise InvalidRequest("the model does not support generate, it only embeds")
         if isinstance(job.prompt, str):
             tokens = model.tokenize(job.prompt)
         else:
@@ -281,12 +310,38 @@ def load(frame: protocol.Load, outbox: Outbox) -> Model:
         extra_bufts=frame.extra_bufts,
         shards=frame.shards,
         adapters=frame.adapters,
+        generates=frame.generates,
         progress=progress,
         log=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if frame.warm_up:
         model.warm_up()
+    if frame.embeds:
+        model.pooled(model.pooling)
     return model
+
+
+def quantized(job: protocol.Quantize, outbox: Outbox) -> int:
+    """Do the one job of a child that quantizes; the exit status."""
+
+    def end_with_daemon() -> None:
+        while os.read(0, 1 << 16):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_daemon, name="stdin", daemon=True).start()
+    try:
+        quantize(
+            Path(job.source),
+            Path(job.target),
+            job.number,
+            lambda fraction: outbox.send(protocol.Loading(fraction)),
+        )
+        outbox.send(protocol.Quantized())
+    except OllamapyError as error:
+        outbox.send(protocol.Failed(0, "load", str(error)))
+    outbox.close()
+    return 0
 
 
 def main() -> int:
@@ -305,6 +360,8 @@ def main() -> int:
 
     reader = protocol.FrameReader("runner")
     frames = read_frames(0, reader)
+    if frames and isinstance(frames[0], protocol.Quantize):
+        return quantized(frames[0], Outbox(write))
     if not frames or not isinstance(frames[0], protocol.Load):
         return 0
     outbox = Outbox(write)
@@ -319,7 +376,7 @@ def main() -> int:
     outbox.send(
         protocol.Ready(
             n_ctx=model.n_ctx,
-            n_slots=model.n_slots,
+            n_slots=frames[0].n_slots,
             gpu_layers=model.gpu_layers,
             n_layers=model.n_layers,
             bos=model.token_text(model.bos),
@@ -348,7 +405,7 @@ def main() -> int:
                     os._exit(0)
                 case protocol.Cancel():
                     texts.cancel(frame.id)
-                case protocol.Generate() | protocol.Tokenize() | protocol.Detokenize():
+                case _ if isinstance(frame, Asked):
                     texts.put(frame)
         pending = []
     # The daemon died or closed the pipe. No clean-up: the engine's thread may be deep in C, and the system takes it all.

@@ -28,6 +28,8 @@ from .protocol import (
     Cancel,
     Detokenize,
     Done,
+    Embed,
+    Embedded,
     Failed,
     Frame,
     FrameReader,
@@ -36,6 +38,7 @@ from .protocol import (
     Loading,
     Piece,
     Ready,
+    Rerank,
     Stop,
     Text,
     Texts,
@@ -183,6 +186,32 @@ class RunnerProcess:
             if self._requests.pop(id, None) is not None:
                 self._send(Cancel(id))
 
+    async def embed(
+        self,
+        inputs: tuple[str | tuple[int, ...], ...],
+        *,
+        truncate: bool = True,
+        n_ctx: int | None = None,
+        dimensions: int = 0,
+        normalize: bool = True,
+    ) -> Embedded:
+        """A vector for each input, as :class:`~.protocol.Embed` says. Cancelling this cancels the work.
+
+        Raises InvalidRequest (an input that is too long too) and RunnerError.
+        """
+        id, request = self._open()
+        frame = Embed(id, inputs, truncate, n_ctx, dimensions, normalize)
+        answer = await self._ask(id, request, frame)
+        assert isinstance(answer, Embedded)
+        return answer
+
+    async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded:
+        """The scores of documents. Raises InvalidRequest for a model that has no head for it, and as :meth:`embed`."""
+        id, request = self._open()
+        answer = await self._ask(id, request, Rerank(id, query, documents))
+        assert isinstance(answer, Embedded)
+        return answer
+
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         """The token ids of a text, with BOS and the like if ``add_special``."""
         id, request = self._open()
@@ -243,7 +272,8 @@ class RunnerProcess:
             self._send(frame)
             return await request.take()
         finally:
-            self._requests.pop(id, None)
+            if self._requests.pop(id, None) is not None:
+                self._send(Cancel(id))
 
     def _send(self, frame: Frame) -> None:
         """Queue a frame; the loop writes it. A child that is gone needs no frames: its exit ends the requests."""
@@ -346,7 +376,7 @@ class RunnerProcess:
             case Texts():
                 for piece in frame.pieces:
                     self._piece_arrived(piece)
-            case Done() | Tokens() | Text():
+            case Done() | Embedded() | Tokens() | Text():
                 if request := self._requests.pop(frame.id, None):
                     request.put(frame)
             case Failed(id=0):

@@ -2,7 +2,7 @@
 
 A frame is a 4-byte little-endian length and a msgpack map with the message's tag in ``type``. The daemon writes Load first, then
 any of the others; the runner answers Load with Loading* and Ready (or Failed with id 0), and every later id with exactly one
-ending: Done, Tokens, Text or Failed. ``Cancel`` of an unknown id is no error. End of file on the runner's stdin means that the
+ending: Done, Embedded, Tokens, Text or Failed. ``Cancel`` of an unknown id is no error. End of file on the runner's stdin means that the
 daemon is gone: the runner exits.
 """
 
@@ -38,7 +38,8 @@ class Load(Frame, frozen=True):
     ``flash_attention`` None leaves it to the runner; ``kv_type`` is the type of the cache's cells, in ggml's names.
     ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before Ready, to see whether
     these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. ``shards`` are the other files of a model
-    in several, in order; ``adapters`` are LoRAs that all answers are given with.
+    in several, in order; ``adapters`` are LoRAs that all answers are given with. Without ``generates`` the model only embeds and
+    has no cache for generating; ``embeds``: the context for embeddings is made with the load, not when it is first needed.
     """
 
     model: str
@@ -56,6 +57,8 @@ class Load(Frame, frozen=True):
     tensor_types: tuple[str, ...] = ()
     shards: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    generates: bool = True
+    embeds: bool = False
 
 
 class Generate(Frame, frozen=True):
@@ -80,6 +83,32 @@ class Detokenize(Frame, frozen=True):
     tokens: tuple[int, ...]
 
 
+class Embed(Frame, frozen=True):
+    """Ask for a vector for each input, a text or token ids; answered by Embedded.
+
+    ``n_ctx``: an input has at most so many tokens (None: as many as the context); ``truncate``: one that has more loses its end,
+    else all are refused. ``dimensions``: the first so many numbers of a vector, 0 for all; ``normalize``: of length 1.
+    """
+
+    id: int
+    inputs: tuple[str | tuple[int, ...], ...]
+    truncate: bool = True
+    n_ctx: int | None = None
+    dimensions: int = 0
+    normalize: bool = True
+
+
+class Rerank(Frame, frozen=True):
+    """Ask for the score of each document; answered by Embedded with one number (or as many as the model's head has) a document.
+
+    A document that does not fit beside the query loses its end.
+    """
+
+    id: int
+    query: str
+    documents: tuple[str, ...]
+
+
 class Cancel(Frame, frozen=True):
     """Stop working for an id; it still gets its ending (Done with reason "cancel") unless it already had one."""
 
@@ -90,13 +119,28 @@ class Stop(Frame, frozen=True):
     """Finish nothing more and exit 0."""
 
 
+class Quantize(Frame, frozen=True):
+    """Instead of Load: write a GGUF in another type; answered by Loading*, then Quantized or Failed with id 0.
+
+    ``number`` is llama.cpp's ``llama_ftype``. The runner does nothing else and exits.
+    """
+
+    source: str
+    target: str
+    number: int
+
+
 # ---- runner -> daemon ------------------------------------------------------------------------------------------------
 
 
 class Loading(Frame, frozen=True):
-    """How far the load is, 0 to 1."""
+    """How far the load (or the quantizing) is, 0 to 1."""
 
     fraction: float
+
+
+class Quantized(Frame, frozen=True):
+    """The file that was asked for is whole."""
 
 
 class Ready(Frame, frozen=True):
@@ -168,6 +212,16 @@ class Text(Frame, frozen=True):
     text: str
 
 
+class Embedded(Frame, frozen=True):
+    """The good ending of an Embed or a Rerank: the vectors one after the other, float32 in this machine's bytes, and how many
+    tokens each input had.
+    """
+
+    id: int
+    vectors: bytes
+    n_tokens: tuple[int, ...]
+
+
 class Failed(Frame, frozen=True):
     """The bad ending of an id; 0 stands for the load itself.
 
@@ -180,8 +234,8 @@ class Failed(Frame, frozen=True):
     message: str
 
 
-ToRunner = Load | Generate | Tokenize | Detokenize | Cancel | Stop
-FromRunner = Loading | Ready | Working | Texts | Done | Tokens | Text | Failed
+ToRunner = Load | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
+FromRunner = Loading | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)

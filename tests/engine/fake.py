@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ollamapy.engine.rows import ABORTED, Row
 from ollamapy.engine.sampling import Stage
 from ollamapy.types import TokenLogprob
 
@@ -31,6 +32,44 @@ def continuation(prompt: Sequence[int], n: int) -> list[int]:
     for _ in range(n):
         tokens.append(next_token(tokens))
     return tokens[len(prompt) :]
+
+
+class FakePooling:
+    """The vector of a text is its sum and its length. ``computed`` has each batch's rows; it notices gaps and what is too much."""
+
+    def __init__(
+        self, *, whole: bool = False, n_batch: int = 16, n_cells: int = 64, n_sequences: int = 4
+    ) -> None:
+        self.whole, self.n_batch = whole, n_batch
+        self.n_cells, self.n_sequences = n_cells, n_sequences
+        self.held: dict[int, list[int]] = {}
+        self.computed: list[list[Row]] = []
+        self.statuses: list[int] = []
+        self.aborted: Callable[[], bool] = lambda: False
+        self.during_compute: Callable[[], None] = lambda: None
+
+    def compute(self, rows: list[Row]) -> int:
+        assert rows and sum(len(tokens) for _, _, tokens, _ in rows) <= self.n_batch
+        assert len({id for id, *_ in rows}) == len(rows)
+        if self.statuses and (status := self.statuses.pop(0)):
+            return status
+        self.during_compute()
+        if self.aborted():
+            return ABORTED
+        for id, position, tokens, last in rows:
+            held = self.held.setdefault(id, [])
+            assert position == len(held) and id < self.n_sequences
+            assert last or not self.whole
+            held += tokens
+        assert self.whole or sum(map(len, self.held.values())) <= self.n_cells
+        self.computed.append(rows)
+        return 0
+
+    def vector(self, id: int) -> Any:
+        return [float(sum(self.held[id])), float(len(self.held[id]))]
+
+    def forget(self, id: int) -> None:
+        self.held.pop(id, None)
 
 
 class FakeModel:
@@ -59,6 +98,8 @@ class FakeModel:
         self.statuses: list[int] = []
         self.accepted: list[int] = []
         self._rows: list[int] = []
+        self.pooling = FakePooling()
+        self.pooling.aborted = lambda: self.aborted
         self._logits: dict[int, Any] = {}
 
     def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
@@ -143,3 +184,6 @@ class FakeModel:
 
     def ends(self, token: int) -> bool:
         return token == END
+
+    def pooled(self, pooling: str) -> FakePooling:
+        return self.pooling
