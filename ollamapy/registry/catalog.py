@@ -283,12 +283,13 @@ def _parse(path: Path, content: bytes) -> Any:
     class Loader(base):  # type: ignore[misc]
         def flatten_mapping(self, node: Any) -> None:
             """Not merging: with aliases, a page of `<<` grows without end."""
-            keys = [key.value for key, _ in node.value if key.id == "scalar"]
-            for key in keys:
-                if keys.count(key) > 1 or key == "<<":
-                    what = "is not allowed" if key == "<<" else "is there twice"
-                    line = node.start_mark.line + 1
-                    raise yaml.YAMLError(f"the key {ascii(key)[1:81]} below line {line} {what}")
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.id == "scalar" and (key.value in seen or key.value == "<<"):
+                    what = "is not allowed" if key.value == "<<" else "is there twice"
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"the key {ascii(key.value)[:80]} in line {line} {what}")
+                seen.add(str(key.value))
 
     try:
         return yaml.load(content, Loader)
