@@ -431,6 +431,8 @@ def _named(found: Mapping[str, Tensor], family: Family, sizes: Sizes) -> dict[st
     names = tensor_names(family.name, sizes.layers)
     tensors = {}
     for name, tensor in found.items():
+        if name == "lm_head.weight" and family.tied:
+            continue
         new = names(name)
         if new is None:
             _refuse(f"tensor {name[:100]!r} is none of a {family.name}'s")

@@ -130,6 +130,17 @@ class Quantize(Frame, frozen=True):
     number: int
 
 
+class Quantize(Frame, frozen=True):
+    """Instead of Load: write a GGUF in another type; answered by Loading*, then Quantized or Failed with id 0.
+
+    ``number`` is llama.cpp's ``llama_ftype``. The runner does nothing else and exits.
+    """
+
+    source: str
+    target: str
+    number: int
+
+
 # ---- runner -> daemon ------------------------------------------------------------------------------------------------
 
 
@@ -234,8 +245,8 @@ class Failed(Frame, frozen=True):
     message: str
 
 
-ToRunner = Load | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
-FromRunner = Loading | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
+ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
+FromRunner = Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)
