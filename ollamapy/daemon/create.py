@@ -24,9 +24,11 @@ import hashlib
 import json
 import logging
 import re
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,10 @@ from ..errors import (
     StoreError,
     TemplateError,
 )
+from ..formats import llama2c
+from ..formats.convert import convert
 from ..formats.gguf import Header, joined, read_header
+from ..formats.lora import convert_adapter
 from ..formats.modelfile import DEPRECATED, Instruction, read_version
 from ..names import Name
 from ..registry.store import (
@@ -62,6 +67,9 @@ log = logging.getLogger(__name__)
 
 MOST_FILES = 1024
 """Files of one request: the shards of the largest models are some two hundred."""
+
+SHOWN_SECONDS = 0.1
+"""Between two words about how far a file is."""
 
 Pull = Callable[[str], AsyncGenerator[Progress, None]]
 """Gets a model of that name into the store."""
@@ -229,12 +237,9 @@ class _Making:
         # 3) the model
         parts = in_order(self._parts)
         for part in parts:
-            known_here = part.made is None and await asyncio.to_thread(
-                self._store.has, part.layer.digest
-            )
-            yield Progress(
-                f"{'using existing' if known_here else 'creating new'} layer {part.layer.digest}"
-            )
+            is_here = await asyncio.to_thread(self._store.has, part.layer.digest)
+            what = "using existing" if is_here else "creating new"
+            yield Progress(f"{what} layer {part.layer.digest}")
         yield Progress("writing manifest")
         config = await asyncio.to_thread(self._described)
         await asyncio.to_thread(commit, self._store, Name.parse(self._request.model), parts, config)
@@ -268,15 +273,50 @@ class _Making:
 
     async def _from_files(self) -> AsyncGenerator[Progress, None]:
         files = await asyncio.to_thread(self._uploaded, self._request.files)
-        yield Progress("parsing GGUF")
-        self._parts = await asyncio.to_thread(gguf_parts, files)
+        if any(file.is_safetensors for file in files):
+            making = self._make("converting model", "model", partial(convert, by_name(files)))
+        elif checkpoint := await asyncio.to_thread(llama2c_of, files):
+            making = self._make("converting model", "model", partial(llama2c.convert, *checkpoint))
+        else:
+            yield Progress("parsing GGUF")
+            self._parts = await asyncio.to_thread(gguf_parts, files)
+            return
+        async with aclosing(making) as steps:
+            async for step in steps:
+                yield step
 
     async def _adapt(self) -> AsyncGenerator[Progress, None]:
         files = await asyncio.to_thread(self._uploaded, self._request.adapters)
+        model = await asyncio.to_thread(self._model)
+        if any(file.is_safetensors for file in files):
+            work = partial(convert_adapter, by_name(files), model)
+            async with aclosing(self._make("converting adapter", "adapter", work)) as steps:
+                async for step in steps:
+                    yield step
+            return
         yield Progress("parsing GGUF")
         adapters = await asyncio.to_thread(gguf_parts, files, adapters=True)
-        await asyncio.to_thread(self._check_adapters, adapters)
+        for part in adapters:
+            check_adapter(await asyncio.to_thread(read_header, self._file(part)), model)
         self._parts += adapters
+
+    async def _make(
+        self, status: str, kind: str, work: Callable[..., None]
+    ) -> AsyncGenerator[Progress, None]:
+        """Have a file made, ``work(target, progress=...)``, and take it as a layer of that kind, in the place of none."""
+        target = await asyncio.to_thread(self._store.work_path)
+        self._work.append(target)
+        try:
+            async with aclosing(followed(status, partial(work, target))) as steps:
+                async for step in steps:
+                    yield step
+        except InvalidModel as error:
+            raise InvalidRequest(str(error)) from None
+        self._parts.append(await asyncio.to_thread(made_part, kind, target))
+
+    def _model(self) -> Header:
+        """What the model's files say."""
+        return joined([read_header(path) for path in self._files("model")])
 
     def _uploaded(self, files: Mapping[str, str]) -> list[Upload]:
         """The uploaded files, by their names."""
@@ -291,11 +331,6 @@ class _Making:
             path = self._store.blob_path(digest)
             found.append(Upload(name, path, parse_digest(digest), path.stat().st_size))
         return found
-
-    def _check_adapters(self, adapters: Sequence[Part]) -> None:
-        model = joined([read_header(path) for path in self._files("model")])
-        for part in adapters:
-            check_adapter(read_header(self._file(part)), model)
 
     def _files(self, kind: str) -> list[Path]:
         return [self._file(part) for part in self._parts if part.kind == kind]
@@ -360,7 +395,7 @@ class _Making:
         """The configuration blob: the base's, or else what the files say, and what the request adds."""
         config = dict(self._config)
         if not config.get("model_family"):
-            model = joined([read_header(path) for path in self._files("model")])
+            model = self._model()
             others = [read_header(path) for path in self._files("projector")]
             config |= describe(model, others)
         for key in ("renderer", "parser", "requires"):
@@ -381,6 +416,84 @@ class Upload:
     path: Path
     digest: str
     size: int
+
+    @property
+    def is_safetensors(self) -> bool:
+        return self.name.endswith(".safetensors")
+
+
+def by_name(files: Sequence[Upload]) -> dict[str, Path]:
+    """The files of a model's folder by their names in it."""
+    return {file.name.rpartition("/")[2]: file.path for file in files}
+
+
+def llama2c_of(files: Sequence[Upload]) -> tuple[Path, Path] | None:
+    """A llama2.c checkpoint and the tokenizer that was sent with it; None if the files are something else.
+
+    Raises InvalidRequest for a checkpoint without a tokenizer.
+    """
+    if not all(file.name.endswith(".bin") for file in files):
+        return None
+    names = by_name(files)
+    tokenizers = {name: path for name, path in names.items() if name.startswith("tok")}
+    checkpoints = [path for name, path in names.items() if name not in tokenizers]
+    if len(checkpoints) != 1:
+        return None
+    try:
+        vocabulary = llama2c.read_checkpoint(checkpoints[0]).vocab_size
+    except InvalidModel as error:
+        raise InvalidRequest(str(error)) from None
+    for name in (f"tok{vocabulary}.bin", "tokenizer.bin", *tokenizers):
+        if name in tokenizers:
+            return checkpoints[0], tokenizers[name]
+    raise InvalidRequest(
+        f"the llama2.c checkpoint comes without its tokenizer, send the tokenizer.bin with {vocabulary} pieces, too"
+    )
+
+
+def made_part(kind: str, path: Path) -> Part:
+    """The layer that a file which was made will be."""
+    with path.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return Part(Layer(LAYER_PREFIX + kind, digest, path.stat().st_size), made=path)
+
+
+class _Left(Exception):
+    """Nobody waits any more for what is being made."""
+
+
+async def followed(status: str, work: Callable[..., None]) -> AsyncGenerator[Progress, None]:
+    """Do ``work(progress=...)`` in a thread, and say how far it is: ``progress(done, total)``, both in bytes.
+
+    Closing this ends the work at its next word, and returns when it has ended. Raises what the work raises.
+    """
+    loop = asyncio.get_running_loop()
+    news, left = asyncio.Event(), threading.Event()
+    now = Progress(status)
+
+    def progress(done: int, total: int) -> None:
+        nonlocal now
+        if left.is_set():
+            raise _Left
+        now = Progress(status, total=total, completed=done)
+        loop.call_soon_threadsafe(news.set)
+
+    yield now
+    working = asyncio.ensure_future(asyncio.to_thread(work, progress=progress))
+    try:
+        while not working.done():
+            said = asyncio.ensure_future(news.wait())
+            await asyncio.wait((working, said), return_when=asyncio.FIRST_COMPLETED)
+            said.cancel()
+            news.clear()
+            if now.total:
+                yield now
+                await asyncio.wait((working,), timeout=SHOWN_SECONDS)
+        await working
+    finally:
+        left.set()
+        await asyncio.wait((working,))
+        working.exception()  # raised above, unless nobody is there to hear it
 
 
 def gguf_parts(files: Sequence[Upload], *, adapters: bool = False) -> list[Part]:
@@ -586,14 +699,14 @@ def commit(store: Store, name: Name, parts: Sequence[Part], config: bytes) -> No
     replaced = _manifest(store, name)
     try:
         for part in (*parts, Part(described, config)):
+            if store.has(part.layer.digest):
+                store.touch(part.layer.digest)
+                continue
             if part.made is not None:
                 store.adopt_file(part.made, part.layer.digest)
-                added.append(part.layer)
-            elif part.content is not None and not store.has(part.layer.digest):
+            elif part.content is not None:
                 store.add_blob(part.content)
-                added.append(part.layer)
-            else:
-                store.touch(part.layer.digest)
+            added.append(part.layer)
         store.write_manifest(name, print_manifest(described, [part.layer for part in parts]))
     except BaseException:
         with suppress(StoreError):
