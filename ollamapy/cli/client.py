@@ -113,9 +113,22 @@ class Client:
         """``POST /api/create``: the steps, the last of them "success"."""
         return Stream(self._send("POST", "/api/create", body, None), self.address.url)
 
+    def pull(self, body: Mapping[str, Any]) -> Stream:
+        """``POST /api/pull``: the steps, the last of them "success"."""
+        return Stream(self._send("POST", "/api/pull", body, None), self.address.url)
+
     def push(self, body: Mapping[str, Any]) -> Stream:
         """``POST /api/push``: the steps, the last of them "success"."""
         return Stream(self._send("POST", "/api/push", body, None), self.address.url)
+
+    def copy(self, source: str, destination: str) -> None:
+        """``POST /api/copy``: a second name for a model."""
+        body = {"source": source, "destination": destination}
+        self._done(self._send("POST", "/api/copy", body, ANSWER_TIMEOUT))
+
+    def delete(self, model: str) -> None:
+        """``DELETE /api/delete``."""
+        self._done(self._send("DELETE", "/api/delete", {"model": model}, ANSWER_TIMEOUT))
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server has the content of that digest."""
@@ -183,6 +196,13 @@ class Client:
             connection.close()
             raise _no_address(self.address.url) from error
         return connection
+
+    def _done(self, connection: http.client.HTTPConnection) -> None:
+        """Read an answer that says nothing but that it is done."""
+        try:
+            _answer(connection, self.address.url)
+        finally:
+            connection.close()
 
     def _object(self, connection: http.client.HTTPConnection) -> dict[str, Any]:
         try:

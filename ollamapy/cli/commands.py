@@ -185,13 +185,20 @@ def run_(
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
         _chat(_launcher(context), model, keepalive, verbose, not nowordwrap)
         return
+    model = _of_address(_launcher(context), model)
     client = _launcher(context).connect(preload=model)
     prompt = _prompt(words)
     body: dict[str, Any] = {"model": model, "prompt": prompt}
     if keepalive is not None:
         body["keep_alive"] = keepalive
     try:
-        final = _print_answer(client, body, wrap=not nowordwrap)
+        try:
+            final = _print_answer(client, body, wrap=not nowordwrap)
+        except AnsweredError as error:
+            from . import transfer
+
+            body["model"] = transfer.pull_absent(client, model, error)
+            final = _print_answer(client, body, wrap=not nowordwrap)
     except AnsweredError as error:
         raise _with_installed(client, error) from error
     if cut := final.get("prompt_truncated"):
@@ -200,14 +207,30 @@ def run_(
         print(views.statistics(final), end="", file=sys.stderr)
 
 
+def _of_address(launcher: Launcher, model: str) -> str:
+    """The model's name; where a file was named instead, it is made one first."""
+    if ":" not in model:
+        return model
+    from . import transfer
+
+    return transfer.pull(launcher.connect(), model) if transfer.is_address(model) else model
+
+
 def _chat(
     launcher: Launcher, model: str, keepalive: str | None, verbose: bool, wraps: bool
 ) -> None:
     """Talk with a model until the user leaves."""
     from .repl import Repl
 
+    repl = Repl(launcher, keep_alive=keepalive, verbose=verbose, wraps=wraps)
+    model = _of_address(launcher, model)
     try:
-        Repl(launcher, keep_alive=keepalive, verbose=verbose, wraps=wraps).run(model)
+        try:
+            repl.run(model)
+        except AnsweredError as error:
+            from . import transfer
+
+            repl.run(transfer.pull_absent(launcher.connect(), model, error))
     except AnsweredError as error:
         raise _with_installed(launcher.connect(), error) from error
 
@@ -285,6 +308,52 @@ def _with_installed(client: Client, error: AnsweredError) -> OllamapyError:
         return OllamapyError(f"{error}, no model is installed")
     more = f" and {len(names) - 8} more (ollamapy list)" if len(names) > 8 else ""
     return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")
+
+
+@app.command(options_metavar="MODEL... [flags]", context_settings=_POSITIONAL)
+def pull(
+    context: typer.Context,
+    insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
+    from_: Annotated[
+        str, Option("--from", metavar="URL", help="Get it from another ollamapy: http://host:11434")
+    ] = "",
+    limit_rate: Annotated[
+        str, Option(metavar="RATE", help="Bytes a second at most: 500k, 5MB.")
+    ] = "",
+    connections: Annotated[int, Option(min=1, max=16, help="Connections at a time.")] = 8,
+    force: Annotated[bool, Option("--force", help="Also if the disk seems too small.")] = False,
+) -> None:
+    """Get models: from the catalogue, hf.co/USER/REPO[:QUANT], any registry, or the address of a .gguf file."""
+    models = _at_least(context, 1)
+    from . import transfer
+
+    rate = transfer.parse_rate(limit_rate) if limit_rate else 0
+    wishes = transfer.Wishes(insecure, from_, rate, connections, force)
+    client = _launcher(context).connect()
+    for model in models:
+        name = transfer.pull(client, model, wishes)
+        if name != model:
+            print(f"{model} is the model {name} now")
+
+
+@app.command(options_metavar="MODEL...", context_settings=_POSITIONAL)
+def rm(context: typer.Context) -> None:
+    """Delete models."""
+    models = _at_least(context, 1)
+    from . import transfer
+
+    client = _launcher(context).connect()
+    for model in models:
+        transfer.remove(client, model)
+
+
+@app.command(options_metavar="MODEL NEW_NAME", context_settings=_POSITIONAL)
+def cp(context: typer.Context) -> None:
+    """Give a model a second name."""
+    source, destination = _exactly(context, 2)
+    from . import transfer
+
+    transfer.copy(_launcher(context).connect(), source, destination)
 
 
 @app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)

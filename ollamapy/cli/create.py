@@ -46,14 +46,18 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
         for warning in _warnings(parsed):
             steps.end()
             print(f"warning: {warning}", file=sys.stderr)
-        for field in ("files", "adapters"):
-            if paths := body.get(field):
-                body[field] = {each: _send(client, path, steps) for each, path in paths.items()}
-        body["model"] = name
         if quantize:
             body["quantize"] = quantize
-        for step in client.create(body):
-            steps.show(step)
+        make(client, name, body, steps)
+
+
+def make(client: Client, name: str, body: dict[str, Any], steps: Steps) -> None:
+    """Send the files that a `request` names, and have the model made."""
+    for field in ("files", "adapters"):
+        if paths := body.get(field):
+            body[field] = {each: _send(client, path, steps) for each, path in paths.items()}
+    for step in client.create({**body, "model": name}):
+        steps.show(step)
 
 
 def _read(path: Path | None) -> tuple[Modelfile, Path]:

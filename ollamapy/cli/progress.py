@@ -1,6 +1,6 @@
 """What pulls, pushes and creations show of themselves on stderr: a line a step, with a bar where bytes are counted.
 
-Where there is no cursor each step is one line, when it begins, and nothing is redrawn. Knows the API's steps, not what they mean.
+Where there is no cursor each step is one line, when it begins, and one every five seconds; nothing is redrawn. Knows the API's steps, not what they mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from .. import human
 from . import terminal
 
 _REDRAW_SECONDS = 0.1
+_PRINT_SECONDS = 5.0
+"""How often, where nothing is redrawn, a line tells how far it is."""
+
 _RATE_SECONDS = 1.0
 """How long a rate is measured before it is shown."""
 
@@ -48,12 +51,15 @@ class Steps:
             self.end()
             self._status = status
             self._begun = (now, int(step.get("completed") or 0))
-            self._drawn_at = 0.0
+            self._drawn_at = 0.0 if self._draws else now
             if not self._draws and status:
                 self._print(terminal.printable(status))
         if not self._draws and step.get("note") and step.get("note") != self._last.get("note"):
             self._print(f"  {terminal.printable(str(step['note']))}")
         self._last = step
+        if not self._draws and step.get("total") and now - self._drawn_at >= _PRINT_SECONDS:
+            self._drawn_at = now
+            self._print(line(step, self._rate(now), 0))
         if self._draws and now - self._drawn_at >= _REDRAW_SECONDS:
             self._drawn_at = now
             self._draw(now)
@@ -70,17 +76,20 @@ class Steps:
         print(line, file=sys.stderr, flush=True)
 
     def _draw(self, now: float) -> None:
-        began, first = self._begun
-        seconds = now - began
-        done = int(self._last.get("completed") or 0) - first
-        rate = done / seconds if seconds >= _RATE_SECONDS and done > 0 else 0.0
-        text = line(self._last, rate, terminal.columns() - 1)
+        text = line(self._last, self._rate(now), terminal.columns() - 1)
         sys.stderr.write(f"\r{text}\x1b[K")
         sys.stderr.flush()
 
+    def _rate(self, now: float) -> float:
+        """Bytes a second since the bar began; 0 before that can be told."""
+        began, first = self._begun
+        seconds = now - began
+        done = int(self._last.get("completed") or 0) - first
+        return done / seconds if seconds >= _RATE_SECONDS and done > 0 else 0.0
+
 
 def line(step: Mapping[str, Any], rate: float, columns: int) -> str:
-    """A step in one line of at most so many cells; ``rate`` is in bytes a second, 0 for unknown."""
+    """A step in one line of at most so many cells, 0 for any number and no bar; ``rate`` is in bytes a second, 0 for unknown."""
     status = terminal.printable(str(step.get("status") or ""))
     total, completed = int(step.get("total") or 0), int(step.get("completed") or 0)
     note = terminal.printable(str(step.get("note") or ""))
@@ -98,6 +107,8 @@ def line(step: Mapping[str, Any], rate: float, columns: int) -> str:
         right += f"  {human.format_bytes(int(rate))}/s  {_span(seconds):>7}"
     if note:
         right += f"  {note}"
+    if not columns:
+        return " ".join(f"{left}{right}".split())
     room = columns - terminal.width(left) - terminal.width(right) - 2
     if room < 5:
         return _cut(left.rstrip() + right, columns)
