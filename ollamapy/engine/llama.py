@@ -31,6 +31,9 @@ _GGML_BF16 = 30
 _LOG_WARN = 3
 FAR_TOO_LONG = 64
 
+_kept: list[Any] = []
+"""Loggers: llama.cpp has one for all models and may call it when the model that set it is gone."""
+
 
 def _ctypes_layer() -> Any:
     """``llama_cpp.llama_cpp`` without the package's ``__init__``."""
@@ -85,6 +88,7 @@ class Model:
         self._last_log: list[str] = []
         self._flag = ctypes.create_string_buffer(2)
         self._log_callback = lib.llama_log_callback(self._logger(log))
+        _kept.append(self._log_callback)
         lib.llama_log_set(self._log_callback, None)
         lib.llama_backend_init()
 
