@@ -17,14 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from pathlib import Path
 
 from ..engine.batch import context_for, truncated
 from ..engine.embed import Job, Vectors, input_tokens, pair_tokens
 from ..engine.engine import Engine, Event, Finished, TextOut
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
-from ..engine.quantize import quantize
 from ..engine.quantize import quantize
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
@@ -321,29 +319,6 @@ def load(frame: protocol.Load, outbox: Outbox) -> Model:
     if frame.embeds:
         model.pooled(model.pooling)
     return model
-
-
-def quantized(job: protocol.Quantize, outbox: Outbox) -> int:
-    """Do the one job of a child that quantizes; the exit status."""
-
-    def end_with_daemon() -> None:
-        while os.read(0, 1 << 16):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=end_with_daemon, name="stdin", daemon=True).start()
-    try:
-        quantize(
-            Path(job.source),
-            Path(job.target),
-            job.number,
-            lambda fraction: outbox.send(protocol.Loading(fraction)),
-        )
-        outbox.send(protocol.Quantized())
-    except OllamapyError as error:
-        outbox.send(protocol.Failed(0, "load", str(error)))
-    outbox.close()
-    return 0
 
 
 def quantized(job: protocol.Quantize, outbox: Outbox) -> int:

@@ -130,17 +130,6 @@ class Quantize(Frame, frozen=True):
     number: int
 
 
-class Quantize(Frame, frozen=True):
-    """Instead of Load: write a GGUF in another type; answered by Loading*, then Quantized or Failed with id 0.
-
-    ``number`` is llama.cpp's ``llama_ftype``. The runner does nothing else and exits.
-    """
-
-    source: str
-    target: str
-    number: int
-
-
 # ---- runner -> daemon ------------------------------------------------------------------------------------------------
 
 
