@@ -26,6 +26,9 @@ MAX_MEMORY = 512 * 1024 * 1024
 """Bytes of address space. Measured: Python with jinja2 takes 25 MB, a prompt of the largest size
 250 MB."""
 
+MAX_DEPTH = 10_000
+"""Of Python's stack: a template within a template takes nine calls (see golang.MAX_CALLS)."""
+
 ORPHAN_SECONDS = 10.0
 """Longer than any parent waits."""
 
@@ -40,6 +43,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the daemon's affair
     warnings.simplefilter("ignore")  # a template could fill the daemon's log
     _limit_memory()
+    sys.setrecursionlimit(MAX_DEPTH)
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not look like a frame
 

@@ -75,8 +75,8 @@ MAX_STEPS = 2_000_000
 MAX_MADE = 4 * MAX_CHARACTERS
 """Characters that a template's functions may make in one render, all together."""
 
-MAX_CALLS = 200
-"""Templates within templates."""
+MAX_CALLS = 800
+"""Templates within templates: some walk along a text so. The render child's stack is made for it."""
 
 
 # ---- builtin functions ---------------------------------------------------------------------------

@@ -223,6 +223,22 @@ def test_the_clock_starts_when_the_child_is_ready() -> None:
     with_renderer(scenario, timeout=0.5, command=slow_start)
 
 
+def test_a_template_may_walk_along_a_text() -> None:
+    """The catalogue's strip texts so: a call for each blank."""
+    walk = (
+        '{{ define "w" }}{{ if eq (slice . 0 1) "\\t" " " }}{{ template "w" slice . 1 }}{{ else }}{{ . }}{{ end }}{{ end }}'
+        '{{ range .Messages }}{{ template "w" .Content }}{{ end }}'
+    )
+
+    async def scenario(renderer: Renderer) -> None:
+        text = " \t" * 350
+        assert await renderer.render(Template("go", walk), [Message("user", f"{text}Hi")]) == "Hi"
+        with pytest.raises(TemplateError, match="template depth"):
+            await renderer.render(Template("go", walk), [Message("user", f"{text * 20}Hi")])
+
+    with_renderer(scenario)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs an enforced limit of address space")
 def test_a_gigabyte_is_refused_and_the_child_goes_on() -> None:
     async def scenario(renderer: Renderer) -> None:
