@@ -25,6 +25,7 @@ import json
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ from ..registry.store import (
     parse_digest,
     print_manifest,
 )
+from ..runner.quantize import quantize, type_name
 from ..types import OPTION_KINDS, Message, Progress, parse_options
 from .models import read_parameters
 from .render import Renderer
@@ -67,6 +69,9 @@ log = logging.getLogger(__name__)
 
 MOST_FILES = 1024
 """Files of one request: the shards of the largest models are some two hundred."""
+
+_NOT_QUANTIZED = {"F32", "F16", "BF16"}
+_NO_DIGEST = "0000000000000000000"  # what Ollama says of a file that has none yet
 
 SHOWN_SECONDS = 0.1
 """Between two words about how far a file is."""
@@ -128,7 +133,7 @@ def check(request: CreateRequest) -> CreateRequest:
         request,
         parameters=typed_parameters(request.parameters),
         requires=_version(request.requires),
-        quantize=request.quantize.upper(),
+        quantize=type_name(request.quantize) if request.quantize else "",
     )
 
 
@@ -211,7 +216,7 @@ class _Making:
         """Remove the work files that became no blobs."""
         for path in self._work:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
     async def steps(self) -> AsyncGenerator[Progress, None]:
         """All of it, in order."""
@@ -222,6 +227,11 @@ class _Making:
                 yield step
         if self._request.adapters:
             async with aclosing(self._adapt()) as steps:
+                async for step in steps:
+                    yield step
+
+        if self._request.quantize:
+            async with aclosing(self._quantize()) as steps:
                 async for step in steps:
                     yield step
 
@@ -314,6 +324,36 @@ class _Making:
             raise InvalidRequest(str(error)) from None
         self._parts.append(await asyncio.to_thread(made_part, kind, target))
 
+    async def _quantize(self) -> AsyncGenerator[Progress, None]:
+        """The model's weights anew, in another type."""
+        model = await asyncio.to_thread(self._model)
+        if not {tensor.type_name for tensor in model.tensors} <= _NOT_QUANTIZED:
+            raise InvalidRequest("quantization is only supported for F16, BF16 and F32 models")
+        wanted, total = self._request.quantize, model.weights_size
+        status = f"quantizing {_widest(model)} model to {wanted}"
+        yield Progress(status, _NO_DIGEST, total)
+        target = await asyncio.to_thread(self._store.work_path)
+        self._work.append(target)
+        source = await asyncio.to_thread(self._as_llama_cpp_names, self._files("model"))
+        async with aclosing(quantize(source, target, wanted)) as fractions:
+            async for fraction in fractions:
+                yield Progress(status, _NO_DIGEST, total, round(fraction * total))
+        made = await asyncio.to_thread(made_part, "model", target)
+        self._parts = [made, *(part for part in self._parts if part.kind != "model")]
+        self._config.pop("file_type", None)
+
+    def _as_llama_cpp_names(self, paths: Sequence[Path]) -> Path:
+        """The first file of a model, such that llama.cpp finds the other shards beside it, which it does by their names."""
+        if len(paths) == 1:
+            return paths[0]
+        folder = self._store.work_path()
+        folder.mkdir()
+        links = [folder / f"model-{i:05}-of-{len(paths):05}.gguf" for i in range(1, len(paths) + 1)]
+        for link, path in zip(links, paths, strict=True):
+            link.symlink_to(path.absolute())
+        self._work += [*links, folder]
+        return links[0]
+
     def _model(self) -> Header:
         """What the model's files say."""
         return joined([read_header(path) for path in self._files("model")])
@@ -394,10 +434,9 @@ class _Making:
     def _described(self) -> bytes:
         """The configuration blob: the base's, or else what the files say, and what the request adds."""
         config = dict(self._config)
-        if not config.get("model_family"):
-            model = self._model()
+        if not config.get("model_family") or not config.get("file_type"):
             others = [read_header(path) for path in self._files("projector")]
-            config |= describe(model, others)
+            config = describe(self._model(), others) | config
         for key in ("renderer", "parser", "requires"):
             if value := getattr(self._request, key):
                 config[key] = value
@@ -670,6 +709,14 @@ def describe(model: Header, others: Sequence[Header]) -> dict[str, Any]:
         "model_type": human.format_number(model.parameter_count),
         "file_type": model.file_type_name,
     }
+
+
+def _widest(model: Header) -> str:
+    """The type of most of the weights."""
+    sizes: Counter[str] = Counter()
+    for tensor in model.tensors:
+        sizes[tensor.type_name] += tensor.n_bytes
+    return sizes.most_common(1)[0][0]
 
 
 def _config_of(content: bytes) -> dict[str, Any]:
