@@ -78,6 +78,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     stop: tuple[str, ...] | None = None
+    context_policy: str | None = None
 
     def over(self, base: Options) -> Options:
         """These options, with ``base`` where they are unset."""
@@ -96,9 +97,13 @@ OPTION_KINDS: Mapping[str, str] = {
     "top_p": "float32", "min_p": "float32", "typical_p": "float32", "repeat_last_n": "integer",
     "temperature": "float32",
     "repeat_penalty": "float32", "presence_penalty": "float32", "frequency_penalty": "float32",
-    "stop": "array",
+    "stop": "array", "context_policy": "string",
 }  # fmt: skip
 """Name of each option -> its type in the words that Ollama's errors use."""
+
+CONTEXT_POLICIES = ("error", "drop-oldest", "shift")
+"""What is done with a conversation that does not fit: refuse it, leave out the oldest messages (the default), or cut the middle
+out of the prompt as /api/generate does."""
 
 MOST_STOPS = 256
 """Each of them is looked for after every token."""
@@ -130,6 +135,10 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     if kind == "float32" and number and abs(value) <= 3.4e38:
         return float(value)
     if kind == "boolean" and isinstance(value, bool):
+        return value
+    if name == "context_policy" and value not in CONTEXT_POLICIES:
+        raise InvalidRequest(f'option "{name}" must be one of {", ".join(CONTEXT_POLICIES)}')
+    if kind == "string" and isinstance(value, str):
         return value
     if kind == "array" and isinstance(value, (list, tuple)):
         if len(value) > MOST_STOPS:
@@ -179,8 +188,8 @@ class Generation(msgspec.Struct, frozen=True):
     and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
     ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
     ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
-    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: use no more tokens of the
-    context than a runner loaded with this number would have (None: all of it).
+    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: tokens of the slot's
+    context that may be used (None: all).
     """
 
     prompt: str | tuple[int, ...]

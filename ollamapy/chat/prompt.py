@@ -62,8 +62,49 @@ def _system(text: str | None) -> tuple[Message, ...]:
 
 
 def turn(message: Message) -> dict[str, Any]:
-    """The message as a model's template sees it; content is always a string."""
-    return {"role": message.role, "content": message.content}
+    """The message as a model's template sees it; content is always a string.
+
+    One value serves both languages: Go templates read Ollama's names, Jinja templates OpenAI's (``name`` of a tool's
+    result, ``reasoning_content``; gpt-oss says ``thinking`` there too).
+    """
+    seen: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.thinking:
+        seen |= {"thinking": message.thinking, "reasoning_content": message.thinking}
+    if message.tool_calls:
+        seen["tool_calls"] = [
+            {
+                **({"id": call.id} if call.id else {}),
+                "type": "function",
+                "function": {"index": index, "name": call.name, "arguments": call.arguments},
+            }
+            for index, call in enumerate(message.tool_calls)
+        ]
+    if message.tool_name:
+        seen |= {"tool_name": message.tool_name, "name": message.tool_name}
+    if message.tool_call_id:
+        seen["tool_call_id"] = message.tool_call_id
+    return seen
+
+
+# ---- which messages fit --------------------------------------------------------------------------
+
+
+def cuts(messages: Sequence[Message]) -> list[int]:
+    """Where the oldest messages may be cut off, ascending: the number of messages that go, 0 first.
+
+    System messages stay wherever they are, and so does the last message. Before a tool's result
+    nothing is cut: it would lose its call.
+    """
+    found = [0]
+    for at in range(1, len(messages)):
+        if messages[at - 1].role != "system" and messages[at].role != "tool":
+            found.append(at)
+    return found
+
+
+def without_oldest(messages: Sequence[Message], cut: int) -> tuple[Message, ...]:
+    """The conversation without the first ``cut`` messages, but with the system messages of these."""
+    return (*(m for m in messages[:cut] if m.role == "system"), *messages[cut:])
 
 
 # ---- which text ----------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..chat import output
 from ..chat import prompt as prompts
 from ..chat.template import Marks, Template, choose, go_capabilities
 from ..config import Settings
@@ -24,6 +25,7 @@ from ..runner.proven import is_fault
 from ..types import (
     ChatRequest,
     Chunk,
+    Constraint,
     FinishReason,
     GenerateRequest,
     Generation,
@@ -31,9 +33,12 @@ from ..types import (
     Options,
     Rendered,
     TokenLogprob,
+    ToolCall,
+    ToolDelta,
     Usage,
     resolve_sampling,
 )
+from .memory import padded
 from .models import Models, ModelSpec
 from .render import Renderer
 from .scheduler import LoadRequest, Runner, Scheduler
@@ -47,6 +52,9 @@ DEFAULT_NUM_KEEP = 4
 """Tokens that stay at the beginning when a context is shifted, if the options do not say (Ollama's default)."""
 
 UNSHIFTABLE = ("deepseek2",)
+
+_TAIL = 400
+"""Characters of a prompt's end that tell whether the model is thinking already."""
 
 CONTEXTS_PER_ANSWER = 10
 """An answer is cut off after this many times the context: a model that never stops must not run for ever (as in Ollama)."""
@@ -98,30 +106,47 @@ async def _answered(
     """One try at an answer; ``said`` gets the texts as they are given out."""
     async with _leased(services, spec, request) as (runner, ready):
         load_duration = time.monotonic_ns() - started
-        prompt = await _prompt(services, spec, request, runner, ready)
         options = request.options.over(spec.options)
+        n_ctx = _context_length(options, ready)
+        policy = options.context_policy if request.truncate else "error"
+        prompt = await _prompt(services, spec, request, runner, ready)
+        if isinstance(request, ChatRequest) and policy not in ("error", "shift"):
+            prompt = await _fitted(services, spec, request, runner, ready, prompt, n_ctx)
+        parser = _parser(spec, request, prompt.text)
         events = runner.generate(
             Generation(
-                prompt,
+                prompt.text if prompt.tokens is None else prompt.tokens,
                 resolve_sampling(options),
-                num_predict=_bounded(options.num_predict, ready.n_ctx),
+                num_predict=_bounded(options.num_predict, n_ctx),
                 stop=options.stop or (),
                 logprobs=request.logprobs,
                 shift=_shifts(spec) if request.shift is None else request.shift,
                 num_keep=DEFAULT_NUM_KEEP if options.num_keep is None else options.num_keep,
-                truncate=isinstance(request, GenerateRequest) and request.truncate,
+                truncate=policy != "error"
+                if isinstance(request, GenerateRequest)
+                else policy == "shift",
                 logit_bias=request.logit_bias,
-                constraint=request.constraint,
+                constraint=request.constraint or _forced_call(spec, request),
+                constraint_after=parser.answer_after,
+                think_end=parser.think_end,
+                think_budget=request.think_budget,
+                n_ctx=n_ctx,
             )
         )
+        logprobs: list[TokenLogprob] = []
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Piece):
                     said.append(event.text)
-                    yield Chunk(event.text, event.logprobs)
+                    logprobs += event.logprobs
+                    if heard := _heard(parser.feed(event.text), request.think, logprobs):
+                        logprobs = []
+                        yield heard
                 else:
-                    context = await _context(runner, request, prompt, said)
-                    yield _last(event, context, started, load_duration)
+                    if heard := _heard(parser.flush(), request.think, logprobs):
+                        yield heard
+                    context = await _context(runner, request, prompt.text, said)
+                    yield _last(event, context, prompt, started, load_duration)
 
 
 async def render(services: Services, request: Request) -> Rendered:
@@ -129,18 +154,20 @@ async def render(services: Services, request: Request) -> Rendered:
     spec = await services.models.load(request.model)
     async with _leased(services, spec, request) as (runner, ready):
         prompt = await _prompt(services, spec, request, runner, ready)
-        return Rendered(prompt, len(await runner.tokenize(prompt)))
+        return Rendered(prompt.text, len(await runner.tokenize(prompt.text)))
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
     """One chunk that says what all of them say: the answer that is not streamed."""
-    texts: list[str] = []
-    logprobs: list[TokenLogprob] = []
-    last = Chunk()
-    for last in chunks:
-        texts.append(last.text)
-        logprobs += last.logprobs
-    return msgspec.structs.replace(last, text="".join(texts), logprobs=tuple(logprobs))
+    chunks = list(chunks) or [Chunk()]
+    return msgspec.structs.replace(
+        chunks[-1],
+        text="".join(chunk.text for chunk in chunks),
+        thinking="".join(chunk.thinking for chunk in chunks),
+        logprobs=tuple(each for chunk in chunks for each in chunk.logprobs),
+        tool_deltas=tuple(each for chunk in chunks for each in chunk.tool_deltas),
+        tool_calls=tuple(each for chunk in chunks for each in chunk.tool_calls),
+    )
 
 
 def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
@@ -197,6 +224,10 @@ async def _leased(
         and "insert" not in spec.capabilities
     ):
         raise InvalidRequest(f"{spec.name.full} does not support insert")
+    if isinstance(request, ChatRequest) and request.tools and "tools" not in spec.capabilities:
+        raise InvalidRequest(f"{spec.name.full} does not support tools")
+    if request.think and "thinking" not in spec.capabilities:
+        raise InvalidRequest(f'"{request.model}" does not support thinking')
     if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
@@ -204,12 +235,28 @@ async def _leased(
         yield runner, await runner.ready()
 
 
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """What a model is given to continue: as tokens too, where they had to be counted. ``dropped_tokens`` is the difference that
+    the messages left out make."""
+
+    text: str
+    tokens: tuple[int, ...] | None = None
+    dropped_messages: int = 0
+    dropped_tokens: int = 0
+
+
 async def _prompt(
-    services: Services, spec: ModelSpec, request: Request, runner: Runner, ready: Ready
-) -> str:
-    """What the model is given to continue, by the rules of ``chat/prompt.py``."""
+    services: Services,
+    spec: ModelSpec,
+    request: Request,
+    runner: Runner,
+    ready: Ready,
+    cut: int = 0,
+) -> _Prompt:
+    """The prompt of a request, by the rules of ``chat/prompt.py``, without the ``cut`` oldest messages."""
     if isinstance(request, GenerateRequest) and request.raw:
-        return request.prompt
+        return _Prompt(request.prompt)
     marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
     template = template_of(spec, request)
     try:
@@ -218,8 +265,9 @@ async def _prompt(
                 template, request.prompt, request.suffix, marks=marks
             )
         else:
+            messages = prompts.without_oldest(_messages(spec, request), cut)
             prompt = await services.renderer.render(
-                template, _messages(spec, request), marks=marks, think=request.think
+                template, messages, marks=marks, tools=_tools(request), think=request.think
             )
     except TemplateError as error:
         if isinstance(request, GenerateRequest) and request.template:
@@ -227,7 +275,90 @@ async def _prompt(
         raise
     if isinstance(request, GenerateRequest) and request.context:
         prompt = prompts.after_context(await runner.detokenize(request.context), prompt)
-    return prompt
+    return _Prompt(prompt)
+
+
+async def _fitted(
+    services: Services,
+    spec: ModelSpec,
+    request: ChatRequest,
+    runner: Runner,
+    ready: Ready,
+    whole: _Prompt,
+    n_ctx: int,
+) -> _Prompt:
+    """The prompt with as few of the oldest messages left out as must be, found by bisection.
+
+    Where even the last message alone is too long, the whole: the runner refuses it with both numbers.
+    """
+    if (
+        len(whole.text.encode("utf-8", "replace")) + 2 < n_ctx
+    ):  # no token is less than a byte; BOS, EOS
+        return whole
+    n_whole = len(whole_tokens := await runner.tokenize(whole.text))
+    whole = replace(whole, tokens=whole_tokens)
+    if n_whole < n_ctx:
+        return whole
+    messages = _messages(spec, request)
+    cuts = prompts.cuts(messages)[1:]
+    best, low, high = whole, 0, len(cuts)
+    while low < high:
+        middle = (low + high) // 2 if best is not whole else high - 1  # the shortest first
+        prompt = await _prompt(services, spec, request, runner, ready, cuts[middle])
+        tokens = await runner.tokenize(prompt.text)
+        if len(tokens) < n_ctx:
+            dropped = len(messages) - len(prompts.without_oldest(messages, cuts[middle]))
+            best, high = _Prompt(prompt.text, tokens, dropped, n_whole - len(tokens)), middle
+        elif best is whole:
+            break
+        else:
+            low = middle + 1
+    return best
+
+
+def _tools(request: Request) -> tuple[dict[str, Any], ...]:
+    if isinstance(request, GenerateRequest) or request.tool_choice == "none":
+        return ()
+    return request.tools
+
+
+def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:
+    """The form of an answer that must call a tool."""
+    if isinstance(request, GenerateRequest) or not _tools(request):
+        return None
+    return output.call_grammar(
+        template_of(spec, request), request.tools, request.tool_choice, request.parallel_tool_calls
+    )
+
+
+def _parser(spec: ModelSpec, request: Request, prompt: str) -> output.Parser:
+    """What tells text, thoughts and tool calls of the answer apart. Raw answers are text."""
+    if isinstance(request, GenerateRequest) and (request.raw or request.suffix):
+        return output.choose(Template("bare"))
+    tools = _tools(request)
+    return output.choose(
+        template_of(spec, request),
+        tools=tools,
+        prompt_tail=prompt[-_TAIL:],
+        forced=bool(tools) and _forced_call(spec, request) is not None,
+    )
+
+
+def _heard(
+    events: Sequence[output.Event], think: bool | str | None, logprobs: Sequence[TokenLogprob]
+) -> Chunk | None:
+    """What the parser heard, as a chunk; None for nothing. Thoughts that were not wanted are left out."""
+    chunk = Chunk(
+        "".join(event.text for event in events if isinstance(event, output.Text)),
+        tuple(logprobs),
+        thinking="".join(event.text for event in events if isinstance(event, output.Thought))
+        if think is not False
+        else "",
+        tool_deltas=tuple(event for event in events if isinstance(event, ToolDelta)),
+        tool_calls=tuple(event for event in events if isinstance(event, ToolCall)),
+    )
+    said = chunk.text or chunk.thinking or chunk.tool_deltas or chunk.tool_calls or logprobs
+    return chunk if said else None
 
 
 def _messages(spec: ModelSpec, request: Request) -> tuple[Message, ...]:
@@ -250,6 +381,11 @@ def _shifts(spec: ModelSpec) -> bool:
     return spec.header.architecture not in UNSHIFTABLE
 
 
+def _context_length(options: Options, ready: Ready) -> int:
+    """Tokens that a request may use: what it asked for, as llama.cpp rounds it, of what is loaded."""
+    return min(padded(options.num_ctx), ready.n_ctx) if options.num_ctx else ready.n_ctx
+
+
 def _bounded(num_predict: int | None, n_ctx: int) -> int:
     """How many tokens an answer may have. 0 and less mean until the model stops, which is bounded too."""
     most = CONTEXTS_PER_ANSWER * n_ctx
@@ -268,11 +404,14 @@ async def _context(
     return await runner.tokenize("".join([prompt, *said]), add_special=False)
 
 
-def _last(done: Done, context: tuple[int, ...], started: int, load_duration: int) -> Chunk:
+def _last(
+    done: Done, context: tuple[int, ...], prompt: _Prompt, started: int, load_duration: int
+) -> Chunk:
     usage = Usage(
         prompt_tokens=done.n_prompt,
         cached_tokens=done.n_cached,
-        truncated_tokens=done.n_truncated,
+        truncated_tokens=done.n_truncated + prompt.dropped_tokens,
+        dropped_messages=prompt.dropped_messages,
         completion_tokens=done.n_predicted,
         total_duration=time.monotonic_ns() - started,
         load_duration=load_duration,

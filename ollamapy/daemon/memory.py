@@ -29,6 +29,9 @@ from ..types import Options
 DEFAULT_CONTEXT = 4096
 """Tokens of context for each request when nobody asks for a number."""
 
+DEFAULT_WHOLE = 2048
+"""The same for models that read a text at once, whose buffers grow with it: as much as Ollama gives them."""
+
 LEAST_CONTEXT = 2048
 """How far a context that nobody asked for is lowered before a load is refused."""
 
@@ -43,6 +46,9 @@ _CELL_STEP = 256
 _PROCESS = 25_000_000
 _TOKEN = 300
 """Bytes of a runner before it loads (measured: 20 MB), of a token's entry (measured: 290)."""
+
+_MOST_LOGITS, _FEWEST, _STATES = 32 * 1024 * 1024, 16, 4
+"""How ``engine/pooled.py`` chooses the batches for embeddings."""
 
 NEVER_REPACKED = frozenset({"F32", "F16", "BF16"})
 """Tensor types that llama.cpp computes with as they lie in the file."""
@@ -88,7 +94,7 @@ def estimate(
     over all cells), a row of the mask and some ten rows of the model's width, in 4-byte floats.
     Against llama.cpp 0.3.36 on a CPU this was 0 to 45 % above the truth, never below.
     """
-    cells = _padded(n_ctx)
+    cells = padded(n_ctx)
     width, vocabulary = header.embedding_length or 0, header.vocab_size
     stages = [vocabulary, 2 * _feed_forward(header)]
     if not flash:
@@ -112,10 +118,42 @@ def estimate_load(header: Header, load: Load) -> Estimate:
         kv_type=load.kv_type,
         flash=load.flash_attention is not False,
     )
+    if not load.generates:
+        found = replace(found, kv=0, compute=0)
+    if load.embeds:
+        kv, compute = _embedding_context(header, load)
+        found = replace(found, kv=found.kv + kv, compute=found.compute + compute)
     if not load.use_mmap:
         return found
     repacked = sum(t.n_bytes for t in header.tensors if t.type_name not in NEVER_REPACKED)
     return replace(found, weights=repacked if load.extra_bufts else 0, mapped=found.weights)
+
+
+def embedding_size(header: Header, load: Load) -> int:
+    """What the context for embeddings adds to a load."""
+    return sum(_embedding_context(header, load))
+
+
+def _embedding_context(header: Header, load: Load) -> tuple[int, int]:
+    """Bytes of cache and of compute buffers of the context for embeddings (``engine/pooled.py``).
+
+    It has an output for every token of a batch, with room for its logits even where the model has
+    none. A causal model reads a text in batches, through a cache for the longest one; any other
+    reads it at once and needs none.
+    """
+    width, vocabulary = header.embedding_length or 0, header.vocab_size
+    n_batch = max(min(load.n_batch, _MOST_LOGITS // max(vocabulary, 1)), _FEWEST)
+    cells = _padded(max(load.n_ctx, n_batch))
+    stages = [2 * _feed_forward(header)]
+    if header.value("attention.causal") is False:
+        n_batch, kv = max(load.n_ctx, n_batch), 0
+    else:
+        stages.append(vocabulary)
+        states = _STATES * header.block_count * _state_bytes(header)
+        kv = _slot_bytes(header, cells, n_batch, load.kv_type) + states
+    if load.flash_attention is False:
+        stages.append(header.head_count * cells)
+    return kv, 4 * n_batch * (max(stages) + vocabulary + cells + 11 * width)
 
 
 def plan(
@@ -125,6 +163,8 @@ def plan(
     settings: Settings,
     free: int,
     name: str = "the model",
+    *,
+    embeds: bool = False,
 ) -> Load:
     """The best load that fits into ``free`` bytes.
 
@@ -132,25 +172,41 @@ def plan(
     :class:`NotEnoughMemory` with both numbers, and ``name`` for the model, when even the least does
     not fit.
     """
-    wished = wish(header, path, options, settings, free)
+    wished = wish(header, path, options, settings, free, embeds=embeds)
     for load in [wished, *_smaller(wished, options, settings)]:
         if estimate_load(header, load).total <= free:
             return load
     raise not_enough(header, load, free, name)
 
 
-def wish(header: Header, path: Path, options: Options, settings: Settings, free: int) -> Load:
+def wish(
+    header: Header,
+    path: Path,
+    options: Options,
+    settings: Settings,
+    free: int,
+    *,
+    embeds: bool = False,
+) -> Load:
     """The load that the options and the settings ask for, fitting or not.
 
     The context is the option, else the setting, else 4,096 tokens; at most what the model was
     trained for, at least 4. As many slots as the setting says, else as many as a quarter of what is
     free after the weights can hold, from 1 to 8.
+
+    ``embeds``: with room for embeddings. A model that was made for them (its file says how its
+    vectors are pooled) gets nothing else; there slots are only how many requests it may have.
     """
-    n_ctx = clamp_context(header, options.num_ctx or settings.context_length or DEFAULT_CONTEXT)
+    generates = header.value("pooling_type") is None
+    whole = header.value("attention.causal") is False
+    default = DEFAULT_WHOLE if whole else DEFAULT_CONTEXT
+    n_ctx = clamp_context(header, options.num_ctx or settings.context_length or default)
     n_batch = options.num_batch or 0
     n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)
     n_slots = min(settings.num_parallel or 0, MOST_SLOTS)
     types = {tensor.type_name for tensor in header.tensors}
+    if not n_slots and not generates:
+        n_slots = _AUTOMATIC_SLOTS
     if not n_slots:
         slot = _slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
         n_slots = max(1, min((free - header.weights_size) // 4 // slot, _AUTOMATIC_SLOTS))
@@ -166,6 +222,8 @@ def wish(header: Header, path: Path, options: Options, settings: Settings, free:
         flash_attention=settings.flash_attention,
         kv_type=settings.kv_cache_type,
         tensor_types=tuple(sorted(types)),
+        generates=generates,
+        embeds=embeds or not generates,
     )
 
 
@@ -213,8 +271,8 @@ def _slot_bytes(header: Header, n_ctx: int, n_batch: int, kv_type: str) -> int:
     A windowed layer keeps its window and one batch, no more. An unknown type counts as f16: the
     runner refuses it.
     """
-    cells = _padded(n_ctx)
-    windowed = min(cells, _padded((header.sliding_window or n_ctx) + n_batch))
+    cells = padded(n_ctx)
+    windowed = min(cells, padded((header.sliding_window or n_ctx) + n_batch))
     head = (header.key_length + header.value_length) * _KV_BYTES.get(kv_type, 2.0)
     numbers = sum(
         heads * (windowed if is_windowed else cells)
@@ -257,7 +315,7 @@ def _feed_forward(header: Header) -> int:
     return header.number("feed_forward_length") or 0
 
 
-def _padded(n: int) -> int:
+def padded(n: int) -> int:
     return -(-n // _CELL_STEP) * _CELL_STEP
 
 

@@ -93,22 +93,25 @@ class Renderer:
         *,
         marks: Marks = _NO_MARKS,
         tools: Sequence[Mapping[str, Any]] = (),
-        think: bool | None = None,
+        think: bool | str | None = None,
     ) -> str:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
-        ``tools`` and ``think`` (None: nobody said) reach templates that are programs only. Raises
-        :class:`TemplateError`.
+        ``tools`` and ``think`` (None: nobody said, else a bool or a level) reach templates that are
+        programs only. Raises :class:`TemplateError`.
         """
         request: dict[str, Any]
         match template.kind:
             case "go":
-                request = {"think": think}
+                request = {
+                    "think": None if think is None else bool(think),
+                    "think_level": think if isinstance(think, str) else "medium" if think else "",
+                }
             case "jinja":
                 request = {
                     "bos_token": marks.bos,
                     "eos_token": marks.eos,
-                    "variables": {} if think is None else {"enable_thinking": think},
+                    "variables": _thinking(think),
                 }
             case _:
                 return prompt.compose(template, messages)
@@ -328,3 +331,11 @@ class _Child:
                 pipe.close()
             except OSError:  # bytes that it did not read any more
                 pass
+
+
+def _thinking(think: bool | str | None) -> dict[str, Any]:
+    """The variables that Jinja templates know thinking by."""
+    if think is None:
+        return {}
+    level = {"reasoning_effort": "high" if think == "max" else think}  # no template knows max
+    return {"enable_thinking": bool(think), **(level if isinstance(think, str) else {})}

@@ -155,13 +155,6 @@ def best_donor(slots: Iterable[Slot], target: Slot, tokens: list[int]) -> tuple[
     return best, best_shared
 
 
-def context_for(asked: int | None, n_ctx: int) -> int:
-    """The tokens of a slot's ``n_ctx`` that a request which asked for ``asked`` may use: as many as llama.cpp would give a
-    context of that size, which is rounded up to 256.
-    """
-    return n_ctx if asked is None else min(-(-asked // 256) * 256, n_ctx)
-
-
 def shift_cut(
     n_ctx: int, n_past: int, num_keep: int, n_prompt: int, adds_bos: bool
 ) -> tuple[int, int]:

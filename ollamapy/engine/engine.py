@@ -22,7 +22,6 @@ from .batch import (
     best_donor,
     chunk_tokens,
     common_prefix,
-    context_for,
     gaps,
     halved,
     place,
@@ -189,7 +188,7 @@ class Engine:
                 item = self._inbox.get(block)
                 block = False
                 if isinstance(item, Sequence):
-                    item.n_ctx = context_for(item.job.n_ctx, self._model.n_ctx)
+                    item.n_ctx = min(item.job.n_ctx or self._model.n_ctx, self._model.n_ctx)
                     self._waiting.append(item)
                 elif isinstance(item, Job):
                     self._events += self._embeddings.add(item)

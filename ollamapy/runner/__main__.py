@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..engine.batch import context_for, truncated
+from ..engine.batch import truncated
 from ..engine.embed import Job, Vectors, input_tokens, pair_tokens
 from ..engine.engine import Engine, Event, Finished, TextOut
 from ..engine.grammar import STACK, Grammars, Matcher
@@ -257,7 +257,7 @@ class Texts:
             if not 0 <= token < model.n_vocab:
                 raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")
         n_whole = len(tokens)
-        n_ctx = context_for(job.n_ctx, model.n_ctx)
+        n_ctx = min(job.n_ctx or model.n_ctx, model.n_ctx)
         if job.truncate and n_whole >= n_ctx:
             tokens = truncated(tokens, n_ctx, job.num_keep, model.adds_bos)
         return Sequence(
