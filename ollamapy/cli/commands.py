@@ -514,6 +514,19 @@ def outdated(context: typer.Context, as_json: Json = False) -> None:
     _say_faults(faults, "nothing is outdated" if not found else "")
 
 
+@app.command(options_metavar="[MODEL]...", context_settings=_POSITIONAL)
+def update(context: typer.Context) -> None:
+    """Pull again what `outdated` lists: all of it, or the models that are named."""
+    from . import library, transfer
+
+    launcher = _launcher(context)
+    found, faults = library.outdated(launcher.settings, context.args)
+    for each in found:
+        transfer.pull(launcher.connect(), each.pull)
+        print(f"updated '{each.name.display}'", flush=True)
+    _say_faults(faults, "nothing is outdated" if not found else "")
+
+
 def _say_faults(faults: Sequence[str], well: str) -> None:
     """What could not be found out, on stderr, and exit status 1; or that all is well."""
     for fault in faults:

@@ -18,7 +18,10 @@ from .launch import Launcher
 Candidate = tuple[str, str]
 """What to type, and what it means ("" = plain)."""
 
-_NAMES_STORED = {("run",), ("render",), ("show",), ("list",), ("ls",)}
+_NAMES_STORED = {
+    *(("run",), ("render",), ("show",), ("list",), ("ls",), ("rm",), ("cp",), ("push",)),
+    *(("verify",), ("export",), ("outdated",), ("update",)),
+}
 _NAMES_LOADED = {("stop",), ("ps",)}
 _TIMEOUT = 0.3
 

@@ -34,7 +34,7 @@ from ..errors import (
 from ..formats import llama2c
 from ..formats.gguf import Header, joined, read_header
 from ..names import Name
-from ..registry import download, source
+from ..registry import download, remote, source
 from ..registry.catalog import Catalog
 from ..registry.download import Fetched, Limits
 from ..registry.http import Access, Patience
@@ -315,14 +315,8 @@ class _Work:
 
     def _is_current(self, installed: Manifest, found: Source) -> bool:
         """Whether an installed model is what would be made of the source."""
-        if found.published is not None:
-            return installed.digest == found.published.manifest.digest
-        with suppress(ValueError, OllamapyError):
-            config = json.loads(self.store.read_small(installed.config))
-            said = config.get("source") if isinstance(config, dict) else None
-            if isinstance(said, dict):
-                # Another commit with the same files is the same model
-                return {**said, "revision": ""} == {**_json(found.said), "revision": ""}
+        with suppress(OllamapyError):
+            return remote.is_current(installed, remote.said_source(self.store, installed), found)
         return False
 
     def _fetch(self, file: RemoteFile, access: Access) -> Fetched:
@@ -420,11 +414,6 @@ def _moved(digest: str, total: int, completed: int, note: str = "") -> Progress:
 
 def _layers(manifest: Manifest) -> tuple[Layer, ...]:
     return (manifest.config, *manifest.layers)
-
-
-def _json(value: Any) -> Any:
-    """A value as it comes back from a file."""
-    return json.loads(json.dumps(value))
 
 
 def _check_params(content: bytes, name: Name) -> None:
