@@ -503,13 +503,18 @@ class _Download:
             self._ramp, self._ramped = Ramp(min(2, self._most)), (now, self.received)
         elif not self._route.worked or not active or any(not each.received for each in active):
             self._ramped = (now, self.received)  # measured from when all of them flow
-        elif now - since >= self._limits.ramp_after:
+        elif self._measured(now - since, (self.received - before) / len(active)):
             rate = (self.received - before) / (now - since)
             self._ramp, self._ramped = widen(self._ramp, rate, self._most), (now, self.received)
         while len(self._workers) < self._width():
             worker = _Worker(len(self._workers))
             self._workers.append(worker)
             self._start(self._work, worker)
+
+    def _measured(self, seconds: float, each: float) -> bool:
+        """Whether what a connection brings is known: sooner where a MiB comes in a moment."""
+        most = self._limits.ramp_after
+        return seconds >= most or (seconds >= 0.3 * most and each >= MIB)
 
     def _width(self) -> int:
         return 1 if self._route.rung is Rung.SINGLE else self._ramp.width
