@@ -6,10 +6,12 @@ Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from ..human import joined
 from ..types import Message
@@ -84,6 +86,37 @@ def turn(message: Message) -> dict[str, Any]:
     if message.tool_call_id:
         seen["tool_call_id"] = message.tool_call_id
     return seen
+
+
+def without_old_thoughts(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with the thoughts since the last question only: models are trained to see those of the tool calls that
+    they are in the middle of, and no older ones."""
+    users = [at for at, message in enumerate(messages) if message.role == "user"]
+    last = users[-1] if users else 0
+    return tuple(
+        msgspec.structs.replace(message, thinking="") if at < last and message.thinking else message
+        for at, message in enumerate(messages)
+    )
+
+
+_TOOL_KEYS = ("type", "function", "name", "description", "parameters")
+_SCHEMA_KEYS = ("anyOf", "type", "$defs", "items", "description", "enum", "required", "properties")
+
+
+def tool_for_template(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with its keys in the order in which Ollama writes them, so that templates print the same text. What Ollama knows
+    nothing of (and drops) comes after."""
+    ordered = _in_order(tool, _TOOL_KEYS)
+    if isinstance(function := ordered.get("function"), dict):
+        function = _in_order(function, _TOOL_KEYS)
+        if isinstance(parameters := function.get("parameters"), dict):
+            function["parameters"] = _in_order(parameters, _SCHEMA_KEYS)
+        ordered["function"] = function
+    return ordered
+
+
+def _in_order(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {**{key: value[key] for key in keys if key in value}, **value}
 
 
 # ---- which messages fit --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ModelNotFound, OllamapyError, RequestCancelled, ServerBusy
-from ..types import Chunk, Progress
+from ..types import Chunk, Progress, ToolCall
 from . import blobs, generate
 from .api import ollama, stored
 from .api.body import BodyTooLarge, BodyTooSlow
@@ -219,8 +220,19 @@ async def _chat(services: Services, call: Call) -> Answer:
     if asked.render_only:
         rendered = await generate.render(services, asked.request)
         return _json(ollama.encode_rendered_chat(name, rendered))
-    chunks = generate.answer(services, asked.request)
+    chunks = _with_whole_calls(generate.answer(services, asked.request))
     return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
+
+
+async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks as Ollama's API has them: tool calls whole, with what comes next, and not in pieces."""
+    calls: tuple[ToolCall, ...] = ()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            calls += chunk.tool_calls
+            if chunk.text or chunk.thinking or chunk.logprobs or chunk.finish_reason:
+                yield replace(chunk, tool_deltas=(), tool_calls=calls)
+                calls = ()
 
 
 async def _answered(

@@ -266,6 +266,7 @@ async def _prompt(
             )
         else:
             messages = prompts.without_oldest(_messages(spec, request), cut)
+            messages = prompts.without_old_thoughts(messages)
             prompt = await services.renderer.render(
                 template, messages, marks=marks, tools=_tools(request), think=request.think
             )
@@ -319,7 +320,7 @@ async def _fitted(
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     if isinstance(request, GenerateRequest) or request.tool_choice == "none":
         return ()
-    return request.tools
+    return tuple(prompts.tool_for_template(tool) for tool in request.tools)
 
 
 def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:

@@ -143,7 +143,7 @@ def _embedding_context(header: Header, load: Load) -> tuple[int, int]:
     """
     width, vocabulary = header.embedding_length or 0, header.vocab_size
     n_batch = max(min(load.n_batch, _MOST_LOGITS // max(vocabulary, 1)), _FEWEST)
-    cells = _padded(max(load.n_ctx, n_batch))
+    cells = padded(max(load.n_ctx, n_batch))
     stages = [2 * _feed_forward(header)]
     if header.value("attention.causal") is False:
         n_batch, kv = max(load.n_ctx, n_batch), 0

@@ -468,7 +468,12 @@ class Engine:
             logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)
         if text or logprobs:
             self._events.append(TextOut(sequence.id, text, logprobs, first))
-        if stream.stopped or (sequence.matcher is not None and sequence.matcher.finished):
+        if stream.stopped:
+            self._finish(sequence, "stop")
+        elif sequence.matcher is not None and sequence.matcher.finished:
+            sequence.n_predicted += (
+                1  # only the end-of-sequence token may follow: it counts, unsampled
+            )
             self._finish(sequence, "stop")
         elif sequence.n_predicted == sequence.job.num_predict:
             self._finish(sequence, "length")

@@ -23,11 +23,14 @@ from ...errors import InvalidRequest
 from ...types import (
     ChatRequest,
     Chunk,
+    Constraint,
     GenerateRequest,
     Message,
     Options,
     Rendered,
     TokenLogprob,
+    ToolCall,
+    Usage,
     parse_options,
 )
 from ..models import Details, ListedModel, print_time
@@ -42,14 +45,10 @@ OLLAMA_VERSION = "0.32.15"
 ROLES = ("system", "user", "assistant", "tool")
 MOST_LOGPROBS = 20
 
-FIELDS_TO_COME = (
-    "images",
-    "tools",
-    "tool_calls",
-    "tool_name",
-    "tool_call_id",
-)
+FIELDS_TO_COME = ("images",)
 """Not built yet, and refused unless empty."""
+
+MOST_TOOLS = 1024
 
 _THINK_LEVELS = ("high", "medium", "low", "max")
 
@@ -80,16 +79,18 @@ class ShowRequest:
 _COMMON = {
     "model": "string", "stream": "bool", "format": "any", "keep_alive": "any", "options": "map[string]interface {}",
     "think": "any", "truncate": "bool", "shift": "bool", "logprobs": "bool", "top_logprobs": "int",
-    "_debug_render_only": "bool",
+    "_debug_render_only": "bool", "think_budget": "int", "grammar": "string", "logit_bias": "map[string]interface {}",
 }  # fmt: skip
 _GENERATE = _COMMON | {
     "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
     "raw": "bool", "images": "[]string",
 }  # fmt: skip
-_CHAT = _COMMON | {"messages": "[]api.Message", "tools": "any"}
+_CHAT = _COMMON | {
+    "messages": "[]api.Message", "tools": "any", "tool_choice": "string", "parallel_tool_calls": "bool",
+}  # fmt: skip
 _MESSAGE = {
-    "role": "string", "content": "string", "images": "[]string", "tool_calls": "any", "tool_name": "string",
-    "tool_call_id": "string",
+    "role": "string", "content": "string", "thinking": "string", "images": "[]string", "tool_calls": "any",
+    "tool_name": "string", "tool_call_id": "string",
 }  # fmt: skip
 _SHOW = {
     "model": "string", "name": "string", "system": "string", "template": "string", "verbose": "bool",
@@ -112,7 +113,6 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         template=given.get("template", ""),
         suffix=given.get("suffix", ""),
         context=None if context is None else tuple(context),
-        truncate=given.get("truncate", True),
         **_common(given),
     )
     return _asked(request, given, bool(request.prompt))
@@ -122,7 +122,16 @@ def parse_chat(data: bytes) -> Asked[ChatRequest]:
     """The body of /api/chat. Raises InvalidRequest."""
     given = body.fields(body.decode(data), _CHAT, "ChatRequest")
     messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
-    request = ChatRequest(messages=messages, **_common(given))
+    request = ChatRequest(
+        messages=messages,
+        tools=_given_tools(given.get("tools")),
+        tool_choice=given.get("tool_choice", "auto"),
+        parallel_tool_calls=given.get("parallel_tool_calls", True),
+        **_common(given),
+    )
+    names = {tool["function"]["name"] for tool in request.tools}
+    if request.tool_choice not in ("auto", "none", "required", *names):
+        raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
     return _asked(request, given, bool(messages))
 
 
@@ -146,15 +155,17 @@ def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[
 
 def _common(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_what_is_to_come(given, "")
-    if given.get("format") not in (None, ""):
-        raise _not_yet("format")
     return {
         "model": _model(given),
         "options": _options(given.get("options", {})),
         "keep_alive": _keep_alive(given.get("keep_alive")),
         "logprobs": _logprobs(given),
         "think": _think(given.get("think")),
+        "think_budget": _at_least_0(given, "think_budget"),
         "shift": given.get("shift"),
+        "truncate": given.get("truncate", True),
+        "constraint": _constraint(given),
+        "logit_bias": _logit_bias(given.get("logit_bias", {})),
     }
 
 
@@ -204,12 +215,46 @@ def _logprobs(given: Mapping[str, Any]) -> int | None:
     return top if given.get("logprobs") else None
 
 
-def _think(value: Any) -> bool | None:
-    """Only leaving thoughts out is built; to think and tell it apart from the answer is not."""
-    if value in (None, False):
-        return value if value is None else False
-    if value is True or value in _THINK_LEVELS:
-        raise _not_yet("thinking")
+def _at_least_0(given: Mapping[str, Any], name: str) -> int | None:
+    number: int | None = given.get(name)
+    if number is not None and number < 0:
+        raise InvalidRequest(f"{name} must not be negative")
+    return number
+
+
+def _constraint(given: Mapping[str, Any]) -> Constraint | None:
+    """The form that ``format`` or ``grammar`` (a GBNF grammar, ours) asks for."""
+    form, grammar = given.get("format"), given.get("grammar")
+    if grammar:
+        if form not in (None, ""):
+            raise InvalidRequest("give format or grammar, not both")
+        return Constraint("gbnf", grammar)
+    if form in (None, ""):
+        return None
+    if form == "json":
+        return Constraint("json")
+    if isinstance(form, dict):
+        return Constraint("schema", msgspec.json.encode(form).decode())
+    shown = msgspec.json.encode(form).decode()[:200]
+    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+
+
+def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Token ids, as JSON's keys, and what is added to their logits: at most 100 up or down."""
+    pairs = []
+    for token, bias in given.items():
+        number = isinstance(bias, (int, float)) and not isinstance(bias, bool)
+        if not token.isascii() or not token.isdigit() or len(token) > 9 or not number:
+            raise InvalidRequest("logit_bias must be an object of token ids and numbers")
+        pairs.append((int(token), max(-100.0, min(float(bias), 100.0))))
+    return tuple(pairs)
+
+
+def _think(value: Any) -> bool | str | None:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str) and value in _THINK_LEVELS:
+        return value
     shown = f'"{value}"' if isinstance(value, str) else body.kind(value)
     levels = ", ".join(f'"{level}"' for level in _THINK_LEVELS)
     raise InvalidRequest(f"invalid think value: {shown} (must be {levels}, true, or false)")
@@ -228,7 +273,50 @@ def _message(item: Any, index: int) -> Message:
         raise InvalidRequest(
             f"role {role[:40]!r} of messages[{index}] is unknown, use one of {', '.join(ROLES)}"
         )
-    return Message(role, given.get("content", ""))
+    calls = given.get("tool_calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise InvalidRequest(f"messages[{index}].tool_calls must be a list")
+    return Message(
+        role,
+        given.get("content", ""),
+        given.get("thinking", ""),
+        tuple(
+            _tool_call(call, f"messages[{index}].tool_calls[{i}]") for i, call in enumerate(calls)
+        ),
+        given.get("tool_name", ""),
+        given.get("tool_call_id", ""),
+    )
+
+
+def _tool_call(call: Any, where: str) -> ToolCall:
+    """A call that a model made earlier. Its arguments may be the JSON text that OpenAI's clients send."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(name := function.get("name", ""), str):
+        raise InvalidRequest(f"{where} must have a function with a name")
+    arguments, id = function.get("arguments", {}), call.get("id", "")
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments or "{}")
+        except ValueError:
+            raise InvalidRequest(f"{where}.function.arguments is no JSON") from None
+    if not isinstance(arguments, dict):
+        raise InvalidRequest(f"{where}.function.arguments must be an object")
+    return ToolCall(name, arguments, id if isinstance(id, str) else "")
+
+
+def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
+    """Tools in OpenAI's form, handed to templates as they came."""
+    if not tools:
+        return ()
+    if not isinstance(tools, list) or len(tools) > MOST_TOOLS:
+        raise InvalidRequest(f"tools must be a list of at most {MOST_TOOLS}")
+    for i, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"tools[{i}] must have a function with a name")
+        if not isinstance(function.get("parameters", {}), dict):
+            raise InvalidRequest(f"tools[{i}].function.parameters must be an object")
+    return tuple(tools)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -253,15 +341,29 @@ class _Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
     model: str
     created_at: str
     response: str
+    thinking: str = ""
     done: bool
     done_reason: str | None = None
     context: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class _Turn(msgspec.Struct, frozen=True):
+class _CalledFunction(msgspec.Struct, frozen=True):
+    index: int
+    name: str
+    arguments: dict[str, Any]
+
+
+class _Called(msgspec.Struct, frozen=True):
+    id: str
+    function: _CalledFunction
+
+
+class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
     content: str
+    thinking: str = ""
+    tool_calls: tuple[_Called, ...] = ()
 
 
 class _Chatted(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
@@ -283,6 +385,7 @@ def encode_generated(model: str, chunk: Chunk) -> bytes:
             model=model,
             created_at=_now(),
             response=chunk.text,
+            thinking=chunk.thinking,
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             context=chunk.context,
@@ -298,13 +401,21 @@ def encode_chatted(model: str, chunk: Chunk) -> bytes:
         _Chatted(
             model=model,
             created_at=_now(),
-            message=_Turn("assistant", chunk.text),
+            message=_turn(chunk),
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             logprobs=chunk.logprobs,
             **_metrics(chunk),
         )
     )
+
+
+def _turn(chunk: Chunk) -> _Turn:
+    calls = (
+        _Called(call.id, _CalledFunction(index, call.name, call.arguments))
+        for index, call in enumerate(chunk.tool_calls)
+    )
+    return _Turn("assistant", chunk.text, chunk.thinking, tuple(calls))
 
 
 def encode_rendered_generate(model: str, rendered: Rendered) -> bytes:
@@ -335,8 +446,13 @@ def _metrics(chunk: Chunk) -> dict[str, Any]:
         "prompt_eval_duration": usage.prompt_duration,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.completion_duration,
-        "prompt_truncated": {"tokens": usage.truncated_tokens} if usage.truncated_tokens else None,
+        "prompt_truncated": _truncated(usage),
     }
+
+
+def _truncated(usage: Usage) -> dict[str, int] | None:
+    cut = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
+    return {name: count for name, count in cut.items() if count} or None
 
 
 def encode_error(message: str) -> bytes:
