@@ -25,6 +25,11 @@ class Format:
     go: str
     stops: tuple[str, ...]
 
+    @property
+    def folds_system(self) -> bool:
+        """Whether it has no turn for a system message, and puts it into the first user's."""
+        return "$.System" in self.go
+
 
 PROBES: tuple[tuple[Message, ...], ...] = (
     (
@@ -127,7 +132,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "phi-3",
-        ("<|user|>", "<|assistant|>", "<|end|>"),
+        ("<|assistant|>", "<|end|>"),
         "{{- range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|end|>\n{{ end }}<|assistant|>\n",
         ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>"),
     ),

@@ -658,8 +658,11 @@ async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> Format | No
     wanted = await _prompts(renderer, Template("jinja", jinja), marks)
     for each in candidates(jinja):
         got = await _prompts(renderer, Template("go", each.go), marks)
-        same = [mine == theirs for mine, theirs in zip(got, wanted, strict=True) if theirs]
-        if same and (same[0] if wanted[0] else all(same)):
+        with_system, *others = [
+            mine == theirs != "" for mine, theirs in zip(got, wanted, strict=True)
+        ]
+        # Who puts a system message into a user's, which has no one way, need only agree without one
+        if with_system or (all(others) and (each.folds_system or not wanted[0])):
             return each
     return None
 

@@ -530,7 +530,7 @@ def print_modelfile(spec: ModelSpec, *, system: str | None, parameters: Mapping[
     if spec.config.parser:
         lines.append(f"PARSER {spec.config.parser}")
     for key, value in _each_value(parameters):
-        text = quote(value) if isinstance(value, str) else human.format_value(value)
+        text = quote(value) if isinstance(value, str) else _written(value)
         lines.append(f"PARAMETER {key} {text}")
     lines += [f"LICENSE {quote(text)}" for text in spec.licenses]
     lines += [f"MESSAGE {each.role} {quote(each.content)}" for each in spec.messages]
@@ -544,6 +544,11 @@ def _each_value(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             huge = isinstance(each, int) and each.bit_length() > 64  # no program writes that
             if each is not None and not huge:
                 yield key, each
+
+
+def _written(value: Any) -> str:
+    """A number or a truth value as a Modelfile can have it: a whole number without an exponent."""
+    return str(value) if type(value) is int else human.format_value(value)
 
 
 def print_time(seconds: float) -> str:
