@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import bare, models
+from benchmarks import bare, constrained, models
 from benchmarks.load import Server, words
 
 N_CTX = 2048
@@ -290,6 +290,7 @@ def table(results: dict[str, Any]) -> str:
                 "s",
                 "<= 0.3",
             ),
+            *form_rows(both["constrained"], small=name != "1b"),
             f"  {'median first token, 8 clients':38}{'':10}{o['first8']:10.3f} s",
             f"  {'runner beyond the bare loop':38}{'':10}{(o['runner_rss'] - b['rss']) / 1e6:10.0f} MB    aim < 35",
             f"  {'daemon, idle':38}{'':10}{o['daemon_idle'] / 1e6:10.0f} MB    aim < 45",
@@ -305,6 +306,19 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"bench-{name} at {results['url']}")
         lines += [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()]
     return "\n".join(lines)
+
+
+def form_rows(got: dict[str, float], small: bool) -> list[str]:
+    """The lines of ``constrained.py``; the ratio is the median of its turns."""
+    lines = []
+    for clients in ("1", "8"):
+        free, form, ratio = (got[key + clients] for key in ("free", "form", "ratio"))
+        what = f"free, in a form; clients: {clients}"
+        lines.append(
+            f"  {what:38}{free:10.3f}{form:10.3f} {'tok/s':6}{ratio:7.3f}  {'aim >= 0.9' if small else ''}"
+        )
+    lines.append(f"  {'a first form delays the answer by':38}{'':10}{got['first_later']:10.3f} s")
+    return lines
 
 
 def row(what: str, base: float, ours: float, unit: str, aim: str) -> str:
@@ -343,6 +357,7 @@ def main() -> None:
             path = models.make(name, files / f"bench-{name}-{models.RECIPE}.gguf")
             models.install(arguments.store, name, path)
             results["models"][name] = measure(name, path, arguments.store)
+            results["models"][name]["constrained"] = constrained.measure(path)
         if not arguments.no_start:
             results["start"] = start_up()
     print(table(results))

@@ -196,7 +196,7 @@ class Texts:
                 self._outbox.send(protocol.Failed(frame.id, "internal", message))
             with self._lock:
                 self._pending.discard(frame.id)
-            if inbox is self._long:
+            if inbox is not self._short:
                 self._outbox.send(protocol.Working())
 
     def _handle(self, frame: Asked) -> None:
