@@ -96,7 +96,7 @@ def send(client: socket.socket, file: int, start: int, end: int, rate: int) -> N
     """Bytes of a file, no faster than `rate`."""
     began, position = time.monotonic(), start
     while position < end:
-        most = min(end - position, rate // 20 if rate else 1 << 22)
+        most = min(end - position, 1 << 16 if rate else 1 << 22)
         position += os.sendfile(client.fileno(), file, position, most)
         if rate:
             time.sleep(max(0.0, began + (position - start) / rate - time.monotonic()))

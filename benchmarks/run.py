@@ -302,6 +302,8 @@ def table(results: dict[str, Any]) -> str:
             f"  {'list':38}{'':10}{start['list']:10.3f} s     aim <= 0.15",
             f"  {'--version':38}{'':10}{start['version']:10.3f} s     aim <= 0.1",
         ]
+    if downloads := results.get("downloads"):
+        lines.append(download.table(downloads))
     for name, got in results.get("against", {}).items():
         lines.append(f"bench-{name} at {results['url']}")
         lines += [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()]
@@ -340,6 +342,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     parser.add_argument("--no-start", action="store_true", help="leave out the command line")
+    parser.add_argument("--no-downloads", action="store_true", help="leave out downloads and lists")
     arguments = parser.parse_args()
     names = [name for name in arguments.models.split(",") if name]
     results: dict[str, Any] = {"cores": os.cpu_count(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
@@ -360,6 +363,8 @@ def main() -> None:
             results["models"][name]["constrained"] = constrained.measure(path)
         if not arguments.no_start:
             results["start"] = start_up()
+        if not arguments.no_downloads:
+            results["downloads"] = download.measure()
     print(table(results))
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
