@@ -135,7 +135,7 @@ def command(*arguments: str) -> list[str]:
 def environment(home: Path, models: Path | None = None, **extra: str) -> dict[str, str]:
     """For a process that knows only this home; ``extra`` are variables of ours, without OLLAMAPY_."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("OLLAMA", "PYTHON"))}
-    variables |= {"OLLAMAPY_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    variables |= {"OLLAMAPY_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     if models is not None:
         variables["OLLAMAPY_MODELS"] = str(models)
     return variables | {f"OLLAMAPY_{name}": value for name, value in extra.items()}

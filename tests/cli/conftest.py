@@ -93,6 +93,7 @@ def variables(home: Path) -> dict[str, str]:
         **keep,
         "PYTHONPATH": str(ROOT),
         "OLLAMAPY_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
         "TERM": "xterm",
         "LC_ALL": "C.UTF-8",
     }

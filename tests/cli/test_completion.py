@@ -23,7 +23,7 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
     ("words", "expected"),
     [
         (["da"], ["daemon"]),
-        (["l"], ["list", "lint"]),
+        (["li"], ["list", "library", "lint"]),
         (["daemon", ""], ["start", "stop", "restart", "status", "logs"]),
         (["run", ""], ["big:7b", "big:13b"]),
         (["run", "big:1"], ["big:13b"]),
@@ -34,21 +34,28 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
         (["run", "big:7b", ""], []),
         (["run", "--ver"], ["--verbose"]),
         (["show", "-"], [
-            "--license", "--modelfile", "--parameters", "--system", "--template", "--verbose", "-v", "--json",
+            "--license", "--modelfile", "--parameters", "--system", "--template", "--verbose", "-v", "--remote", "--json",
         ]),
         (["ls", "big:7"], ["big:7b"]),
         (["stop", ""], ["big:7b"]),
+        (["rm", ""], ["big:7b", "big:13b"]),
+        (["pull", "b"], []),
         (["daemon", "stop", ""], []),
         (["serve", "--preload", "big:7"], ["big:7b"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["nosuch", ""], []),
         (["--version", "da"], ["daemon"]),
-        ([], ["serve", "run", "list", "ps", "show", "render", "stop", "lint", "completion", "daemon"]),
     ],
 )  # fmt: skip
 def test_what_is_offered(words: list[str], expected: list[str]) -> None:
     found = candidates(group(), words, lambda: ["big:7b", "big:13b"], lambda: ["big:7b"])
     assert [name for name, _ in found] == expected
+
+
+def test_all_commands_are_offered_with_their_meaning() -> None:
+    found = dict(candidates(group(), [], list, list))
+    assert {"serve", "run", "pull", "list", "rm", "daemon"} <= set(found) and "ls" not in found
+    assert all(found.values())
 
 
 def test_names_come_from_the_daemon_that_runs(
