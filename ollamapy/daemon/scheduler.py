@@ -61,9 +61,9 @@ from ..errors import (
     ServerBusy,
 )
 from ..formats.gguf import Header
-from ..human import format_duration
+from ..human import format_bytes, format_duration
 from ..names import Name
-from ..runner.protocol import Done, Load, Piece, Ready
+from ..runner.protocol import Done, Embedded, Load, Piece, Ready
 from ..types import Generation, Options
 from . import memory
 
@@ -87,6 +87,18 @@ class Runner(Protocol):
     async def ready(self) -> Ready: ...
 
     def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
+
+    async def embed(
+        self,
+        inputs: tuple[str | tuple[int, ...], ...],
+        *,
+        truncate: bool = True,
+        n_ctx: int | None = None,
+        dimensions: int = 0,
+        normalize: bool = True,
+    ) -> Embedded: ...
+
+    async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded: ...
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]: ...
 
@@ -123,7 +135,7 @@ class LoadRequest:
 
     ``key`` names the files (the digest of the model's blob, of adapters too), ``digest`` is the manifest's; ``shards`` are the
     other files of a model in several; ``options`` holds only
-    what the request and the model's parameters gave.
+    what the request and the model's parameters gave; ``embeds``: it is for embeddings.
     """
 
     key: str
@@ -134,6 +146,7 @@ class LoadRequest:
     options: Options = Options()
     shards: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
+    embeds: bool = False
 
     def complete(self, load: Load) -> Load:
         """The load, with the files that belong to the model beside ``path``."""
@@ -348,7 +361,7 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     header, options, name = request.header, request.options, request.name.display
 
     # 1) There is room for all that was wished.
-    load = memory.wish(header, request.path, options, settings, free)
+    load = memory.wish(header, request.path, options, settings, free, embeds=request.embeds)
     most = settings.max_loaded_models or DEFAULT_MAX_LOADED
     if len(residents) < most and memory.estimate_load(header, load).total <= free:
         return Start(ticket, load)
@@ -356,7 +369,9 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:
         try:
-            planned = memory.plan(header, request.path, options, settings, free, name)
+            planned = memory.plan(
+                header, request.path, options, settings, free, name, embeds=request.embeds
+            )
             return Start(ticket, request.complete(planned))
         except NotEnoughMemory as error:
             return Reject(ticket, error)
@@ -787,6 +802,10 @@ class Scheduler:
 
     def _grant(self, ticket: Ticket) -> None:
         resident = self._state.residents[ticket.request.key]
+        if ticket.request.embeds and not resident.load.embeds:
+            if error := self._no_room_to_embed(resident):
+                self._refuse(ticket, error)
+                return
         self._take_from_queue(ticket.number, ticket.request.key)
         resident.in_flight += 1
         resident.used_at = self._clock()
@@ -798,6 +817,20 @@ class Scheduler:
         if future is not None and not future.done():
             assert resident.runner is not None
             future.set_result(resident.runner)
+
+    def _no_room_to_embed(self, resident: Resident) -> NotEnoughMemory | None:
+        """A model that was loaded to generate grows when it is first asked for embeddings, if it can."""
+        header, load = resident.request.header, resident.load
+        more, free = memory.embedding_size(header, load), self._free_memory()
+        if more > free:
+            name = resident.request.name.display
+            return NotEnoughMemory(
+                f"embeddings of {name} need {format_bytes(more)} more of memory and"
+                f" {format_bytes(max(free, 0))} are free, close other programs or unload a model"
+            )
+        resident.load = msgspec.structs.replace(load, embeds=True)
+        resident.size += more
+        return None
 
     def _refuse(self, ticket: Ticket, error: Exception) -> None:
         self._take_from_queue(ticket.number, ticket.request.key)

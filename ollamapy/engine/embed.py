@@ -195,7 +195,7 @@ class _Queue:
         return _Text(self.jobs[0], self.jobs[0].n_taken) if self.jobs else None
 
     def _fits(self, text: _Text, room: int) -> bool:
-        """Is there a place for it? The first one always fits: no text is longer than the context."""
+        """Is there a place for it? The first one always fits, also a whole one that is longer than a batch."""
         if not self._running:
             return True
         held = sum(len(other.tokens) for other in self._running)

@@ -24,7 +24,7 @@ SEQUENCES, STATES = 64, 4
 """Texts in a batch; fewer where each has a recurrent state of its own."""
 
 MOST_LOGITS = 32 * 1024 * 1024
-"""Numbers: a model that also generates computes the logits of every token of a batch, whether they are wanted or not."""
+"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are wanted or not."""
 
 FEWEST = 16
 """Tokens that are computed at once, however large the vocabulary."""
@@ -33,8 +33,8 @@ FEWEST = 16
 class Pooled:
     """Vectors for texts of at most ``longest`` tokens.
 
-    ``whole``: a text must come in one batch. ``n_batch`` tokens fit into a batch, of ``n_sequences`` texts; the texts in work have
-    at most ``n_cells`` tokens together. Not thread-safe.
+    ``whole``: a text must come in one batch. ``n_batch`` tokens fit into a batch, of ``n_sequences`` texts, or one longer text that
+    must be whole; the texts in work have at most ``n_cells`` tokens together. Not thread-safe.
     """
 
     def __init__(self, lib: Any, model: Any, params: Any, pooling: str, longest: int) -> None:
@@ -63,17 +63,18 @@ class Pooled:
         context = self._make(model, params, pools_here, n_batch, max(longest, n_batch))
         memory = lib.llama_get_memory(context)
         self.whole = self._encodes or not memory or not lib.llama_get_causal_attn(context)
+        largest = n_batch
         if self.whole:
-            # 2) It is none: batches that hold the longest text.
+            # 2) It is none: batches that can hold the longest text.
             lib.llama_free(context)
-            n_batch = max(longest, n_batch)
-            context = self._make(model, params, own, n_batch, n_batch)
+            largest = max(longest, n_batch)
+            context = self._make(model, params, own, largest, largest)
             memory = lib.llama_get_memory(context)
         self.context = context
         self._memory = memory
         self.n_batch = n_batch
         self.n_cells = max(longest, n_batch)
-        self._rows = Rows(lib, n_batch)
+        self._rows = Rows(lib, largest)
         self._parts: dict[int, Any] = {}
 
     def _make(self, model: Any, params: Any, pooling: int, n_batch: int, n_cells: int) -> Any:

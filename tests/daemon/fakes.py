@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from ollamapy.daemon.scheduler import Scheduler
 from ollamapy.errors import OllamapyError
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
-from ollamapy.runner.protocol import Done, Load, Piece, Ready
+from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
 from ollamapy.types import Generation, TokenLogprob
 
 
@@ -37,6 +38,7 @@ class FakeRunner:
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
         self.asked: list[Generation] = []
+        self.embeds: list[tuple[object, ...]] = []
         self.endings: list[str] = []
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
@@ -67,6 +69,27 @@ class FakeRunner:
         finally:
             self.endings.append(ending)
             self.changed.set()
+
+    async def embed(
+        self,
+        inputs: tuple[str | tuple[int, ...], ...],
+        *,
+        truncate: bool = True,
+        n_ctx: int | None = None,
+        dimensions: int = 0,
+        normalize: bool = True,
+    ) -> Embedded:
+        """Each vector is the length of its text and 0.5."""
+        self.embeds.append((inputs, truncate, n_ctx, dimensions, normalize))
+        self.changed.set()
+        await self.prefilled.wait()
+        numbers = [number for text in inputs for number in (float(len(text)), 0.5)]
+        return Embedded(1, array("f", numbers).tobytes(), tuple(len(text) for text in inputs))
+
+    async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded:
+        """A document's score is its length."""
+        scores = array("f", [float(len(document)) for document in documents])
+        return Embedded(1, scores.tobytes(), tuple(len(document) for document in documents))
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         return ((1,) if add_special else ()) + tuple(text.encode())

@@ -48,7 +48,7 @@ from ollamapy.errors import (
 )
 from ollamapy.formats.gguf import Header, Tensor
 from ollamapy.names import Name
-from ollamapy.runner.protocol import Done, Load, Piece, Ready
+from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
 from ollamapy.types import Generation, Options
 
 GB = 10**9
@@ -379,6 +379,12 @@ class FakeRunner:
 
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
+
+    async def embed(self, inputs: object, **how: object) -> Embedded:
+        raise NotImplementedError
+
+    async def rerank(self, query: str, documents: object) -> Embedded:
+        raise NotImplementedError
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         return ()

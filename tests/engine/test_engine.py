@@ -39,7 +39,7 @@ class Bench:
         return "".join(e.text for e in self.events if isinstance(e, TextOut) and e.id == id)
 
     def ending(self, id: int) -> Finished | Refused:
-        (ending,) = [e for e in self.events if not isinstance(e, TextOut) and e.id == id]
+        (ending,) = [e for e in self.events if isinstance(e, Finished | Refused) and e.id == id]
         return ending
 
 
