@@ -6,7 +6,7 @@ options of loading, the daemon's ``plan_load``) puts the defaults in, so that no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -278,9 +278,12 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 
 
 class Embedded(msgspec.Struct, frozen=True):
-    """One vector for each input, in order; ``tokens`` counts what was read of all inputs. Durations in nanoseconds."""
+    """One vector for each input, in order; ``tokens`` counts what was read of all inputs. Durations in nanoseconds.
 
-    vectors: tuple[tuple[float, ...], ...]
+    The numbers are float32 and mostly thousands: ``array("f")`` holds them.
+    """
+
+    vectors: tuple[Sequence[float], ...]
     tokens: int
     total_duration: int = 0
     load_duration: int = 0
@@ -294,6 +297,15 @@ class RerankRequest(msgspec.Struct, frozen=True):
     documents: tuple[str, ...]
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class Reranked(msgspec.Struct, frozen=True):
+    """The score of each document, in the order they were given: the higher, the better it answers. Else as :class:`Embedded`."""
+
+    scores: tuple[float, ...]
+    tokens: int
+    total_duration: int = 0
+    load_duration: int = 0
 
 
 class Rendered(msgspec.Struct, frozen=True):

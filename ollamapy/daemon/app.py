@@ -25,7 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ModelNotFound, OllamapyError, RequestCancelled, ServerBusy
 from ..types import Chunk, Progress, ToolCall
-from . import blobs, generate
+from . import blobs, embed, generate
+from .api import embed as vectors
 from .api import ollama, stored
 from .api.body import BodyTooLarge, BodyTooSlow
 from .api.create import parse_create
@@ -75,6 +76,11 @@ def create_app(services: Services) -> ASGIApp:
         _route("/api/blobs/{digest}", ["POST"], _receive_blob, services, in_parts=True),
         _route("/api/generate", ["POST"], _generate, services),
         _route("/api/chat", ["POST"], _chat, services),
+        _route("/api/embed", ["POST"], _embed, services),
+        _route("/api/embeddings", ["POST"], _embeddings, services),
+        _route("/api/rerank", ["POST"], _rerank, services),
+        _route("/api/tokenize", ["POST"], _tokenize, services),
+        _route("/api/detokenize", ["POST"], _detokenize, services),
     ]
     if services.settings.serves_models:
         tags, files = (
@@ -233,6 +239,43 @@ async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerat
             if chunk.text or chunk.thinking or chunk.logprobs or chunk.finish_reason:
                 yield replace(chunk, tool_deltas=(), tool_calls=calls)
                 calls = ()
+
+
+async def _embed(services: Services, call: Call) -> Answer:
+    request = vectors.parse_embed(call.body)
+    found = await embed.embed(services, request)
+    return _json(await asyncio.to_thread(vectors.encode_embedded, request.model, found))
+
+
+async def _embeddings(services: Services, call: Call) -> Answer:
+    found = await embed.embed(services, vectors.parse_embeddings(call.body))
+    return _json(vectors.encode_embeddings(found))
+
+
+async def _rerank(services: Services, call: Call) -> Answer:
+    asked = vectors.parse_rerank(call.body)
+    return _json(vectors.encode_reranked(asked, await embed.rerank(services, asked.request)))
+
+
+async def _tokenize(services: Services, call: Call) -> Answer:
+    asked = vectors.parse_tokenize(call.body)
+    tokens = await embed.tokenize(
+        services,
+        asked.model,
+        asked.text,
+        add_special=asked.add_special,
+        options=asked.options,
+        keep_alive=asked.keep_alive,
+    )
+    return _json(vectors.encode_tokens(asked.model, tokens))
+
+
+async def _detokenize(services: Services, call: Call) -> Answer:
+    asked = vectors.parse_detokenize(call.body)
+    text = await embed.detokenize(
+        services, asked.model, asked.tokens, options=asked.options, keep_alive=asked.keep_alive
+    )
+    return _json(vectors.encode_text(asked.model, text))
 
 
 async def _answered(

@@ -170,8 +170,8 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
     )
 
 
-def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
-    """What the scheduler needs to know of a model for a request with these options."""
+def load_request(spec: ModelSpec, options: Options, *, embeds: bool = False) -> LoadRequest:
+    """What the scheduler needs to know of a model for a request with these options; ``embeds``: one for embeddings."""
     return LoadRequest(
         key=spec.key,
         name=spec.name,
@@ -181,6 +181,7 @@ def load_request(spec: ModelSpec, options: Options) -> LoadRequest:
         options=options.over(spec.options),
         shards=spec.shard_paths,
         adapters=spec.adapter_paths,
+        embeds=embeds,
     )
 
 

@@ -156,9 +156,7 @@ def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[
 def _common(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_what_is_to_come(given, "")
     return {
-        "model": _model(given),
-        "options": _options(given.get("options", {})),
-        "keep_alive": _keep_alive(given.get("keep_alive")),
+        **which_model(given),
         "logprobs": _logprobs(given),
         "think": _think(given.get("think")),
         "think_budget": _at_least_0(given, "think_budget"),
@@ -166,6 +164,15 @@ def _common(given: Mapping[str, Any]) -> dict[str, Any]:
         "truncate": given.get("truncate", True),
         "constraint": _constraint(given),
         "logit_bias": _logit_bias(given.get("logit_bias", {})),
+    }
+
+
+def which_model(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What every request to a running model says: which one, its options, and how long it shall stay."""
+    return {
+        "model": _model(given),
+        "options": _options(given.get("options", {})),
+        "keep_alive": _keep_alive(given.get("keep_alive")),
     }
 
 
