@@ -11,7 +11,8 @@ only marks, and white space around marks, are no text.
     xmlcalls.py       with a tag for each argument
     pycalls.py        in Python's syntax, or Gemma's
     harmony.py    gpt-oss: all of it
-    families.py   the table of formats, and which template is of which
+    families.py   the table of formats
+    known.py      which of them a template is of
     forced.py     the grammar of a call that must be made
 """
 
@@ -21,12 +22,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..template import MAX_PARSED, Template
+from ..template import Template
 from . import harmony
 from .events import Event, Text, Thought, Tools, merged
-from .families import BARE, GENERIC, SOFT, Family, family_of, tagged, thinking_of
+from .families import BARE
 from .finder import Finder
 from .forced import call_grammar
+from .known import family_for, thinking_tags
 from .thinking import ThinkingParser
 
 __all__ = [
@@ -41,6 +43,9 @@ __all__ = [
     "new_call_id",
     "thinking_tags",
 ]
+
+_PIECE = 4096
+"""Characters that are read at once: stages copy what is left of a piece with each tag in it."""
 
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -82,7 +87,8 @@ class Parser:
 
     def feed(self, text: str) -> list[Event]:
         """What is known after ``text``; empty while it may become a tag."""
-        return self._through([Text(text)] if text else [], 0)
+        pieces: list[Event] = [Text(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
+        return self._through(pieces, 0)
 
     def flush(self) -> list[Event]:
         """What was held back; to be called once, at the answer's end."""
@@ -143,45 +149,3 @@ def choose(
     return Parser(
         family.name, stages, think_open=opening, think_end=end, answer_after=end, inside=inside
     )
-
-
-def family_for(template: Template) -> Family:
-    """The family of the models that a template is for."""
-    family = family_of(template.source)
-    if template.kind != "go":
-        return family or GENERIC
-    if family is not None and family.name not in SOFT:
-        return family
-    parsed = _parsed_go(template.source)
-    if parsed is None or "tools" not in parsed.variables:
-        return family or GENERIC
-    from .. import golang
-
-    return tagged(golang.tool_tag(parsed))
-
-
-def thinking_tags(template: Template) -> tuple[str, str]:
-    """What stands before and after thinking, "" where the template knows none. In a Go template
-    they are where its .Thinking is, by Ollama's rule."""
-    if template.kind != "go":
-        return thinking_of(template.source)
-    parsed = _parsed_go(template.source)
-    if parsed is None:
-        return "", ""
-    from .. import golang
-
-    opening, closing = golang.thinking_tags(parsed)
-    return (opening, closing) if opening and closing else ("", "")
-
-
-def _parsed_go(source: str) -> Any:
-    """The Go template, None if it is too long to be parsed in the daemon, or wrong."""
-    if "{{" not in source or len(source) > MAX_PARSED:
-        return None
-    from ...errors import TemplateError
-    from .. import golang  # takes 40 ms, and most models have no Go template
-
-    try:
-        return golang.parse(source)
-    except TemplateError:
-        return None

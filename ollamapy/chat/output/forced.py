@@ -8,7 +8,8 @@ from typing import Any
 
 from ...types import Constraint
 from ..template import Template
-from .families import Family, Writing
+from .families import Writing
+from .known import family_for
 
 MAX_CALLS = 16
 """In one answer: a model that is free to go on may not stop by itself."""
@@ -26,19 +27,13 @@ def call_grammar(
     Where the calls of the model's family are JSON between marks, they are written so; else as bare
     JSON, which ``choose(forced=True)`` reads too. A name that is no tool's gives None.
     """
-    from . import family_for
-
     if tool_choice in ("auto", "none"):
         return None
     functions = [tool.get("function", tool) for tool in tools]
     asked = [f for f in functions if tool_choice in ("required", f.get("name"))]
     if not asked:
         return None
-    return _constraint(_writing_of(family_for(template)), asked, parallel)
-
-
-def _writing_of(family: Family) -> Writing:
-    return family.writing
+    return _constraint(family_for(template).writing, asked, parallel)
 
 
 def _constraint(

@@ -178,15 +178,18 @@ class JsonForm:
     def tags(self) -> tuple[str, ...]:
         return (*self.opens, *self.starts, *self.closes, *self.words)
 
-    def lead(self, tools: Tools) -> re.Pattern[str]:
-        """What may stand before an object: separators, marks and at most one known name."""
+    def lead(self, tools: Tools, called: bool) -> re.Pattern[str]:
+        """What may stand before an object: separators, marks and at most one known name. After a
+        call (``called``) what ends the section does so even where a longer mark begins alike."""
         marks = sorted({*self.opens, *self.starts, *self.words} - {"{"}, key=len, reverse=True)
         closes = "|".join(map(re.escape, self.closes)) or "(?!)"
         separators = rf"(?!{closes})[\s,\[\]\"'`:=(;]"
+        ends = f"(?!{closes})" if called else ""
         patterns = [self.patterns] if self.patterns else []
-        separator = f"(?:{'|'.join([*patterns, *map(re.escape, marks), separators])})"
+        separator = f"{ends}(?:{'|'.join([*patterns, *map(re.escape, marks), separators])})"
         names = "|".join(map(re.escape, tools.names)) or "(?!)"
-        return re.compile(rf"{separator}*(?:(?P<name>{names})(?![\w-]){separator}*)?")
+        between = f"(?:{separator})*"
+        return re.compile(rf"{between}(?:(?P<name>{names})(?![\w-]){between})?")
 
 
 class JsonBody:
@@ -194,7 +197,7 @@ class JsonBody:
 
     def __init__(self, form: JsonForm, tools: Tools) -> None:
         self._form, self._tools = form, tools
-        self._lead = form.lead(tools)
+        self._lead = form.lead(tools, called=False)
         self._waits_for = (*form.tags, *tools.names)
         self._text = ""  # the lead so far; in an object, its first MAX_LEAD characters
         self._kept: list[str] = []  # the text since the last call
@@ -288,7 +291,9 @@ class JsonBody:
         called = None if self._scanner.depth else self._end_object()
         if called is None:
             return [*events, Text("".join(self._kept))], text[end:], True
-        self._called = True
+        if not self._called:
+            self._called = True
+            self._lead = self._form.lead(self._tools, called=True)
         self._kept = []
         self._text = ""
         self._scanner = None

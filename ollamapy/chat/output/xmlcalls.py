@@ -140,7 +140,7 @@ class XmlBody:
         """Whether a known name may begin so, or has been said, and the tag goes on."""
         size = next((at for at, character in enumerate(begun) if character in ends), -1)
         if size < 0:
-            return any(name.startswith(begun.rstrip()) for name in self._tools.parameters)
+            return any(name.startswith(begun.strip()) for name in self._tools.parameters)
         return begun[:size].strip() in self._tools.parameters and len(begun) < MAX_TAG
 
     def _read_key(self, events: list[Event]) -> bool | None:
