@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import bare, constrained, models
+from benchmarks import bare, constrained, download, models
 from benchmarks.load import Server, words
 
 N_CTX = 2048

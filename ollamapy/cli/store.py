@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,64 +21,26 @@ from ..names import Name
 from ..registry import foreign, upkeep
 from ..registry.store import Store, open_store
 from ..registry.upkeep import Checked, Imported, Progress
-from . import terminal
+from . import terminal, transfer
 from .launch import Launcher
+from .progress import Steps
 
 Found = TypeVar("Found")
 
-_FIRST = 1.0  # seconds that work may take in silence
-_EVERY = 5.0  # seconds between two lines where there is no cursor
+_SILENT = 1.0
+"""Seconds that work may take without a word about how far it is."""
 
 
-class Meter:
-    """``with Meter("verifying") as meter: for x in meter.watch(steps)``: how far some steps are, on stderr, once they take
-    longer than a second; passes on what is no Progress."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._drawn = False
-        self._began = time.monotonic()
-        self._next = self._began + _FIRST
-
-    def __enter__(self) -> Meter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._erase()
-
-    def watch(self, steps: Iterator[Progress | Found]) -> Iterator[Found]:
-        """What the steps found."""
+def _watch(doing: str, steps: Iterator[Progress | Found]) -> Iterator[Found]:
+    """What some work finds; how far it is goes to stderr, once it takes longer than a moment."""
+    began = time.monotonic()
+    with Steps() as shown:
         for step in steps:
-            if isinstance(step, Progress):
-                self._show(step)
-            else:
-                self._erase()
+            if not isinstance(step, Progress):
                 yield step
-
-    def _show(self, step: Progress) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        rate = step.completed / max(now - self._began, 0.001)
-        left = (step.total - step.completed) / max(rate, 1)
-        percent = 100 * step.completed // max(step.total, 1)
-        line = (
-            f"{self._doing} {step.what[:19]}  {percent:3} %  {format_bytes(step.completed)} of"
-            f" {format_bytes(step.total)}  {format_bytes(int(rate))}/s  {left:.0f} s left"
-        )
-        if terminal.has_cursor(sys.stderr):
-            sys.stderr.write(f"\r{line[: terminal.columns() - 1]}\x1b[K")
-            self._drawn, self._next = True, now + 0.1
-        else:
-            sys.stderr.write(f"{line}\n")
-            self._next = now + _EVERY
-        sys.stderr.flush()
-
-    def _erase(self) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._drawn = False
+            elif time.monotonic() - began >= _SILENT:
+                told = {"status": doing, "total": step.total, "completed": step.completed}
+                shown.show(told)
 
 
 def _open(launcher: Launcher) -> Store:
@@ -104,8 +66,7 @@ def verify(launcher: Launcher, name: str | None, *, repair: bool, as_json: bool)
     """Read everything and compare it with its digest; the exit status is 1 if something is wrong in the end."""
     store = _open(launcher)
     wanted = Name.parse(name) if name else None
-    with Meter("verifying") as meter:
-        found = list(meter.watch(upkeep.verify(store, wanted)))
+    found = list(_watch("verifying", upkeep.verify(store, wanted)))
     wrong = [each for each in found if each.fault]
     repaired = _repair(launcher, store, wrong) if repair and wrong else set[str]()
     if as_json:
@@ -147,21 +108,12 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
                 print(f"Warning: {error}", file=sys.stderr)
         for model in dict.fromkeys(model for each in tried for model in each.models):
             try:
-                with Meter(f"repairing {model}") as meter:
-                    for _ in meter.watch(_steps(client.pull({"model": model}))):
-                        pass
+                transfer.pull(client, model)
             except OllamapyError as error:
                 print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)
     finally:  # also after Ctrl-C
         repaired = {each.what for each in tried if upkeep.put_back(store, each)}
     return repaired
-
-
-def _steps(stream: Iterable[Mapping[str, Any]]) -> Iterator[Progress | None]:
-    """The steps of a pull as the meter knows them."""
-    for chunk in stream:
-        if total := chunk.get("total"):
-            yield Progress(str(chunk.get("digest")), int(chunk.get("completed") or 0), int(total))
 
 
 # prune
@@ -226,16 +178,14 @@ def usage(launcher: Launcher, *, as_json: bool) -> None:
 
 def export(launcher: Launcher, name: str, target: Path) -> None:
     """A model in one file."""
-    with Meter("exporting") as meter:
-        for _ in meter.watch(upkeep.export(_open(launcher), Name.parse(name), target)):
-            pass
+    for _ in _watch("exporting", upkeep.export(_open(launcher), Name.parse(name), target)):
+        pass
     print(f"{Name.parse(name).display} is in {target} ({format_bytes(target.stat().st_size)})")
 
 
 def import_file(launcher: Launcher, source: Path, *, as_json: bool) -> None:
     """The models of such a file."""
-    with Meter("importing") as meter:
-        found = list(meter.watch(upkeep.import_file(_open(launcher), source)))
+    found = list(_watch("importing", upkeep.import_file(_open(launcher), source)))
     _print_imported(found, as_json)
 
 
@@ -305,14 +255,13 @@ def _take(
 ) -> list[foreign.Linked]:
     """All of them; one that fails does not keep the others from coming, if there are others."""
     linked: list[foreign.Linked] = []
-    with Meter("linking") as meter:
-        for each in wanted:
-            try:
-                linked += meter.watch(foreign.take(store, each, may_copy))
-            except OllamapyError as error:
-                if len(wanted) == 1:
-                    raise
-                print(f"Warning: {each.name.display}: {error}", file=sys.stderr)
+    for each in wanted:
+        try:
+            linked += _watch(f"linking {each.name.display}", foreign.take(store, each, may_copy))
+        except OllamapyError as error:
+            if len(wanted) == 1:
+                raise
+            print(f"Warning: {each.name.display}: {error}", file=sys.stderr)
     if not linked:
         raise OllamapyError("none of the models could be taken, see above")
     return linked
