@@ -4,12 +4,14 @@ llguidance for the grammar of forced calls."""
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import llguidance
 import pytest
 
+from ollamapy.chat import jinja
 from ollamapy.chat.output import Text, Thought, call_grammar, choose, family_for, thinking_tags
 from ollamapy.chat.output.events import Tools
 from ollamapy.chat.output.families import tagged
@@ -98,6 +100,28 @@ REAL = {
 def test_the_family_of_a_real_template(name: str) -> None:
     template = Template("jinja", (DATA / "templates" / f"{name}.jinja").read_text())
     assert (family_for(template).name, thinking_tags(template)) == REAL[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen-Qwen2.5-7B-Instruct", "Qwen3-Coder", "GLM-4.6", "mistralai-Mistral-Nemo-Instruct-2407"],
+)
+def test_a_call_is_read_as_the_template_writes_it(name: str) -> None:
+    source = (DATA / "templates" / f"{name}.jinja").read_text()
+    call = ToolCall("get_weather", {"city": "Paris", "unit": "c"}, "123456789")
+    function = {"name": call.name, "arguments": call.arguments}
+    asked = {"role": "user", "content": "Hi"}
+    answer = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": call.id, "type": "function", "function": function}],
+    }
+    prompt = jinja.render(source, [asked], tools=TOOLS)
+    both = jinja.render(source, [asked, answer], tools=TOOLS, add_generation_prompt=False)
+    written = both[len(os.path.commonprefix([prompt, both])) :]
+    reader = choose(Template("jinja", source), tools=TOOLS, new_id=lambda: call.id)
+    events = reader.feed(written) + reader.flush()
+    assert [event for event in events if isinstance(event, ToolCall)] == [call]
 
 
 GO = (
