@@ -19,11 +19,13 @@ from ollamapy.names import Name
 from ollamapy.types import (
     ChatRequest,
     Chunk,
+    Constraint,
     GenerateRequest,
     Message,
     Options,
     Rendered,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
 
@@ -64,6 +66,13 @@ HI = [{"role": "user", "content": "Hi"}]
         ({"suffix": "s", "template": "t"}, GenerateRequest("m", suffix="s", template="t")),
         ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True}, GenerateRequest("m")),
         ({"truncate": False, "shift": False}, GenerateRequest("m", truncate=False, shift=False)),
+        ({"think": True}, GenerateRequest("m", think=True)),
+        ({"think": "high", "think_budget": 9}, GenerateRequest("m", think="high", think_budget=9)),
+        ({"format": "json"}, GenerateRequest("m", constraint=Constraint("json"))),
+        ({"format": {"type": "null"}}, GenerateRequest("m", constraint=Constraint("schema", '{"type":"null"}'))),
+        ({"grammar": 'root ::= "x"'}, GenerateRequest("m", constraint=Constraint("gbnf", 'root ::= "x"'))),
+        ({"logit_bias": {"7": 1, "8": -1e9}}, GenerateRequest("m", logit_bias=((7, 1.0), (8, -100.0)))),
+        ({"options": {"context_policy": "error"}}, GenerateRequest("m", options=Options(context_policy="error"))),
     ],
 )  # fmt: skip
 def test_generate(body: dict[str, Any], request_: GenerateRequest) -> None:
@@ -77,7 +86,7 @@ def test_chat() -> None:
         options={"top_k": 3},
     )
     assert asked.request == ChatRequest(
-        "m", (Message("user", "Hi"), Message("assistant", "")), Options(top_k=3)
+        "m", (Message("user", "Hi", "hm"), Message("assistant", "")), Options(top_k=3)
     )
     assert asked.stream
 
@@ -120,13 +129,16 @@ def test_how_the_answer_is_wanted(asked: Any, stream: bool, render_only: bool) -
         ({"options": {"temperature": "hot"}}, 'option "temperature" must be of type float32'),
         ({"options": {"stop": "x"}}, 'option "stop" must be of type array'),
         ({"options": "x"}, "of type map[string]interface {}"),
-        ({"format": "json"}, "does not support format yet"),
-        ({"format": {}}, "does not support format yet"),
+        ({"format": "xml"}, 'invalid format: "xml"; expected "json" or a valid JSON Schema object'),
+        ({"format": 5}, "invalid format: 5"),
+        ({"format": "json", "grammar": "x"}, "give format or grammar, not both"),
+        ({"logit_bias": {"x": 1}}, "logit_bias must be an object of token ids and numbers"),
+        ({"logit_bias": {"1": True}}, "logit_bias must be an object of token ids and numbers"),
+        ({"think_budget": -1}, "think_budget must not be negative"),
+        ({"options": {"context_policy": "x"}}, 'option "context_policy" must be one of error, drop-oldest, shift'),
         ({"suffix": 5}, "of type string"),
         ({"template": "x", "raw": True}, "raw mode does not support template"),
         ({"images": ["iVBO"]}, "does not support images yet"),
-        ({"think": True}, "does not support thinking yet"),
-        ({"think": "high"}, "does not support thinking yet"),
         ({"think": "huge"}, 'invalid think value: "huge" (must be "high", "medium", "low", "max", true, or false)'),
         ({"think": 5}, "invalid think value"),
     ],
@@ -145,8 +157,10 @@ def test_generate_refuses(body: dict[str, Any], message: str) -> None:
         ([{"role": "user", "content": []}], "array into Go struct field ChatRequest.messages.content of type string"),
         ([{"role": "robot", "content": "x"}], "role 'robot' of messages[0] is unknown"),
         ([*HI, {"content": "x"}], "role '' of messages[1] is unknown"),
-        ([*HI, {"role": "assistant", "tool_calls": [{}]}], "does not support messages[1].tool_calls yet"),
-        ([{"role": "tool", "content": "x", "tool_name": "f"}], "does not support messages[0].tool_name yet"),
+        ([*HI, {"role": "assistant", "tool_calls": 5}], "messages[1].tool_calls must be a list"),
+        ([*HI, {"role": "assistant", "tool_calls": [{}]}], "messages[1].tool_calls[0] must have a function with a name"),
+        ([{"tool_calls": [{"function": {"name": "f", "arguments": "{"}}], "role": "assistant"}], "arguments is no JSON"),
+        ([{"tool_calls": [{"function": {"name": "f", "arguments": 5}}], "role": "assistant"}], "must be an object"),
         ([{"role": "user", "content": "x", "images": ["iVBO"]}], "does not support messages[0].images yet"),
     ],
 )  # fmt: skip
@@ -155,9 +169,33 @@ def test_chat_refuses_messages(messages: Any, message: str) -> None:
         chat(messages=messages)
 
 
-def test_chat_refuses_tools() -> None:
-    with pytest.raises(InvalidRequest, match="does not support tools yet"):
-        chat(messages=HI, tools=[{"type": "function"}])
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def test_chat_with_tools() -> None:
+    called = {"id": "1", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    result = {"role": "tool", "content": "x", "tool_name": "f", "tool_call_id": "1"}
+    messages = [{"role": "assistant", "tool_calls": [called]}, result]
+    request = chat(messages=messages, tools=[TOOL], tool_choice="f").request
+    assert request.messages == (
+        Message("assistant", tool_calls=(ToolCall("f", {"a": 1}, "1"),)),
+        Message("tool", "x", tool_name="f", tool_call_id="1"),
+    )
+    assert (request.tools, request.tool_choice) == ((TOOL,), "f")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools[0] must have a function with a name"),
+        ({"tools": {}, "tool_choice": "f"}, "tool_choice must be auto, none, required"),
+        ({"tools": {"a": 1}}, "tools must be a list"),
+        ({"tools": [{"function": {"name": "f", "parameters": []}}]}, "must be an object"),
+    ],
+)
+def test_chat_refuses_tools(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        chat(messages=HI, **body)
 
 
 def test_options_that_are_unknown_are_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
