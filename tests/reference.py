@@ -47,7 +47,7 @@ def llama_logits(
     if adapter is not None:
         loaded = lib.llama_adapter_lora_init(model, os.fsencode(adapter))
         assert loaded, f"llama.cpp does not load {adapter}"
-        adapters, scales = (ctypes.c_void_p * 1)(loaded), (ctypes.c_float * 1)(scale)
+        adapters, scales = (type(loaded) * 1)(loaded), (ctypes.c_float * 1)(scale)
         assert lib.llama_set_adapters_lora(context, adapters, 1, scales) == 0
     batch = lib.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
@@ -96,8 +96,9 @@ def transformer(shape: Shape, weights: Mapping[str, Array], tokens: Sequence[int
     """Logits after each token, [token, vocabulary]. `weights` have Hugging Face's names without "model." and ".weight"."""
 
     def norm(x: Array, name: str) -> Array:
-        scaled = x / np.sqrt((x * x).mean(-1, keepdims=True) + shape.norm_eps)
-        return scaled * (weights[name] + shape.norm_offset)
+        scaled: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + shape.norm_eps)
+        normed: Array = scaled * (weights[name] + shape.norm_offset)
+        return normed
 
     def linear(x: Array, name: str) -> Array:
         return x @ weights[name].T + weights.get(f"{name}.bias", np.float32(0))
@@ -186,7 +187,8 @@ def _feed_forward(shape: Shape, weights: Mapping[str, Array], at: str, h: Array)
         gate = 0.5 * gate * (1 + np.tanh((2 / np.pi) ** 0.5 * (gate + 0.044715 * gate**3)))
     else:
         gate = gate / (1 + np.exp(-gate))
-    return (gate * up) @ weights[f"{at}.mlp.down_proj"].T
+    fed: Array = (gate * up) @ weights[f"{at}.mlp.down_proj"].T
+    return fed
 
 
 def _capped(values: Array, cap: float | None) -> Array:
