@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from ollamapy.chat import prompt
 from ollamapy.chat.prompt import chat_messages, generate_messages
 from ollamapy.chat.template import Kind, Template
-from ollamapy.types import Message
+from ollamapy.types import Message, ToolCall
 
 S, U, A, V = (
     Message("system", "S"),
@@ -122,3 +124,69 @@ def test_join_adds_nothing_but_spaces(contents: list[str]) -> None:
     joined = prompt.join(contents)
     assert "".join(joined.split()) == "".join("".join(contents).split())
     assert len(joined) <= sum(map(len, contents)) + max(len(contents) - 1, 0)
+
+
+CALL = Message("assistant", tool_calls=(ToolCall("f", {}),))
+RESULT = Message("tool", "R")
+
+
+@pytest.mark.parametrize(
+    "messages, left",
+    [
+        ((U,), ["U"]),
+        ((U, A, V), ["UAV", "AV", "V"]),
+        ((S, U, A, V), ["SUAV", "SAV", "SV"]),
+        ((U, S, V), ["USV", "SV"]),  # what the system says stays where it is
+        ((U, CALL, RESULT, V), ["UcRV", "cRV", "V"]),  # no result without its call
+        ((U, CALL, RESULT, RESULT, A, V), ["UcRRAV", "cRRAV", "AV", "V"]),
+        ((U, CALL, RESULT), ["UcR", "cR"]),
+    ],
+)
+def test_what_is_left_of_a_conversation_that_does_not_fit(
+    messages: tuple[Message, ...], left: list[str]
+) -> None:
+    kept = [prompt.without_oldest(messages, cut) for cut in prompt.cuts(messages)]
+    texts = ["".join(m.content or "c" for m in each) for each in kept]
+    assert list(dict.fromkeys(texts)) == left
+
+
+def test_old_thoughts_are_left_out() -> None:
+    old, new = Message("assistant", "A", "hm"), Message("assistant", "", "so")
+    assert prompt.without_old_thoughts((U, old, V, new)) == (U, A, V, new)
+
+
+def test_a_turn_speaks_both_template_languages() -> None:
+    call = Message("assistant", "", "hm", (ToolCall("f", {"a": 1}, "1"),))
+    assert prompt.turn(call) == {
+        "role": "assistant",
+        "content": "",
+        "thinking": "hm",
+        "reasoning_content": "hm",
+        "tool_calls": [
+            {
+                "id": "1",
+                "type": "function",
+                "function": {"index": 0, "name": "f", "arguments": {"a": 1}},
+            }
+        ],
+    }
+    result = prompt.turn(Message("tool", "x", tool_name="f", tool_call_id="1"))
+    assert result == {
+        "role": "tool", "content": "x", "tool_name": "f", "name": "f", "tool_call_id": "1",
+    }  # fmt: skip
+
+
+def test_a_tool_is_written_in_ollamas_order() -> None:
+    tool = {
+        "x": 1,
+        "function": {
+            "parameters": {"properties": {}, "required": [], "type": "object"},
+            "name": "f",
+        },
+        "type": "function",
+    }
+    ordered = prompt.tool_for_template(tool)
+    assert json.dumps(ordered) == (
+        '{"type": "function", "function": {"name": "f", "parameters":'
+        ' {"type": "object", "required": [], "properties": {}}}, "x": 1}'
+    )

@@ -330,3 +330,41 @@ def test_a_fault_before_the_first_text_is_tried_once_more(
 def test_merge() -> None:
     last = Chunk("!", finish_reason="length", context=(1, 2))
     assert merge([Chunk("a"), Chunk("b"), last]) == Chunk("ab!", (), "length", None, (1, 2))
+
+
+TALK = tuple(("user" if at % 2 == 0 else "assistant", f"{at} " + "x" * 90) for at in range(9))
+
+
+@pytest.mark.parametrize(
+    ("request_", "kept", "dropped"),
+    [
+        (chats(*TALK), 9, 0),  # the whole context is enough
+        (chats(*TALK, options=Options(num_ctx=1024)), 8, 1),
+        (chats(*TALK, options=Options(num_ctx=512)), 3, 6),
+        (chats(*TALK, options=Options(num_ctx=256)), 1, 8),
+        (chats(("system", "S"), *TALK, options=Options(num_ctx=512)), 3, 6),
+        (chats(*TALK, options=Options(num_ctx=256), truncate=False), 9, 0),
+        (chats(*TALK, options=Options(num_ctx=256, context_policy="error")), 9, 0),
+        (chats(*TALK, options=Options(num_ctx=256, context_policy="shift")), 9, 0),
+        (chats(("user", "x" * 600), options=Options(num_ctx=256)), 1, 0),  # the runner refuses it
+    ],
+)
+def test_the_oldest_messages_are_left_out(
+    model_store: Path, request_: ChatRequest, kept: int, dropped: int
+) -> None:
+    async def test(services: Made) -> None:
+        *_, last = await collect(answer(services.services, request_))
+        job = services.runners[0].asked[0]
+        given = (
+            job.prompt.encode()
+            if isinstance(job.prompt, str)
+            else bytes(token for token in job.prompt if token < 256)
+        )
+        assert last.usage is not None and last.usage.dropped_messages == dropped
+        assert given.count(b"<|im_start|>") - 1 == kept + (request_.messages[0].role == "system")
+        assert request_.messages[-1].content.encode() in given
+        assert bool(last.usage.truncated_tokens) == bool(dropped)
+        assert job.truncate == (request_.options.context_policy == "shift")
+        assert job.n_ctx == (request_.options.num_ctx or services.runners[0].load.n_ctx)
+
+    run(model_store, test)
