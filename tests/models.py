@@ -2,6 +2,7 @@
 
     random_model     random weights: nothing it says has a meaning, but all of it is reproducible
     scripted_model   says a text that the test chose, whatever it is asked
+    bert_model       random weights that make vectors, or score documents
     install          a model, its template, parameters and so on as Ollama's store has them
 
 Real llama.cpp loads all of them. The store is written without the code under test, except for names
@@ -168,6 +169,104 @@ def scripted_model(
         dtype="F32",
         chat_template=chat_template,
     )
+
+
+BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def bert_model(
+    path: Path,
+    *,
+    pooling: str | None = "MEAN",
+    seed: int = 0,
+    n_layers: int = 2,
+    n_embd: int = 64,
+    n_heads: int = 4,
+    n_ff: int = 128,
+    n_ctx: int = 128,
+    name: str = "bert",
+) -> Path:
+    """Write a BERT with random weights at `path` (350 kB) and return the path.
+
+    `pooling` is a name of gguf.PoolingType; with "RANK" it has a head that scores, with None it says
+    nothing of pooling. Its tokens are those of BERT: one for each letter, digit and mark, at the
+    beginning of a word and inside of one, between [CLS] and [SEP].
+    """
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-"
+    tokens = BERT_SPECIALS + ["▁" + c for c in characters] + list(characters)
+    rng = np.random.default_rng(seed)
+
+    def matrix(rows: int, columns: int, scale: float = 1.5) -> Array:
+        values = rng.standard_normal((rows, columns), np.float32)
+        return values * np.float32(scale / columns**0.5)
+
+    def small(n: int) -> Array:
+        values: Array = matrix(1, n)[0] * np.float32(0.1)
+        return values
+
+    tensors = {
+        "token_embd.weight": matrix(len(tokens), n_embd, n_embd**0.5),
+        "position_embd.weight": matrix(n_ctx, n_embd, 0.3 * n_embd**0.5),
+        "token_types.weight": matrix(2, n_embd),
+        "token_embd_norm.weight": np.ones(n_embd, np.float32),
+        "token_embd_norm.bias": small(n_embd),
+    }
+    for layer in range(n_layers):
+        block = f"blk.{layer}"
+        shapes = {name: (n_embd, n_embd) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+        for tensor, (rows, columns) in {
+            **shapes,
+            "ffn_up": (n_ff, n_embd),
+            "ffn_down": (n_embd, n_ff),
+        }.items():
+            tensors[f"{block}.{tensor}.weight"] = matrix(rows, columns)
+            tensors[f"{block}.{tensor}.bias"] = small(rows)
+        for norm in ("attn_output_norm", "layer_output_norm"):
+            tensors[f"{block}.{norm}.weight"] = np.ones(n_embd, np.float32)
+            tensors[f"{block}.{norm}.bias"] = small(n_embd)
+    if pooling == "RANK":
+        tensors |= {
+            "cls.weight": matrix(n_embd, n_embd),
+            "cls.bias": small(n_embd),
+            "cls.output.weight": matrix(1, n_embd, 3.0),
+            "cls.output.bias": small(1),
+        }
+
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_name(name)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_context_length(n_ctx)
+    writer.add_embedding_length(n_embd)
+    writer.add_block_count(n_layers)
+    writer.add_feed_forward_length(n_ff)
+    writer.add_head_count(n_heads)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType[pooling])
+    writer.add_vocab_size(len(tokens))
+    writer.add_token_type_count(2)
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    kinds = [gguf.TokenType.CONTROL] * 5 + [gguf.TokenType.NORMAL] * (len(tokens) - 5)
+    writer.add_token_types(kinds)
+    for add, token in (
+        (writer.add_pad_token_id, "[PAD]"),
+        (writer.add_unk_token_id, "[UNK]"),
+        (writer.add_bos_token_id, "[CLS]"),
+        (writer.add_eos_token_id, "[SEP]"),
+        (writer.add_sep_token_id, "[SEP]"),
+        (writer.add_mask_token_id, "[MASK]"),
+    ):
+        add(tokens.index(token))
+    for key, values in tensors.items():
+        writer.add_tensor(key, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def install(

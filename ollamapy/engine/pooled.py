@@ -54,9 +54,10 @@ class Pooled:
         )
         self._encodes = bool(lib.llama_model_has_encoder(model))
         states = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
-        self.n_sequences = STATES if states else SEQUENCES
         n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         n_batch = max(min(params.n_batch, MOST_LOGITS // n_vocab), FEWEST)
+        # more sequences than tokens in a batch abort the process
+        self.n_sequences = min(STATES if states else SEQUENCES, n_batch)
 
         # 1) As for a causal model: small batches, and a pooling of ours, unless the model's head does it.
         pools_here = lib.LLAMA_POOLING_TYPE_RANK if self._ranks else lib.LLAMA_POOLING_TYPE_NONE
