@@ -13,7 +13,7 @@ import pytest
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Load, Piece
-from ollamapy.types import Generation, Sampling
+from ollamapy.types import Constraint, Generation, Sampling
 from tests.models import random_model
 
 pytestmark = pytest.mark.llama
@@ -120,3 +120,30 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         assert await runner.wait() == 1
 
     asyncio.run(scenario())
+
+
+def test_a_constraint_that_is_none_is_the_callers_fault(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        with pytest.raises(InvalidRequest, match="regular expression cannot be used"):
+            await ask(runner, "ba", constraint=Constraint("regex", "("))
+        with pytest.raises(InvalidRequest, match="logit_bias: token 1000000"):
+            await ask(runner, "ba", logit_bias=((10**6, 1.0),))
+        text, done = await ask(runner, "ba", constraint=Constraint("choice", '["yes", "no"]'))
+        assert text in ("yes", "no") and done.reason == "stop"
+
+    with_runner(path, scenario)
+
+
+def test_constraints_beside_free_answers(path: Path) -> None:
+    async def scenario(runner: RunnerProcess) -> None:
+        alone, _ = await ask(runner, "ba ke", 40)
+        digits = Constraint("regex", "[0-9]{12}")
+        first, free, second = await asyncio.gather(
+            ask(runner, "ba", 40, constraint=digits),
+            ask(runner, "ba ke", 40),
+            ask(runner, "mo", 40, constraint=digits, stop=("12345678901",)),
+        )
+        assert free[0] == alone
+        assert all(len(text) == 12 and text.isdigit() for text, _ in (first, second))
+
+    with_runner(path, scenario)
