@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ollamapy.engine.llama import Model as Loaded
 from ollamapy.errors import InvalidModel, StoreError
-from ollamapy.formats.convert import convert
+from ollamapy.formats.convert import Config, convert
 from ollamapy.formats.folder import folder_files
 from ollamapy.formats.gguf import read_header
 from tests.formats import folders
@@ -417,3 +419,96 @@ def test_an_output_that_is_the_embedding_once_more_is_dropped(tmp_path: Path) ->
     convert(tmp_path / "folder", tmp_path / "model.gguf")
     names = {tensor.name for tensor in read_header(tmp_path / "model.gguf").tensors}
     assert "token_embd.weight" in names and "output.weight" not in names
+
+
+# ---- anything at all -----------------------------------------------------------------------------------------------------
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2**70)
+    | st.floats()
+    | st.sampled_from(["default", "yarn", "longrope", "llama3", "linear", "full_attention", "é"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "rope_type", "factor", "full_attention", "rope_theta", "single"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def assert_refused_or_whole(folder: Path) -> None:
+    target = folder.parent / "any.gguf"
+    target.unlink(missing_ok=True)
+    try:
+        convert(folder, target)
+    except InvalidModel as error:
+        assert "\n" not in str(error) and not target.exists()
+    else:
+        assert read_header(target).vocab_size == folders.VOCAB
+
+
+@pytest.fixture(scope="module")
+def any_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("any") / "folder"
+    make(folder, FAMILIES["llama"])
+    return folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(list(FAMILIES)),
+    changes=st.dictionaries(st.sampled_from(Config.__struct_fields__), _VALUES, max_size=4),
+)
+def test_any_config_is_refused_or_makes_a_whole_file(
+    any_folder: Path, name: str, changes: dict[str, Any]
+) -> None:
+    config = folders.config_json(FAMILIES[name]) | changes
+    (any_folder / "config.json").write_text(json.dumps(config))
+    (any_folder / "tokenizer.model").unlink(missing_ok=True)
+    assert_refused_or_whole(any_folder)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=4)), max_size=3),
+    end=st.integers(0, len(GOOD) * 2),
+)
+def test_any_tokenizer_model_is_refused_or_makes_a_whole_file(
+    any_folder: Path, cuts: list[tuple[int, bytes]], end: int
+) -> None:
+    data = bytearray(GOOD)
+    for at, new in cuts:
+        data[at : at + len(new)] = new
+    (any_folder / "config.json").write_text(json.dumps(folders.config_json(FAMILIES["llama"])))
+    (any_folder / "tokenizer.model").write_bytes(bytes(data[:end]))
+    assert_refused_or_whole(any_folder)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    path=st.sampled_from(
+        ["added_tokens", "pre_tokenizer", "post_processor", "normalizer", "model"]
+    ),
+    data=st.data(),
+)
+def test_any_tokenizer_json_is_refused_or_makes_a_whole_file(
+    any_folder: Path, path: str, data: st.DataObject
+) -> None:
+    full = data.draw(st.sampled_from([folders.byte_level(), folders.character_level()]))
+    value = data.draw(_VALUES)
+    if isinstance(full.get(path), dict) and data.draw(st.booleans()):
+        key = data.draw(st.sampled_from(sorted(full[path])))
+        full = full | {path: full[path] | {key: value}}
+    else:
+        full = full | {path: value}
+    (any_folder / "config.json").write_text(json.dumps(folders.config_json(FAMILIES["llama"])))
+    (any_folder / "tokenizer.model").unlink(missing_ok=True)
+    (any_folder / "tokenizer.json").write_text(json.dumps(full))
+    assert_refused_or_whole(any_folder)
