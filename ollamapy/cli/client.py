@@ -109,6 +109,10 @@ class Client:
         """``POST /api/chat``, streaming."""
         return Stream(self._send("POST", "/api/chat", body, None), self.address.url)
 
+    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """``POST /api/embed``: vectors of texts."""
+        return self._object(self._send("POST", "/api/embed", body, None))
+
     def create(self, body: Mapping[str, Any]) -> Stream:
         """``POST /api/create``: the steps, the last of them "success"."""
         return Stream(self._send("POST", "/api/create", body, None), self.address.url)

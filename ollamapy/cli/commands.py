@@ -51,13 +51,22 @@ def run(arguments: Sequence[str], launcher: Launcher) -> int:
     command = group()
     # Not command.main(): that turns a closed pipe into status 1
     try:
-        with command.make_context("ollamapy", list(arguments), obj=launcher) as context:
+        with command.make_context("ollamapy", _with_values(arguments), obj=launcher) as context:
             command.invoke(context)
     except typer.Exit as exit:
         return exit.exit_code
     except usage.UsageError as error:
         raise OllamapyError(_explain(error)) from error
     return 0
+
+
+_ALONE = {"--truncate": "true"}
+"""Flags whose value stands after "=" or nowhere -> what they mean without one (pflag's NoOptDefVal)."""
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the values that flags have when none is given."""
+    return [f"{each}={_ALONE[each]}" if each in _ALONE else each for each in arguments]
 
 
 def complete(words: Sequence[str], launcher: Launcher) -> int:
@@ -174,8 +183,20 @@ def run_(
     nowordwrap: Annotated[
         bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
     ] = False,
+    truncate: Annotated[
+        str | None,
+        Option(
+            is_flag=False,
+            flag_value="true",
+            metavar="BOOL",
+            help="Embedding models: false to refuse a text that is too long.",
+        ),
+    ] = None,
+    dimensions: Annotated[
+        int | None, Option(metavar="N", help="Embedding models: only so many numbers.")
+    ] = None,
 ) -> None:
-    """Answer a prompt with a model; without one, in a terminal, chat with it.
+    """Answer a prompt with a model; without one, in a terminal, chat with it. An embedding model's answer is its vector.
 
     The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model.
     """
@@ -200,7 +221,10 @@ def run_(
             body["model"] = transfer.pull_absent(client, model, error)
             final = _print_answer(client, body, wrap=not nowordwrap)
     except AnsweredError as error:
-        raise _with_installed(client, error) from error
+        if not _only_embeds(error):
+            raise _with_installed(client, error) from error
+        _print_embedding(client, body, truncate, dimensions)
+        return
     if cut := final.get("prompt_truncated"):
         print(views.truncated(cut), file=sys.stderr)
     if verbose:
@@ -232,7 +256,45 @@ def _chat(
 
             repl.run(transfer.pull_absent(launcher.connect(), model, error))
     except AnsweredError as error:
+        if _only_embeds(error):
+            raise OllamapyError(_NOTHING_TO_EMBED) from error
         raise _with_installed(launcher.connect(), error) from error
+
+
+_NOTHING_TO_EMBED = 'embedding models require input text. Usage: ollamapy run NAME "your text here"'
+
+
+def _only_embeds(error: AnsweredError) -> bool:
+    """Is it the answer of a model that makes vectors and no text?"""
+    said = str(error)
+    return error.status == 400 and said.endswith(("does not support generate", "support chat"))
+
+
+def _print_embedding(
+    client: Client, body: Mapping[str, Any], truncate: str | None, dimensions: int | None
+) -> None:
+    """The vector of the prompt, as JSON in a line."""
+    prompt = body["prompt"]
+    if not prompt:
+        raise OllamapyError(_NOTHING_TO_EMBED)
+    asked: dict[str, Any] = {"model": body["model"], "input": prompt}
+    if "keep_alive" in body:
+        asked["keep_alive"] = body["keep_alive"]
+    if truncate is not None:
+        asked["truncate"] = _boolean("truncate", truncate)
+    if dimensions is not None:
+        asked["dimensions"] = dimensions
+    [vector] = client.embed(asked)["embeddings"]
+    print(json.dumps(vector, separators=(",", ":")))
+
+
+def _boolean(flag: str, text: str) -> bool:
+    """A flag's value as Go's strconv.ParseBool reads it."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise OllamapyError(f"invalid value for --{flag}: {text!r}, it is true or false")
 
 
 def _check_duration(text: str) -> None:
@@ -334,6 +396,18 @@ def pull(
         name = transfer.pull(client, model, wishes)
         if name != model:
             print(f"{model} is the model {name} now")
+
+
+@app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)
+def push(
+    context: typer.Context,
+    insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
+) -> None:
+    """Give a model to where its name says: HOST/USER/MODEL, a registry, or hf.co/USER/REPO."""
+    [model] = _exactly(context, 1)
+    from . import push as pushing
+
+    pushing.push(_launcher(context).connect(), model, insecure)
 
 
 @app.command(options_metavar="MODEL...", context_settings=_POSITIONAL)
