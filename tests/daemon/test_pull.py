@@ -1,0 +1,439 @@
+"""Pulling with a real daemon from a hub of our own: what comes in, what goes on, and that nothing half is ever found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.config import builtin_library
+from ollamapy.registry import journal
+from ollamapy.registry.store import MAX_MANIFEST
+from tests.models import random_model
+from tests.registry.fake_hub import FakeHub, content, sha256
+from tests.served import Answer, Daemon, serve, until
+
+LARGE = 24 * 2**20
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return random_model(tmp_path_factory.mktemp("gguf") / "m.gguf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def large(gguf: bytes) -> bytes:
+    """A model with so much behind its tensors that getting it takes a while."""
+    return gguf + content(LARGE)
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    running = FakeHub()
+    yield running
+    running.close()
+    assert running.leaks == []
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def served(home: Path) -> Iterator[Daemon]:
+    with serve(home, home / "models") as daemon:
+        yield daemon
+
+
+def start(daemon: Daemon, hub: FakeHub, model: str, **more: Any) -> Answer:
+    known = {"endpoint": hub.url, "token": more.pop("token", ""), "offline": more.pop("off", False)}
+    body = {"model": model, "hub": known, **more}
+    return daemon.open("POST", "/api/pull", body)
+
+
+def pull(daemon: Daemon, hub: FakeHub, model: str, **more: Any) -> list[Any]:
+    """The steps of a pull."""
+    answer = start(daemon, hub, model, **more)
+    assert answer.status == 200, answer.read()
+    assert answer.header("content-type") == "application/x-ndjson"
+    return answer.lines()
+
+
+def fails(steps: list[Any]) -> str:
+    """The error that ends a pull."""
+    assert [step for step in steps if "error" in step] == steps[-1:]
+    return str(steps[-1]["error"])
+
+
+def statuses(steps: list[Any]) -> list[str]:
+    """Without repetitions."""
+    return list(dict.fromkeys(step["status"] for step in steps))
+
+
+def names(daemon: Daemon) -> list[str]:
+    return [model["name"] for model in daemon.ask("GET", "/api/tags").json()["models"]]
+
+
+def blobs(daemon: Daemon) -> list[str]:
+    return sorted(path.name for path in (daemon.home / "models" / "blobs").glob("*"))
+
+
+def pulling(data: bytes) -> str:
+    return f"pulling {sha256(data)[:12]}"
+
+
+# What names stand for
+
+
+def test_a_repository(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    hub.add_repo("Me/Repo", {"m-Q8_0.gguf": gguf + bytes(32), "m-Q4_K_M.gguf": gguf})
+    steps = pull(served, hub, "hf.co/me/repo")
+    assert statuses(steps) == [
+        "pulling manifest", pulling(gguf), "verifying sha256 digest", "writing manifest", "success",
+    ]  # fmt: skip
+    last = [step for step in steps if step["status"] == pulling(gguf)][-1]
+    size, digest = len(gguf), f"sha256:{sha256(gguf)}"
+    assert (last["digest"], last["total"], last["completed"]) == (digest, size, size)
+    assert "the first choice of 2" in steps[1]["note"]
+    assert names(served) == ["hf.co/me/repo:latest"]
+    assert served.generate("hf.co/me/repo", options={"num_predict": 2}).status == 200
+    before = len(hub.requests), hub.sent("cdn")
+    assert statuses(pull(served, hub, "hf.co/me/repo"))[-1] == "success"
+    assert (len(hub.requests), hub.sent("cdn")) == (before[0] + 1, before[1])
+
+
+def test_files_beside_the_weights_become_layers(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    files = {"m.gguf": gguf, "template": b"<{{ .Prompt }}>", "params": b'{"stop": ["x"]}'}
+    hub.add_repo("me/repo", files | {"system": b"Be kind."})
+    pull(served, hub, "hf.co/me/repo")
+    show = served.ask("POST", "/api/show", {"model": "hf.co/me/repo"}).json()
+    assert (show["template"], show["system"]) == ("<{{ .Prompt }}>", "Be kind.")
+    assert show["parameters"].split() == ["stop", '"x"']
+
+
+def test_a_registry_s_manifest_is_kept_to_the_byte(
+    served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    layers = [("model", gguf), ("template", b"{{ .Prompt }}"), ("license", b"a"), ("license", b"b")]
+    manifest = hub.add_ollama("library/gemma", "2b", layers, config=b'{"model_format":"gguf"}')
+    name = f"{hub.url.partition('//')[2]}/library/gemma:2b"
+    steps = pull(served, hub, f"http://{name}", insecure=True)
+    wanted = [pulling(data) for _, data in layers] + [pulling(b'{"model_format":"gguf"}')]
+    assert [each for each in statuses(steps) if each in wanted] == wanted
+    [model] = served.ask("GET", "/api/tags").json()["models"]
+    assert (model["name"], model["digest"]) == (name, sha256(manifest))
+
+
+def test_a_name_of_the_catalogue_gives_the_catalogue_s_prompt(
+    home: Path, hub: FakeHub, gguf: bytes
+) -> None:
+    """llama2 as it is in the library, but for the size and the digest of the file, in whose place a small one is."""
+    hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
+    family = (builtin_library() / "llama2.yaml").read_text()
+    (home / "library").mkdir()
+    (home / "library/llama2.yaml").write_text(
+        re.sub(r"^ +(size|sha256): .*\n", "", family, flags=re.M)
+    )
+    with serve(home, home / "models") as daemon:
+        assert statuses(pull(daemon, hub, "llama2"))[-1] == "success"
+        body = {
+            "model": "llama2", "_debug_render_only": True,
+            "messages": [
+                {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"},
+            ],
+        }  # fmt: skip
+        found = daemon.ask("POST", "/api/chat", body).json()["_debug_info"]
+        assert found["rendered_template"] == (
+            "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>[INST] Why? [/INST]"
+        )
+        assert daemon.generate("llama2", options={"num_predict": 2}).status == 200
+        show = daemon.ask("POST", "/api/show", {"model": "llama2"}).json()
+        assert show["license"] == "llama2"
+
+
+def test_another_file_than_the_catalogue_knows_is_refused(
+    served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
+    assert "is not the file that the catalogue knows" in fails(pull(served, hub, "llama2"))
+    assert names(served) == [] and not blobs(served)
+
+
+def test_an_address(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    hub.plain["/files/My Model.gguf"] = gguf
+    url = f"{hub.url}/files/My%20Model.gguf"
+    answer = start(served, hub, url)
+    assert answer.status == 400 and b"--insecure" in answer.read()
+    steps = pull(served, hub, url, insecure=True)
+    [name] = names(served)
+    assert name.endswith("/files/My-Model:latest") and steps[-1]["model"] == name
+    asked = len(hub.asked("hub", method="GET"))
+    assert statuses(pull(served, hub, url, insecure=True))[-1] == "success"
+    assert len(hub.asked("hub", method="GET")) == asked + 1, "it was only looked at"
+
+
+def test_from_another_daemon(home: Path, hub: FakeHub, model_store: Path) -> None:
+    """What one daemon has, another gets; but only where it was told to serve it."""
+    other = home / "other"
+    other.mkdir()
+    with (
+        serve(home, home / "models") as mine,
+        serve(other, model_store, SERVE_MODELS="1") as theirs,
+        serve(other, model_store) as silent,
+    ):
+        assert statuses(pull(mine, hub, "rules", **{"from": theirs.url}))[-1] == "success"
+        [got] = mine.ask("GET", "/api/tags").json()["models"]
+        [has] = [
+            each
+            for each in theirs.ask("GET", "/api/tags").json()["models"]
+            if each["name"] == "rules:latest"
+        ]
+        assert (got["name"], got["digest"]) == ("rules:latest", has["digest"])
+        assert "not found" in fails(pull(mine, hub, "nosuch", **{"from": theirs.url}))
+        assert "not found" in fails(pull(mine, hub, "plain", **{"from": silent.url}))
+        blob = f"/v2/library/rules/blobs/{_config_of(theirs, 'rules')}"
+        assert theirs.ask("GET", blob).status == 200
+        assert theirs.ask("GET", blob.replace("rules", "plain", 1)).status == 404
+        assert theirs.ask("GET", "/v2/library/rules/blobs/sha256:..").status == 400
+        part = theirs.ask("GET", blob, Range="bytes=2-5")
+        assert (part.status, len(part.body)) == (206, 4)
+
+
+def _config_of(daemon: Daemon, model: str) -> str:
+    manifest = daemon.ask("GET", f"/v2/library/{model}/manifests/latest")
+    return str(json.loads(manifest.body)["config"]["digest"])
+
+
+# Together, broken off, and gone on with
+
+
+def slow(hub: FakeHub, data: bytes) -> None:
+    hub.fault(path=sha256(data), cap=4 * 2**20, times=float("inf"))
+
+
+def partial(daemon: Daemon, data: bytes) -> int:
+    """Bytes that the journal says are there."""
+    path = daemon.home / "models" / "partial" / f"sha256-{sha256(data)}.json"
+    return journal.kept(path, len(data))
+
+
+def until_begun(daemon: Daemon, data: bytes) -> None:
+    until(lambda: partial(daemon, data) > 2**20, "a part is there and noted")
+
+
+def test_two_who_want_the_same_share_one_download(
+    served: Daemon, hub: FakeHub, large: bytes
+) -> None:
+    hub.add_repo("me/repo", {"m.gguf": large})
+    slow(hub, large)
+    first = start(served, hub, "hf.co/me/repo")
+    assert first.line() == {"status": "pulling manifest"}
+    until_begun(served, large)
+    assert served.busy() == 1
+    second = pull(served, hub, "hf.co/me/repo")
+    assert statuses(second) == statuses([{"status": "pulling manifest"}, *first.lines()])
+    assert statuses(second)[-1] == "success"
+    assert hub.sent("cdn") < len(large) + 2**20
+    assert len(hub.asked("hub", "/api/models/")) == 1
+
+
+def test_the_last_who_leaves_ends_it_and_the_next_goes_on(
+    served: Daemon, hub: FakeHub, large: bytes
+) -> None:
+    hub.add_repo("me/repo", {"m.gguf": large})
+    slow(hub, large)
+    first, second = start(served, hub, "hf.co/me/repo"), start(served, hub, "hf.co/me/repo")
+    first.line(), second.line()
+    until_begun(served, large)
+    first.leave()
+    there = partial(served, large)
+    until(lambda: partial(served, large) > there, "it goes on for the other")
+    second.leave()
+    until(lambda: served.busy() == 0, "nobody waits")
+    assert names(served) == [] and not blobs(served)
+    hub.faults.clear()
+    assert statuses(pull(served, hub, "hf.co/me/repo"))[-1] == "success"
+    assert hub.sent("cdn") < len(large) + 8 * 2**20
+    assert blobs(served)[0] and names(served) == ["hf.co/me/repo:latest"]
+
+
+def test_a_daemon_that_was_killed_goes_on(home: Path, hub: FakeHub, large: bytes) -> None:
+    hub.add_repo("me/repo", {"m.gguf": large})
+    slow(hub, large)
+    with serve(home, home / "models") as daemon:
+        answer = start(daemon, hub, "hf.co/me/repo")
+        answer.line()
+        until_begun(daemon, large)
+        daemon.end(signal.SIGKILL)
+        answer.leave()
+    sent = hub.sent("cdn")
+    hub.faults.clear()
+    with serve(home, home / "models") as daemon:
+        assert names(daemon) == []
+        there = partial(daemon, large)
+        assert statuses(pull(daemon, hub, "hf.co/me/repo"))[-1] == "success"
+        assert hub.sent("cdn") - sent <= len(large) - there + 2**20
+        assert names(daemon) == ["hf.co/me/repo:latest"]
+
+
+def test_a_daemon_that_stops_says_so(home: Path, hub: FakeHub, large: bytes) -> None:
+    hub.add_repo("me/repo", {"m.gguf": large})
+    slow(hub, large)
+    with serve(home, home / "models") as daemon:
+        answer = start(daemon, hub, "hf.co/me/repo")
+        answer.line()
+        until_begun(daemon, large)
+        assert daemon.end() == 0
+        assert "the daemon is stopping" in fails(answer.lines())
+
+
+# What goes wrong
+
+
+def _traversal(hub: FakeHub, gguf: bytes) -> None:
+    hub.add_repo("me/repo", {"../../m.gguf": gguf})
+
+
+def _wrong_digest(hub: FakeHub, gguf: bytes) -> None:
+    hub.add_repo("me/repo", {"m.gguf": gguf})
+    hub.fault(path=sha256(gguf), corrupt=1000, times=float("inf"))
+
+
+def _html(hub: FakeHub, gguf: bytes) -> None:
+    hub.fault(server="hub", html=True, times=float("inf"))
+
+
+def _limited(hub: FakeHub, gguf: bytes) -> None:
+    headers = {"RateLimit": '"api";r=0;t=3000'}
+    hub.fault(server="hub", status=429, headers=headers, times=float("inf"))
+
+
+def _pointer(hub: FakeHub, gguf: bytes) -> None:
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(gguf)}\nsize 1\n"
+    hub.add_repo("me/repo", {"m.gguf": text.encode()})
+
+
+BAD: dict[str, tuple[Callable[[FakeHub, bytes], Any], str]] = {
+    "missing": (lambda hub, gguf: None, "me/repo does not exist"),
+    "gated": (lambda hub, gguf: hub.add_repo("me/repo", {"m.gguf": gguf}, gated=True), "is gated"),
+    "private": (
+        lambda hub, gguf: hub.add_repo("me/repo", {"m.gguf": gguf}, private=True),
+        "does not exist",
+    ),
+    "no gguf": (lambda hub, gguf: hub.add_repo("me/repo", {"a.txt": b"x"}), "has no GGUF file"),
+    "no model": (lambda hub, gguf: hub.add_repo("me/repo", {"m.gguf": content(999)}), "GGUF"),
+    "cut off": (lambda hub, gguf: hub.add_repo("me/repo", {"m.gguf": gguf[:5000]}), "cut off"),
+    "no params": (
+        lambda hub, gguf: hub.add_repo("me/repo", {"m.gguf": gguf, "params": b"[1"}),
+        "are not a JSON object",
+    ),
+    "path": (_traversal, "which is refused"),
+    "digest": (_wrong_digest, "is damaged, expected sha256:"),
+    "html": (_html, "a web page"),
+    "limited": (_limited, "limits requests: try again in 3001 s"),
+    "pointer": (_pointer, ""),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_had_leaves_nothing(
+    served: Daemon, hub: FakeHub, gguf: bytes, what: str
+) -> None:
+    prepare, message = BAD[what]
+    prepare(hub, gguf)
+    error = fails(pull(served, hub, "hf.co/me/repo"))
+    assert message in error and "\n" not in error
+    assert names(served) == [] and not list((served.home / "models").glob("manifests/*"))
+    if what not in ("no params", "digest"):  # whose files are good as they are, or not there
+        assert not blobs(served)
+    answer = start(served, hub, "hf.co/me/repo", stream=False)
+    assert answer.status >= 400 and json.loads(answer.read())["error"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (b" " * (MAX_MANIFEST + 1), "more than the 4194304 bytes allowed"),
+        (b"<html>", "a web page"),
+        (b"{}", "cannot be used"),
+        (b'{"layers": [{"digest": "sha256:../../x"}]}', "cannot be used"),
+    ],
+    ids=["large", "html", "empty", "path"],
+)
+def test_a_manifest_that_is_none(
+    served: Daemon, hub: FakeHub, manifest: bytes, message: str
+) -> None:
+    hub.put_manifest("library/gemma", "latest", manifest)
+    assert message in fails(pull(served, hub, "gemma", **{"from": hub.url}))
+    assert names(served) == [] and not blobs(served)
+
+
+def test_offline_asks_nobody(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    hub.add_repo("me/repo", {"m.gguf": gguf})
+    steps = pull(served, hub, "hf.co/me/repo", off=True)
+    assert "HF_HUB_OFFLINE is set" in fails(steps) and not hub.requests
+    assert statuses(pull(served, hub, "hf.co/me/repo"))[-1] == "success"
+    asked = len(hub.requests)
+    steps = pull(served, hub, "hf.co/me/repo", off=True)
+    assert statuses(steps) == ["pulling manifest", "success"] and len(hub.requests) == asked
+
+
+def test_a_token_of_the_request_opens_and_is_not_logged(
+    served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    hub.add_repo("me/repo", {"m.gguf": gguf}, private=True)
+    assert statuses(pull(served, hub, "hf.co/me/repo", token="hf_good"))[-1] == "success"
+    assert "hf_good" not in served.log.read_text()
+    files = [path for path in served.home.rglob("*") if path.is_file()]
+    assert files and not any(b"hf_good" in path.read_bytes() for path in files)
+
+
+def test_a_model_that_is_replaced_leaves_nothing(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    newer = gguf + bytes(64)
+    hub.add_repo("me/repo", {"m.gguf": gguf})
+    pull(served, hub, "hf.co/me/repo")
+    hub.add_repo("me/repo", {"m.gguf": newer})
+    assert "removing unused layers" in statuses(pull(served, hub, "hf.co/me/repo"))
+    found = blobs(served)
+    assert f"sha256-{sha256(newer)}" in found and f"sha256-{sha256(gguf)}" not in found
+    assert len(found) == 2
+
+
+# Blobs that clients send
+
+
+def test_a_blob_larger_than_other_requests(served: Daemon) -> None:
+    data = bytes(65 * 2**20)
+    path = f"/api/blobs/sha256:{hashlib.sha256(data).hexdigest()}"
+    assert served.ask("HEAD", path).status == 404
+    assert served.ask("POST", path, data).status == 201
+    assert served.ask("HEAD", path).status == 200
+    assert served.ask("POST", path, data).status == 200
+
+
+def test_a_blob_that_is_another_is_not_kept(served: Daemon) -> None:
+    path = f"/api/blobs/sha256:{sha256(b'a')}"
+    answer = served.ask("POST", path, b"b")
+    assert answer.status == 400 and "digest mismatch" in answer.json()["error"]
+    assert served.ask("POST", "/api/blobs/sha256:..%2Fx", b"b").status in (400, 404)
+    assert not blobs(served)
+    work = list((served.home / "models" / "partial").glob("work-*"))
+    assert not work
+
+
+def test_a_client_that_leaves_amid_a_blob(served: Daemon) -> None:
+    length = {"Content-Length": str(10**6)}
+    answer = served.open("POST", f"/api/blobs/sha256:{'0' * 64}", b"x" * 1000, **length)
+    partials = served.home / "models" / "partial"
+    until(lambda: list(partials.glob("work-*")), "it is being written")
+    answer.leave()
+    until(lambda: not list(partials.glob("work-*")), "it is gone")
