@@ -189,7 +189,8 @@ class Generation(msgspec.Struct, frozen=True):
     ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
     ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
     after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: tokens of the slot's
-    context that may be used (None: all).
+    context that may be used (None: all). ``shown``: control tokens by their texts ("[TOOL_CALLS]") that are part of the answer's
+    text, where they otherwise say nothing; texts that are no control token of the model are passed over.
     """
 
     prompt: str | tuple[int, ...]
@@ -206,6 +207,7 @@ class Generation(msgspec.Struct, frozen=True):
     think_end: str = ""
     think_budget: int | None = None
     n_ctx: int | None = None
+    shown: tuple[str, ...] = ()
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):

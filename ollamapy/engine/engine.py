@@ -462,7 +462,7 @@ class Engine:
         if sequence.awaited is not None or sequence.thinking is not None:
             self._listen(sequence, token)
         stream = sequence.text
-        text = stream.feed(model.piece(token))
+        text = stream.feed(model.written(token) if token in sequence.shown else model.piece(token))
         logprobs: tuple[TokenLogprob, ...] = ()
         if sequence.job.logprobs is not None and not stream.stopped:
             logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)

@@ -455,6 +455,11 @@ class Model:
             pieces.append(bytes(view[:n]) if n >= 0 else self.piece(token))
         return pieces
 
+    def control_token(self, text: str) -> int | None:
+        """The control token that is written so; None where there is none."""
+        tokens = self.tokenize(text, add_special=False)
+        return tokens[0] if len(tokens) == 1 and not self.piece(tokens[0]) else None
+
     def _to_piece(self, token: int, special: bool) -> bytes:
         buffer = ctypes.create_string_buffer(64)
         n = self._lib.llama_token_to_piece(self._vocab, token, buffer, 64, 0, special)

@@ -40,6 +40,7 @@ class Sequence:
 
     grammar: Matcher | None = None
     think_end: tuple[int, ...] = ()
+    shown: frozenset[int] = frozenset()
 
     n_prompt: int = 0
     n_past: int = 0

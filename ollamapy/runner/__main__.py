@@ -267,6 +267,11 @@ class Texts:
             n_truncated=n_whole - len(tokens),
             grammar=self._grammar(job.constraint),
             think_end=tuple(model.tokenize(job.think_end, add_special=False)),
+            shown=frozenset(
+                control
+                for written in job.shown
+                if (control := model.control_token(written)) is not None
+            ),
         )
 
     def _grammar(self, constraint: Constraint | None) -> Matcher | None:

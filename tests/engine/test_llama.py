@@ -163,6 +163,17 @@ def test_a_shift_forgets_the_middle_and_the_other_slot_does_not_notice(path: Pat
     model.close()
 
 
+def test_control_tokens_are_shown_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = scripted_model(tmp_path / "marks.gguf", ["ba", "<|im_start|>", "ke"])
+    model = load(path, n_slots=1)
+    mark = model.control_token("<|im_start|>")
+    assert mark is not None and model.control_token("ba") is model.control_token("zz") is None
+    for shown, wanted in ((frozenset[int](), "bake"), (frozenset({mark}), "ba<|im_start|>ke")):
+        sequence = Sequence(1, model.tokenize("x"), Generation("", GREEDY), shown=shown)
+        assert text(run(model, sequence)) == wanted
+    model.close()
+
+
 def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> None:
     path = random_model(tmp_path / "big.gguf", n_layers=4, n_embd=256, n_ff=1024, n_ctx=4096)
     model = load(path, n_ctx=4096, n_slots=2, n_batch=4096)
