@@ -183,6 +183,21 @@ def run_(
     nowordwrap: Annotated[
         bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
     ] = False,
+    format: Annotated[
+        str | None, Option(metavar="FORM", help="Answer in JSON: json, or a JSON Schema.")
+    ] = None,
+    think: Annotated[
+        str | None,
+        Option(
+            is_flag=False,
+            flag_value="true",
+            metavar="HOW",
+            help="Think before the answer: true, false, high, medium, low or max.",
+        ),
+    ] = None,
+    hidethinking: Annotated[
+        bool, Option("--hidethinking", help="Do not show what the model thinks.")
+    ] = False,
     truncate: Annotated[
         str | None,
         Option(
@@ -212,14 +227,18 @@ def run_(
     body: dict[str, Any] = {"model": model, "prompt": prompt}
     if keepalive is not None:
         body["keep_alive"] = keepalive
+    if think is not None:
+        body["think"] = parse_think(think)
+    if format:
+        body["format"] = _form(format)
     try:
         try:
-            final = _print_answer(client, body, wrap=not nowordwrap)
+            final = _print_answer(client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
         except AnsweredError as error:
             from . import transfer
 
             body["model"] = transfer.pull_absent(client, model, error)
-            final = _print_answer(client, body, wrap=not nowordwrap)
+            final = _print_answer(client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
     except AnsweredError as error:
         if not _only_embeds(error):
             raise _with_installed(client, error) from error
@@ -229,6 +248,16 @@ def run_(
         print(views.truncated(cut), file=sys.stderr)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
+
+
+def _form(text: str) -> Any:
+    """The value of --format: "json", or a JSON Schema."""
+    if text == "json":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--format must be json or a JSON Schema: {error}") from None
 
 
 def _of_address(launcher: Launcher, model: str) -> str:
@@ -313,7 +342,9 @@ def _prompt(words: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def _print_answer(client: Client, body: Mapping[str, Any], *, wrap: bool) -> dict[str, Any]:
+def _print_answer(
+    client: Client, body: Mapping[str, Any], *, wrap: bool, thoughts: Thoughts
+) -> dict[str, Any]:
     """Stream an answer to stdout; returns its last chunk. On a terminal: safe, wrapped, with what it continues."""
     out = sys.stdout
     on_terminal = out.isatty()
@@ -325,17 +356,20 @@ def _print_answer(client: Client, body: Mapping[str, Any], *, wrap: bool) -> dic
         out.flush()
 
     stream = client.generate(body)
+    faint = terminal.dim if terminal.has_colour(out) else str
     spinner = terminal.Spinner(f"loading {body['model']}")
     written, final = False, dict[str, Any]()
     try:
         with spinner:
             opening = _opening(client, body) if on_terminal and body["prompt"] else ""
             for chunk in stream:
-                if text := chunk.get("response"):
+                for text, is_thought in thoughts.pieces(
+                    chunk.get("thinking") or "", chunk.get("response") or ""
+                ):
                     spinner.stop()
                     if opening:
-                        put(opening, terminal.dim if terminal.has_colour(out) else str)
-                    put(text)
+                        put(opening, faint)
+                    put(text, faint if is_thought else str)
                     opening, written = "", True
                 final = chunk
     except BaseException:

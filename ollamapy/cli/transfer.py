@@ -72,7 +72,7 @@ def _body(client: Client, model: str, wishes: Wishes) -> dict[str, Any]:
         "connections": wishes.connections,
         "force": wishes.force,
     }
-    if _is_ours_here(client):
+    if is_ours_here(client):
         from ..registry.hub import HubSettings
 
         hub = HubSettings.from_env(environment())
@@ -80,7 +80,7 @@ def _body(client: Client, model: str, wishes: Wishes) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value}
 
 
-def _is_ours_here(client: Client) -> bool:
+def is_ours_here(client: Client) -> bool:
     """Whether the server is an ollamapy on this machine."""
     host = client.address.host
     try:

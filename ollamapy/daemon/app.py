@@ -35,6 +35,7 @@ from .create import create
 from .gate import Gate
 from .generate import Services
 from .pull import PullRequest
+from .push import push
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def create_app(services: Services) -> ASGIApp:
         _route("/api/delete", ["DELETE"], _delete, services),
         _route("/api/create", ["POST"], _create, services),
         _route("/api/pull", ["POST"], _pull, services),
+        _route("/api/push", ["POST"], _push, services),
         _route("/api/copy", ["POST"], _copy, services),
         _route("/api/blobs/{digest}", ["HEAD"], _has_blob, services),
         _route("/api/blobs/{digest}", ["POST"], _receive_blob, services, in_parts=True),
@@ -161,6 +163,11 @@ async def _copy(services: Services, call: Call) -> Answer:
 async def _pull(services: Services, call: Call) -> Answer:
     asked = stored.parse_pull(call.body, is_local=call.is_local)
     return await _stepped(services.pulls.pull(asked.request), asked.stream)
+
+
+async def _push(services: Services, call: Call) -> Answer:
+    asked = stored.parse_push(call.body, is_local=call.is_local)
+    return await _stepped(push(services.models.store, asked.request), asked.stream)
 
 
 async def _has_blob(services: Services, call: Call) -> Answer:

@@ -161,8 +161,11 @@ class Session:
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         leave_home: bool = True,
+        data: Any = None,
     ) -> Answer:
         """One request, redirects followed; with `leave_home` False only those that stay at home.
+
+        `data` is a body: bytes, or what has `read` and a length. With one, no redirect is followed.
 
         Raises BrokenConnection; TransferError for a redirect that the rules forbid; Offline.
         """
@@ -173,9 +176,13 @@ class Session:
         came_from = url
         for _ in range(MAX_REDIRECTS + 1):
             self._check(url, came_from)
-            answer = self._once(method, url, headers)
+            answer = self._once(method, url, headers, data)
             target = answer.redirect
-            if target is None or (not leave_home and not self.access.is_home(target)):
+            if (
+                target is None
+                or data is not None
+                or (not leave_home and not self.access.is_home(target))
+            ):
                 return answer
             answer.drain()
             came_from, url = url, target
@@ -190,7 +197,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str] | None) -> Answer:
+    def _once(self, method: str, url: str, headers: Mapping[str, str] | None, data: Any) -> Answer:
         import requests
         import urllib3
 
@@ -200,6 +207,7 @@ class Session:
                 method,
                 url,
                 headers=headers,
+                data=data,
                 auth=_Authorization(self.access.authorization if mine else ""),
                 allow_redirects=False,
                 stream=True,

@@ -109,7 +109,7 @@ def list_files(name: Name, access: Access, patience: Patience | None = None) -> 
             content = _content(answer, access, name)
             return _model(name, content, base, access, patience)
         answer.drain()
-        access = replace(access, authorization=bearer(_token(session, challenge, patience)))
+        access = replace(access, authorization=bearer(token_for(session, challenge, patience)))
     with Session(access) as session:
         answer = ask(session, url, patience, headers={"Accept": _ACCEPT})
         content = _content(answer, access, name)
@@ -125,7 +125,7 @@ def _content(answer: Answer, access: Access, name: Name) -> bytes:
         raise unreachable(access.host, str(error)) from None
 
 
-def _token(session: Session, challenge: str, patience: Patience) -> str:
+def token_for(session: Session, challenge: str, patience: Patience) -> str:
     """A token from where the registry sends us. Its host must be the registry's: it sees who asks."""
     access = session.access
     said = dict(_PARAMETER.findall(challenge))

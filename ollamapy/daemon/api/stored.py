@@ -16,11 +16,16 @@ from ...names import Name
 from ...registry.download import MAX_CONNECTIONS, Limits
 from ...registry.hub import DEFAULT_ENDPOINT, HubSettings
 from ..pull import PullRequest
+from ..push import PushRequest
 from . import body
 
 _PULL = {
     "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "from": "string", "limit_rate": "int",
     "connections": "int", "force": "bool", "hub": "map[string]interface {}",
+}  # fmt: skip
+_PUSH = {
+    "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "username": "string", "password": "string",
+    "hub": "map[string]interface {}",
 }  # fmt: skip
 _COPY = {"source": "string", "destination": "string"}
 _DELETE = {"model": "string", "name": "string"}
@@ -52,6 +57,28 @@ def parse_pull(data: bytes, *, is_local: bool) -> AskedPull:
         limits=limits,
     )
     return AskedPull(request, given.get("stream", True))
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPush:
+    """A push, and whether its steps are wanted one by one."""
+
+    request: PushRequest
+    stream: bool
+
+
+def parse_push(data: bytes, *, is_local: bool) -> AskedPush:
+    """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
+    given = body.fields(body.decode(data), _PUSH, "PushRequest")
+    request = PushRequest(
+        model=_model(given),
+        insecure=given.get("insecure", False),
+        user=given.get("username", ""),
+        password=given.get("password", ""),
+        hub=_hub(given.get("hub"), is_local),
+    )
+    Name.parse(request.model)
+    return AskedPush(request, given.get("stream", True))
 
 
 def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:
