@@ -21,10 +21,11 @@ from typer._click import exceptions as usage
 from typer.core import TyperGroup
 
 from .. import __version__, human
-from ..errors import OllamapyError
+from ..errors import InvalidRequest, OllamapyError
 from . import completion, launch, terminal, views
 from .client import AnsweredError, Client, Unreachable
 from .launch import Launcher, Stranger
+from .thoughts import Thoughts, parse_think
 
 if TYPE_CHECKING:
     from ..registry.catalog import Catalog, Family
@@ -66,7 +67,9 @@ _ALONE = {"--truncate": "true"}
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the values that flags have when none is given."""
-    return [f"{each}={_ALONE[each]}" if each in _ALONE else each for each in arguments]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [f"{each}={_ALONE[each]}" if each in _ALONE else each for each in arguments[:end]]
+    return [*flags, *arguments[end:]]
 
 
 def complete(words: Sequence[str], launcher: Launcher) -> int:
@@ -189,8 +192,6 @@ def run_(
     think: Annotated[
         str | None,
         Option(
-            is_flag=False,
-            flag_value="true",
             metavar="HOW",
             help="Think before the answer: true, false, high, medium, low or max.",
         ),
@@ -201,8 +202,6 @@ def run_(
     truncate: Annotated[
         str | None,
         Option(
-            is_flag=False,
-            flag_value="true",
             metavar="BOOL",
             help="Embedding models: false to refuse a text that is too long.",
         ),
@@ -233,12 +232,16 @@ def run_(
         body["format"] = _form(format)
     try:
         try:
-            final = _print_answer(client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
+            final = _print_answer(
+                client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking)
+            )
         except AnsweredError as error:
             from . import transfer
 
             body["model"] = transfer.pull_absent(client, model, error)
-            final = _print_answer(client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
+            final = _print_answer(
+                client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking)
+            )
     except AnsweredError as error:
         if not _only_embeds(error):
             raise _with_installed(client, error) from error
