@@ -87,6 +87,7 @@ _CHUNK_SECONDS = 0.1  # and no later than this after they came
 _TICK = 0.1  # seconds between two looks at everything: progress, speed, cancellation
 _MEMORY = 2.5  # seconds over which the speed of a connection is averaged
 _JOURNAL_BYTES = 256 * MIB
+_JOURNAL_ROOM = 64 * 1024  # bytes on the disk that a journal may take
 _TRIES = 6  # of one span in a row without a byte
 _LONGEST_WAIT = 15 * 60.0  # seconds that a server may ask us to wait
 _EACH_PIECE = 64 * MIB  # where every request costs the hub one
@@ -532,7 +533,7 @@ class _Download:
             thread.join(max(0.0, end - time.monotonic()))
         if self._digest is None:
             with suppress(OSError):
-                self._write_journal()
+                self._write_last_journal()
 
     def _publish(self, digest: str) -> None:
         """The blob gets its name; its journal goes on as the checksums of its pieces."""
@@ -845,6 +846,20 @@ class _Download:
         with FileIO(self._data, "r+b") as data:
             getattr(os, "fdatasync", os.fsync)(data.fileno())
         journal.write(self._journal, self._file.size, self._file.path, segments)
+
+    def _write_last_journal(self) -> None:
+        """On a disk that is full, the last bytes of the file make room for what knows of the others."""
+        try:
+            self._write_journal()
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            segments, freed = self._pieces.segments(), 0
+            while segments and freed < _JOURNAL_ROOM:
+                last = segments.pop()
+                freed += last.end - last.start
+                os.truncate(self._data, last.start)
+            journal.write(self._journal, self._file.size, self._file.path, segments)
 
     def _resume_hint(self) -> str:
         percent = 100 * self._pieces.present // max(self._file.size, 1)

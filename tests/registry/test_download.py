@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import random
 import shutil
 import signal
@@ -366,11 +365,11 @@ def test_how_long_an_address_lives(query: str, headers: dict[str, str], seconds:
 
 def test_all_workers_heed_a_rate_limit(hub: FakeHub, store: Store) -> None:
     file = offer(hub)
-    hub.fault(nth=4, status=429, headers={"RateLimit": '"resolvers";r=0;t=0'})
+    hub.fault(nth=4, status=429, headers={"RateLimit": '"resolvers";r=0;t=1'})
     get(hub, store, file)
     assert is_whole(store, DATA)
     refused = next(each.at for each in hub.asked("cdn") if each.status == 429)
-    soon = [each for each in hub.asked("cdn") if refused + 0.1 < each.at < refused + 0.9]
+    soon = [each for each in hub.asked("cdn") if refused + 0.1 < each.at < refused + 1.9]
     assert soon == []
 
 
@@ -401,7 +400,7 @@ def test_a_connection_that_stalls_is_replaced(hub: FakeHub, store: Store) -> Non
     hub.fault(stall=64 * 1024, starts=MIB // 2)
     started = time.monotonic()
     get(hub, store, file, limits=replace(QUICK, slow_after=0.3), read_timeout=20)
-    assert is_whole(store, DATA) and time.monotonic() - started < 5
+    assert is_whole(store, DATA) and time.monotonic() - started < 12
 
 
 def test_a_limit_of_the_rate_is_kept(hub: FakeHub, store: Store, haste: Haste) -> None:
@@ -774,11 +773,26 @@ MISHAPS: list[Callable[[random.Random], dict[str, Any]]] = [
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "8"))))
-def test_any_mix_of_faults(hub: FakeHub, store: Store, haste: Haste, seed: int) -> None:
-    """The right file or a clear error, never a wrong blob; and once the faults are over, the file."""
-    chance = random.Random(seed)
-    file = offer(hub)
+@pytest.mark.timeout(7200)
+def test_any_mix_of_faults(soak: int, tmp_path: Path) -> None:
+    """The right file or a clear error, never a wrong blob; and once the faults are over, the file.
+
+    Eight rounds of a file of 3 MiB; with `--soak N` eight times N, of 64 MiB.
+    """
+    data = DATA if soak == 1 else content(64 * MIB, 2)
+    for seed in range(8 * soak):
+        served = FakeHub()
+        try:
+            one_mix_of_faults(served, Store([tmp_path / str(seed)]), data, random.Random(seed))
+            assert served.leaks == [], seed
+        finally:
+            served.close()
+        shutil.rmtree(tmp_path / str(seed))
+
+
+def one_mix_of_faults(hub: FakeHub, store: Store, data: bytes, chance: random.Random) -> None:
+    haste, file = Haste(), offer(hub, data)
+    limits = replace(QUICK, piece=0) if len(data) > len(DATA) else QUICK
     for _ in range(chance.randrange(1, 8)):
         mishap = chance.choice(MISHAPS)(chance)
         times = chance.choice([1, 2, 5, INF]) if "stall" not in mishap else 2
@@ -786,11 +800,11 @@ def test_any_mix_of_faults(hub: FakeHub, store: Store, haste: Haste, seed: int) 
     if chance.random() < 0.3:
         hub.url_uses, hub.expiries = chance.randrange(1, 6), chance.randrange(1, 5)
     try:
-        get(hub, store, file, haste, read_timeout=0.2)
+        get(hub, store, file, haste, limits, read_timeout=0.2)
     except TransferError as error:
         assert "\n" not in str(error) and "Signature" not in str(error)
         assert not (store.roots[0] / "blobs").exists()
     hub.faults.clear()
     hub.url_uses = 0
-    get(hub, store, file, haste)
-    assert is_whole(store, DATA)
+    get(hub, store, file, haste, limits)
+    assert is_whole(store, data)
