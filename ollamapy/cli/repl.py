@@ -24,6 +24,7 @@ from . import completion, faults, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
 from .launch import Launcher
 from .session import TOLD, Mark, Request, Session
+from .thoughts import Thoughts
 
 if TYPE_CHECKING:
     from .line import Line
@@ -142,7 +143,7 @@ class Repl:
         """Ask, and print the answer as it comes; the conversation goes on with what came of it."""
         asked = self._session.said(line)
         request = asked.request()
-        screen, pieces = _Screen(self._wraps), list[str]()
+        screen, pieces, thoughts = _Screen(self._wraps), list[str](), Thoughts()
         mark: Mark = ""
         failure: OllamapyError | None = None
         final: Mapping[str, Any] = {}
@@ -152,9 +153,12 @@ class Repl:
                 terminal.Spinner(f"waiting for {asked.model}") as spinner,
             ):
                 for final in stream:
-                    if text := request.text(final):
+                    for text, is_thought in thoughts.pieces(
+                        request.thinking(final), request.text(final)
+                    ):
                         spinner.stop()
-                        pieces.append(text)
+                        if not is_thought:
+                            pieces.append(text)
                         screen.put(text, opens=not asked.is_base)
         except KeyboardInterrupt:
             mark = "stopped"
@@ -170,6 +174,8 @@ class Repl:
             raise failure
         self._used = None
         if final.get("done"):
+            if cut := final.get("prompt_truncated"):
+                print(views.truncated(cut), file=sys.stderr)
             self._account(final)
 
     def _open(self, request: Request) -> Stream:

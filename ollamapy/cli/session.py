@@ -55,6 +55,10 @@ class Request:
             return str((chunk.get("message") or {}).get("content") or "")
         return str(chunk.get("response") or "")
 
+    def thinking(self, chunk: Mapping[str, Any]) -> str:
+        """The thinking in a chunk of the answer."""
+        return str(((chunk.get("message") or {}) if self.chat else chunk).get("thinking") or "")
+
 
 def is_base(show: Mapping[str, Any]) -> bool:
     """Whether a model, as /api/show tells of it, has no chat template and so continues text."""

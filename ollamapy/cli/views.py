@@ -171,6 +171,12 @@ def plain(value: object) -> str:
 
 def truncated(cut: Mapping[str, Any]) -> str:
     """The warning that a prompt did not fit: `cut` is an answer's `prompt_truncated`."""
+    if messages := cut.get("messages"):
+        what = f"the oldest {messages} messages ({cut.get('tokens', 'some')} tokens)"
+        return (
+            f"Warning: the conversation is longer than the context, {what} were left out;"
+            " set a larger num_ctx"
+        )
     return (
         f"Warning: the prompt is longer than the context, {cut.get('tokens', 'some')} tokens of its middle"
         " were left out; shorten it or set a larger num_ctx"
