@@ -131,6 +131,7 @@ async def _answered(
                 think_end=parser.think_end,
                 think_budget=request.think_budget,
                 n_ctx=n_ctx,
+                shown=parser.marks,
             )
         )
         logprobs: list[TokenLogprob] = []

@@ -451,3 +451,17 @@ def test_the_work_grows_as_the_text(template: str, unit: str) -> None:
 
 def test_a_template_that_is_none_has_the_generic_family() -> None:
     assert family_for(Template("none")).name == "generic"
+
+
+@pytest.mark.parametrize(
+    ("source", "marks"),
+    [
+        ("{{ messages }}", ()),
+        ("[AVAILABLE_TOOLS] [TOOL_CALLS] {{ tools }}", ("[TOOL_CALLS]",)),
+        ("<|start|><|channel|>{{ tools }}<|message|><|call|>", ("<|channel|>", "<|message|>")),
+    ],
+)
+def test_control_tokens_that_a_parser_must_see(source: str, marks: tuple[str, ...]) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    found = choose(Template("jinja", source), tools=tools if marks else ()).marks
+    assert set(marks) <= set(found) and bool(marks) == bool(found)

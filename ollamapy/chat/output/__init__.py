@@ -19,7 +19,10 @@ only marks, and white space around marks, are no text.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from ..template import Template
@@ -67,7 +70,8 @@ class Parser:
     ends with it makes the model think. ``inside`` says whether this one did, that is, whether the
     answer is sure to begin with thinking. ``think_end`` ends thinking and begins the answer (what
     an engine puts in the model's mouth), ``answer_after`` is the text after which the answer's own
-    form begins; both are "" where no thinking is sure to come.
+    form begins; both are "" where no thinking is sure to come. ``marks`` are the texts that may be
+    control tokens of the model's, whose text the parser must see.
     """
 
     def __init__(
@@ -79,8 +83,10 @@ class Parser:
         think_end: str = "",
         answer_after: str = "",
         inside: bool = False,
+        marks: tuple[str, ...] = (),
     ) -> None:
         self.family = family
+        self.marks = marks
         self.think_open, self.inside = think_open, inside
         self.think_end, self.answer_after = think_end, answer_after
         self._stages = stages
@@ -129,6 +135,7 @@ def choose(
             think_end=harmony.THINK_END,
             answer_after=harmony.ANSWER_AFTER,
             inside=True,
+            marks=harmony.MARKS,
         )
     stages: list[_Stage] = []
     opening, closing = thinking_tags(template)
@@ -147,5 +154,33 @@ def choose(
         stages.append(finder)
     end = closing if inside else ""
     return Parser(
-        family.name, stages, think_open=opening, think_end=end, answer_after=end, inside=inside
+        family.name,
+        stages,
+        think_open=opening,
+        think_end=end,
+        answer_after=end,
+        inside=inside,
+        marks=_marks((opening, closing, forms, family.drops)) if stages else (),
     )
+
+
+_CONTROL = re.compile(r"<\|[^|\s]+\|>|<｜[^｜]+｜>|\[/?[A-Z_]+\]|</?[\w:]+>")
+
+
+@lru_cache(maxsize=256)
+def _marks(tags: Any) -> tuple[str, ...]:
+    """What looks like a control token in the tags of forms, whatever kind these are."""
+    found: dict[str, None] = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, str):
+            found.update(dict.fromkeys(_CONTROL.findall(value)))
+        elif isinstance(value, tuple):
+            for item in value:
+                look(item)
+        elif is_dataclass(value):
+            for each in fields(value):
+                look(getattr(value, each.name))
+
+    look(tags)
+    return tuple(found)

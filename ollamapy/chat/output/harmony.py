@@ -25,6 +25,9 @@ MAX_HEADER = 512
 _BEGINS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>")
 _ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>")
 _END = re.compile("|".join(map(re.escape, _ENDS)))
+MARKS = (*_BEGINS, "<|end|>", "<|return|>", "<|call|>")
+"""The control tokens of the format."""
+
 _SKIPPED = ("<|end|>", "<|return|>", "<|call|>")
 _TO = re.compile(r"\bto=(?:functions\.)?([\w.-]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
