@@ -234,7 +234,9 @@ def _push_blob(remote: _Remote, base: str, blob: Blob, report: Report, piece: in
     report(blob, blob.size)
 
 
-def _push_pieces(remote: _Remote, location: str, blob: Blob, file: BinaryIO, report: Report) -> str:
+def _push_pieces(
+    remote: _Remote, location: str, blob: Blob, file: BinaryIO, report: Report, most: int
+) -> str:
     """All of a large blob but its end mark; returns where to send that."""
     offset = failures = 0
     while offset < blob.size:
