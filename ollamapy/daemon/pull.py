@@ -57,6 +57,9 @@ log = logging.getLogger(__name__)
 MOST_PULLS = 32
 """Pulls at a time; each has its threads and connections."""
 
+CLOSE_SECONDS = 3.0
+"""How long the end of the daemon waits for journals to be written."""
+
 Result = TypeVar("Result")
 
 
@@ -121,11 +124,14 @@ class Pulls:
                 flight.cancelled.set()
 
     async def close(self) -> None:
-        """End all pulls, and return when their threads are gone."""
+        """End all pulls. A thread that waits for another machine is left behind after CLOSE_SECONDS; it writes nothing."""
         self._closing = True
         for flight in list(self._flights.values()):
             flight.cancelled.set()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        if self._working:
+            _, late = await asyncio.wait(self._working, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
 
     def _start(self, key: tuple[Wanted, HubSettings], limits: Limits) -> _Flight:
         if self._closing or len(self._working) >= MOST_PULLS:
@@ -190,6 +196,8 @@ class _Flight:
                     seen = number
                     yield step
             if ended:
+                if self.task.cancelled():
+                    raise RequestCancelled("cancelled")
                 self.task.result()
                 return
             await changed.wait()

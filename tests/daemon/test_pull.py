@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from ollamapy.config import builtin_library
 from ollamapy.registry import journal
 from ollamapy.registry.store import MAX_MANIFEST
+from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.models import random_model
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Answer, Daemon, serve, until
@@ -138,10 +140,7 @@ def test_a_name_of_the_catalogue_gives_the_catalogue_s_prompt(
     """llama2 as it is in the library, but for the size and the digest of the file, in whose place a small one is."""
     hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
     family = (builtin_library() / "llama2.yaml").read_text()
-    (home / "library").mkdir()
-    (home / "library/llama2.yaml").write_text(
-        re.sub(r"^ +(size|sha256): .*\n", "", family, flags=re.M)
-    )
+    catalogue(home, "llama2", re.sub(r"^ +(size|sha256): .*\n", "", family, flags=re.M))
     with serve(home, home / "models") as daemon:
         assert statuses(pull(daemon, hub, "llama2"))[-1] == "success"
         body = {
@@ -158,6 +157,39 @@ def test_a_name_of_the_catalogue_gives_the_catalogue_s_prompt(
         assert daemon.generate("llama2", options={"num_predict": 2}).status == 200
         show = daemon.ask("POST", "/api/show", {"model": "llama2"}).json()
         assert show["license"] == "llama2"
+
+
+def catalogue(home: Path, name: str, text: str) -> None:
+    """Put a family into the user's own folder."""
+    (home / "library").mkdir(exist_ok=True)
+    (home / "library" / f"{name}.yaml").write_text(text)
+
+
+def test_a_checkpoint_of_llama2_c_is_converted(served: Daemon, hub: FakeHub) -> None:
+    checkpoint, tokenizer = made(0, True).data, tokenizer_bytes()
+    hub.add_repo("me/tiny", {"a.bin": checkpoint, "tok.bin": tokenizer})
+    text = "{kind: llama2c, context: 64, repo: me/tiny, file: a.bin, tokenizer: {file: tok.bin}}"
+    catalogue(served.home, "mytiny", f"tags: {{latest: {text}}}")
+    assert statuses(pull(served, hub, "mytiny"))[-1] == "success"
+    assert served.generate("mytiny", options={"num_predict": 2}).status == 200
+    assert len(blobs(served)) == 2, "the GGUF and the configuration"
+    before = len(hub.requests)
+    assert statuses(pull(served, hub, "mytiny"))[-1] == "success"
+    assert len(hub.requests) == before + 1
+
+
+def test_what_one_publisher_lacks_another_gives(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    hub.add_repo("them/m", {"other.gguf": gguf})
+    text = "{repo: me/m, file: m.gguf, alternatives: [{repo: them/m, file: other.gguf}]}"
+    catalogue(served.home, "mine", f"tags: {{latest: {text}}}")
+    steps = pull(served, hub, "mine")
+    assert "trying another publisher" in steps[1]["note"]
+    assert statuses(steps)[-1] == "success" and names(served) == ["mine:latest"]
+
+
+def test_what_comes_with_the_program_is_there(served: Daemon, hub: FakeHub) -> None:
+    assert statuses(pull(served, hub, "tinystories")) == ["pulling manifest", "success"]
+    assert not hub.requests
 
 
 def test_another_file_than_the_catalogue_knows_is_refused(
@@ -293,6 +325,17 @@ def test_a_daemon_that_stops_says_so(home: Path, hub: FakeHub, large: bytes) -> 
         answer.line()
         until_begun(daemon, large)
         assert daemon.end() == 0
+        assert "the daemon is stopping" in fails(answer.lines())
+
+
+def test_a_hub_that_is_silent_does_not_hold_up_the_end(home: Path, hub: FakeHub) -> None:
+    hub.fault(server="hub", hang=True)
+    with serve(home, home / "models") as daemon:
+        answer = start(daemon, hub, "hf.co/me/repo")
+        answer.line()
+        until(lambda: hub.requests, "the hub is asked")
+        began = time.monotonic()
+        assert daemon.end() == 0 and time.monotonic() - began < 15
         assert "the daemon is stopping" in fails(answer.lines())
 
 
