@@ -11,6 +11,8 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -493,3 +495,35 @@ def steps_until_done(
         assert status in (0, signal.SIGKILL), said
         yield step, root
     assert step > 4
+
+
+# Several processes at once
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_processes_that_write_delete_and_prune_at_once(store: Store) -> None:
+    """Each has models of its own that share a blob; the one that prunes takes nothing that is about to be named."""
+    put(store, "kept", b"shared")
+
+    def write(number: int) -> str:
+        mine, lost = Store(store.roots), 0
+        for turn in range(12):
+            try:
+                put(mine, f"m{number}", b"shared", f'{{"turn":{turn},"of":{number}}}'.encode())
+                mine.delete(Name.parse(f"m{number}"))
+            except StoreError as error:
+                assert "is missing" in str(error), error
+                lost += 1
+        put(mine, f"m{number}", b"shared", f'{{"last":{number}}}'.encode())
+        return f"lost {lost}"
+
+    def sweep(_: int) -> str:
+        return f"lost {sum(len(upkeep.prune(Store(store.roots))) for _ in range(30))}"
+
+    with ThreadPoolExecutor(5) as pool:
+        jobs = [pool.submit(in_child, partial(write, n)) for n in range(4)]
+        jobs.append(pool.submit(in_child, partial(sweep, 0)))
+        results = [job.result() for job in jobs]
+    assert results == [(0, "lost 0")] * 5
+    assert {name.model for name in store.names()} == {"kept", "m0", "m1", "m2", "m3"}
+    assert faults(store) == []
