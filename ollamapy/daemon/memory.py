@@ -47,6 +47,9 @@ _PROCESS = 25_000_000
 _TOKEN = 300
 """Bytes of a runner before it loads (measured: 20 MB), of a token's entry (measured: 290)."""
 
+_NUMPY = 20_000_000
+"""Bytes of the library that pools vectors (measured: 15 to 20 MB)."""
+
 _MOST_LOGITS, _FEWEST, _STATES = 32 * 1024 * 1024, 16, 4
 """How ``engine/pooled.py`` chooses the batches for embeddings."""
 
@@ -122,7 +125,12 @@ def estimate_load(header: Header, load: Load) -> Estimate:
         found = replace(found, kv=0, compute=0)
     if load.embeds:
         kv, compute = _embedding_context(header, load)
-        found = replace(found, kv=found.kv + kv, compute=found.compute + compute)
+        found = replace(
+            found,
+            kv=found.kv + kv,
+            compute=found.compute + compute,
+            overhead=found.overhead + _NUMPY,
+        )
     if not load.use_mmap:
         return found
     repacked = sum(t.n_bytes for t in header.tensors if t.type_name not in NEVER_REPACKED)
@@ -131,7 +139,7 @@ def estimate_load(header: Header, load: Load) -> Estimate:
 
 def embedding_size(header: Header, load: Load) -> int:
     """What the context for embeddings adds to a load."""
-    return sum(_embedding_context(header, load))
+    return _NUMPY + sum(_embedding_context(header, load))
 
 
 def _embedding_context(header: Header, load: Load) -> tuple[int, int]:

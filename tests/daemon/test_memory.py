@@ -174,6 +174,52 @@ def test_files_are_mapped_where_nothing_is_repacked() -> None:
     assert mapped("Q4_0", asked=True) and not mapped("F32", asked=False)
 
 
+BERT: dict[str, Any] = dict(
+    weights=440 * MB, vocab=30_000, block_count=12, context_length=512, embedding_length=768,
+    feed_forward_length=3072, attention__head_count=12, attention__causal=False, pooling_type=1,
+)  # fmt: skip
+
+
+def test_a_model_made_for_embeddings_has_no_cache() -> None:
+    model = header("bert", **BERT)
+    load = memory.plan(model, Path("m"), Options(), settings(), 500 * GB)
+    assert (load.generates, load.embeds, load.n_ctx, load.n_slots) == (False, True, 512, 8)
+    parts = memory.estimate_load(model, load)
+    assert parts.kv == 0
+    # llama.cpp keeps room for logits that the model does not have: 512 x 30,000 floats
+    assert 60 * MB < parts.compute < 120 * MB
+    long = replace(load, n_ctx=8192)
+    assert memory.estimate_load(model, long).compute > 15 * parts.compute
+
+
+@pytest.mark.parametrize(
+    ("options", "context", "n_ctx"),
+    [({}, "", 2048), ({"num_ctx": 8192}, "", 8192), ({}, 4096, 4096)],
+)
+def test_the_context_of_a_model_that_reads_a_text_at_once(
+    options: dict[str, Any], context: Any, n_ctx: int
+) -> None:
+    model = header("bert", **BERT | {"context_length": 8192})
+    environ = {"OLLAMAPY_CONTEXT_LENGTH": context} if context else {}
+    load = memory.plan(model, Path("m"), Options(**options), settings(**environ), 500 * GB)
+    assert load.n_ctx == n_ctx
+
+
+def test_room_for_embeddings_beside_generating() -> None:
+    model = header(**LLAMA2_7B)
+    plain = memory.plan(model, Path("m"), Options(), settings(), 500 * GB)
+    both = memory.plan(model, Path("m"), Options(), settings(), 500 * GB, embeds=True)
+    assert (plain.generates, plain.embeds) == (True, False)
+    assert both == replace(plain, embeds=True)
+    more = memory.embedding_size(model, plain)
+    totals = [memory.estimate_load(model, load).total for load in (plain, both)]
+    assert totals[1] - totals[0] == more > 2 * GIB, "one more context, for the longest text"
+    # a large vocabulary makes the batches small, not the buffers large
+    large = header(**LLAMA2_7B | {"vocab": 256_000})
+    assert memory.embedding_size(large, plain) < more + 300 * MB
+    assert memory.wish(model, Path("m"), Options(), settings(), 0, embeds=True).embeds
+
+
 _values = st.one_of(
     st.integers(-(2**63), 2**64), st.floats(), st.text(max_size=3), st.booleans(),
     st.lists(st.integers(-2, 2**40), max_size=5).map(tuple),
