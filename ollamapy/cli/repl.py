@@ -18,7 +18,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import OllamapyError
+from ..errors import InvalidName, OllamapyError
 from ..names import Name
 from . import completion, faults, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
@@ -121,6 +121,8 @@ class Repl:
                 self._show(part)
             case slash.Load(model):
                 self._load(model)
+            case slash.Save(model):
+                self._save(model)
             case slash.ListModels(prefix):
                 models = views.with_prefix(self._ask(Client.tags), prefix)
                 print(_fitted(views.stored(models, time.time())), end="")
@@ -230,6 +232,18 @@ class Repl:
             for _ in loading:
                 pass
         self._begin(session)
+
+    def _save(self, model: str) -> None:
+        """Make a model of this one with the session's settings and conversation."""
+        try:
+            Name.parse(model)
+        except InvalidName:
+            print(f"error: The model name '{terminal.printable(model)}' is invalid")
+            return
+        with closing(self._ask(lambda client: client.create(self._session.saved(model)))) as steps:
+            for _ in steps:
+                pass
+        print(f"Created new model '{model}'")
 
     def _begin(self, session: Session) -> None:
         """Take a loaded model's session; show what its conversations begin with, and that it is a base model."""

@@ -115,6 +115,20 @@ class Session:
             return replace(self, turns=(*self.turns[:-1], Turn("assistant", text, mark)))
         return replace(self, turns=(*self.turns, Turn("assistant", text, mark)))
 
+    def saved(self, model: str) -> dict[str, Any]:
+        """The body of /api/create for a model that begins where this session stands."""
+        body: dict[str, Any] = {"model": model, "from": self.model}
+        if self.system:
+            body["system"] = self.system
+        if self.parameters:
+            body["parameters"] = self._options()
+        if self.turns:
+            before = list(self.show.get("messages") or ())
+            body["messages"] = before + [
+                {"role": turn.role, "content": turn.content} for turn in self.turns
+            ]
+        return body
+
     def request(self) -> Request:
         """Ask for the next answer."""
         if not self.is_base:
@@ -132,10 +146,13 @@ class Session:
     def _common(self) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model}
         if self.parameters:
-            body["options"] = {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in self.parameters.items()
-            }
+            body["options"] = self._options()
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
         return body
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.parameters.items()
+        }

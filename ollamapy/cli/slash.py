@@ -1,7 +1,7 @@
 '''What a line typed in the REPL means: a message, or a command with its arguments. Pure; does and prints nothing.
 
     /set parameter|system|verbose|quiet|history|nohistory|wordwrap|nowordwrap     /show info|license|...
-    /load MODEL    /list [PREFIX]    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
+    /load MODEL    /save MODEL    /list [PREFIX]    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
 
 A command is one line that begins with "/", and its words match whole: "/listing" is unknown and not "/list". Several lines are
 a message whatever they begin with, and so is what stands between """ and """; only ``/set system """`` takes several lines.
@@ -55,7 +55,7 @@ class SetParameter:
     """An option for the requests to come; ``shown`` is its value in the words of the user."""
 
     name: str
-    value: int | float | bool | tuple[str, ...]
+    value: int | float | bool | str | tuple[str, ...]
     shown: str
 
 
@@ -85,6 +85,13 @@ class Show:
 @dataclass(frozen=True, slots=True)
 class Load:
     """Another model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The model with this session's settings and conversation, as a new one."""
 
     model: str
 
@@ -122,8 +129,8 @@ class Wrong:
 
 
 Command = (
-    Say | SetParameter | SetSystem | SetSwitch | Show | Load | ListModels | Clear | Help | Leave
-    | Wrong
+    Say | SetParameter | SetSystem | SetSwitch | Show | Load | Save | ListModels | Clear | Help
+    | Leave | Wrong
 )  # fmt: skip
 
 
@@ -147,6 +154,8 @@ def parse(text: str) -> Command:
         case "/load":
             usage = Wrong("Usage:\n  /load <modelname>", names=True)
             return Load(words[0]) if len(words) == 1 else usage
+        case "/save":
+            return Save(words[0]) if len(words) == 1 else Wrong("Usage:\n  /save <modelname>")
         case "/list":
             return ListModels("".join(words[:1]))
         case "/clear":
@@ -233,10 +242,12 @@ def _word(word: str) -> str:
 
 def _scalar(kind: str, words: Sequence[str]) -> Any:
     """One value of a kind of OPTION_KINDS; ValueError in Go's words."""
-    names = {"integer": "int", "float32": "float", "boolean": "bool"}
+    names = {"integer": "int", "float32": "float", "boolean": "bool", "string": "string"}
     invalid = ValueError(f"invalid {names[kind]} value [{' '.join(words)}]")
     if len(words) != 1:
         raise invalid
+    if kind == "string":
+        return words[0]
     if kind == "boolean":
         for value, texts in ((True, "1 t T TRUE true True"), (False, "0 f F FALSE false False")):
             if words[0] in texts.split():
@@ -260,7 +271,7 @@ def print_value(value: object) -> str:
 
 # ---- completion ------------------------------------------------------------------------------------------------------
 
-_FIRST = ("/set", "/show", "/load", "/list", "/clear", "/help", "/?", "/bye", "/exit")
+_FIRST = ("/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit")
 
 
 def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
@@ -282,7 +293,7 @@ def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
             found = PARTS
         case ["/?" | "/help"]:
             found = [topic for topic in _TOPICS if topic]
-        case ["/load" | "/list"]:
+        case ["/load" | "/save" | "/list"]:
             found = models()
         case _:
             found = ()
@@ -305,6 +316,7 @@ Available Commands:
   /set            Set session variables
   /show           Show model information
   /load <model>   Load another model
+  /save <model>   Save this session
   /list [prefix]  List the stored models
   /clear          Clear session context
   /bye, /exit     Exit (also: Ctrl-D)
@@ -354,6 +366,8 @@ Usage: /set parameter <name> <value>
   num_batch, num_gpu, main_gpu,
   num_thread, draft_num_predict <int>,
   use_mmap <bool>
+  context_policy <how> When too long:
+    error, drop-oldest, shift
 
 A stop of several words in "quotes";
 several stops: one after another.

@@ -193,7 +193,11 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
     try:
         name, value = read_parameter(each)
     except InvalidModelfile as error:
-        yield _refused(error)
+        # A later version may know it, as Ollama's new ones know more than its old ones
+        is_unknown = error.reason.startswith("unknown parameter")
+        reason = error.reason if error.reason.endswith("?") else f"{error.reason}."
+        refused = f"{reason} Creating the model would refuse it"
+        yield _warning(each, refused) if is_unknown else _refused(error)
         return
     if not each.name:
         yield _warning(each, "more than one space after PARAMETER, Ollama refuses that")

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InvalidModelfile
-from ..types import OPTION_KINDS, Message
+from ..types import CONTEXT_POLICIES, OPTION_KINDS, Message
 
 LIMIT = 16 << 20
 """The longest Modelfile, in bytes (a str: in characters)."""
@@ -51,7 +51,7 @@ DEPRECATED = frozenset(
 )  # fmt: skip
 """Parameters that Ollama once had: a Modelfile may name them, and they do nothing."""
 
-Parameter = int | float | bool | tuple[str, ...]
+Parameter = int | float | bool | str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +460,11 @@ def parse_parameter(name: str, text: str) -> Parameter:
         raise ValueError(f"unknown parameter '{_shown(name)}', {known}")
     if kind == "array":
         return (text,)
+    if kind == "string":
+        if text in CONTEXT_POLICIES:
+            return text
+        allowed = ", ".join(CONTEXT_POLICIES)
+        raise ValueError(f"invalid value [{_shown(text)}] for {name}, one of: {allowed}")
     if kind == "boolean":
         if (boolean := _BOOLEANS.get(text)) is not None:
             return boolean

@@ -30,7 +30,7 @@ def told(text: str, exists: Callable[[str], bool] = nothing_exists) -> list[str]
     [
         # What would be refused
         ("PARAMETER tempratur 1",
-         ["2:1: error: unknown parameter 'tempratur', did you mean 'temperature'?"]),
+         ["2:1: warning: unknown parameter 'tempratur', did you mean 'temperature'? Creating the model would refuse it"]),
         ("PARAMETER top_k many", ["2:1: error: invalid int value [many] for top_k, write a whole number"]),
         ("REQUIRES latest", ["2:1: error: requires must be a valid semver (e.g. 0.14.0)"]),
         ("SYSTEM \"a", ["2:8: error: unexpected EOF: the \" that begins this value has no \" at the end of a line, "

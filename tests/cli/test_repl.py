@@ -473,6 +473,24 @@ def test_another_model(chat: Start) -> None:
     it.until("Hello! I am a\n")
 
 
+@llama
+def test_a_session_is_saved_as_a_model(chat: Start, daemon: Daemon) -> None:
+    it = chat("hello").prompted(1)
+    it.enter("/save a:b:c")
+    it.until("error: The model name 'a:b:c' is invalid").prompted(2)
+    it.enter("/set parameter seed 7")
+    it.until("Set parameter").prompted(3)
+    it.enter("Hi")
+    it.until(HELLO).prompted(4)
+    it.enter("/save kept")
+    it.until("Created new model 'kept'").prompted(5)
+    it.enter("/load kept")
+    it.until("Loading model 'kept'").until(f"\n>>> Hi\n{HELLO}\n\n").prompted(7)
+    it.enter("/show parameters")
+    it.until("seed                           7")
+    assert daemon.ask("DELETE", "/api/delete", {"model": "kept"}).status == 200
+
+
 # ---- base models -------------------------------------------------------------------------------
 
 

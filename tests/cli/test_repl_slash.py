@@ -12,6 +12,7 @@ from ollamapy.cli.slash import (
     Leave,
     ListModels,
     Load,
+    Save,
     Say,
     SetParameter,
     SetSwitch,
@@ -49,7 +50,7 @@ PARAMETER_HELP = Help("parameters")
         ("/byebye", Wrong("Unknown command '/byebye'. Type /? for help")),
         ("/", Wrong("Unknown command '/'. Type /? for help")),
         ("/LIST", Wrong("Unknown command '/LIST'. Type /? for help")),
-        ("/save x", Wrong("Unknown command '/save'. Type /? for help")),
+        ("/saved x", Wrong("Unknown command '/saved'. Type /? for help")),
         ("/usr/bin/env is what?", Wrong("Unknown command '/usr/bin/env'. Type /? for help")),
         # Help
         ("/?", Help("")),
@@ -63,6 +64,9 @@ PARAMETER_HELP = Help("parameters")
         ("/load tiny:latest", Load("tiny:latest")),
         ("/load", Wrong("Usage:\n  /load <modelname>", names=True)),
         ("/load a b", Wrong("Usage:\n  /load <modelname>", names=True)),
+        ("/save mine:1", Save("mine:1")),
+        ("/save", Wrong("Usage:\n  /save <modelname>")),
+        ("/save a b", Wrong("Usage:\n  /save <modelname>")),
         ("/show", Help("show")),
         ("/show info", Show("info")),
         ("/show template", Show("template")),
@@ -149,7 +153,10 @@ def test_what_waits_for_its_end(text: str, unfinished: bool) -> None:
     [
         ("/l", ["/load", "/list"]),
         ("/sh", ["/show"]),
-        ("/", ["/set", "/show", "/load", "/list", "/clear", "/help", "/?", "/bye", "/exit"]),
+        (
+            "/",
+            ["/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit"],
+        ),
         ("/set no", ["nohistory", "nowordwrap"]),
         ("/set parameter top", ["top_k", "top_p"]),
         ("/set parameter top_p ", []),

@@ -349,7 +349,7 @@ def test_endless_numbers(digits: str) -> None:
 
 
 def test_every_option_is_a_parameter() -> None:
-    text = {"integer": "1", "float32": "0.5", "boolean": "true", "array": "x"}
+    text = {"integer": "1", "float32": "0.5", "boolean": "true", "array": "x", "string": "error"}
     assert all(parse_parameter(name, text[kind]) for name, kind in OPTION_KINDS.items())
 
 
@@ -419,5 +419,8 @@ def test_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_example_of_this_project_is_one() -> None:
     modelfile = parse((Path(__file__).parents[2] / "Modelfile.example").read_bytes())
     typed, deprecated = modelfile.parameters()
-    assert set(OPTION_KINDS) - set(typed) == {"main_gpu", "draft_num_predict"} and deprecated == []
+    assert (
+        set(OPTION_KINDS) - set(typed) == {"main_gpu", "draft_num_predict", "context_policy"}
+        and deprecated == []
+    )
     assert modelfile.requires() == "0.14.0"
