@@ -27,7 +27,7 @@ from ..errors import ModelNotFound, OllamapyError, RequestCancelled, ServerBusy
 from ..types import Chunk, Progress, ToolCall
 from . import blobs, embed, generate
 from .api import embed as vectors
-from .api import ollama, stored
+from .api import ollama, openai, stored
 from .api.body import BodyTooLarge, BodyTooSlow
 from .api.create import parse_create
 from .api.stream import Lines, body_parts, read_body, until_gone
@@ -83,6 +83,7 @@ def create_app(services: Services) -> ASGIApp:
         _route("/api/rerank", ["POST"], _rerank, services),
         _route("/api/tokenize", ["POST"], _tokenize, services),
         _route("/api/detokenize", ["POST"], _detokenize, services),
+        _route("/v1/chat/completions", ["POST"], _openai_chat, services),
     ]
     if services.settings.serves_models:
         tags, files = (
@@ -237,6 +238,23 @@ async def _chat(services: Services, call: Call) -> Answer:
     return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
 
 
+async def _openai_chat(services: Services, call: Call) -> Answer:
+    asked = openai.parse_chat(call.body)
+    chunks = generate.answer(services, asked.request)
+    answer = openai.ChatAnswer(asked.request.model, asked.include_usage)
+    if asked.stream:
+        return Lines(
+            chunks,
+            answer.frames,
+            failed=lambda error: openai.frame(openai.encode_error(*_describe(error))),
+            media_type=b"text/event-stream",
+            ending=openai.frame(b"[DONE]"),
+        )
+    async with aclosing(chunks):
+        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
+    return Response(whole, media_type="application/json")
+
+
 async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The chunks as Ollama's API has them: tool calls whole, with what comes next, and not in pieces."""
     calls: tuple[ToolCall, ...] = ()
@@ -340,7 +358,8 @@ class Endpoint:
         except Exception as error:
             if status:  # the answer had begun, and not even its last line could be written
                 raise
-            await _failure(error)(scope, receive, watched_send)
+            is_openai = scope["path"].startswith("/v1/")
+            await _failure(error, is_openai)(scope, receive, watched_send)
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
         log.log(
             level,
@@ -378,14 +397,15 @@ def _describe(error: Exception) -> tuple[int, str]:
     return 500, "internal error, see the daemon's log: ollamapy daemon logs"
 
 
-def _failure(error: Exception) -> Response:
+def _failure(error: Exception, is_openai: bool) -> Response:
     status, message = _describe(error)
     headers = {}
     if isinstance(error, ServerBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
         headers["Connection"] = "close"
-    return Response(ollama.encode_error(message), status, headers, JSON)
+    said = openai.encode_error(status, message) if is_openai else ollama.encode_error(message)
+    return Response(said, status, headers, JSON)
 
 
 def _last_line(error: Exception) -> bytes:

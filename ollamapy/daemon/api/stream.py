@@ -101,7 +101,7 @@ class Lines(Generic[Item]):
     """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
 
     An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
-    ``failed`` words it.
+    ``failed`` words it. ``ending`` comes after the last, also after an error. A chunk may be written as nothing.
     """
 
     def __init__(
@@ -109,7 +109,12 @@ class Lines(Generic[Item]):
         chunks: AsyncGenerator[Item, None],
         encode: Callable[[Item], bytes],
         failed: Callable[[Exception], bytes],
+        *,
+        media_type: bytes = b"application/x-ndjson",
+        ending: bytes = b"",
     ) -> None:
+        self._headers = [(b"content-type", media_type)]
+        self._ending = ending
         self._chunks = chunks
         self._encode = encode
         self._failed = failed
@@ -122,20 +127,20 @@ class Lines(Generic[Item]):
                 async for chunk in chunks:
                     if not started:
                         await send(
-                            {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+                            {"type": "http.response.start", "status": 200, "headers": self._headers}
                         )
                         started = True
-                    await _send_line(send, self._encode(chunk))
+                    if line := self._encode(chunk):
+                        await _send_line(send, line)
         except RequestCancelled:
             raise
         except Exception as error:
             if not started:
                 raise
             await _send_line(send, self._failed(error))
+        if self._ending:
+            await _send_line(send, self._ending)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-_HEADERS = [(b"content-type", b"application/x-ndjson")]
 
 
 async def _send_line(send: Send, line: bytes) -> None:
