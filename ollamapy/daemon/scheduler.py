@@ -364,7 +364,7 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     load = memory.wish(header, request.path, options, settings, free, embeds=request.embeds)
     most = settings.max_loaded_models or DEFAULT_MAX_LOADED
     if len(residents) < most and memory.estimate_load(header, load).total <= free:
-        return Start(ticket, load)
+        return Start(ticket, request.complete(load))
 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:

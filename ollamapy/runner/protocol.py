@@ -235,7 +235,9 @@ class Failed(Frame, frozen=True):
 
 
 ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
-FromRunner = Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
+FromRunner = (
+    Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)

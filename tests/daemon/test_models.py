@@ -407,7 +407,7 @@ def test_show_is_as_ollamas(tmp_path: Path, scripted: Path) -> None:
         "PARAMETER top_p 0.95\n"
         "LICENSE MIT\n"
         "MESSAGE user q\n"
-        'MESSAGE assistant \n'
+        "MESSAGE assistant \n"
     )
     assert answer["parameters"].split("\n") == [
         "num_ctx                        1024",
