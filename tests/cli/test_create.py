@@ -20,6 +20,7 @@ from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 from tests.daemon.test_create import _adapter, _split, everything, layers
+from tests.formats import folders, test_llama2c, test_lora
 from tests.models import install, random_model, scripted_model
 from tests.served import Daemon, environment, serve
 
@@ -171,6 +172,60 @@ def test_an_adapter_changes_what_is_said_as_its_arithmetic_says(
     assert said("adapted") != pytest.approx(said("plain"), abs=1e-1)
 
 
+@llama
+@pytest.mark.parametrize("quantize", ["", "q8_0"])
+def test_a_folder_of_safetensors_is_converted_and_runs(
+    run: Run, here: Daemon, tmp_path: Path, quantize: str
+) -> None:
+    folders.make(tmp_path / "weights", folders.FAMILIES["llama"], shards=2, dtype="F16")
+    (tmp_path / "Modelfile").write_text("FROM ./weights\n")
+    done = run("create", "converted", *(["-q", quantize] if quantize else []))
+    assert done.returncode == 0, done.stderr
+    assert "converting model" in done.stderr
+    assert ("quantizing F16 model to Q8_0" in done.stderr) == bool(quantize)
+    answer = here.generate("converted", "a", raw=True, options={"num_predict": 4, "seed": 1}).json()
+    assert answer["eval_count"] >= 1
+    shown = here.ask("POST", "/api/show", {"model": "converted"}).json()["details"]
+    assert (shown["family"], shown["format"]) == ("llama", "gguf")
+
+
+@llama
+def test_a_llama2c_checkpoint_is_converted_and_runs(run: Run, here: Daemon, tmp_path: Path) -> None:
+    checkpoint = test_llama2c.made(0, shared=True).data
+    (tmp_path / "stories.bin").write_bytes(checkpoint)
+    (tmp_path / "Modelfile").write_text("FROM ./stories.bin\n")
+    done = run("create", "stories")
+    assert done.returncode == 1 and "without its tokenizer" in done.stderr
+    (tmp_path / "tokenizer.bin").write_bytes(test_llama2c.tokenizer_bytes())
+    done = run("create", "stories")
+    assert done.returncode == 0, done.stderr
+    options = {"num_predict": 4, "seed": 1}
+    answer = here.generate("stories", "a", raw=True, options=options).json()
+    assert answer["eval_count"] >= 1
+
+
+@llama
+def test_a_lora_of_safetensors_is_converted_and_runs(
+    run: Run, here: Daemon, tmp_path: Path
+) -> None:
+    weights = folders.make(tmp_path / "weights", folders.FAMILIES["llama"])
+    names = [name for name in weights if name.endswith("q_proj")]
+    test_lora.make_adapter(tmp_path / "lora", weights, names)
+    (tmp_path / "Modelfile").write_text("FROM ./weights\nADAPTER ./lora\n")
+    done = run("create", "tuned")
+    assert done.returncode == 0, done.stderr
+    assert "converting adapter" in done.stderr
+    (tmp_path / "Modelfile").write_text("FROM ./weights\n")
+    assert run("create", "untuned").returncode == 0
+    tuned, untuned = (
+        here.generate(
+            name, "a", raw=True, options={"num_predict": 2, "temperature": 0}, logprobs=True
+        ).json()["logprobs"][0]["logprob"]
+        for name in ("tuned", "untuned")
+    )
+    assert tuned != untuned
+
+
 # Bad input: a clear error within a second or two, and nothing half-made
 
 
@@ -211,6 +266,11 @@ def _pointer(folder: Path) -> None:
     (folder / "Modelfile").write_text("FROM ./m.gguf")
 
 
+def _two_sources(folder: Path) -> None:
+    random_model(folder / "m.gguf")
+    (folder / "Modelfile").write_text("FROM hello\nFROM ./m.gguf")
+
+
 BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("10 MB of one value", lambda f: _write(f / "Modelfile", b"FROM hello\nTEMPLATE " + b"x" * 10 * MIB), "template error"),
     ("10 MB of lines", lambda f: _write(f / "Modelfile", b"FROM hello\n" + b"SYSTEM a\n" * MIB), "at most 100000 instructions"),
@@ -231,7 +291,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("an unknown parameter", lambda f: _write(f / "Modelfile", b"FROM hello\nPARAMETER tempratur 1"),
      "unknown parameter 'tempratur', did you mean 'temperature'?"),
     ("a model that is no name", lambda f: _write(f / "Modelfile", b"FROM a b c"), "invalid model name"),
-    ("two sources", lambda f: (random_model(f / "m.gguf"), _write(f / "Modelfile", b"FROM hello\nFROM ./m.gguf")),
+    ("two sources", _two_sources,
      "FROM names both files and the model"),
     ("a draft", lambda f: _write(f / "Modelfile", b"FROM hello\nDRAFT ./d.gguf"), "leave DRAFT out"),
 ]  # fmt: skip
