@@ -26,7 +26,8 @@ from .modelfile import (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One piece of advice; line and column begin at 1. An error is what creating a model would refuse."""
+    """One piece of advice; line and column begin at 1. An error is what creating a model would refuse; but what
+    other versions may know, such as a parameter of another name, is a warning."""
 
     line: int
     column: int
