@@ -1,7 +1,7 @@
 """Blobs that cross the wire: content that a client sends into the store, and models that the daemon serves to others.
 
 Sending is on whenever the daemon runs; serving only where the settings say so. What is served is what Ollama's registry
-protocol needs to be pulled from here: the manifest, byte for byte, and the blobs that it names. HTTP is app.py's affair.
+protocol needs to be pulled from here: the manifest, byte for byte, and the blobs that it names. HTTP is the routes' affair.
 """
 
 from __future__ import annotations

@@ -208,7 +208,8 @@ async def _serve(
 
 async def _serve_http(services: Services, listener: socket.socket) -> None:
     """Serve until a signal has come and the requests in flight have ended."""
-    from .app import create_app, is_loopback
+    from .app import create_app
+    from .routes.call import is_loopback
     from .server import Server
 
     drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS

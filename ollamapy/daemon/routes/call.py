@@ -1,0 +1,82 @@
+"""What every dialect's handlers share: the request as they get it, the answers they give, and how an error is told."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from ...errors import OllamapyError
+from ...types import Chunk, Progress
+from ..api.stream import Lines
+from ..generate import Services
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json; charset=utf-8"
+
+Answer = Response | Lines[Chunk] | Lines[Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request. ``body`` is read whole but where a route takes it in ``parts``; ``path`` holds what the path's blanks are.
+
+    ``is_local``: it comes from this machine.
+    """
+
+    body: bytes
+    headers: Headers
+    path: Mapping[str, str]
+    is_local: bool
+    parts: AsyncIterator[bytes]
+
+
+Handler = Callable[[Services, Call], Awaitable[Answer]]
+
+
+EncodeError = Callable[[int, str], bytes]
+"""An error in the shape of an API, from its status and its message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What is done for the requests to one path. ``in_parts``: the handler reads the body as it comes."""
+
+    path: str
+    method: str
+    handle: Handler
+    in_parts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The paths of one API, and how it writes an error."""
+
+    paths: tuple[Path, ...]
+    encode_error: EncodeError
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Status and message for an error. What nobody foresaw is told to the log, not to the client."""
+    if isinstance(error, OllamapyError):
+        return error.status, str(error)
+    log.error("a request failed in a way that nobody foresaw", exc_info=error)
+    return 500, "internal error, see the daemon's log: ollamapy daemon logs"
+
+
+def json_answer(body: bytes) -> Response:
+    """An answer with the type that Ollama's API gives."""
+    return Response(body, media_type=JSON)
+
+
+def is_loopback(host: str) -> bool:
+    """Does an address to bind to mean this machine only?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
