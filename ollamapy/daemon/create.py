@@ -47,6 +47,7 @@ from ..errors import (
 )
 from ..formats import llama2c
 from ..formats.convert import convert
+from ..formats.description import PLATFORM, describe
 from ..formats.gguf import Header, joined, read_header
 from ..formats.lora import convert_adapter
 from ..formats.modelfile import DEPRECATED, Instruction, read_version
@@ -435,12 +436,12 @@ class _Making:
         """The configuration blob: the base's, or else what the files say, and what the request adds."""
         config = dict(self._config)
         if not config.get("model_family") or not config.get("file_type"):
-            others = [read_header(path) for path in self._files("projector")]
-            config = describe(self._model(), others) | config
+            projectors = [read_header(path) for path in self._files("projector")]
+            config = describe(self._model(), projectors) | config
         for key in ("renderer", "parser", "requires"):
             if value := getattr(self._request, key):
                 config[key] = value
-        config |= {"architecture": "amd64", "os": "linux"}
+        config |= PLATFORM
         return go_json({key: config[key] for key in _CONFIG_KEYS if config.get(key)}) + b"\n"
 
 
@@ -700,18 +701,6 @@ def text_part(kind: str, content: bytes) -> Part:
     """A layer that is a text."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return Part(Layer(LAYER_PREFIX + kind, digest, len(content)), content)
-
-
-def describe(model: Header, others: Sequence[Header]) -> dict[str, Any]:
-    """What a configuration says of weights."""
-    families = [header.architecture for header in (model, *others)]
-    return {
-        "model_format": "gguf",
-        "model_family": model.architecture,
-        "model_families": list(dict.fromkeys(families)),
-        "model_type": human.format_number(model.parameter_count),
-        "file_type": model.file_type_name,
-    }
 
 
 def _widest(model: Header) -> str:

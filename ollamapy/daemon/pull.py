@@ -20,9 +20,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .. import human
 from ..config import environment
 from ..errors import (
     InvalidModel,
@@ -32,6 +31,7 @@ from ..errors import (
     ServerBusy,
 )
 from ..formats import llama2c
+from ..formats.description import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import Name
 from ..registry import download, remote, source
@@ -368,7 +368,9 @@ class _Work:
             if kind not in taken
         ]
         model = joined([self._header(each, found) for each in by_kind["model"]])
-        config = print_config(model, has_projector="projector" in by_kind, said=found.said)
+        projectors = [self._header(each, found) for each in by_kind.get("projector", ())]
+        described = {**describe(model, projectors), "source": found.said}
+        config = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
         blob = self.store.add_blob(config)
         return print_manifest(Layer(CONFIG_TYPE, blob, len(config)), layers)
 
@@ -440,19 +442,3 @@ def _sha256(path: Path) -> str:
 
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def print_config(header: Header, *, has_projector: bool, said: Mapping[str, Any]) -> bytes:
-    """The configuration of a model made of a GGUF, as Ollama reads it; ``said`` tells what it was made of."""
-    family = header.architecture
-    value = {
-        "model_format": "gguf",
-        "model_family": family,
-        "model_families": [family, "clip"] if has_projector else [family],
-        "model_type": human.format_number(header.parameter_count),
-        "file_type": header.file_type_name,
-        "architecture": "amd64",
-        "os": "linux",
-        "source": said,
-    }
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

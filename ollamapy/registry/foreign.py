@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidModel, OllamapyError, StoreError
-from ..formats.gguf import Header, read_header
-from ..human import format_number
+from ..formats.description import describe
+from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from . import hub
 from .pieces import MIB
@@ -289,7 +289,7 @@ def take(
         completed += part.size
     content = found.manifest
     if content is None:
-        content = _manifest(store, found, digests, headers[0])
+        content = _manifest(store, found, digests, headers)
     yield Linked(store.write_manifest(found.name, content), found.size, how)
 
 
@@ -364,22 +364,17 @@ def _clone(source: Path, target: Path) -> bool:
         return False
 
 
-def _manifest(store: Store, found: Found, digests: Sequence[str], header: Header) -> bytes:
+def _manifest(
+    store: Store, found: Found, digests: Sequence[str], headers: Sequence[Header]
+) -> bytes:
     """The manifest of a model made of GGUF files, as Ollama's own are."""
-    family = header.architecture
     layers = [
         Layer(f"{LAYER_PREFIX}{part.kind}", digest, part.size)
         for part, digest in zip(found.parts, digests, strict=True)
     ]
-    projector = ["clip"] if any(part.kind == "projector" for part in found.parts) else []
-    value = {
-        "model_format": "gguf",
-        "model_family": family,
-        "model_families": [family, *projector],
-        "model_type": format_number(header.parameter_count),
-        "file_type": header.file_type_name,
-        "architecture": "amd64",
-        "os": "linux",
-    }
-    config = json.dumps(value, separators=(",", ":")).encode()
+    of_kind: dict[str, list[Header]] = {"model": [], "projector": []}
+    for part, header in zip(found.parts, headers, strict=True):
+        of_kind[part.kind].append(header)
+    described = describe(joined(of_kind["model"]), of_kind["projector"])
+    config = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
     return print_manifest(Layer(CONFIG_TYPE, store.add_blob(config), len(config)), layers)
