@@ -1,0 +1,56 @@
+"""One daemon for the client packages that judge us: models that say what the tests know, in a store that may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.models import CHATML, bert_model, install, random_model, scripted_model
+from tests.served import ROOT, Daemon, serve
+
+HELLO = "Hello! I am a scripted model."
+ANSWER = "The answer is forty-two."
+THOUGHTS = "Let me see, five and more."
+CITY = '{"city": "Rome", "size": 7}'
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+TOOL_TEMPLATE = (ROOT / "tests" / "data" / "chat" / "tool.jinja").read_text()
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Its name"}},
+            "required": ["city"],
+        },
+    },
+}
+"""The tool that the model "tool" calls, whatever it is asked."""
+
+
+def make_models(root: Path, gguf: Path) -> None:
+    """Fill the store at ``root``.
+
+    hello: says HELLO whatever it is asked. city: says CITY. tool: calls WEATHER. think: thinks THOUGHTS, then says ANSWER.
+    rand: random words, for as long as it may. vectors: a BERT, no chat. rank: a reranker.
+    """
+    install(root, "hello", scripted_model(gguf / "hello.gguf", HELLO))
+    install(root, "city", scripted_model(gguf / "city.gguf", CITY))
+    for name, script in {"tool": CALL, "think": f"<think>{THOUGHTS}</think>{ANSWER}"}.items():
+        install(root, name, scripted_model(gguf / name, script, chat_template=TOOL_TEMPLATE))
+    install(root, "rand", random_model(gguf / "rand.gguf", chat_template=CHATML, n_ctx=2048))
+    install(root, "vectors", bert_model(gguf / "vectors.gguf"))
+    install(root, "rank", bert_model(gguf / "rank.gguf", pooling="RANK"))
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon over the models of :func:`make_models`. Tests may add models of other names to its store; none may end it."""
+    root = tmp_path_factory.mktemp("judged-models")
+    make_models(root, tmp_path_factory.mktemp("gguf"))
+    with serve(tmp_path_factory.mktemp("judged-home"), root) as running:
+        yield running
