@@ -1,6 +1,6 @@
 """The benchmark suite: ollamapy against the bare loop, in one run on one machine; prints a table and writes JSON.
 
-    scripts/bench                     everything (about 10 minutes on 2 cores)
+    scripts/bench                     everything (about 12 minutes on 2 cores)
     scripts/bench --models 15m        the small model only (2 minutes)
     scripts/bench --against URL       the same HTTP load to any server that speaks Ollama's API and has bench-15m and bench-1b
 
@@ -252,62 +252,48 @@ def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as text, each ratio with its aim."""
-    lines = []
-    for name, both in results.get("models", {}).items():
-        b, o = both["bare"], both["ollamapy"]
-        lines += [
-            f"bench-{name}",
-            row(
-                "decode, 1 client",
-                b["decode1"],
-                o["decode1"],
-                "tok/s",
-                ">= 0.97" if name == "1b" else ">= 0.92",
-            ),
-            row("decode, 8 clients", b["decode8"], o["decode8"], "tok/s", ">= 0.95"),
-            row(
-                "decode, 1 beside full idle slots",
-                b["decode1"],
-                o["idle_full"],
-                "tok/s",
-                "",
-            ),
-            row("prefill", b["prefill"], o["prefill"], "tok/s", ">= 0.97"),
-            row("load", b["load"], o["load"], "s", "<= 1.3"),
-            row(
-                "first token: cold, cached prefix",
-                o["first_cold"],
-                o["first_cached"],
-                "s",
-                "<= 0.03" if name == "1b" else "",
-            ),
-            row(
-                "16 requests: separate, shared prompt",
-                o["separate_wall"],
-                o["shared_wall"],
-                "s",
-                "<= 0.3",
-            ),
-            *form_rows(both["constrained"], small=name != "1b"),
-            f"  {'median first token, 8 clients':38}{'':10}{o['first8']:10.3f} s",
-            f"  {'runner beyond the bare loop':38}{'':10}{(o['runner_rss'] - b['rss']) / 1e6:10.0f} MB    aim < 35",
-            f"  {'daemon, idle':38}{'':10}{o['daemon_idle'] / 1e6:10.0f} MB    aim < 45",
-        ]
-    if start := results.get("start"):
-        lines += [
-            "start-up",
-            f"  {'nothing running -> first text':38}{'':10}{start['cold_first_text']:10.3f} s     aim < 0.45",
-            f"  {'list':38}{'':10}{start['list']:10.3f} s     aim <= 0.15",
-            f"  {'--version':38}{'':10}{start['version']:10.3f} s     aim <= 0.1",
-        ]
-    if downloads := results.get("downloads"):
-        lines.append(download.table(downloads))
-    for name, got in results.get("against", {}).items():
-        lines.append(f"bench-{name} at {results['url']}")
-        lines += [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()]
+def model_table(name: str, got: dict[str, Any]) -> str:
+    """What ``measure`` found of a model, each ratio with its aim."""
+    b, o, big = got["bare"], got["ollamapy"], name == "1b"
+    aims = (">= 0.97", "<= 0.03") if big else (">= 0.92", "")
+    lines = [
+        f"bench-{name}",
+        row("decode, 1 client", b["decode1"], o["decode1"], "tok/s", aims[0]),
+        row("decode, 8 clients", b["decode8"], o["decode8"], "tok/s", ">= 0.95"),
+        row("decode, 1 beside full idle slots", b["decode1"], o["idle_full"], "tok/s", ""),
+        row("prefill", b["prefill"], o["prefill"], "tok/s", ">= 0.97"),
+        row("load", b["load"], o["load"], "s", "<= 1.3"),
+        row("first token: cold, cached prefix", o["first_cold"], o["first_cached"], "s", aims[1]),
+        row(
+            "16 requests: separate, shared prompt",
+            o["separate_wall"],
+            o["shared_wall"],
+            "s",
+            "<= 0.3",
+        ),
+        *form_rows(got["constrained"], small=not big),
+        f"  {'median first token, 8 clients':38}{'':10}{o['first8']:10.3f} s",
+        f"  {'runner beyond the bare loop':38}{'':10}{(o['runner_rss'] - b['rss']) / 1e6:10.0f} MB    aim < 35",
+        f"  {'daemon, idle':38}{'':10}{o['daemon_idle'] / 1e6:10.0f} MB    aim < 45",
+    ]
     return "\n".join(lines)
+
+
+def start_table(start: dict[str, float]) -> str:
+    """What ``start_up`` found."""
+    lines = [
+        "start-up",
+        f"  {'nothing running -> first text':38}{'':10}{start['cold_first_text']:10.3f} s     aim < 0.45",
+        f"  {'list':38}{'':10}{start['list']:10.3f} s     aim <= 0.15",
+        f"  {'--version':38}{'':10}{start['version']:10.3f} s     aim <= 0.1",
+    ]
+    return "\n".join(lines)
+
+
+def against_table(name: str, url: str, got: dict[str, float]) -> str:
+    """What another server did with the load."""
+    lines = [f"bench-{name} at {url}"]
+    return "\n".join(lines + [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()])
 
 
 def form_rows(got: dict[str, float], small: bool) -> list[str]:
@@ -346,27 +332,32 @@ def main() -> None:
     arguments = parser.parse_args()
     names = [name for name in arguments.models.split(",") if name]
     results: dict[str, Any] = {"cores": os.cpu_count(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+
+    def keep(part: str, got: Any, shown: str) -> None:
+        """A part is measured: print it and write what there is so far, a part may take minutes."""
+        results[part] = got
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        print(shown, flush=True)
+
     if arguments.against:
         server = Server(arguments.against.rstrip("/"))
-        results |= {
-            "url": server.url,
-            "against": {n: http_load(server, f"bench-{n}", n == "1b") for n in names},
-        }
-    else:
-        files = arguments.store / "bench"
-        files.mkdir(parents=True, exist_ok=True)
-        results["models"] = {}
         for name in names:
-            path = models.make(name, files / f"bench-{name}-{models.RECIPE}.gguf")
-            models.install(arguments.store, name, path)
-            results["models"][name] = measure(name, path, arguments.store)
-            results["models"][name]["constrained"] = constrained.measure(path)
-        if not arguments.no_start:
-            results["start"] = start_up()
-        if not arguments.no_downloads:
-            results["downloads"] = download.measure()
-    print(table(results))
-    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+            load = http_load(server, f"bench-{name}", name == "1b")
+            keep(f"bench-{name} at {server.url}", load, against_table(name, server.url, load))
+        return
+    files = arguments.store / "bench"
+    files.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = models.make(name, files / f"bench-{name}-{models.RECIPE}.gguf")
+        models.install(arguments.store, name, path)
+        got = measure(name, path, arguments.store) | {"constrained": constrained.measure(path)}
+        keep(f"bench-{name}", got, model_table(name, got))
+    if not arguments.no_start:
+        start = start_up()
+        keep("start-up", start, start_table(start))
+    if not arguments.no_downloads:
+        downloads = download.measure()
+        keep("downloads", downloads, download.table(downloads))
 
 
 if __name__ == "__main__":
