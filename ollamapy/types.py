@@ -105,6 +105,9 @@ CONTEXT_POLICIES = ("error", "drop-oldest", "shift")
 """What is done with a conversation that does not fit: refuse it, leave out the oldest messages (the default), or cut the middle
 out of the prompt as /api/generate does."""
 
+THINK_LEVELS = ("high", "medium", "low", "max")
+"""How much a model may be asked to think, besides whether; in the order in which Ollama's errors name them."""
+
 MOST_STOPS = 256
 """Each of them is looked for after every token."""
 

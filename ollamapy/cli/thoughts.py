@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from ..errors import InvalidRequest
 
-LEVELS = ("high", "medium", "low", "max")
-
 
 class Shown(NamedTuple):
     """A piece of text for the screen; ``dim``: it is thinking."""
@@ -43,7 +41,9 @@ def parse_think(value: str) -> bool | str:
     """The value of ``--think``. Raises InvalidRequest, in Ollama's words."""
     if value in ("true", "false"):
         return value == "true"
-    if value in LEVELS:
+    from ..types import THINK_LEVELS
+
+    if value in THINK_LEVELS:
         return value
     raise InvalidRequest(
         f'invalid value for --think: "{value}" (must be true, false, high, medium, low, or max)'

@@ -21,6 +21,7 @@ from msgspec import UNSET, UnsetType
 from ... import __version__, human
 from ...errors import InvalidRequest
 from ...types import (
+    THINK_LEVELS,
     ChatRequest,
     Chunk,
     Constraint,
@@ -50,7 +51,6 @@ FIELDS_TO_COME = ("images",)
 
 MOST_TOOLS = 1024
 
-_THINK_LEVELS = ("high", "medium", "low", "max")
 
 Request = TypeVar("Request")
 
@@ -260,10 +260,10 @@ def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
 def _think(value: Any) -> bool | str | None:
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, str) and value in _THINK_LEVELS:
+    if isinstance(value, str) and value in THINK_LEVELS:
         return value
     shown = f'"{value}"' if isinstance(value, str) else body.kind(value)
-    levels = ", ".join(f'"{level}"' for level in _THINK_LEVELS)
+    levels = ", ".join(f'"{level}"' for level in THINK_LEVELS)
     raise InvalidRequest(f"invalid think value: {shown} (must be {levels}, true, or false)")
 
 
