@@ -581,9 +581,17 @@ class Engine:
         if (slot := sequence.slot) is not None:
             slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
             slot.sequence = sequence.slot = sequence.leader = None
+            if len(slot.cached) < sequence.n_past:  # what a shift has moved is of no use to others
+                self._cut(slot)
         if sequence.sampler is not None:
             self._model.free_sampler(sequence.sampler)
             sequence.sampler = None
+
+    def _cut(self, slot: Slot) -> None:
+        """Make a free slot's cache hold what ``slot.cached`` says, or nothing where it cannot go back."""
+        if not self._model.trim(slot.id, len(slot.cached)):
+            self._model.trim(slot.id, 0)
+            slot.cached = []
 
 
 def _slot_id(span: Span) -> int:

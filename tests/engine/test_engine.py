@@ -47,6 +47,17 @@ def expected(prompt: list[int], n: int) -> str:
     return "".join(map(chr, continuation(prompt, n)))
 
 
+def shifted(prompt: list[int], n: int, n_ctx: int, num_keep: int) -> str:
+    """The text of an answer whose context is shifted each time it is full."""
+    tokens, text = list(prompt), ""
+    for _ in range(n):
+        text += chr(token := continuation(tokens, 1)[0])
+        tokens.append(token)
+        if len(tokens) == n_ctx:
+            del tokens[num_keep : num_keep + (n_ctx - 1 - num_keep) // 2]
+    return text
+
+
 def test_one_request_gets_its_tokens() -> None:
     bench = Bench(FakeModel())
     bench.submit(1, [1, 2, 3], n=5)
@@ -340,13 +351,7 @@ def test_generation_past_the_context_shifts_and_goes_on() -> None:
     prompt = [1, 2, 3, 4, 5, 6]
     bench.submit(1, prompt, n=100, shift=True, num_keep=4)
     bench.run()
-    tokens, want = list(prompt), ""
-    for _ in range(100):
-        want += chr(token := continuation(tokens, 1)[0])
-        tokens.append(token)
-        if len(tokens) == 32:
-            del tokens[4 : 4 + (31 - 4) // 2]
-    assert bench.text(1) == want
+    assert bench.text(1) == shifted(prompt, 100, 32, 4)
     ending = bench.ending(1)
     assert isinstance(ending, Finished)
     assert (ending.reason, ending.n_predicted, ending.n_prompt) == ("length", 100, 6)
@@ -395,6 +400,19 @@ def test_batches_are_in_the_order_of_the_slots() -> None:
         assert slots == sorted(slots)
 
 
+def test_a_gap_at_a_slot_whose_answer_was_shifted() -> None:
+    bench = Bench(FakeModel(n_slots=3, n_ctx=64, n_batch=64))
+    bench.submit(1, [1] * 30, n=30)
+    bench.submit(2, [2] * 30, n=40, shift=True)
+    bench.submit(3, [3] * 30, n=30)
+    bench.run()
+    for id, prompt in ((4, [1] * 30), (5, [3] * 30)):
+        bench.submit(id, prompt, n=20)
+    bench.run()
+    assert bench.text(4) == expected([1] * 30, 20) and bench.text(5) == expected([3] * 30, 20)
+    assert len(bench.model.decoded[-1]) == 3, "the slot between them goes along"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_comes_each_request_gets_its_tokens_and_one_ending(data: st.DataObject) -> None:
@@ -405,9 +423,10 @@ def test_whatever_comes_each_request_gets_its_tokens_and_one_ending(data: st.Dat
     for id in range(1, data.draw(st.integers(1, 10)) + 1):
         base = data.draw(st.sampled_from([[1] * 20, list(range(1, 25)), [7]]))
         prompt = base + data.draw(st.lists(st.integers(1, 9), max_size=5))
-        n = data.draw(st.integers(1, 10))
+        shift = data.draw(st.booleans())
+        n = data.draw(st.integers(1, 60 if shift else 10))
         prompts[id] = (prompt, n)
-        bench.submit(id, prompt, n=n)
+        bench.submit(id, prompt, n=n, shift=shift, num_keep=4)
         for _ in range(data.draw(st.integers(0, 4))):
             bench.engine.step(wait=False)
         if data.draw(st.booleans()) and data.draw(st.booleans()):
@@ -419,7 +438,7 @@ def test_whatever_comes_each_request_gets_its_tokens_and_one_ending(data: st.Dat
         ending = bench.ending(id)
         assert isinstance(ending, Finished)
         if id not in cancelled:
-            assert bench.text(id) == expected(prompt, n)
+            assert bench.text(id) == shifted(prompt, n, 40, 4)
         else:
-            assert expected(prompt, n).startswith(bench.text(id))
+            assert shifted(prompt, n, 40, 4).startswith(bench.text(id))
     assert bench.model.samplers == 0
