@@ -160,12 +160,10 @@ class Engine:
         """
         busy = self._running or self._waiting or self._embeddings.busy
         self._take_inbox(block=wait and not busy)
+        self._release_followers()  # before a newcomer may take the slot that a lost leader left
         self._admit()
-        active = self._running
-        if any(sequence.leader is not None for sequence in active):
-            active = self._followed()
         spans = plan_batch(
-            active,
+            [sequence for sequence in self._running if sequence.leader is None],
             self._model.n_batch,
             chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK),
         )
@@ -288,28 +286,26 @@ class Engine:
         if not sequence.n_predicted:
             sequence.n_cached = keep
 
-    def _followed(self) -> list[Sequence]:
-        """Let followers go whose leaders came far enough; the sequences that have tokens for the batch.
+    def _release_followers(self) -> None:
+        """Let followers go whose leaders came far enough.
 
         A leader that is gone (finished, cancelled, preempted) may have left the prefix in its slot; whatever is the
         best now is taken. So the first of its followers goes on from what it had committed, and the others follow that one.
+        A leader that has shifted its context no longer has the prefix.
         """
-        active = []
         for sequence in self._running:
-            if (leader := sequence.leader) is not None:
-                slot = leader.slot
-                assert sequence.slot is not None
-                if slot is not None:
-                    if leader.n_past >= sequence.shared:
-                        self._follow(sequence, slot, sequence.shared)
-                else:
-                    sequence.leader = None
-                    donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
-                    if donor is not None and shared >= MIN_REUSE:
-                        self._follow(sequence, donor, shared)
-            if sequence.leader is None:
-                active.append(sequence)
-        return active
+            if (leader := sequence.leader) is None:
+                continue
+            has_it = leader.n_pure is None or leader.n_pure >= sequence.shared
+            if leader.slot is not None and has_it:
+                if leader.n_past >= sequence.shared:
+                    self._follow(sequence, leader.slot, sequence.shared)
+                continue
+            assert sequence.slot is not None
+            sequence.leader = None
+            donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
+            if donor is not None and shared >= MIN_REUSE:
+                self._follow(sequence, donor, shared)
 
     # ---- decode ----------------------------------------------------------------------------------------------------
 

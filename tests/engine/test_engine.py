@@ -307,6 +307,30 @@ def test_when_the_leader_is_lost_a_follower_takes_over(how: str) -> None:
         assert prefilled(bench) == 60 + 3 * 3, "what the leader had committed is not computed again"
 
 
+def test_a_lost_leaders_slot_goes_to_its_followers_before_a_stranger() -> None:
+    bench = Bench(FakeModel(n_slots=3, n_ctx=200, n_batch=32))
+    for id in (1, 2, 3):
+        bench.submit(id, [*SYSTEM, 100 + id], n=3)
+    bench.submit(4, [200] * 10, n=3)
+    bench.engine.step(wait=False)
+    bench.engine.cancel(1)
+    bench.run()
+    cached = [e.n_cached for e in map(bench.ending, (2, 3)) if isinstance(e, Finished)]
+    assert cached == [32, 60], "what the leader had committed, and the whole prefix from the next"
+
+
+def test_nobody_waits_for_a_leader_that_has_shifted() -> None:
+    bench = Bench(FakeModel(n_slots=2, n_ctx=100, n_batch=64))
+    bench.submit(1, [1, 2, 3] * 10, n=300, n_ctx=40, shift=True, num_keep=4)
+    while len(bench.text(1)) < 9:
+        bench.engine.step(wait=False)
+    prompt = [*[1, 2, 3] * 10, *continuation([1, 2, 3] * 10, 9), 9]
+    bench.submit(2, prompt, n=5)
+    for _ in range(8):
+        bench.engine.step(wait=False)
+    assert bench.text(2) == expected(prompt, 5)
+
+
 def test_a_conversation_keeps_its_tail_when_another_begins_alike() -> None:
     bench = Bench(FakeModel(n_slots=2, n_ctx=200, n_batch=64))
     bench.submit(1, [*SYSTEM, *[7] * 30])
