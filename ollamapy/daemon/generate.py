@@ -112,7 +112,8 @@ async def _answered(
         prompt = await _prompt(services, spec, request, runner, ready)
         if isinstance(request, ChatRequest) and policy not in ("error", "shift"):
             prompt = await _fitted(services, spec, request, runner, ready, prompt, n_ctx)
-        parser = _parser(spec, request, prompt.text)
+        forced = _forced_call(spec, request)
+        parser = _parser(spec, request, prompt.text, forced=forced is not None)
         events = runner.generate(
             Generation(
                 prompt.text if prompt.tokens is None else prompt.tokens,
@@ -126,7 +127,7 @@ async def _answered(
                 if isinstance(request, GenerateRequest)
                 else policy == "shift",
                 logit_bias=request.logit_bias,
-                constraint=request.constraint or _forced_call(spec, request),
+                constraint=request.constraint or forced,
                 constraint_after=parser.answer_after,
                 think_end=parser.think_end,
                 think_budget=request.think_budget,
@@ -182,6 +183,7 @@ def load_request(spec: ModelSpec, options: Options, *, embeds: bool = False) -> 
         options=options.over(spec.options),
         shards=spec.shard_paths,
         adapters=spec.adapter_paths,
+        adapter_size=spec.adapter_size,
         embeds=embeds,
     )
 
@@ -334,16 +336,15 @@ def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:
     )
 
 
-def _parser(spec: ModelSpec, request: Request, prompt: str) -> output.Parser:
+def _parser(spec: ModelSpec, request: Request, prompt: str, *, forced: bool) -> output.Parser:
     """What tells text, thoughts and tool calls of the answer apart. Raw answers are text."""
     if isinstance(request, GenerateRequest) and (request.raw or request.suffix):
         return output.choose(Template("bare"))
-    tools = _tools(request)
     return output.choose(
         template_of(spec, request),
-        tools=tools,
+        tools=_tools(request),
         prompt_tail=prompt[-_TAIL:],
-        forced=bool(tools) and _forced_call(spec, request) is not None,
+        forced=forced,
     )
 
 
