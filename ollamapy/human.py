@@ -210,25 +210,31 @@ _ESCAPES = {
     "\r": r"\r",
     "\t": r"\t",
     "\v": r"\v",
-    '"': r"\"",
     "\\": r"\\",
 }
 
 
-def quote(text: str) -> str:
-    """The text as a Go string literal in double quotes (`%q`, strconv.Quote)."""
-    return f'"{"".join(_escape(character) for character in text)}"'
+def quote(text: str, mark: str = '"', ascii_only: bool = False) -> str:
+    """The text as a Go literal (`%q`, strconv.Quote and its relatives), between double quotes or other marks.
 
+    A byte that is no UTF-8, which stands in the text as half of a surrogate pair, is written as that byte.
+    """
 
-def _escape(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if code < 0x20 or code == 0x7F:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    def escaped(character: str) -> str:
+        if character == mark:
+            return "\\" + character
+        if character in _ESCAPES:
+            return _ESCAPES[character]
+        code = ord(character)
+        if 0xDC80 <= code <= 0xDCFF:
+            return f"\\x{code - 0xDC00:02x}"
+        if character.isprintable() and (code < 0x80 or not ascii_only):
+            return character
+        if code < 0x20 or code == 0x7F:
+            return f"\\x{code:02x}"
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+    return mark + "".join(map(escaped, text)) + mark
 
 
 def format_float(number: float) -> str:

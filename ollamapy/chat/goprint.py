@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..human import quote
 from .govalues import (
     ARGUMENTS,
     BASIC,
@@ -45,38 +46,7 @@ from .govalues import (
     type_name,
 )
 
-# ---- strconv.Quote -------------------------------------------------------------------------------
-
-_SHORT_ESCAPES = {
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-    "\\": "\\\\",
-}
-
-
-def quote(text: str, mark: str = '"', ascii_only: bool = False) -> str:
-    """strconv.Quote and its relatives."""
-
-    def escaped(char: str) -> str:
-        if char == mark:
-            return "\\" + char
-        if short := _SHORT_ESCAPES.get(char):
-            return short
-        code = ord(char)
-        if 0xDC80 <= code <= 0xDCFF:
-            return f"\\x{code - 0xDC00:02x}"
-        if char.isprintable() and (code < 0x80 or not ascii_only):
-            return char
-        if code < 0x20 or code == 0x7F:
-            return f"\\x{code:02x}"
-        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-    return mark + "".join(map(escaped, text)) + mark
+# ---- strconv.CanBackquote -------------------------------------------------------------------------
 
 
 def _can_backquote(text: str) -> bool:

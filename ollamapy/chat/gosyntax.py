@@ -18,7 +18,7 @@ from enum import Enum
 from typing import NamedTuple, NoReturn
 
 from ..errors import TemplateError
-from .goprint import quote
+from ..human import quote
 from .govalues import clean, from_bytes
 
 MAX_NESTING = 100
