@@ -18,12 +18,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import RequestCancelled, ServerBusy
-from .api.body import BodyTooLarge, BodyTooSlow
+from .api.body import BodyTooLarge, BodyTooSlow, Misread
 from .api.stream import body_parts, read_body, until_gone
 from .gate import Gate
 from .generate import Services
 from .routes import native, openai, stored
-from .routes.call import JSON, Call, Dialect, EncodeError, Path, describe, is_loopback
+from .routes.call import JSON, Call, Dialect, Path, describe, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def create_app(services: Services) -> ASGIApp:
         openai.DIALECT,
     )
     routes = [
-        Route(path.path, Endpoint(services, path, dialect.encode_error), methods=[path.method])
+        Route(path.path, Endpoint(services, path, dialect), methods=[path.method])
         for dialect in dialects
         for path in dialect.paths
     ]
@@ -51,10 +51,10 @@ def create_app(services: Services) -> ASGIApp:
 class Endpoint:
     """ASGI app of one path: read the body, do the work while the client is there, answer, also when it fails."""
 
-    def __init__(self, services: Services, path: Path, encode_error: EncodeError) -> None:
+    def __init__(self, services: Services, path: Path, dialect: Dialect) -> None:
         self._services = services
         self._path = path
-        self._encode_error = encode_error
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. An error after the answer began is not for us: its stream says it."""
@@ -84,7 +84,7 @@ class Endpoint:
         except Exception as error:
             if status:  # the answer had begun, and not even its last line could be written
                 raise
-            answer = _failure(error, self._encode_error)
+            answer = _failure(error, self._dialect)
             await answer(scope, receive, watched_send)
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
         log.log(
@@ -106,14 +106,15 @@ def _is_local(scope: Scope) -> bool:
     return client is not None and is_loopback(client[0])
 
 
-def _failure(error: Exception, encode_error: EncodeError) -> Response:
+def _failure(error: Exception, dialect: Dialect) -> Response:
     headers = {}
     if isinstance(error, ServerBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
         headers["Connection"] = "close"
     status, message = describe(error)
-    return Response(encode_error(status, message), status, headers, JSON)
+    media_type = JSON if isinstance(error, Misread) else dialect.error_type
+    return Response(dialect.encode_error(status, message), status, headers, media_type)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import msgspec
@@ -34,6 +35,20 @@ class BodyTooSlow(InvalidRequest):
 
 class MissingBody(InvalidRequest):
     """The request has no JSON value at all."""
+
+
+class Misread(InvalidRequest):
+    """A body that is wrong whatever models there are. Where Ollama translates a dialect, it answers these with another type than
+    the errors of its own API, to which it hands what it has translated."""
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What is refused in here is a Misread."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise Misread(str(error)) from None
 
 
 def decode(body: bytes) -> Any:

@@ -55,10 +55,11 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The paths of one API, and how it writes an error."""
+    """The paths of one API, and how it writes an error; ``error_type`` is the type of errors other than a Misread."""
 
     paths: tuple[Path, ...]
     encode_error: EncodeError
+    error_type: str = JSON
 
 
 def describe(error: Exception) -> tuple[int, str]:
