@@ -93,6 +93,11 @@ class Paths:
         return self.state / "proven.json"
 
     @property
+    def facts(self) -> Path:
+        """What lists say of the models, so that their files need not be read again."""
+        return self.state / "facts.json"
+
+    @property
     def start_lock(self) -> Path:
         """Held by whoever is starting the daemon, so that two at once make one."""
         return self.state / "start.lock"

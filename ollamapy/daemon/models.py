@@ -31,6 +31,7 @@ from ..formats.modelfile import quote
 from ..names import Name
 from ..registry.store import Layer, Manifest, Store
 from ..types import Message, Options, parse_options
+from .facts import Facts
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,13 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     embedding_length: int = 0
 
 
+class ListedFacts(msgspec.Struct, frozen=True):
+    """What the list says of a model that its manifest does not."""
+
+    details: Details
+    capabilities: tuple[str, ...]
+
+
 class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry of /api/tags. `size` is bytes, `digest` bare hex, `modified_at` RFC 3339."""
 
@@ -91,8 +99,8 @@ class ModelSpec:
 
     `name` is its installed spelling, `digest` its manifest's (bare hex), `size` bytes of all blobs,
     `modified_at` seconds. `shard_paths` are the files after `model_path` of a model in several; `header` is that of all of
-    them. `parameters` is the params layer as written, `options` what of it is
-    valid. `projector_path` is the GGUF that sees or hears for it.
+    them. `adapter_size` is bytes of LoRA weights. `parameters` is the params layer as written,
+    `options` what of it is valid. `projector_path` is the GGUF that sees or hears for it.
     """
 
     name: Name
@@ -107,6 +115,7 @@ class ModelSpec:
     header: Header
     projector_path: Path | None
     adapter_paths: tuple[Path, ...]
+    adapter_size: int
     go_template: str | None
     jinja_template: str | None
     joins_messages: bool
@@ -126,10 +135,11 @@ class ModelSpec:
 class Models:
     """The models in a store, as the daemon uses them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, facts: Path | None = None) -> None:
+        """``facts`` is the file that what lists say is remembered in, None to remember it for this process."""
         self.store = store
         self._spec = functools.lru_cache(maxsize=_SPECS_KEPT)(self._resolve)
-        self._facts: dict[str, tuple[Details, tuple[str, ...]]] = {}  # by manifest digest
+        self._facts = Facts(facts, ListedFacts)
         self._complained: set[str] = set()  # manifests that were logged as damaged
 
     async def load(self, name_text: str) -> ModelSpec:
@@ -205,6 +215,7 @@ class Models:
         model_path, *shard_paths = self._paths(manifest, "model")
         header = joined([read_header(path) for path in (model_path, *shard_paths)])
         projectors = self._paths(manifest, "projector")
+        adapters = self._paths(manifest, "adapter")
 
         # 3) what follows from them
         jinja = header.chat_template or None
@@ -220,7 +231,8 @@ class Models:
             shard_paths=tuple(shard_paths),
             header=header,
             projector_path=projectors[0] if projectors else None,
-            adapter_paths=self._paths(manifest, "adapter"),
+            adapter_paths=adapters,
+            adapter_size=sum(read_header(path).weights_size for path in adapters),
             go_template=go_template,
             jinja_template=jinja,
             joins_messages=header.metadata.get(JOIN_MESSAGES) is True,
@@ -249,23 +261,22 @@ class Models:
     def _list(self) -> tuple[ListedModel, ...]:
         found = self.store.models()
         listed = tuple(self._listed(name, manifest) for name, manifest in found)
-        for digest in self._facts.keys() - {manifest.digest for _, manifest in found}:
-            self._facts.pop(digest, None)
+        self._facts.keep(manifest.digest for _, manifest in found)
         return listed
 
     def _listed(self, name: Name, manifest: Manifest) -> ListedModel:
-        details, can = self._facts.get(manifest.digest) or self._read_facts(name, manifest)
+        facts = self._facts.get(manifest.digest) or self._read_facts(name, manifest)
         return ListedModel(
             name=name.display,
             model=name.display,
             modified_at=print_time(manifest.modified_at),
             size=manifest.size,
             digest=manifest.digest,
-            details=details,
-            capabilities=can,
+            details=facts.details,
+            capabilities=facts.capabilities,
         )
 
-    def _read_facts(self, name: Name, manifest: Manifest) -> tuple[Details, tuple[str, ...]]:
+    def _read_facts(self, name: Name, manifest: Manifest) -> ListedFacts:
         """What the list says beside name, size and time.
 
         Ollama's list leaves out what only the Jinja template can do; clients see that in `show`.
@@ -275,7 +286,7 @@ class Models:
         try:
             config = parse_config(self.store.read_small(manifest.config))
             if model is None or config.model_format not in ("", "gguf"):
-                return _details(config, None, parent, lengths=True), config.capabilities
+                return _listed_facts(config, None, parent, config.capabilities)
             header = joined([read_header(path) for path in self._paths(manifest, "model")])
             projectors = self._paths(manifest, "projector")
             layers = dict(_small(manifest))
@@ -291,8 +302,9 @@ class Models:
             if manifest.digest not in self._complained:
                 self._complained.add(manifest.digest)
                 log.warning("model '%s' is damaged: %s", name.display, error)
-            return _details(config, None, parent, lengths=True), config.capabilities
-        facts = self._facts[manifest.digest] = _details(config, header, parent, lengths=True), can
+            return _listed_facts(config, None, parent, config.capabilities)
+        facts = _listed_facts(config, header, parent, can)
+        self._facts.put(manifest.digest, facts)
         return facts
 
     def _show(
@@ -462,6 +474,12 @@ def _details(
         context_length=context_length if lengths else 0,
         embedding_length=embedding_length if lengths else 0,
     )
+
+
+def _listed_facts(
+    config: Config, header: Header | None, parent_model: str, can: tuple[str, ...]
+) -> ListedFacts:
+    return ListedFacts(_details(config, header, parent_model, lengths=True), can)
 
 
 # What a model can do

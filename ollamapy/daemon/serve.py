@@ -58,7 +58,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     listener = listen(settings.address)
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
-    models = Models(open_store(settings.paths))
+    models = Models(open_store(settings.paths), settings.paths.facts)
     renderer = Renderer()
     early = _start_early(models, renderer, settings, preload) if preload else None
     _allow_many_connections()
@@ -125,6 +125,7 @@ def _start_early(
             settings,
             memory.free_memory(),
             spec.name.display,
+            adapters=spec.adapter_size,
         )
         load = request.complete(load)
         early = _Early(request, load, _start_runner(settings)(load))

@@ -243,6 +243,19 @@ def test_the_event_loop_never_waits_for_the_disk(tmp_path: Path, plain: Path) ->
 # The list
 
 
+def test_a_new_daemon_lists_without_reading_files_again(tmp_path: Path, plain: Path) -> None:
+    root, remembered = tmp_path / "models", tmp_path / "facts.json"
+    install(root, "m", plain)
+    (before,) = asyncio.run(Models(Store([root]), remembered).list())
+    for path in (root / "blobs").iterdir():
+        if path.stat().st_size == plain.stat().st_size:
+            path.write_bytes(b"not read")
+    (after,) = asyncio.run(Models(Store([root]), remembered).list())
+    assert after == before and after.details.context_length
+    (anew,) = asyncio.run(Models(Store([root])).list())
+    assert not anew.details.context_length
+
+
 def test_the_list_is_as_ollamas(tmp_path: Path, scripted: Path) -> None:
     install(tmp_path, "hello", scripted, template=GO_CHATML)
     (listed,) = asyncio.run(models(tmp_path).list())
