@@ -167,8 +167,8 @@ class _Flight:
         self.task: asyncio.Task[None]
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        # The last of each step and blob, with its number: who is slow or late misses only what is out of date
-        self._steps: dict[tuple[str, str], tuple[int, Progress]] = {}
+        # The last of each blob and every remark, with its number: who is slow or late misses only what is out of date
+        self._steps: dict[tuple[str, str, str], tuple[int, Progress]] = {}
         self._number = 0
 
     def report(self, step: Progress) -> None:
@@ -177,8 +177,9 @@ class _Flight:
 
     def _put(self, step: Progress) -> None:
         self._number += 1
-        self._steps.pop((step.status, step.digest), None)
-        self._steps[step.status, step.digest] = self._number, step
+        key = (step.status, step.digest, "" if step.digest else step.note)
+        self._steps.pop(key, None)
+        self._steps[key] = self._number, step
         self.wake()
 
     def wake(self) -> None:

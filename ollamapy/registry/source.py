@@ -41,6 +41,7 @@ OVERRIDES = {"template": "template", "system": "system", "params": "params"}
 """Files of a hub's repository that say what its GGUF does not -> the kind of layer they become."""
 
 _MAX_OVERRIDE = 256 * 1024
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/(.+)")
 
 
@@ -218,55 +219,98 @@ def _of_entry(
         "license": entry.licence.encode(),
     }
     first = files[0]
+    note = f"{first.repo}/{first.path}" if first.repo else first.path
+    if listings.changed:
+        note += f"; changed on the hub since the catalogue was written: {listings.changed}"
     return Source(
         name,
         parts,
         texts=tuple((kind, text) for kind, text in texts.items() if text),
-        note=f"{first.repo}/{first.path}" if first.repo else first.path,
+        note=note,
         repo=first.repo,
         revision=listings.commit(first),
     )
 
 
 class _Listings:
-    """The repositories that an entry's files lie in, each asked once."""
+    """The repositories that an entry's files lie in, each asked once.
+
+    What a file must be is said by the catalogue for the commit or the address that it names. A branch
+    may have moved on since: there the hub's own word counts, for a publisher who mends a model has
+    not taken it away; `changed` names what is not the catalogue's file any more.
+    """
 
     def __init__(self, settings: HubSettings, patience: Patience) -> None:
         self._settings, self._patience = settings, patience
         self._known: dict[tuple[str, str], hub.Listing] = {}
+        self._changed: list[str] = []
+
+    @property
+    def changed(self) -> str:
+        return ", ".join(self._changed)
 
     def part(self, kind: str, file: CatalogFile) -> Part:
         if file.url:
             access = _access_to(file.url, self._settings)
             found = probe(file.url, access, self._patience)
-            return Part(kind, _pinned(found, file, access), access)
+            if _is_other(found, file):
+                raise _not_the_same(file, access)
+            return Part(kind, _pinned(found, file), access)
         listing = self._listing(file)
         for each in listing.files:
             if each.path == file.path:
-                return Part(kind, _pinned(each, file, listing.access), listing.access)
+                return Part(kind, self._current(each, file, listing), listing.access)
         page = f"{listing.access.endpoint}/{listing.repo}/tree/main"
         raise RemoteNotFound(f"{listing.repo} has no {file.path} any more, see {page}")
 
     def commit(self, file: CatalogFile) -> str:
         return self._listing(file).commit if file.repo else ""
 
+    def _current(self, found: RemoteFile, file: CatalogFile, listing: hub.Listing) -> RemoteFile:
+        if not _is_other(found, file):
+            return _pinned(found, file)
+        if listing.commit == file.revision:  # what a commit holds never changes
+            raise _not_the_same(file, listing.access)
+        self._changed.append(file.path)
+        return found
+
     def _listing(self, file: CatalogFile) -> hub.Listing:
         key = (file.repo, file.revision)
         if key not in self._known:
-            access = self._settings.access()
-            self._known[key] = hub.list_files(hub.Repo(*key), access, self._patience)
+            self._known[key] = self._asked(*key)
         return self._known[key]
 
+    def _asked(self, repo: str, revision: str) -> hub.Listing:
+        """The listing at a revision; of the main branch where that is a commit that is gone."""
+        access = self._settings.access()
+        try:
+            return hub.list_files(hub.Repo(repo, revision), access, self._patience)
+        except RemoteNotFound as error:
+            if not _COMMIT.fullmatch(revision):
+                raise
+            try:
+                return hub.list_files(hub.Repo(repo), access, self._patience)
+            except RemoteNotFound:
+                raise error from None
 
-def _pinned(found: RemoteFile, file: CatalogFile, access: Access) -> RemoteFile:
-    """The file as the catalogue knows it. Raises TransferError if what is there is another."""
+
+def _is_other(found: RemoteFile, file: CatalogFile) -> bool:
+    """Whether what is there is not the file that the catalogue knows."""
     other_sum = file.sha256 and found.sha256 and file.sha256 != found.sha256
-    if other_sum or (file.size is not None and file.size != found.size):
-        raise TransferError(
-            f"{file.path} on {access.host} is not the file that the catalogue knows: it was"
-            f" changed there, ask for it as hf.co/{file.repo} if you want it all the same"
-        )
+    return bool(other_sum) or (file.size is not None and file.size != found.size)
+
+
+def _pinned(found: RemoteFile, file: CatalogFile) -> RemoteFile:
+    """The file, to be checked against the catalogue's sum where the server says none."""
     return replace(found, sha256=found.sha256 or file.sha256)
+
+
+def _not_the_same(file: CatalogFile, access: Access) -> TransferError:
+    way = f"hf.co/{file.repo}" if file.repo else file.url
+    return TransferError(
+        f"{file.path} on {access.host} is not the file that the catalogue knows, ask for it as"
+        f" {way} if you want it all the same"
+    )
 
 
 # Addresses

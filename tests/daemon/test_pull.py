@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from ollamapy.config import builtin_library
 from ollamapy.registry import journal
 from ollamapy.registry.store import MAX_MANIFEST
 from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.models import random_model
 from tests.registry.fake_hub import FakeHub, content, sha256
-from tests.served import Answer, Daemon, serve, until
+from tests.served import Answer, Daemon, command, environment, serve, until
 
 LARGE = 24 * 2**20
 
@@ -80,6 +79,16 @@ def statuses(steps: list[Any]) -> list[str]:
     return list(dict.fromkeys(step["status"] for step in steps))
 
 
+def cli(daemon: Daemon, hub: FakeHub, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, by a user who reaches that hub."""
+    known = environment(daemon.home, daemon.home / "models", HOST=f"127.0.0.1:{daemon.port}")
+    known |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "COLUMNS": "100"}
+    return subprocess.run(
+        command(*arguments), env=known, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, cwd=daemon.home,
+    )  # fmt: skip
+
+
 def names(daemon: Daemon) -> list[str]:
     return [model["name"] for model in daemon.ask("GET", "/api/tags").json()["models"]]
 
@@ -135,28 +144,42 @@ def test_a_registry_s_manifest_is_kept_to_the_byte(
 
 
 def test_a_name_of_the_catalogue_gives_the_catalogue_s_prompt(
-    home: Path, hub: FakeHub, gguf: bytes
+    served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:
-    """llama2 as it is in the library, but for the size and the digest of the file, in whose place a small one is."""
+    """llama2 as it is in the library, with a small model in the place of the large one."""
     hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
-    family = (builtin_library() / "llama2.yaml").read_text()
-    catalogue(home, "llama2", re.sub(r"^ +(size|sha256): .*\n", "", family, flags=re.M))
-    with serve(home, home / "models") as daemon:
-        assert statuses(pull(daemon, hub, "llama2"))[-1] == "success"
-        body = {
-            "model": "llama2", "_debug_render_only": True,
-            "messages": [
-                {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
-                {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"},
-            ],
-        }  # fmt: skip
-        found = daemon.ask("POST", "/api/chat", body).json()["_debug_info"]
-        assert found["rendered_template"] == (
-            "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>[INST] Why? [/INST]"
-        )
-        assert daemon.generate("llama2", options={"num_predict": 2}).status == 200
-        show = daemon.ask("POST", "/api/show", {"model": "llama2"}).json()
-        assert show["license"] == "llama2"
+    steps = pull(served, hub, "llama2")
+    assert statuses(steps)[-1] == "success"
+    [note] = {step["note"] for step in steps if "note" in step}
+    assert "changed on the hub since the catalogue was written: llama-2-7b-chat.Q4" in note
+    messages = [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"},
+    ]  # fmt: skip
+    chat = {"model": "llama2", "messages": messages}
+    prompt = "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>[INST] Why? [/INST]"
+    assert rendered(served, "/api/chat", chat) == prompt
+    body = {"model": "llama2", "prompt": "Why?"}
+    assert rendered(served, "/api/generate", body) == "[INST] Why? [/INST]"
+    body["system"] = "Be kind."
+    system = "<<SYS>>\nBe kind.\n<</SYS>>\n\n"
+    assert rendered(served, "/api/generate", body) == f"[INST] {system}Why? [/INST]"
+    path = served.home / "messages.json"
+    path.write_text(json.dumps(messages))
+    printed = cli(served, hub, "render", "llama2", "--messages", str(path))
+    assert printed.stdout == prompt and "tokens" in printed.stderr
+    assert served.generate("llama2", options={"num_predict": 2}).status == 200
+    show = served.ask("POST", "/api/show", {"model": "llama2"}).json()
+    assert show["license"] == "llama2"
+    asked = len(hub.requests)
+    assert statuses(pull(served, hub, "llama2"))[-1] == "success"
+    assert len(hub.requests) == asked + 1, "and now it is what the name stands for"
+
+
+def rendered(daemon: Daemon, path: str, body: dict[str, Any]) -> str:
+    """The prompt that would be sent."""
+    answer = daemon.ask("POST", path, {**body, "_debug_render_only": True}).json()
+    return str(answer["_debug_info"]["rendered_template"])
 
 
 def catalogue(home: Path, name: str, text: str) -> None:
@@ -183,7 +206,8 @@ def test_what_one_publisher_lacks_another_gives(served: Daemon, hub: FakeHub, gg
     text = "{repo: me/m, file: m.gguf, alternatives: [{repo: them/m, file: other.gguf}]}"
     catalogue(served.home, "mine", f"tags: {{latest: {text}}}")
     steps = pull(served, hub, "mine")
-    assert "trying another publisher" in steps[1]["note"]
+    notes = [step["note"] for step in steps if "note" in step]
+    assert "trying another publisher" in notes[0] and notes[1] == "them/m/other.gguf"
     assert statuses(steps)[-1] == "success" and names(served) == ["mine:latest"]
 
 
@@ -192,12 +216,23 @@ def test_what_comes_with_the_program_is_there(served: Daemon, hub: FakeHub) -> N
     assert not hub.requests
 
 
-def test_another_file_than_the_catalogue_knows_is_refused(
-    served: Daemon, hub: FakeHub, gguf: bytes
-) -> None:
-    hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
-    assert "is not the file that the catalogue knows" in fails(pull(served, hub, "llama2"))
+def test_a_commit_holds_what_the_catalogue_knows(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    """A branch moves on; a commit does not, and where it is gone the branch is taken."""
+    commit = hub.add_repo("me/m", {"m.gguf": gguf})
+    sums = {"right": sha256(gguf), "wrong": "0" * 64}
+    tags = [
+        f"{tag}{kind}: {{repo: me/m, file: m.gguf, revision: '{revision}', sha256: '{digest}'}}"
+        for kind, digest in sums.items()
+        for tag, revision in (("at", commit), ("gone", "0" * 40), ("branch", "main"))
+    ]
+    catalogue(served.home, "mine", f"tags: {{{', '.join(tags)}}}")
+    error = fails(pull(served, hub, "mine:atwrong"))
+    assert "is not the file that the catalogue knows" in error and "hf.co/me/m" in error
     assert names(served) == [] and not blobs(served)
+    for tag in ("atright", "goneright", "branchright", "gonewrong", "branchwrong"):
+        steps = pull(served, hub, f"mine:{tag}")
+        assert statuses(steps)[-1] == "success"
+        assert ("changed on the hub" in str(steps)) == tag.endswith("wrong")
 
 
 def test_an_address(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
