@@ -113,7 +113,7 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         template=given.get("template", ""),
         suffix=given.get("suffix", ""),
         context=None if context is None else tuple(context),
-        **_common(given),
+        **common(given),
     )
     return _asked(request, given, bool(request.prompt))
 
@@ -122,17 +122,22 @@ def parse_chat(data: bytes) -> Asked[ChatRequest]:
     """The body of /api/chat. Raises InvalidRequest."""
     given = body.fields(body.decode(data), _CHAT, "ChatRequest")
     messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
+    return _asked(chat_request(given, messages), given, bool(messages))
+
+
+def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> ChatRequest:
+    """A chat from its messages and the other fields, by Ollama's names, that are given and not null. Raises InvalidRequest."""
     request = ChatRequest(
         messages=messages,
         tools=_given_tools(given.get("tools")),
         tool_choice=given.get("tool_choice", "auto"),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
-        **_common(given),
+        **common(given),
     )
     names = {tool["function"]["name"] for tool in request.tools}
     if request.tool_choice not in ("auto", "none", "required", *names):
         raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
-    return _asked(request, given, bool(messages))
+    return request
 
 
 def parse_show(data: bytes) -> ShowRequest:
@@ -153,7 +158,8 @@ def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[
     return Asked(request, stream, render_only)
 
 
-def _common(given: Mapping[str, Any]) -> dict[str, Any]:
+def common(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What chat and generate requests have in common, from the fields that are given and not null. Raises InvalidRequest."""
     _refuse_what_is_to_come(given, "")
     return {
         **which_model(given),
