@@ -134,8 +134,8 @@ class LoadRequest:
     """What has to be loaded for a request.
 
     ``key`` names the files (the digest of the model's blob, of adapters too), ``digest`` is the manifest's; ``shards`` are the
-    other files of a model in several; ``options`` holds only
-    what the request and the model's parameters gave; ``embeds``: it is for embeddings.
+    other files of a model in several; ``adapter_size`` is bytes of the LoRAs; ``options`` holds only what the request and the
+    model's parameters gave; ``embeds``: it is for embeddings.
     """
 
     key: str
@@ -146,7 +146,12 @@ class LoadRequest:
     options: Options = Options()
     shards: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
+    adapter_size: int = 0
     embeds: bool = False
+
+    def size(self, load: Load) -> int:
+        """Bytes that the load takes."""
+        return memory.estimate_load(self.header, load, self.adapter_size).total
 
     def complete(self, load: Load) -> Load:
         """The load, with the files that belong to the model beside ``path``."""
@@ -359,26 +364,36 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     settings, free, residents = state.settings, state.free, state.residents
     request = ticket.request
     header, options, name = request.header, request.options, request.name.display
+    embeds, adapters = request.embeds, request.adapter_size
 
     # 1) There is room for all that was wished.
-    load = memory.wish(header, request.path, options, settings, free, embeds=request.embeds)
+    load = memory.wish(
+        header, request.path, options, settings, free, embeds=embeds, adapters=adapters
+    )
     most = settings.max_loaded_models or DEFAULT_MAX_LOADED
-    if len(residents) < most and memory.estimate_load(header, load).total <= free:
+    if len(residents) < most and request.size(load) <= free:
         return Start(ticket, request.complete(load))
 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:
         try:
             planned = memory.plan(
-                header, request.path, options, settings, free, name, embeds=request.embeds
+                header,
+                request.path,
+                options,
+                settings,
+                free,
+                name,
+                embeds=embeds,
+                adapters=adapters,
             )
             return Start(ticket, request.complete(planned))
         except NotEnoughMemory as error:
             return Reject(ticket, error)
     smallest = memory.least(load, options, settings)
     most_free = free + sum(resident.size for resident in residents.values())
-    if memory.estimate_load(header, smallest).total > most_free:
-        return Reject(ticket, memory.not_enough(header, smallest, most_free, name))
+    if request.size(smallest) > most_free:
+        return Reject(ticket, memory.not_enough(header, smallest, most_free, name, adapters))
 
     # 3) Make room: one runner at a time, and look again when it is gone.
     ready = [key for key, resident in residents.items() if resident.status is Status.READY]
@@ -890,7 +905,7 @@ class Scheduler:
             request=request,
             asked=asked_for(request),
             load=load,
-            size=memory.estimate_load(request.header, load).total,
+            size=request.size(load),
             keep_alive=self._state.settings.keep_alive,
             used_at=now,
             heard_at=now,

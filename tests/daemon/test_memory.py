@@ -301,6 +301,86 @@ def test_plan(
     assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
 
 
+LLAMA3_8B: dict[str, Any] = dict(
+    weights=4_700 * MB, vocab=128_256, block_count=32, context_length=131_072,
+    embedding_length=4096, feed_forward_length=14_336, attention__head_count=32,
+    attention__head_count_kv=8,
+)  # fmt: skip
+LLAMA3_1B = LLAMA3_8B | dict(
+    weights=770 * MB, block_count=16, embedding_length=2048, feed_forward_length=8192
+)
+LLAMA3_1B |= dict(attention__key_length=64, attention__value_length=64)
+LLAMA3_70B = LLAMA3_8B | dict(
+    weights=40_000 * MB, block_count=80, embedding_length=8192, feed_forward_length=28_672,
+    attention__head_count=64,
+)  # fmt: skip
+CONTEXTS = [
+    # model, its keys         settings                       free GB  n_ctx  slots
+    (LLAMA3_1B, {}, 3, 4096, 4),
+    (LLAMA3_1B, {}, 8, 8192, 6),  # a quarter of 7.2 GB is 6 times 268 MB
+    (LLAMA3_1B, {}, 12, 8192, 8),
+    (LLAMA3_1B, {}, 16, 16384, 4),  # 537 MB each: 2 GiB
+    (LLAMA3_1B, {}, 512, 16384, 4),  # never more, that loading stays quick
+    (LLAMA3_1B | {"context_length": 2048}, {}, 64, 2048, 8),  # what it was trained for
+    (LLAMA3_1B | {"context_length": 6000}, {}, 64, 6000, 8),
+    (LLAMA3_1B, {"OLLAMA_CONTEXT_LENGTH": 4096}, 64, 4096, 8),
+    (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 1}, 16, 32768, 1),  # one slot may be long
+    (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 8}, 64, 8192, 8),
+    (LLAMA3_1B, {"OLLAMA_KV_CACHE_TYPE": "q8_0"}, 32, 32768, 4),  # half the bytes, twice the tokens
+    (LLAMA3_1B, {"OLLAMA_FLASH_ATTENTION": 0}, 16, 8192, 8),  # its scores are buffers, too
+    (LLAMA3_8B, {}, 8, 4096, 1),
+    (LLAMA3_8B, {}, 32, 8192, 4),
+    (LLAMA3_8B, {}, 512, 8192, 4),
+    (LLAMA3_70B, {}, 64, 4096, 4),
+    (LLAMA3_70B, {}, 128, 8192, 4),
+    (LLAMA3_70B, {}, 512, 32768, 4),  # its weights take longer to load
+    (GEMMA | dict(context_length=32768), {}, 4, 32768, 8),  # a window in five layers of six
+    (LLAMA3_1B | {"block_count": 0}, {}, 64, 4096, 8),  # nothing is known of its cache
+    (LLAMA3_1B | {"context_length": None}, {}, 64, 4096, 8),  # nor how long it was trained
+]
+
+
+@pytest.mark.parametrize("keys, environ, free, n_ctx, n_slots", CONTEXTS)
+def test_the_context_that_nobody_asked_for(
+    keys: dict[str, Any], environ: dict[str, Any], free: float, n_ctx: int, n_slots: int
+) -> None:
+    model = header("gemma3" if keys.items() >= GEMMA.items() else "llama", **keys)
+    load = memory.wish(model, Path("m"), Options(), settings(**environ), round(free * GB))
+    assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
+    assert memory.plan(model, Path("m"), Options(), settings(**environ), round(free * GB)) == load
+
+
+@given(st.integers(0, 2**41), st.integers(1, 200_000), st.integers(0, 9))
+def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: int) -> None:
+    model = header(**LLAMA3_8B | {"context_length": trained})
+    limits = settings(**({"OLLAMA_NUM_PARALLEL": n_slots} if n_slots else {}))
+    load = memory.wish(model, Path("m"), Options(), limits, free)
+    shortest = min(4096, trained) if trained > 4 else 4
+    assert shortest <= load.n_ctx <= min(max(trained, 4), 32768)
+    if load.n_ctx > shortest:
+        kv = memory.estimate_load(model, load).kv
+        short = memory.estimate_load(model, replace(load, n_ctx=shortest)).kv
+        assert kv - short <= (free - 4_700 * MB) / 8 and load.n_slots == (n_slots or 4)
+
+
+def test_adapters_take_memory_too() -> None:
+    model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
+    load = memory.plan(model, Path("m"), options, settings(), 7 * GB)
+    for mmap in (False, True):
+        mapped = replace(load, use_mmap=mmap)
+        more = memory.estimate_load(model, mapped, 300 * MB)
+        assert more.anonymous - memory.estimate_load(model, mapped).anonymous == 300 * MB
+    total = memory.estimate_load(model, load).total
+    assert memory.plan(model, Path("m"), options, settings(), total + 300 * MB, adapters=300 * MB)
+    with pytest.raises(NotEnoughMemory, match=r"needs 6\.4 GB .* 6\.1 GB are free"):
+        memory.plan(model, Path("m"), options, settings(), total, adapters=300 * MB)
+    # and room that slots and a longer context would have
+    eight = header(**LLAMA3_8B)
+    assert memory.wish(eight, Path("m"), Options(), settings(), 32 * GB).n_ctx == 8192
+    taken = memory.wish(eight, Path("m"), Options(), settings(), 32 * GB, adapters=16 * GB)
+    assert taken.n_ctx == 4096
+
+
 def test_what_does_not_fit_is_refused_with_both_numbers_and_the_way_out() -> None:
     with pytest.raises(NotEnoughMemory) as caught:
         memory.plan(
