@@ -21,14 +21,16 @@ from typer._click import exceptions as usage
 from typer.core import TyperGroup
 
 from .. import __version__, human
-from ..errors import InvalidRequest, OllamapyError
-from . import completion, launch, terminal, views
+from ..errors import OllamapyError
+from . import completion, launch, media, terminal, views
 from .client import AnsweredError, Client, Unreachable
+from .form import read_form
 from .launch import Launcher, Stranger
 from .thoughts import Thoughts, parse_think
 
 if TYPE_CHECKING:
     from ..registry.catalog import Catalog, Family
+    from .repl import Repl
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _POSITIONAL = {"allow_extra_args": True}
@@ -61,7 +63,7 @@ def run(arguments: Sequence[str], launcher: Launcher) -> int:
     return 0
 
 
-_ALONE = {"--truncate": "true"}
+_ALONE = {"--truncate": "true", "--think": "true"}
 """Flags whose value stands after "=" or nowhere -> what they mean without one (pflag's NoOptDefVal)."""
 
 
@@ -187,7 +189,7 @@ def run_(
         bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
     ] = False,
     format: Annotated[
-        str | None, Option(metavar="FORM", help="Answer in JSON: json, or a JSON Schema.")
+        str | None, Option(metavar="FORM", help="Answer in JSON: json, a JSON Schema or its file.")
     ] = None,
     think: Annotated[
         str | None,
@@ -217,31 +219,42 @@ def run_(
     model, *words = _at_least(context, 1)
     if keepalive is not None:
         _check_duration(keepalive)
+    wishes: dict[str, Any] = {}
+    if keepalive is not None:
+        wishes["keep_alive"] = keepalive
+    if think is not None:
+        wishes["think"] = parse_think(think)
+    if format:
+        wishes["format"] = read_form(format)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
-        _chat(_launcher(context), model, keepalive, verbose, not nowordwrap)
+        from .repl import Repl
+
+        repl = Repl(
+            _launcher(context),
+            verbose=verbose,
+            wraps=not nowordwrap,
+            hides_thinking=hidethinking,
+            **wishes,
+        )
+        _chat(_launcher(context), model, repl)
         return
     model = _of_address(_launcher(context), model)
     client = _launcher(context).connect(preload=model)
     prompt = _prompt(words)
-    body: dict[str, Any] = {"model": model, "prompt": prompt}
-    if keepalive is not None:
-        body["keep_alive"] = keepalive
-    if think is not None:
-        body["think"] = parse_think(think)
-    if format:
-        body["format"] = _form(format)
+    body: dict[str, Any] = {"model": model, "prompt": prompt, **wishes}
+
+    def answered() -> dict[str, Any]:
+        asked = _seen(client, body)
+        return _print_answer(client, asked, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
+
     try:
         try:
-            final = _print_answer(
-                client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking)
-            )
+            final = answered()
         except AnsweredError as error:
             from . import transfer
 
             body["model"] = transfer.pull_absent(client, model, error)
-            final = _print_answer(
-                client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking)
-            )
+            final = answered()
     except AnsweredError as error:
         if not _only_embeds(error):
             raise _with_installed(client, error) from error
@@ -253,14 +266,14 @@ def run_(
         print(views.statistics(final), end="", file=sys.stderr)
 
 
-def _form(text: str) -> Any:
-    """The value of --format: "json", or a JSON Schema."""
-    if text == "json":
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--format must be json or a JSON Schema: {error}") from None
+def _seen(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request, with the files that its prompt names attached if the model can make something of them."""
+    if not media.names_files(body["prompt"]) or not media.perceives(client.show(body["model"])):
+        return body
+    text, files, notes = media.attach(body["prompt"])
+    for note in notes:
+        print(terminal.printable(note), file=sys.stderr)
+    return {**body, "prompt": text, "images": list(files)}
 
 
 def _of_address(launcher: Launcher, model: str) -> str:
@@ -272,13 +285,8 @@ def _of_address(launcher: Launcher, model: str) -> str:
     return transfer.pull(launcher.connect(), model) if transfer.is_address(model) else model
 
 
-def _chat(
-    launcher: Launcher, model: str, keepalive: str | None, verbose: bool, wraps: bool
-) -> None:
+def _chat(launcher: Launcher, model: str, repl: Repl) -> None:
     """Talk with a model until the user leaves."""
-    from .repl import Repl
-
-    repl = Repl(launcher, keep_alive=keepalive, verbose=verbose, wraps=wraps)
     model = _of_address(launcher, model)
     try:
         try:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidName, OllamapyError
 from ..names import Name
-from . import completion, faults, slash, terminal, views
+from . import completion, faults, media, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
+from .form import read_form
 from .launch import Launcher
 from .session import TOLD, Mark, Request, Session
 from .thoughts import Thoughts
@@ -38,14 +39,25 @@ _STATUS_COLUMNS = 60
 class Repl:
     """A chat with one model at a time.
 
-    ``keep_alive`` is sent with every request; ``verbose`` shows figures after answers; ``wraps`` breaks lines at words.
+    ``keep_alive``, ``format`` and ``think`` are sent with every request; ``verbose`` shows figures after answers; ``wraps``
+    breaks lines at words; ``hides_thinking`` shows answers only.
     """
 
     def __init__(
-        self, launcher: Launcher, *, keep_alive: str | None, verbose: bool, wraps: bool
+        self,
+        launcher: Launcher,
+        *,
+        verbose: bool,
+        wraps: bool,
+        hides_thinking: bool = False,
+        keep_alive: str | None = None,
+        format: Any = None,
+        think: bool | str | None = None,
     ) -> None:
         self._launcher = launcher
         self._keep_alive = keep_alive
+        self._format, self._think = format, think
+        self._hides_thinking = hides_thinking
         self._verbose = verbose
         self._wraps = wraps
         self._used: int | None = 0  # tokens of the conversation; None after a part of an answer
@@ -63,7 +75,13 @@ class Repl:
         quiet = terminal.quiet_keys() if terminal.has_cursor(sys.stdout) else nullcontext()
         with quiet:
             self._client = self._launcher.connect(preload=model)
-            session = Session(model, self._client.show(model), keep_alive=self._keep_alive)
+            session = Session(
+                model,
+                self._client.show(model),
+                keep_alive=self._keep_alive,
+                format=self._format,
+                think=self._think,
+            )
             loading = self._client.generate(session.loading().body)
             # While the model loads, for it takes 100 ms
             from .line import open_line
@@ -92,6 +110,12 @@ class Repl:
             print("Use Ctrl + d or /bye to exit.")
             return True
         command = slash.parse(text)
+        if (
+            isinstance(command, slash.Wrong)
+            and media.perceives(self._session.show)
+            and media.begins_with_file(text)
+        ):
+            command = slash.Say(text)
         try:
             return self._do(command)
         except KeyboardInterrupt:
@@ -115,6 +139,12 @@ class Repl:
             case slash.SetSystem(text):
                 self._session = replace(self._session, system=text)
                 print("Set system message." if text else "Removed the system message.")
+            case slash.SetFormat(text):
+                self._session = replace(self._session, format=read_form(text) if text else None)
+                of = "json" if text == "json" else "schema"
+                print(f"Set format to '{of}' mode." if text else "Disabled format.")
+            case slash.SetThink(on, level):
+                self._set_think(on, level)
             case slash.SetSwitch(switch, on, word):
                 self._switch(switch, on, word)
             case slash.Show(part):
@@ -143,9 +173,10 @@ class Repl:
 
     def _answer(self, line: str) -> None:
         """Ask, and print the answer as it comes; the conversation goes on with what came of it."""
-        asked = self._session.said(line)
+        asked = self._said(line)
         request = asked.request()
-        screen, pieces, thoughts = _Screen(self._wraps), list[str](), Thoughts()
+        screen, thoughts = _Screen(self._wraps), Thoughts(self._hides_thinking)
+        pieces, thought = list[str](), list[str]()
         mark: Mark = ""
         failure: OllamapyError | None = None
         final: Mapping[str, Any] = {}
@@ -155,13 +186,12 @@ class Repl:
                 terminal.Spinner(f"waiting for {asked.model}") as spinner,
             ):
                 for final in stream:
-                    for text, is_thought in thoughts.pieces(
-                        request.thinking(final), request.text(final)
-                    ):
+                    thought.append(request.thinking(final))
+                    for text, is_thought in thoughts.pieces(thought[-1], request.text(final)):
                         spinner.stop()
                         if not is_thought:
                             pieces.append(text)
-                        screen.put(text, opens=not asked.is_base)
+                        screen.put(text, opens=not asked.is_base, style=_dim if is_thought else str)
         except KeyboardInterrupt:
             mark = "stopped"
         except OllamapyError as error:
@@ -169,7 +199,7 @@ class Repl:
         if final.get("done_reason") == "length":
             mark = "cut off"
         if pieces or final.get("done"):
-            self._session = asked.answered("".join(pieces), mark)
+            self._session = asked.answered("".join(pieces), mark, "".join(thought))
         if pieces or not failure:
             screen.end(mark)
         if failure:
@@ -179,6 +209,15 @@ class Repl:
             if cut := final.get("prompt_truncated"):
                 print(views.truncated(cut), file=sys.stderr)
             self._account(final)
+
+    def _said(self, line: str) -> Session:
+        """The conversation with a line; what files it names are attached, where the model can make something of them."""
+        if self._session.is_base or not media.perceives(self._session.show):
+            return self._session.said(line)
+        text, files, notes = media.attach(line)
+        for note in notes:
+            print(terminal.printable(note), file=sys.stderr)
+        return self._session.said(text, files)
 
     def _open(self, request: Request) -> Stream:
         return self._ask(
@@ -214,7 +253,7 @@ class Repl:
     # ---- the model
 
     def _load(self, model: str) -> None:
-        """Begin anew with another model. The parameters stay; whatever fails, so does the session."""
+        """Begin anew with another model. The settings stay, as far as it knows them; whatever fails, so does the session."""
         print(f"Loading model '{model}'")
         try:
             show = self._ask(lambda client: client.show(model))
@@ -224,7 +263,14 @@ class Repl:
             print(f"Couldn't find model '{model}'\n{self._installed()}")
             return
         now = self._session
-        session = Session(model, show, parameters=now.parameters, keep_alive=now.keep_alive)
+        session = Session(
+            model,
+            show,
+            parameters=now.parameters,
+            keep_alive=now.keep_alive,
+            format=now.format,
+            think=now.think if _thinks(show) else None,
+        )
         with (
             closing(self._open(session.loading())) as loading,
             terminal.Spinner(f"loading {model}"),
@@ -302,6 +348,16 @@ class Repl:
             text += f"  {name:<30} {slash.print_value(value)}\n"
         return terminal.printable(text)
 
+    def _set_think(self, on: bool, level: str) -> None:
+        if not _thinks(self._session.show):
+            print(
+                f'warning: model "{self._session.model}" does not support thinking output',
+                file=sys.stderr,
+            )
+        self._session = replace(self._session, think=level or on)
+        mode = "think" if on else "nothink"
+        print(f"Set '{mode}' mode to '{level}'." if level else f"Set '{mode}' mode.")
+
     def _switch(self, switch: slash.Switch, on: bool, word: str) -> None:
         if switch == "history":
             self._line.keeps_history = on
@@ -333,6 +389,10 @@ _NOTHING: Mapping[slash.Part, str] = {
     "system": "No system message was specified for this model.",
     "template": "No prompt template was specified for this model.",
 }
+
+
+def _thinks(show: Mapping[str, Any]) -> bool:
+    return "thinking" in (show.get("capabilities") or ())
 
 
 class _Screen:

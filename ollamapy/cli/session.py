@@ -6,6 +6,8 @@ the server joins messages to a text (the built-in model says so), else to /api/g
 into ChatML. From nothing, the first begins with the model's begin mark alone, the other with a line break, because an empty
 prompt means "load" there.
 
+What a model thought goes back to it with its answer; the server leaves out what its template does not want any more.
+
 A part of an answer that was stopped, or that broke off, is kept. To a chat model it is sent with the mark behind it, so
 that the model can know; a base model goes on with the bare text. An empty line makes a base model go on with such a part,
 and with one that its limit cut off; else, for then nothing was begun or the text came to its end, it starts a new one.
@@ -30,16 +32,28 @@ TOLD: Collection[Mark] = ("stopped", "broken off")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the conversation."""
+    """One message of the conversation; ``images`` are files in base64."""
 
     role: Literal["user", "assistant"]
     content: str
     mark: Mark = ""
+    thinking: str = ""
+    images: tuple[str, ...] = ()
 
     @property
     def marked(self) -> str:
         """The content, and that it is a part if it is one."""
         return f"{self.content.rstrip()} [{self.mark}]" if self.mark in TOLD else self.content
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """As /api/chat takes it."""
+        sent: dict[str, Any] = {"role": self.role, "content": self.marked}
+        if self.thinking:
+            sent["thinking"] = self.thinking
+        if self.images:
+            sent["images"] = list(self.images)
+        return sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,7 @@ class Session:
     """A model with a conversation and the settings of its requests.
 
     ``show`` is /api/show's answer. ``system`` is the user's, "" = the model's own. ``parameters`` are options by name;
-    ``keep_alive`` is as the user wrote it.
+    ``keep_alive`` is as the user wrote it; ``format`` is "json" or a schema; ``think`` None leaves thinking to the model.
     """
 
     model: str
@@ -79,6 +93,8 @@ class Session:
     system: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: str | None = None
+    format: Any = None
+    think: bool | str | None = None
 
     @property
     def is_base(self) -> bool:
@@ -102,18 +118,18 @@ class Session:
         """The request that loads the model."""
         return Request(False, {**self._common(), "prompt": ""})
 
-    def said(self, line: str) -> Session:
+    def said(self, line: str, images: tuple[str, ...] = ()) -> Session:
         """With what the user said; an empty line (base models only) goes on with a part or begins a new text."""
-        if line:
-            return replace(self, turns=(*self.turns, Turn("user", line)))
+        if line or images:
+            return replace(self, turns=(*self.turns, Turn("user", line, images=images)))
         return self if self.is_open else replace(self, turns=())
 
-    def answered(self, text: str, mark: Mark = "") -> Session:
+    def answered(self, text: str, mark: Mark = "", thinking: str = "") -> Session:
         """With an answer or a part of one. A base model's goes on with its last one if nothing was said between."""
         if self.turns and self.turns[-1].role == "assistant":
             text = self.turns[-1].content + text
             return replace(self, turns=(*self.turns[:-1], Turn("assistant", text, mark)))
-        return replace(self, turns=(*self.turns, Turn("assistant", text, mark)))
+        return replace(self, turns=(*self.turns, Turn("assistant", text, mark, thinking)))
 
     def saved(self, model: str) -> dict[str, Any]:
         """The body of /api/create for a model that begins where this session stands."""
@@ -132,13 +148,13 @@ class Session:
     def request(self) -> Request:
         """Ask for the next answer."""
         if not self.is_base:
-            turns = [{"role": turn.role, "content": turn.marked} for turn in self.turns]
-            return Request(True, {**self._common(), "messages": [*self._system(), *turns]})
+            turns = [turn.message for turn in self.turns]
+            return Request(True, {**self._asked(), "messages": [*self._system(), *turns]})
         if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
             messages = [*self._system(), {"role": "user", "content": self.text}]
-            return Request(True, {**self._common(), "messages": messages})
+            return Request(True, {**self._asked(), "messages": messages})
         prompt = joined(self.system or str(self.show.get("system") or ""), self.text)
-        return Request(False, {**self._common(), "prompt": prompt or "\n", "raw": True})
+        return Request(False, {**self._asked(), "prompt": prompt or "\n", "raw": True})
 
     def _system(self) -> list[dict[str, str]]:
         return [{"role": "system", "content": self.system}] if self.system else []
@@ -149,7 +165,12 @@ class Session:
             body["options"] = self._options()
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
+        if self.think is not None:
+            body["think"] = self.think
         return body
+
+    def _asked(self) -> dict[str, Any]:
+        return self._common() if self.format is None else {**self._common(), "format": self.format}
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 '''What a line typed in the REPL means: a message, or a command with its arguments. Pure; does and prints nothing.
 
-    /set parameter|system|verbose|quiet|history|nohistory|wordwrap|nowordwrap     /show info|license|...
+    /set parameter|system|format|noformat|think|nothink     /set verbose|quiet|history|nohistory|wordwrap|nowordwrap
+    /show info|license|modelfile|parameters|system|template
     /load MODEL    /save MODEL    /list [PREFIX]    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
 
 A command is one line that begins with "/", and its words match whole: "/listing" is unknown and not "/list". Several lines are
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from .. import human
 from ..errors import InvalidRequest
-from ..types import OPTION_KINDS, parse_options
+from ..types import OPTION_KINDS, THINK_LEVELS, parse_options
 
 PROMPT = ">>> "
 MORE = "... "
@@ -64,6 +65,21 @@ class SetSystem:
     """The system message; "" takes it back."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFormat:
+    """The form of answers: "json", a JSON Schema or its file; "" for any."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetThink:
+    """Whether, or how much, the model shall think before it answers; ``level`` is one of THINK_LEVELS, or "" for no level."""
+
+    on: bool
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +145,8 @@ class Wrong:
 
 
 Command = (
-    Say | SetParameter | SetSystem | SetSwitch | Show | Load | Save | ListModels | Clear | Help
-    | Leave | Wrong
+    Say | SetParameter | SetSystem | SetFormat | SetThink | SetSwitch | Show | Load | Save
+    | ListModels | Clear | Help | Leave | Wrong
 )  # fmt: skip
 
 
@@ -200,6 +216,20 @@ def _set(words: Sequence[str], rest: str) -> Command:
             return Wrong('Usage:\n  /set system <text>\n  /set system """ (several lines) """')
         case ["system", *_]:
             return SetSystem(rest.split(None, 1)[1])
+        case ["format"]:
+            return Wrong("Invalid or missing format. For 'json' mode use '/set format json'")
+        case ["format", *_]:
+            return SetFormat(rest.split(None, 1)[1])
+        case ["noformat"]:
+            return SetFormat("")
+        case ["think"]:
+            return SetThink(True)
+        case ["think", level] if level in THINK_LEVELS:
+            return SetThink(True, level)
+        case ["think", *_]:
+            return Wrong(f"Usage:\n  /set think [{'|'.join(THINK_LEVELS)}]")
+        case ["nothink"]:
+            return SetThink(False)
         case [word] if word in SWITCHES:
             return SetSwitch(*SWITCHES[word], word)
     return _unknown(f"/set {words[0]}")
@@ -271,6 +301,7 @@ def print_value(value: object) -> str:
 
 # ---- completion ------------------------------------------------------------------------------------------------------
 
+_FORMS = ("format", "noformat", "think", "nothink")
 _FIRST = ("/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit")
 
 
@@ -286,9 +317,13 @@ def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
         case []:
             found: Sequence[str] = _FIRST
         case ["/set"]:
-            found = ("parameter", "system", *SWITCHES)
+            found = ("parameter", "system", *_FORMS, *SWITCHES)
         case ["/set", "parameter"]:
             found = sorted(OPTION_KINDS)
+        case ["/set", "format"]:
+            found = ("json",)
+        case ["/set", "think"]:
+            found = THINK_LEVELS
         case ["/show"]:
             found = PARTS
         case ["/?" | "/help"]:
@@ -329,6 +364,11 @@ Use {QUOTES} to begin a multi-line message.
 Available Commands:
   /set parameter ...  Set a parameter
   /set system <text>  Set system message
+  /set format json    Answer in JSON
+  /set format <file>  ... of that schema
+  /set noformat       Answer in any form
+  /set think [level]  Think first
+  /set nothink        Do not think
   /set history        Keep a history
   /set nohistory      Keep no history
   /set wordwrap       Wrap long lines

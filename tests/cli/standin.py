@@ -9,6 +9,7 @@ no request of `--busy` is left. Models: those of the recorded Ollama, and for /a
     endless   goes on until the client leaves ("gone")         long      500 words
     broken    one piece, then an error line                    escape    control characters
     cut       one piece, then the connection ends              dies      one piece, then the process ends
+    sees      says that it can see
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ class Handler(BaseHTTPRequestHandler):
         answer = ANSWERS.get(
             f"show-{name}", {"template": "" if name == "story" else "{{ .Prompt }}"}
         )
+        if name == "sees":
+            answer = {**answer, "capabilities": ["completion", "vision"]}
         if verbose and name == "hello":
             info = {**answer["model_info"], **ANSWERS["verbose"]["model_info"]}
             answer = {**answer, "model_info": info, "tensors": ANSWERS["verbose"]["tensors"]}

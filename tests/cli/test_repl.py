@@ -434,6 +434,31 @@ def test_settings(chat: Start) -> None:
 
 
 @llama
+def test_form_and_thinking_are_set(chat: Start, tmp_path: Path) -> None:
+    schema = tmp_path / "my schema.json"
+    schema.write_text('{"enum": ["one word"]}')
+    it = chat("hello").prompted(1)
+    for number, (line, said) in enumerate(
+        {
+            "/set format nosuch.json": "Error: the format must be json, a JSON Schema or the file of one",
+            f"/set format {schema}": "Set format to 'schema' mode.",
+            "Hi": '"one word"',
+            "/set noformat": "Disabled format.",
+            "Hi again": HELLO,
+            "/set think high": 'warning: model "hello" does not support thinking output',
+            "Think!": 'Error: "hello" does not support thinking',
+            "/set nothink": "Set 'nothink' mode.",
+            "/clear": "Cleared",
+            "And now?": HELLO,
+        }.items(),
+        2,
+    ):
+        it.enter(line)
+        it.until(said).prompted(number)
+    assert it.screen.count(HELLO) == 2
+
+
+@llama
 def test_show_info_has_the_session(chat: Start) -> None:
     it = chat("hello").until("hello 0/2048")
     it.enter("/show info")

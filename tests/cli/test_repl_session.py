@@ -50,6 +50,22 @@ def test_a_stopped_answer_is_sent_with_its_mark() -> None:
     assert sent == {"role": "assistant", "content": "part of [stopped]"}
 
 
+def test_format_and_thinking_are_asked_for() -> None:
+    schema = {"type": "object"}
+    session = replace(CHAT, format=schema, think="low")
+    assert session.loading().body == {"model": "m", "think": "low", "prompt": ""}
+    asked = session.said("a").answered("b", thinking="because").said("c").request().body
+    assert (asked["format"], asked["think"]) == (schema, "low")
+    assert asked["messages"][1] == {"role": "assistant", "content": "b", "thinking": "because"}
+    assert replace(BASE, format="json").said("a").request().body["format"] == "json"
+
+
+def test_pictures_go_with_what_was_said() -> None:
+    [message] = CHAT.said("what is it?", ("aGk=",)).request().body["messages"]
+    assert message == {**user("what is it?"), "images": ["aGk="]}
+    assert CHAT.said("", ("aGk=",)).turns, "a picture alone is a question too"
+
+
 def test_an_answer_at_its_limit_is_sent_as_it_is() -> None:
     session = CHAT.said("a").answered("part of ", "cut off").said("c")
     assert session.request().body["messages"][1]["content"] == "part of "

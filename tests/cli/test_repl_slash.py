@@ -14,14 +14,17 @@ from ollamapy.cli.slash import (
     Load,
     Save,
     Say,
+    SetFormat,
     SetParameter,
     SetSwitch,
     SetSystem,
+    SetThink,
     Show,
     Wrong,
 )
 
 PARAMETER_HELP = Help("parameters")
+NO_FORMAT = Wrong("Invalid or missing format. For 'json' mode use '/set format json'")
 
 
 @pytest.mark.parametrize(
@@ -77,8 +80,16 @@ PARAMETER_HELP = Help("parameters")
         ("/set quiet", SetSwitch("verbose", False, "quiet")),
         ("/set nohistory", SetSwitch("history", False, "nohistory")),
         ("/set wordwrap", SetSwitch("wordwrap", True, "wordwrap")),
-        ("/set format json", Wrong("Unknown command '/set format'. Type /? for help")),
-        ("/set think", Wrong("Unknown command '/set think'. Type /? for help")),
+        ("/set format json", SetFormat("json")),
+        ("/set format  my schema.json ", SetFormat("my schema.json")),
+        ('/set format {"type": "object"}', SetFormat('{"type": "object"}')),
+        ("/set format", NO_FORMAT),
+        ("/set noformat", SetFormat("")),
+        ("/set think", SetThink(True)),
+        ("/set think high", SetThink(True, "high")),
+        ("/set think hard", Wrong("Usage:\n  /set think [high|medium|low|max]")),
+        ("/set nothink", SetThink(False)),
+        ("/set nothink x", Wrong("Unknown command '/set nothink'. Type /? for help")),
         ("/set system Be  kind.", SetSystem("Be  kind.")),
         ('/set system "Be kind."', SetSystem('"Be kind."')),
         ('/set system """Be\nkind."""', SetSystem("Be\nkind.")),
@@ -157,7 +168,9 @@ def test_what_waits_for_its_end(text: str, unfinished: bool) -> None:
             "/",
             ["/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit"],
         ),
-        ("/set no", ["nohistory", "nowordwrap"]),
+        ("/set no", ["noformat", "nothink", "nohistory", "nowordwrap"]),
+        ("/set format ", ["json"]),
+        ("/set think m", ["medium", "max"]),
         ("/set parameter top", ["top_k", "top_p"]),
         ("/set parameter top_p ", []),
         ("/show ", ["info", "license", "modelfile", "parameters", "system", "template"]),
@@ -191,7 +204,7 @@ def test_help_fits_forty_columns_and_names_every_command() -> None:
         assert max(map(len, text.splitlines())) <= 40
     for command in slash.candidates("/", list):
         assert command in slash.HELP[""]
-    for word in ("parameter", "system", *slash.SWITCHES):
+    for word in slash.candidates("/set ", list):
         assert f"/set {word}" in slash.HELP["set"]
     for part in slash.PARTS:
         assert f"/show {part}" in slash.HELP["show"]

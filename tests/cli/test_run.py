@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pty
 import re
@@ -52,6 +53,66 @@ def test_what_is_asked(
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == (HELLO if expected["prompt"] else ""), "an empty prompt only loads"
     assert server.body("/api/generate") == {"model": "hello", **expected}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--think", "high"], {"prompt": "high", "think": True}),  # a word is a prompt
+        (["Hi", "--think=high"], {"prompt": "Hi", "think": "high"}),
+        (["Hi", "--think=false", "--hidethinking"], {"prompt": "Hi", "think": False}),
+        (["Hi", "--format", "json"], {"prompt": "Hi", "format": "json"}),
+        (["Hi", "--format", '{"type":"array"}'], {"prompt": "Hi", "format": {"type": "array"}}),
+        (["Hi", "--format", "a schema.json"], {"prompt": "Hi", "format": {"type": "object"}}),
+    ],
+)
+def test_forms_and_thinking(
+    arguments: list[str],
+    expected: dict[str, Any],
+    server: Standin,
+    ollamapy: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a schema.json").write_text('{"type": "object"}')
+    monkeypatch.chdir(tmp_path)
+    result = ollamapy("run", "hello", *arguments, host=server.host)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert server.body("/api/generate") == {"model": "hello", **expected}
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--think=yes", 'invalid value for --think: "yes" (must be true, false, high, medium'),
+        ("--format=nosuch.json", "the format must be json, a JSON Schema or the file of one, and"),
+        ("--format={", "the format is not valid JSON: "),
+    ],
+)
+def test_what_is_no_form_and_no_thinking(flag: str, complaint: str, ollamapy: Command) -> None:
+    result = ollamapy("run", "hello", "Hi", flag, host="127.0.0.1:1")
+    assert result.returncode == 1 and result.stderr.startswith(f"Error: {complaint}")
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+
+
+@pytest.mark.parametrize(("model", "attached"), [("sees", True), ("hello", False)])
+def test_a_picture_is_attached_for_a_model_that_sees(
+    model: str, attached: bool, server: Standin, ollamapy: Command, tmp_path: Path
+) -> None:
+    picture = tmp_path / "my cat.PNG"
+    picture.write_bytes(PNG)
+    result = ollamapy("run", model, f"What is {picture} doing?", host=server.host)
+    assert result.stdout == HELLO
+    body = server.body("/api/generate")
+    if attached:
+        assert body["prompt"] == "What is  doing?"
+        assert base64.b64decode(body["images"][0]) == PNG
+        assert result.stderr == f"Added image '{picture}'\n"
+    else:
+        assert body == {"model": model, "prompt": f"What is {picture} doing?"}
+        assert result.stderr == ""
 
 
 def test_no_other_request_is_made_for_a_pipe(server: Standin, ollamapy: Command) -> None:

@@ -1,0 +1,38 @@
+"""The form that an answer shall have, as a user writes it: ``json``, a JSON Schema, or the file that holds one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequest
+
+
+def read_form(written: str) -> Any:
+    """The ``format`` of requests. Raises InvalidRequest for what is neither JSON nor the file of some."""
+    if written == "json":
+        return written
+    if written.lstrip().startswith("{"):
+        return _parsed(written, "the format")
+    path = Path(written).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InvalidRequest(
+            f"the format must be json, a JSON Schema or the file of one, and {written!r} is none: {why}"
+        ) from None
+    except ValueError:
+        raise InvalidRequest(f"the format's file {written!r} is no text in UTF-8") from None
+    return _parsed(text, f"the format's file {written!r}")
+
+
+def _parsed(text: str, what: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what} is not valid JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{what} is no JSON Schema, which is an object")
+    return schema

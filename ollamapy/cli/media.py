@@ -1,0 +1,126 @@
+"""Pictures and sounds that a prompt names by their paths: found, read, and taken out of the text.
+
+A path begins with "/", "./", "../", "~/", a drive letter or a backslash, where a word may begin, and ends with one of ENDINGS; it
+may hold spaces, plain or with the shell's backslash before them, and stand in quotes. What names no file is text like any other, and
+for a model that can neither see nor hear all of it is: the caller asks :func:`perceives` first. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from bisect import bisect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import InvalidRequest
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".wav")
+
+LARGEST = 100 * 1024 * 1024
+"""Bytes of one file (Ollama's limit)."""
+
+
+_LONGEST, _MOST_TRIES = 4096, 1000
+"""Characters of a path, and how many possible paths of a text are looked for: a program's text may be full of slashes."""
+
+
+class Attached(NamedTuple):
+    """A prompt without the paths, and what lay there: ``files`` as base64, ``notes`` a line about each."""
+
+    text: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class _Found(NamedTuple):
+    begin: int
+    end: int
+    path: Path
+
+
+def perceives(show: Mapping[str, Any]) -> bool:
+    """Whether a model, as /api/show tells of it, can see or hear."""
+    able = {"vision", "audio"} & set(show.get("capabilities") or ())
+    return bool(able or show.get("projector_info"))
+
+
+def names_files(text: str) -> bool:
+    """Whether there is something to attach."""
+    return next(_found(text), None) is not None
+
+
+def begins_with_file(text: str) -> bool:
+    """Whether the text's first words are such a path, so that its "/" begins no command."""
+    first = next(_found(text), None)
+    return first is not None and not text[: first.begin].strip()
+
+
+def attach(text: str) -> Attached:
+    """Read the files that a prompt names. Raises InvalidRequest for a file that is too large, of another kind or cannot be read."""
+    kept, files, notes = [], [], []
+    at = 0
+    for begin, end, path in _found(text):
+        data = _read(path)
+        kept.append(text[at:begin])
+        at = end
+        files.append(base64.b64encode(data).decode())
+        notes.append(
+            f"Added {'audio' if data.startswith(b'RIFF') and data[8:12] == b'WAVE' else 'image'} '{path}'"
+        )
+    return Attached("".join([*kept, text[at:]]).strip(), tuple(files), tuple(notes))
+
+
+_BEGIN = re.compile(r"""(?<![^\s"'(\[])(["']?)((?:[A-Za-z]:)?(?:\.{0,2}/|~/|\.{0,2}\\))(?=\S)""")
+_END = re.compile(rf"(?:{'|'.join(map(re.escape, ENDINGS))})(?!\w)", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'\"\\*?~!#<>|`])")
+
+
+def _found(text: str) -> Iterator[_Found]:
+    """The paths of files that there are, from left to right, quotes included."""
+    ends = [ending.end() for ending in _END.finditer(text)]
+    at, tried = 0, 0
+    while ends and (begun := _BEGIN.search(text, at)):
+        begin, at = begun.start(2), begun.end()
+        line_end = text.find("\n", at, at + _LONGEST)
+        furthest = line_end if line_end >= 0 else at + _LONGEST
+        for end in ends[bisect(ends, at) : bisect(ends, furthest)]:
+            if (tried := tried + 1) > _MOST_TRIES:
+                return
+            path = _file(text[begin:end])
+            if path is not None:
+                quoted = bool(begun[1]) and text.startswith(begun[1], end)
+                at = end + quoted
+                yield _Found(begin - quoted, at, path)
+                break
+
+
+def _file(written: str) -> Path | None:
+    """The file of that name, as it stands or with the shell's backslashes undone."""
+    for name in dict.fromkeys((written, _ESCAPED.sub(r"\1", written))):
+        try:
+            path = Path(name).expanduser()
+            if path.is_file():
+                return path
+        except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a NUL
+            pass
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InvalidRequest(f"file size exceeds maximum limit (100MB): '{path}'")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"couldn't read '{path}': {error.strerror or error}") from None
+    known = (
+        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+        or (data[:4] == b"RIFF" and data[8:12] in (b"WAVE", b"WEBP"))
+    )  # fmt: skip
+    if not known:
+        raise InvalidRequest(
+            f"invalid file type: '{path}' is no JPEG, PNG, WebP or WAV, whatever it is called"
+        )
+    return data
