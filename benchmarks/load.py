@@ -16,17 +16,40 @@ from benchmarks.models import SYLLABLES
 
 @dataclass(frozen=True)
 class Answer:
-    """One stream: seconds from the request to its first text and to its end, and the counts that the server gave."""
+    """One stream: the seconds, by one clock, of the request and of each line that came, and the counts that the server gave."""
 
-    first: float
-    total: float
+    began: float
+    lines: tuple[float, ...]
     prompt_tokens: int
     tokens: int
+
+    @property
+    def first(self) -> float:
+        """Seconds from the request to its first text."""
+        return self.lines[0] - self.began
+
+    @property
+    def total(self) -> float:
+        """Seconds from the request to its end."""
+        return self.lines[-1] - self.began
 
     @property
     def decode_rate(self) -> float:
         """Tokens a second after the first, as the client saw them arrive."""
         return (self.tokens - 1) / (self.total - self.first) if self.tokens > 1 else 0.0
+
+
+def rate_together(answers: Sequence[Answer]) -> float:
+    """Tokens a second of all streams while each of them was being written: from the latest first line to the earliest end.
+
+    Before that prompts are read, which is not decoding; the last line of a stream holds no token.
+    """
+    begin, end = max(each.lines[0] for each in answers), min(each.lines[-1] for each in answers)
+    tokens = 0.0
+    for each in answers:
+        inside = sum(begin < line <= end for line in each.lines[:-1])
+        tokens += inside * each.tokens / (len(each.lines) - 1)
+    return tokens / (end - begin)
 
 
 def words(n: int, salt: int = 0) -> str:
@@ -90,21 +113,14 @@ class Server:
         )
         began = time.perf_counter()
         connection.request("POST", "/api/generate", json.dumps(body))
-        response = connection.getresponse()
-        first = 0.0
-        last: dict[str, Any] = {}
-        for line in response:
-            now = time.perf_counter() - began
-            first = first or now
-            last = line  # type: ignore[assignment]
-        total = time.perf_counter() - began
-        final: dict[str, Any] = json.loads(last)  # type: ignore[arg-type]
+        lines = [(time.perf_counter(), line) for line in connection.getresponse()]
+        final: dict[str, Any] = json.loads(lines[-1][1])
         connection.close()
         if "error" in final:
             raise RuntimeError(final["error"])
         return Answer(
-            first,
-            total,
+            began,
+            tuple(when for when, _ in lines),
             final.get("prompt_eval_count", 0),
             final.get("eval_count", 0),
         )

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from benchmarks import bare, constrained, download, models
-from benchmarks.load import Server, words
+from benchmarks.load import Server, rate_together, words
 
 N_CTX = 2048
 N_SLOTS = 8
@@ -112,12 +112,10 @@ def decode_1(server: Server, model: str, big: bool, salt: int) -> float:
 
 
 def decode_8(server: Server, model: str, big: bool, salt: int) -> tuple[float, float]:
-    """Tokens a second of eight clients together, and their median time to the first one."""
+    """Tokens a second of eight clients together while all of them decode, and their median time to the first one."""
     prompts = [words(20, salt + i) for i in range(8)]
     _, answers = server.streams(model, prompts, ANSWER[big], 8, num_ctx=N_CTX)
-    seconds = max(each.total for each in answers) - min(each.first for each in answers)
-    rate = sum(each.tokens - 1 for each in answers) / seconds
-    return rate, statistics.median(each.first for each in answers)
+    return rate_together(answers), statistics.median(each.first for each in answers)
 
 
 def prompts_load(server: Server, model: str, big: bool) -> dict[str, float]:
