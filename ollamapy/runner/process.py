@@ -295,7 +295,7 @@ class RunnerProcess:
                 )
                 self._spawn(replace(self.load, extra_bufts=False))
                 code = await self._serve_child()
-            elif is_fault(code) and self._ready.done() and self._proven is not None:
+            elif is_fault(code) and self._proven is not None:
                 self._proven.forget(self.load.tensor_types)
             error = self._crash(code)
         except (

@@ -244,14 +244,16 @@ def test_a_build_that_works_is_warmed_up_once(tmp_path: Path) -> None:
     assert proven.works(("F32", "Q4_0")) is True
 
 
-def test_a_later_fault_makes_it_unknown_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["crash", "load-crash"])
+def test_a_later_fault_makes_it_unknown_again(tmp_path: Path, how: str) -> None:
     proven = Proven(tmp_path / "proven.json", lambda: "this machine")
+    proven.remember(("F32", "Q4_0"), works=True)
 
     async def scenario() -> None:
-        runner = start("crash", proven=proven)
-        await runner.ready()
-        assert proven.works(("F32", "Q4_0")) is True
+        runner = start(how, proven=proven)
+        assert not runner.load.warm_up
         with pytest.raises(RunnerCrashed):
+            await runner.ready()
             await answer(runner)
 
     run(scenario())
