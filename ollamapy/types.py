@@ -350,7 +350,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``tool_deltas`` are a call while it is written, ``tool_calls`` the calls that are complete: who streams the one passes over
     the other. ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last
-    chunk) is the stop string that ended the answer.
+    chunk) is the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, where
+    the model was loaded anew for this request because it asked for more.
     """
 
     text: str = ""
@@ -362,6 +363,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_deltas: tuple[ToolDelta, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     stop_sequence: str = ""
+    grown: tuple[int, int] | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

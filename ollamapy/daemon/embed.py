@@ -118,8 +118,8 @@ async def _leased(
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
     loading = load_request(spec, options, embeds=embeds)
-    async with services.scheduler.lease(loading, keep_alive) as runner:
-        yield runner
+    async with services.scheduler.lease(loading, keep_alive) as lease:
+        yield lease.runner
 
 
 async def _again_after_a_fault(spec: ModelSpec, work: Callable[[], Awaitable[Result]]) -> Result:

@@ -41,7 +41,7 @@ from ..types import (
 from .memory import padded
 from .models import Models, ModelSpec
 from .render import Renderer
-from .scheduler import LoadRequest, Runner, Scheduler
+from .scheduler import Lease, LoadRequest, Runner, Scheduler
 
 if TYPE_CHECKING:
     from .pull import Pulls
@@ -82,7 +82,7 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
     if not _has_work(request):
-        yield Chunk(finish_reason=await _load_or_unload(services, spec, request))
+        yield await _load_or_unload(services, spec, request)
         return
     said: list[str] = []
     try:
@@ -104,7 +104,8 @@ async def _answered(
     services: Services, spec: ModelSpec, request: Request, said: list[str], started: int
 ) -> AsyncGenerator[Chunk, None]:
     """One try at an answer; ``said`` gets the texts as they are given out."""
-    async with _leased(services, spec, request) as (runner, ready):
+    async with _leased(services, spec, request) as (lease, ready):
+        runner, grown = lease.runner, _grown(lease, ready)
         load_duration = time.monotonic_ns() - started
         options = request.options.over(spec.options)
         n_ctx = _context_length(options, ready)
@@ -148,15 +149,15 @@ async def _answered(
                     if heard := _heard(parser.flush(), request.think, logprobs):
                         yield heard
                     context = await _context(runner, request, prompt.text, said)
-                    yield _last(event, context, prompt, started, load_duration)
+                    yield _last(event, context, prompt, started, load_duration, grown)
 
 
 async def render(services: Services, request: Request) -> Rendered:
     """The prompt that the model would be given, without giving it. Raises as :func:`answer`."""
     spec = await services.models.load(request.model)
-    async with _leased(services, spec, request) as (runner, ready):
-        prompt = await _prompt(services, spec, request, runner, ready)
-        return Rendered(prompt.text, len(await runner.tokenize(prompt.text)))
+    async with _leased(services, spec, request) as (lease, ready):
+        prompt = await _prompt(services, spec, request, lease.runner, ready)
+        return Rendered(prompt.text, len(await lease.runner.tokenize(prompt.text)))
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
@@ -206,18 +207,22 @@ def _has_work(request: Request) -> bool:
     return bool(request.messages if isinstance(request, ChatRequest) else request.prompt)
 
 
-async def _load_or_unload(services: Services, spec: ModelSpec, request: Request) -> FinishReason:
+async def _load_or_unload(services: Services, spec: ModelSpec, request: Request) -> Chunk:
     if request.keep_alive == 0:
         await services.scheduler.unload(spec.key)
-        return "unload"
-    async with _leased(services, spec, request):
-        return "load"
+        return Chunk(finish_reason="unload")
+    async with _leased(services, spec, request) as (lease, ready):
+        return Chunk(finish_reason="load", grown=_grown(lease, ready))
+
+
+def _grown(lease: Lease, ready: Ready) -> tuple[int, int] | None:
+    return (lease.grown_from, ready.n_ctx) if lease.grown_from else None
 
 
 @asynccontextmanager
 async def _leased(
     services: Services, spec: ModelSpec, request: Request
-) -> AsyncIterator[tuple[Runner, Ready]]:
+) -> AsyncIterator[tuple[Lease, Ready]]:
     """The model's runner; what renders its prompts comes up while it loads."""
     if "completion" not in spec.capabilities:
         what = "chat" if isinstance(request, ChatRequest) else "generate"
@@ -235,8 +240,8 @@ async def _leased(
     if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
-    async with services.scheduler.lease(loading, request.keep_alive) as runner:
-        yield runner, await runner.ready()
+    async with services.scheduler.lease(loading, request.keep_alive) as lease:
+        yield lease, await lease.runner.ready()
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +414,12 @@ async def _context(
 
 
 def _last(
-    done: Done, context: tuple[int, ...], prompt: _Prompt, started: int, load_duration: int
+    done: Done,
+    context: tuple[int, ...],
+    prompt: _Prompt,
+    started: int,
+    load_duration: int,
+    grown: tuple[int, int] | None,
 ) -> Chunk:
     usage = Usage(
         prompt_tokens=done.n_prompt,
@@ -423,4 +433,10 @@ def _last(
         completion_duration=done.predict_ns,
     )
     reason: FinishReason = "length" if done.reason == "length" else "stop"
-    return Chunk(finish_reason=reason, usage=usage, context=context, stop_sequence=done.stop_text)
+    return Chunk(
+        finish_reason=reason,
+        usage=usage,
+        context=context,
+        stop_sequence=done.stop_text,
+        grown=grown,
+    )

@@ -17,7 +17,8 @@ The rules, as ``decide`` has them:
 1. Each model has a queue, first come first served. A loaded runner serves a request when the load
    options that it gave equal those that the runner was loaded with. If the first in the queue does
    not fit the runner, all behind it wait too, and the runner is loaded anew once it is idle: two
-   clients with different options take turns.
+   clients with different options take turns. A context is a minimum: a longer one serves as well,
+   and who needs more than is loaded is told that the model was loaded anew.
 2. A runner has at most ``LEASES_PER_SLOT`` requests for each of its slots, so that the engine
    always finds its next one; the others wait here. More than ``max_queue`` waiting requests, over
    all models, and the newest are turned away.
@@ -177,7 +178,8 @@ class Resident:
 
     ``request`` is the loader's, ``used_at`` the last time that a request came or went, ``heard_at``
     the last sign that a load goes on. The timer of ``keep_alive`` (seconds, None for ever) runs
-    only while no request is in flight.
+    only while no request is in flight. ``grown_from``: tokens of the shorter context that it was
+    loaded with before, until the first request was told; 0 else.
     """
 
     request: LoadRequest
@@ -192,6 +194,12 @@ class Resident:
     fraction: float = 0.0
     ready: Ready | None = None
     runner: Runner | None = None
+    grown_from: int = 0
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of context for each request; llama.cpp rounds them up, so they are known for sure once it is loaded."""
+        return self.ready.n_ctx if self.ready else self.load.n_ctx
 
     def become(self, status: Status) -> None:
         """Go on to the next status; raises RuntimeError where the table has no such way."""
@@ -535,9 +543,18 @@ _Event = (
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """A runner for a request. ``grown_from``: the tokens of context that the model had before it was loaded anew with more for
+    this request; 0 if it was not.
+    """
+
+    runner: Runner
+    grown_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A runner as ``ps`` shows it. Sizes in bytes, estimated; ``n_ctx`` tokens for each request, which
-    llama.cpp rounds up, so that it is known for sure once the model is loaded.
+    """A runner as ``ps`` shows it. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
 
     ``expires_in`` is seconds, None for never, the whole keep-alive while it is used or loading, 0
     while it stops.
@@ -596,7 +613,8 @@ class Scheduler:
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
         self._owner: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._futures: dict[int, asyncio.Future[Runner]] = {}  # of waiting tickets
+        self._futures: dict[int, asyncio.Future[Lease]] = {}  # of waiting tickets
+        self._replaced: dict[str, int] = {}  # contexts of runners that are loaded anew, by key
         self._granted: dict[int, Resident] = {}
         self._unloads: list[tuple[Resident, asyncio.Future[None]]] = []
         self._drains: list[asyncio.Future[None]] = []
@@ -610,7 +628,7 @@ class Scheduler:
 
     def lease(
         self, request: LoadRequest, keep_alive: float | None | UnsetType = UNSET
-    ) -> AbstractAsyncContextManager[Runner]:
+    ) -> AbstractAsyncContextManager[Lease]:
         """A loaded runner for as long as the block runs; waits for a place, memory and the load.
 
         ``keep_alive`` (seconds; None, infinite or negative: for ever) changes how long the model
@@ -623,7 +641,7 @@ class Scheduler:
     @asynccontextmanager
     async def _lease(
         self, request: LoadRequest, keep_alive: float | None | UnsetType
-    ) -> AsyncIterator[Runner]:
+    ) -> AsyncIterator[Lease]:
         if self._closed:
             raise ServerBusy(CLOSING)
         if isinstance(keep_alive, float | int) and not 0 <= keep_alive < float("inf"):
@@ -649,6 +667,22 @@ class Scheduler:
         """What is loaded, loading or stopping now. Never waits."""
         now = self._clock()
         return [_shown(resident, now) for resident in self._state.residents.values()]
+
+    def context_of(self, request: LoadRequest) -> int:
+        """Tokens of context that such a request has: of what is loaded, or would be loaded now. Never waits."""
+        asked = asked_for(request).num_ctx
+        resident = self._state.residents.get(request.key)
+        if resident is not None and resident.serves(Ticket(0, request, asked_for(request))):
+            return min(memory.padded(asked), resident.n_ctx) if asked else resident.n_ctx
+        load = memory.wish(
+            request.header,
+            request.path,
+            request.options,
+            self._state.settings,
+            self._measure(),
+            adapters=request.adapter_size,
+        )
+        return memory.padded(load.n_ctx)
 
     @property
     def busy(self) -> int:
@@ -813,7 +847,14 @@ class Scheduler:
                 if error is not None:
                     log.warning("%s", error)
                     self._fail_waiters(resident, error)
+                self._note_replacement(key, resident)
                 self._stop(resident, grace=5.0 if error is None else 0.0)
+
+    def _note_replacement(self, key: str, resident: Resident) -> None:
+        """Remember the context of a runner that ends because the next request needs another; whoever asks is told."""
+        head = self._state.head(key)
+        if head is not None and resident.status is Status.READY and not resident.serves(head):
+            self._replaced[key] = resident.n_ctx
 
     def _grant(self, ticket: Ticket) -> None:
         resident = self._state.residents[ticket.request.key]
@@ -831,7 +872,8 @@ class Scheduler:
         # Cancelled a moment ago: its Left is on the way and gives the lease back.
         if future is not None and not future.done():
             assert resident.runner is not None
-            future.set_result(resident.runner)
+            future.set_result(Lease(resident.runner, resident.grown_from))
+            resident.grown_from = 0
 
     def _no_room_to_embed(self, resident: Resident) -> NotEnoughMemory | None:
         """A model that was loaded to generate grows when it is first asked for embeddings, if it can."""
@@ -872,6 +914,7 @@ class Scheduler:
             queue.pop(number, None)
             if not queue:
                 del self._state.waiting[key]
+                self._replaced.pop(key, None)
 
     # ---- runners ---------------------------------------------------------------------------------
 
@@ -879,6 +922,14 @@ class Scheduler:
         resident = self._resident(ticket.request, load)
         if not isinstance(ticket.keep_alive, UnsetType):
             resident.keep_alive = ticket.keep_alive
+        before = self._replaced.pop(ticket.request.key, 0)
+        if 0 < before < load.n_ctx:
+            resident.grown_from = before
+            name = resident.request.name.display
+            log.info(
+                "%s is loaded anew: its context grows from %d to %d tokens",
+                name, before, load.n_ctx,
+            )  # fmt: skip
         try:
             runner = self._start_runner(load)
         except Exception as error:
@@ -987,7 +1038,7 @@ def _shown(resident: Resident, now: float) -> Loaded:
         status=resident.status,
         size=resident.size,
         size_vram=round(resident.size * on_gpu),
-        n_ctx=ready.n_ctx if ready else resident.load.n_ctx,
+        n_ctx=resident.n_ctx,
         expires_in=expires_in,
         in_flight=resident.in_flight,
     )

@@ -400,15 +400,17 @@ class Client:
         self, scheduler: Scheduler, wanted: LoadRequest, keep_alive: float | None | UnsetType
     ) -> None:
         self.runner: FakeRunner | None = None
+        self.grown_from = 0
         self._scheduler = scheduler
         self._leave = asyncio.Event()
         self.task = asyncio.create_task(self._run(wanted, keep_alive))
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self, wanted: LoadRequest, keep_alive: float | None | UnsetType) -> None:
-        async with self._scheduler.lease(wanted, keep_alive) as runner:
+        async with self._scheduler.lease(wanted, keep_alive) as lease:
+            runner = lease.runner
             assert isinstance(runner, FakeRunner)
-            self.runner = runner
+            self.runner, self.grown_from = runner, lease.grown_from
             runner.leases += 1
             try:
                 await self._leave.wait()
@@ -808,8 +810,8 @@ def test_another_manifest_of_the_same_blob_is_served_under_the_loaders_name() ->
         machine = Machine()
         await machine.load("a")
         other = LoadRequest("a", Name.parse("copy"), "other", model(1), Path("a"), Options())
-        async with machine.scheduler.lease(other) as runner:
-            assert runner is machine.runners[0]
+        async with machine.scheduler.lease(other) as lease:
+            assert lease.runner is machine.runners[0]
             assert machine.loaded().name.display == "a:latest"
         await machine.scheduler.close()
 

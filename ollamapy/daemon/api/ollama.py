@@ -338,7 +338,8 @@ def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
 class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Nanoseconds and tokens; only the last object of an answer has them, and then all six.
 
-    ``prompt_truncated`` is ours: what was cut off a prompt that did not fit, which Ollama does in silence.
+    Two are ours, for what Ollama does in silence: ``prompt_truncated`` is what was cut off a prompt that did not fit;
+    ``context_grown``, with or without the others, that the model was loaded anew for a longer context.
     """
 
     total_duration: int | None = None
@@ -348,6 +349,7 @@ class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     eval_count: int | None = None
     eval_duration: int | None = None
     prompt_truncated: dict[str, int] | None = None
+    context_grown: dict[str, int] | None = None
 
 
 class _Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
@@ -449,10 +451,12 @@ def _rendered(model: str, rendered: Rendered, empty: Mapping[str, Any]) -> dict[
 
 
 def _metrics(chunk: Chunk) -> dict[str, Any]:
+    grown = None if chunk.grown is None else dict(zip(("from", "to"), chunk.grown, strict=True))
     if chunk.usage is None:
-        return {}
+        return {"context_grown": grown}
     usage = chunk.usage
     return {
+        "context_grown": grown,
         "total_duration": usage.total_duration,
         "load_duration": usage.load_duration,
         "prompt_eval_count": usage.prompt_tokens,
