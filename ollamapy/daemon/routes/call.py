@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 JSON = "application/json; charset=utf-8"
 
-Answer = Response | Lines[Chunk] | Lines[Progress]
+Answer = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
 
 
 @dataclass(frozen=True, slots=True)

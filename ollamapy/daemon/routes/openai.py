@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from starlette.responses import Response
 
-from .. import generate
-from ..api import openai
+from ...types import ChatRequest, Chunk, GenerateRequest
+from .. import choices, generate
+from ..api.openai import chat, wire
 from ..api.stream import Lines
 from ..generate import Services
 from .call import Answer, Call, Dialect, Path, describe
 
+_JSON = "application/json"
+
+
+class _Writer(Protocol):
+    """Writes the answers of all choices, whole or in frames."""
+
+    def whole(self, chunks: Sequence[Chunk]) -> bytes: ...
+
+    def frames(self, heard: tuple[int, Chunk]) -> bytes: ...
+
 
 async def _chat(services: Services, call: Call) -> Answer:
-    asked = openai.parse_chat(call.body)
-    chunks = generate.answer(services, asked.request)
-    answer = openai.ChatAnswer(asked.request.model, asked.include_usage)
-    if asked.stream:
+    asked = chat.parse(call.body)
+    model = asked.requests[0].model
+    writer = chat.Answer(model, len(asked.requests), include_usage=asked.include_usage)
+    if asked.render_only:
+        rendered = await generate.render(services, asked.requests[0])
+        return _answer(writer.rendered(rendered.prompt))
+    return await _answered(services, asked.requests, writer, asked.stream)
+
+
+async def _answered(
+    services: Services,
+    requests: Sequence[ChatRequest | GenerateRequest],
+    writer: _Writer,
+    stream: bool,
+) -> Answer:
+    heard = choices.answers(services, requests)
+    if stream:
         return Lines(
-            chunks,
-            answer.frames,
-            failed=lambda error: openai.frame(openai.encode_error(*describe(error))),
+            heard,
+            writer.frames,
+            failed=lambda error: wire.event(wire.encode_error(*describe(error))),
             media_type=b"text/event-stream",
-            ending=openai.frame(b"[DONE]"),
+            ending=wire.DONE,
         )
-    async with aclosing(chunks):
-        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
-    return Response(whole, media_type="application/json")
+    said: list[list[Chunk]] = [[] for _ in requests]
+    async with aclosing(heard):
+        async for place, chunk in heard:
+            said[place].append(chunk)
+    return _answer(writer.whole([generate.merge(each) for each in said]))
 
 
-DIALECT = Dialect((Path("/v1/chat/completions", "POST", _chat),), openai.encode_error)
+def _answer(body: bytes) -> Response:
+    return Response(body, media_type=_JSON)
+
+
+DIALECT = Dialect(
+    (Path("/v1/chat/completions", "POST", _chat),), wire.encode_error, error_type=_JSON
+)
