@@ -16,7 +16,7 @@ import asyncio
 import datetime
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,9 @@ class ModelSpec:
         return "+".join([self.model_digest, *(path.name for path in self.adapter_paths)])
 
 
+_Headers = Callable[[tuple[Path, ...]], Header]
+
+
 class Models:
     """The models in a store, as the daemon uses them."""
 
@@ -213,7 +216,7 @@ class Models:
                 else "it has no weights, get it again"
             )
         model_path, *shard_paths = self._paths(manifest, "model")
-        header = joined([read_header(path) for path in (model_path, *shard_paths)])
+        header = self._header((model_path, *shard_paths))
         projectors = self._paths(manifest, "projector")
         adapters = self._paths(manifest, "adapter")
 
@@ -260,12 +263,17 @@ class Models:
 
     def _list(self) -> tuple[ListedModel, ...]:
         found = self.store.models()
-        listed = tuple(self._listed(name, manifest) for name, manifest in found)
+        header = functools.lru_cache(maxsize=8)(self._header)  # models often share their weights
+        listed = tuple(self._listed(name, manifest, header) for name, manifest in found)
         self._facts.keep(manifest.digest for _, manifest in found)
         return listed
 
-    def _listed(self, name: Name, manifest: Manifest) -> ListedModel:
-        facts = self._facts.get(manifest.digest) or self._read_facts(name, manifest)
+    def _header(self, paths: tuple[Path, ...]) -> Header:
+        """The header of a model in one or several files."""
+        return joined([read_header(path) for path in paths])
+
+    def _listed(self, name: Name, manifest: Manifest, header: _Headers) -> ListedModel:
+        facts = self._facts.get(manifest.digest) or self._read_facts(name, manifest, header)
         return ListedModel(
             name=name.display,
             model=name.display,
@@ -276,7 +284,7 @@ class Models:
             capabilities=facts.capabilities,
         )
 
-    def _read_facts(self, name: Name, manifest: Manifest) -> ListedFacts:
+    def _read_facts(self, name: Name, manifest: Manifest, header_of: _Headers) -> ListedFacts:
         """What the list says beside name, size and time.
 
         Ollama's list leaves out what only the Jinja template can do; clients see that in `show`.
@@ -287,14 +295,14 @@ class Models:
             config = parse_config(self.store.read_small(manifest.config))
             if model is None or config.model_format not in ("", "gguf"):
                 return _listed_facts(config, None, parent, config.capabilities)
-            header = joined([read_header(path) for path in self._paths(manifest, "model")])
+            header = header_of(self._paths(manifest, "model"))
             projectors = self._paths(manifest, "projector")
             layers = dict(_small(manifest))
             go_templates = [self._text(each) for each in layers["template"] or layers["prompt"]]
             can = capabilities(
                 config,
                 header,
-                projector=read_header(projectors[0]) if projectors else None,
+                projector=header_of(projectors[:1]) if projectors else None,
                 go_template=_last(go_templates),
                 jinja_template=None,
             )
