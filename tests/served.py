@@ -132,24 +132,29 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "ollamapy", *arguments]
 
 
-def environment(home: Path, models: Path | None = None, **extra: str) -> dict[str, str]:
-    """For a process that knows only this home; ``extra`` are variables of ours, without OLLAMAPY_."""
+def environment(
+    home: Path, models: Path | None = None, *, hub: str = "", **extra: str
+) -> dict[str, str]:
+    """For a process that knows only this home, and this hub if any; ``extra`` are variables of ours, without OLLAMAPY_."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("OLLAMA", "PYTHON"))}
-    variables |= {"OLLAMAPY_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    variables |= {"OLLAMAPY_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    variables |= {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "" if hub else "1"}
     if models is not None:
         variables["OLLAMAPY_MODELS"] = str(models)
     return variables | {f"OLLAMAPY_{name}": value for name, value in extra.items()}
 
 
 @contextmanager
-def serve(home: Path, models: Path, *arguments: str, **extra: str) -> Iterator[Daemon]:
+def serve(
+    home: Path, models: Path, *arguments: str, hub: str = "", **extra: str
+) -> Iterator[Daemon]:
     """A daemon on a free port; killed at the end if it still runs. No child of it may be left then."""
     extra.setdefault("HOST", "127.0.0.1:0")
     log = home / "serve.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command("serve", *arguments),
-            env=environment(home, models, **extra),
+            env=environment(home, models, hub=hub, **extra),
             stdin=subprocess.DEVNULL,
             stderr=stderr,
             cwd=home,

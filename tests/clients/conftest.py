@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import CHATML, bert_model, install, random_model, scripted_model
+from tests.registry.fake_hub import FakeHub
 from tests.served import ROOT, Daemon, serve
 
 HELLO = "Hello! I am a scripted model."
@@ -48,9 +49,20 @@ def make_models(root: Path, gguf: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    """The hub that ``judged`` pulls from: me/repo holds a model that says HELLO."""
+    running = FakeHub()
+    path = scripted_model(tmp_path_factory.mktemp("hub") / "m.gguf", HELLO)
+    running.add_repo("me/repo", {"m.gguf": path.read_bytes()})
+    yield running
+    running.close()
+    assert running.leaks == []
+
+
+@pytest.fixture(scope="session")
+def judged(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon over the models of :func:`make_models`. Tests may add models of other names to its store; none may end it."""
     root = tmp_path_factory.mktemp("judged-models")
     make_models(root, tmp_path_factory.mktemp("gguf"))
-    with serve(tmp_path_factory.mktemp("judged-home"), root) as running:
+    with serve(tmp_path_factory.mktemp("judged-home"), root, hub=hub.url) as running:
         yield running
