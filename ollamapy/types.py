@@ -217,7 +217,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Continue one prompt.
 
     An empty prompt loads the model, or with a ``keep_alive`` of 0 unloads it. ``raw`` sends the prompt as it is, without the
-    model's template. ``template`` is a Go template instead of the model's. ``suffix``: what comes after the answer, for models
+    model's template; ``tokens`` are ids to send so, instead of a prompt. ``template`` is a Go template instead of the model's. ``suffix``: what comes after the answer, for models
     whose template can fill such a gap; the prompt and the suffix are all they are given then. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
     out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
     likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out, True or a level
@@ -243,6 +243,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     images: tuple[bytes, ...] = ()
     constraint: Constraint | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

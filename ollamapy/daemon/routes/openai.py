@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -9,8 +10,8 @@ from typing import Protocol
 from starlette.responses import Response
 
 from ...types import ChatRequest, Chunk, GenerateRequest
-from .. import choices, generate
-from ..api.openai import chat, wire
+from .. import choices, embed, generate
+from ..api.openai import chat, completions, models, vectors, wire
 from ..api.stream import Lines
 from ..generate import Services
 from .call import Answer, Call, Dialect, Path, describe
@@ -36,6 +37,26 @@ async def _chat(services: Services, call: Call) -> Answer:
     return await _answered(services, asked.requests, writer, asked.stream)
 
 
+async def _completions(services: Services, call: Call) -> Answer:
+    asked = completions.parse(call.body)
+    first = asked.requests[0]
+    echoes: list[str] = []
+    for prompt in asked.prompts if asked.echo else ():
+        echoes.append(
+            prompt
+            if isinstance(prompt, str)
+            else await embed.detokenize(
+                services,
+                first.model,
+                prompt,
+                options=first.options,
+                keep_alive=first.keep_alive,
+            )
+        )
+    writer = completions.Answer(asked, echoes)
+    return await _answered(services, asked.requests, writer, asked.stream)
+
+
 async def _answered(
     services: Services,
     requests: Sequence[ChatRequest | GenerateRequest],
@@ -58,10 +79,39 @@ async def _answered(
     return _answer(writer.whole([generate.merge(each) for each in said]))
 
 
+async def _embeddings(services: Services, call: Call) -> Answer:
+    asked = vectors.parse_embeddings(call.body)
+    found = await embed.embed(services, asked.request)
+    return _answer(await asyncio.to_thread(vectors.encode_embeddings, asked, found))
+
+
+async def _rerank(services: Services, call: Call) -> Answer:
+    asked = vectors.parse_rerank(call.body)
+    return _answer(vectors.encode_reranked(asked, await embed.rerank(services, asked.request)))
+
+
+async def _models(services: Services, call: Call) -> Answer:
+    return _answer(models.encode_list(await services.models.list()))
+
+
+async def _model(services: Services, call: Call) -> Answer:
+    name = call.path["name"]
+    return _answer(models.encode_model(name, await services.models.load(name)))
+
+
 def _answer(body: bytes) -> Response:
     return Response(body, media_type=_JSON)
 
 
 DIALECT = Dialect(
-    (Path("/v1/chat/completions", "POST", _chat),), wire.encode_error, error_type=_JSON
+    (
+        Path("/v1/chat/completions", "POST", _chat),
+        Path("/v1/completions", "POST", _completions),
+        Path("/v1/embeddings", "POST", _embeddings),
+        Path("/v1/rerank", "POST", _rerank),
+        Path("/v1/models", "GET", _models),
+        Path("/v1/models/{name:path}", "GET", _model),
+    ),
+    wire.encode_error,
+    error_type=_JSON,
 )

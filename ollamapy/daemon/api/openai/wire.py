@@ -78,6 +78,32 @@ def _options(given: Mapping[str, Any], owner: str, limit: int | None) -> dict[st
     return {"temperature": 1.0, "top_p": 1.0, **given.get("options", {}), **asked}
 
 
+def inputs(value: Any, name: str) -> tuple[str | tuple[int, ...], ...]:
+    """Texts and token ids as OpenAI takes them: a text, a list of texts, a list of ids (one input), a list of lists of ids.
+
+    Raises InvalidRequest that names the field.
+    """
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"invalid {name}: give a text, a list of texts or token ids")
+    if not value:
+        raise InvalidRequest(f"invalid {name}: the list is empty")
+    if all(isinstance(each, str) for each in value):
+        return tuple(value)
+    if all(isinstance(each, list) for each in value):
+        return tuple(_tokens(each, f"{name}[{i}]") for i, each in enumerate(value))
+    return (_tokens(value, name),)
+
+
+def _tokens(value: list[Any], name: str) -> tuple[int, ...]:
+    if not value or not all(
+        isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**31 for each in value
+    ):
+        raise InvalidRequest(f"invalid {name}: give texts, or token ids, and not both")
+    return tuple(value)
+
+
 def effort(value: Any) -> bool | str | None:
     """What a reasoning effort asks of ``think``; None for none given. Raises InvalidRequest."""
     if value is None or value == "":
