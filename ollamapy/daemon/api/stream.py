@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from starlette.types import Receive, Scope, Send
@@ -21,6 +23,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds that a client may read nothing while its connection is full, until it counts as gone."""
+
+IDLE = 10.0
+"""Seconds without a line, after which an answer says that it is still being made, if it knows how to."""
 
 BODY_PATIENCE = 30.0
 """Seconds that a client may send nothing before its request is complete."""
@@ -101,7 +106,8 @@ class Lines(Generic[Item]):
     """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
 
     An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
-    ``failed`` words it. ``ending`` comes after the last, also after an error. A chunk may be written as nothing.
+    ``failed`` words it. ``ending`` comes after the last, also after an error. A chunk may be written as nothing. ``idle`` is
+    written whenever nothing else was for IDLE seconds, also before the first chunk: the status is 200 then.
     """
 
     def __init__(
@@ -112,35 +118,74 @@ class Lines(Generic[Item]):
         *,
         media_type: bytes = b"application/x-ndjson",
         ending: bytes = b"",
+        idle: Callable[[], bytes] | None = None,
     ) -> None:
         self._headers = [(b"content-type", media_type)]
         self._ending = ending
         self._chunks = chunks
         self._encode = encode
         self._failed = failed
+        self._idle = idle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
-        started = False
+        writer = _Writer(send, self._headers)
         try:
-            async with aclosing(self._chunks) as chunks:
+            async with _idling(writer, self._idle), aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
-                    if not started:
-                        await send(
-                            {"type": "http.response.start", "status": 200, "headers": self._headers}
-                        )
-                        started = True
-                    if line := self._encode(chunk):
-                        await _send_line(send, line)
+                    await writer.write(partial(self._encode, chunk))
         except RequestCancelled:
             raise
         except Exception as error:
-            if not started:
+            if not writer.begun:
                 raise
-            await _send_line(send, self._failed(error))
+            await writer.write(partial(self._failed, error))
         if self._ending:
-            await _send_line(send, self._ending)
+            await writer.write(lambda: self._ending)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Writer:
+    """The lines of one answer, written by one task at a time; what they say is made when their turn comes."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.begun = False
+        self.written = time.monotonic()
+        self._send = send
+        self._headers = headers
+        self._turn = asyncio.Lock()
+
+    async def write(self, make: Callable[[], bytes]) -> None:
+        async with self._turn:
+            if not self.begun:
+                self.begun = True
+                start = {"type": "http.response.start", "status": 200, "headers": self._headers}
+                await self._send(start)
+            if line := make():
+                await _send_line(self._send, line)
+            self.written = time.monotonic()
+
+
+@asynccontextmanager
+async def _idling(writer: _Writer, make: Callable[[], bytes] | None) -> AsyncIterator[None]:
+    """Fill the pauses of an answer while the block runs."""
+    if make is None:
+        yield
+        return
+    filling = asyncio.ensure_future(_fill_pauses(writer, make))
+    try:
+        yield
+    finally:
+        filling.cancel()
+        # whoever writes next shall not find half a line; a client that reads nothing is noticed by then
+        await asyncio.gather(filling, return_exceptions=True)
+
+
+async def _fill_pauses(writer: _Writer, make: Callable[[], bytes]) -> None:
+    while True:
+        await asyncio.sleep(writer.written + IDLE - time.monotonic())
+        if time.monotonic() >= writer.written + IDLE:
+            await writer.write(make)
 
 
 async def _send_line(send: Send, line: bytes) -> None:

@@ -1,0 +1,56 @@
+"""The paths of Anthropic's API."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from msgspec.structs import replace
+from starlette.responses import Response
+
+from ...types import ChatRequest
+from .. import generate
+from ..api import anthropic, sse
+from ..api.stream import Lines
+from ..generate import Services
+from .call import Answer, Call, Dialect, Path, describe
+
+_JSON = "application/json"
+
+
+async def _messages(services: Services, call: Call) -> Answer:
+    asked = anthropic.parse_messages(call.body)
+    chunks = generate.answer(services, await _able(services, asked.request))
+    answer = anthropic.MessageAnswer(asked)
+    if asked.stream:
+        return Lines(
+            chunks,
+            answer.events,
+            failed=lambda error: anthropic.error_event(*describe(error)),
+            media_type=sse.MEDIA_TYPE,
+            idle=answer.ping,
+        )
+    async with aclosing(chunks):
+        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
+    return Response(whole, media_type=_JSON)
+
+
+async def _count_tokens(services: Services, call: Call) -> Answer:
+    request = anthropic.parse_count(call.body).request
+    rendered = await generate.render(services, await _able(services, request))
+    return Response(anthropic.encode_count(rendered.tokens), media_type=_JSON)
+
+
+async def _able(services: Services, request: ChatRequest) -> ChatRequest:
+    """The request, but for thinking where the model knows none: clients of this API ask every model for it."""
+    spec = await services.models.load(request.model)
+    return request if "thinking" in spec.capabilities else replace(request, think=None)
+
+
+DIALECT = Dialect(
+    (
+        Path("/v1/messages", "POST", _messages),
+        Path("/v1/messages/count_tokens", "POST", _count_tokens),
+    ),
+    anthropic.encode_error,
+    error_type=_JSON,
+)
