@@ -23,7 +23,7 @@ from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 from ollamapy.types import Message, Progress
-from tests.models import CHATML, install, random_model, scripted_model
+from tests.models import CHATML, install, random_model, scripted_model, split
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 GO_CHATML = (
@@ -240,36 +240,9 @@ def test_what_is_printed_makes_the_same_model_again(base: Store, plain: Path) ->
         assert layers(base, "again") == layers(base, name), name
 
 
-def _split(path: Path, folder: Path) -> list[Path]:
-    """A GGUF cut in two shards, as llama.cpp's gguf-split does."""
-    reader = gguf.GGUFReader(path)
-    shards = []
-    for number in range(2):
-        target = folder / f"m-{number + 1:05}-of-00002.gguf"
-        writer = gguf.GGUFWriter(target, "llama", use_temp_file=False)
-        writer.add_uint16("split.no", number)
-        writer.add_uint16("split.count", 2)
-        writer.add_int32("split.tensors.count", len(reader.tensors))
-        if number == 0:
-            for field in reader.fields.values():
-                if field.name.startswith("GGUF.") or field.name == "general.architecture":
-                    continue
-                kind, *rest = field.types
-                writer.add_key_value(field.name, field.contents(), kind, *rest)
-        half = len(reader.tensors) // 2
-        for tensor in reader.tensors[:half] if number == 0 else reader.tensors[half:]:
-            writer.add_tensor(tensor.name, np.array(tensor.data))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        shards.append(target)
-    return shards
-
-
 def test_shards_are_one_model(tmp_path: Path, plain: Path) -> None:
     store = Store([tmp_path / "store"])
-    shards = _split(plain, tmp_path)
+    shards = split(plain, tmp_path)
     files = {path.name: store.add_blob(path.read_bytes()) for path in reversed(shards)}
     make(store, files=files)
     make(store, "whole", files=upload(store, plain__gguf=plain))

@@ -16,7 +16,7 @@ import pytest
 from ollamapy.registry import journal
 from ollamapy.registry.store import MAX_MANIFEST
 from tests.formats.test_llama2c import made, tokenizer_bytes
-from tests.models import random_model
+from tests.models import random_model, split
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Answer, Daemon, command, environment, serve, until
 
@@ -199,6 +199,45 @@ def test_a_checkpoint_of_llama2_c_is_converted(served: Daemon, hub: FakeHub) -> 
     before = len(hub.requests)
     assert statuses(pull(served, hub, "mytiny"))[-1] == "success"
     assert len(hub.requests) == before + 1
+
+
+def test_shards_are_one_model(tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    (tmp_path / "whole.gguf").write_bytes(gguf)
+    shards = {
+        f"Q8_0/{path.name}": path.read_bytes() for path in split(tmp_path / "whole.gguf", tmp_path)
+    }
+    hub.add_repo("me/repo", shards)
+    steps = pull(served, hub, "hf.co/me/repo:Q8_0")
+    assert "in 2 parts" in steps[1]["note"]
+    assert [each for each in statuses(steps) if each.startswith("pulling ")] == [
+        "pulling manifest", *map(pulling, shards.values()),
+    ]  # fmt: skip
+    answer = served.generate("hf.co/me/repo:Q8_0", options={"num_predict": 4, "seed": 1})
+    hub.add_repo("me/whole", {"m.gguf": gguf})
+    pull(served, hub, "hf.co/me/whole")
+    whole = served.generate("hf.co/me/whole", options={"num_predict": 4, "seed": 1})
+    assert answer.status == 200 and answer.json()["context"] == whole.json()["context"]
+    sizes = {each["name"]: each["size"] for each in served.ask("GET", "/api/tags").json()["models"]}
+    assert sizes["hf.co/me/repo:Q8_0"] > sum(map(len, shards.values()))
+    show = served.ask("POST", "/api/show", {"model": "hf.co/me/repo:Q8_0"}).json()
+    assert show["modelfile"].count("\nFROM ") == 2
+    removed = cli(served, hub, "rm", "hf.co/me/repo:Q8_0", "hf.co/me/whole")
+    assert removed.stdout.count("deleted") == 2 and not blobs(served)
+
+
+def test_a_projector_comes_along(tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes) -> None:
+    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    files = {"m-Q4_K_M.gguf": gguf, "mmproj-F16.gguf": clip, "mmproj-F32.gguf": clip + bytes(32)}
+    hub.add_repo("me/repo", files)
+    steps = pull(served, hub, "hf.co/me/repo")
+    assert "with mmproj-F16.gguf for images" in steps[1]["note"]
+    show = served.ask("POST", "/api/show", {"model": "hf.co/me/repo"}).json()
+    assert "vision" in show["capabilities"] and show["details"]["families"] == ["llama", "clip"]
+    assert show["projector_info"]["general.architecture"] == "clip"
+    listed = cli(served, hub, "list", "--json")
+    assert json.loads(listed.stdout)["models"][0]["capabilities"] == ["completion", "vision"]
+    assert len(blobs(served)) == 3 and cli(served, hub, "rm", "hf.co/me/repo").returncode == 0
+    assert not blobs(served)
 
 
 def test_what_one_publisher_lacks_another_gives(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
