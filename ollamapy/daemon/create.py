@@ -65,6 +65,7 @@ from ..runner.quantize import quantize, type_name
 from ..types import OPTION_KINDS, Message, Progress, parse_options
 from .models import read_parameters
 from .render import Renderer
+from .threads import Report, followed
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,6 @@ MOST_FILES = 1024
 
 _NOT_QUANTIZED = {"F32", "F16", "BF16"}
 _NO_DIGEST = "0000000000000000000"  # what Ollama says of a file that has none yet
-
-SHOWN_SECONDS = 0.1
-"""Between two words about how far a file is."""
 
 Pull = Callable[[str], AsyncGenerator[Progress, None]]
 """Gets a model of that name into the store."""
@@ -317,8 +315,16 @@ class _Making:
         """Have a file made, ``work(target, progress=...)``, and take it as a layer of that kind, in the place of none."""
         target = await asyncio.to_thread(self._store.work_path)
         self._work.append(target)
+
+        def making(report: Report) -> None:
+            def progress(done: int, total: int) -> None:
+                report(Progress(status, total=total, completed=done))
+
+            work(target, progress=progress)
+
+        yield Progress(status)
         try:
-            async with aclosing(followed(status, partial(work, target))) as steps:
+            async with aclosing(followed(making, threading.Event())) as steps:
                 async for step in steps:
                     yield step
         except InvalidModel as error:
@@ -496,44 +502,6 @@ def made_part(kind: str, path: Path) -> Part:
     with path.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return Part(Layer(LAYER_PREFIX + kind, digest, path.stat().st_size), made=path)
-
-
-class _Left(Exception):
-    """Nobody waits any more for what is being made."""
-
-
-async def followed(status: str, work: Callable[..., None]) -> AsyncGenerator[Progress, None]:
-    """Do ``work(progress=...)`` in a thread, and say how far it is: ``progress(done, total)``, both in bytes.
-
-    Closing this ends the work at its next word, and returns when it has ended. Raises what the work raises.
-    """
-    loop = asyncio.get_running_loop()
-    news, left = asyncio.Event(), threading.Event()
-    now = Progress(status)
-
-    def progress(done: int, total: int) -> None:
-        nonlocal now
-        if left.is_set():
-            raise _Left
-        now = Progress(status, total=total, completed=done)
-        loop.call_soon_threadsafe(news.set)
-
-    yield now
-    working = asyncio.ensure_future(asyncio.to_thread(work, progress=progress))
-    try:
-        while not working.done():
-            said = asyncio.ensure_future(news.wait())
-            await asyncio.wait((working, said), return_when=asyncio.FIRST_COMPLETED)
-            said.cancel()
-            news.clear()
-            if now.total:
-                yield now
-                await asyncio.wait((working,), timeout=SHOWN_SECONDS)
-        await working
-    finally:
-        left.set()
-        await asyncio.wait((working,))
-        working.exception()  # raised above, unless nobody is there to hear it
 
 
 def gguf_parts(files: Sequence[Upload], *, adapters: bool = False) -> list[Part]:

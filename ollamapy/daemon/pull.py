@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ..config import environment
 from ..errors import (
@@ -51,6 +50,7 @@ from ..registry.store import (
     print_manifest,
 )
 from ..types import Progress
+from .threads import in_own_thread
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,6 @@ MOST_PULLS = 32
 
 CLOSE_SECONDS = 3.0
 """How long the end of the daemon waits for journals to be written."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,35 +200,6 @@ class _Flight:
                 self.task.result()
                 return
             await changed.wait()
-
-
-async def in_own_thread(work: Callable[[], Result]) -> Result:
-    """Do blocking work that may take hours: not in the pool, whose few threads others need at once.
-
-    Cancelling does not end the work: whoever starts it has a way of his own to tell it.
-    """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Result] = loop.create_future()
-
-    def set_result(result: Result | None, error: BaseException | None) -> None:
-        if ended.cancelled():
-            return
-        if error is not None:
-            ended.set_exception(error)
-        else:
-            ended.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop is gone: the process ends
-            loop.call_soon_threadsafe(set_result, result, error)
-
-    threading.Thread(target=run, daemon=True, name="transfer").start()
-    return await ended
 
 
 # ---- in the thread ---------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..config import environment
-from ..errors import InvalidRequest, ModelNotFound, RequestCancelled
+from ..errors import InvalidRequest, ModelNotFound
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
 from ..registry.http import Patience
 from ..registry.hub import HubSettings
@@ -22,11 +23,10 @@ from ..registry.store import Layer, Manifest, Store
 from ..registry.upload import Blob, push_to_hub, push_to_registry
 from ..types import Progress
 from .models import parse_config
+from .threads import Report, followed
 
 _HUB_TEXTS = {"template": "template", "system": "system", "params": "params", "license": "LICENSE"}
 """Kind of layer -> the file on the hub that a pull takes it from."""
-
-_SHOWN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ async def push(store: Store, request: PushRequest) -> AsyncGenerator[Progress, N
     access = registry_access(installed, hub, authorization=authorization, insecure=request.insecure)
     patience = Patience(threading.Event())
 
-    def work(report: Callable[[Blob, int], None]) -> None:
+    def work(tell: Report) -> None:
+        def report(blob: Blob, done: int) -> None:
+            tell(Progress(f"pushing {blob.digest[7:19]}", blob.digest, blob.size, done))
+
         if installed.host.lower() in HUB_HOSTS:
             repo = f"{installed.namespace}/{installed.model}"
             files, texts = hub_files(store, installed, manifest)
@@ -77,8 +80,10 @@ async def push(store: Store, request: PushRequest) -> AsyncGenerator[Progress, N
         blobs = [_blob(store, layer) for layer in (*manifest.layers, manifest.config)]
         push_to_registry(installed, content, blobs, access, report, patience)
 
-    async for step in _reported(work, patience.cancelled):
-        yield step
+    async with aclosing(followed(work, patience.cancelled)) as steps:
+        async for step in steps:
+            yield step
+    yield Progress("pushing manifest")
     yield Progress("success")
 
 
@@ -117,41 +122,3 @@ def hub_files(
 def _blob(store: Store, layer: Layer, name: str = "") -> Blob:
     path = store.blob_path(layer.digest)
     return Blob(path, layer.digest, path.stat().st_size, name)
-
-
-async def _reported(
-    work: Callable[[Callable[[Blob, int], None]], None], cancelled: threading.Event
-) -> AsyncGenerator[Progress, None]:
-    """The steps of work in a thread: each blob when it begins and when it is done, and between ten times a second."""
-    loop = asyncio.get_running_loop()
-    news = asyncio.Event()
-    now: dict[str, Progress] = {}  # what is not told yet, by digest
-
-    def report(blob: Blob, done: int) -> None:
-        if cancelled.is_set():
-            raise RequestCancelled("the client left")
-        step = Progress(f"pushing {blob.digest[7:19]}", blob.digest, blob.size, done)
-        loop.call_soon_threadsafe(_put, step)
-
-    def _put(step: Progress) -> None:
-        now[step.digest] = step
-        news.set()
-
-    working = asyncio.ensure_future(asyncio.to_thread(work, report))
-    try:
-        while not working.done():
-            said = asyncio.ensure_future(news.wait())
-            await asyncio.wait((working, said), return_when=asyncio.FIRST_COMPLETED)
-            said.cancel()
-            news.clear()
-            for digest in list(now):
-                yield now.pop(digest)
-            await asyncio.wait((working,), timeout=_SHOWN_SECONDS)
-        await working
-        for step in now.values():
-            yield step
-        yield Progress("pushing manifest")
-    finally:
-        cancelled.set()
-        await asyncio.wait((working,))
-        working.exception()  # raised above, unless nobody is there to hear it
