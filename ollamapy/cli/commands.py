@@ -260,8 +260,8 @@ def run_(
             raise _with_installed(client, error) from error
         _print_embedding(client, body, truncate, dimensions)
         return
-    if cut := final.get("prompt_truncated"):
-        print(views.truncated(cut), file=sys.stderr)
+    for note in views.notes(final):
+        print(note, file=sys.stderr)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
 

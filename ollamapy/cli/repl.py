@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,8 +94,8 @@ class Repl:
                 lambda: completion.stored_names(self._launcher),
             )
             with closing(loading), terminal.Spinner(f"loading {model}"):
-                for _ in loading:
-                    pass
+                loaded = _last(loading)
+            _tell(loaded)
             self._begin(session)
             while self._step():
                 pass
@@ -206,8 +206,7 @@ class Repl:
             raise failure
         self._used = None
         if final.get("done"):
-            if cut := final.get("prompt_truncated"):
-                print(views.truncated(cut), file=sys.stderr)
+            _tell(final)
             self._account(final)
 
     def _said(self, line: str) -> Session:
@@ -242,26 +241,34 @@ class Repl:
             print(views.statistics(final), file=sys.stderr)
 
     def _look_up_context(self) -> None:
-        """The room that the loaded model has, which a parameter may have changed."""
+        """The room that the conversation has: what is loaded, or what of it a parameter asks for."""
         try:
             name = Name.parse(self._session.model).display
             loaded = {str(model.get("name")): model for model in self._client.ps(timeout=1.0)}
         except OllamapyError:
             return
-        self._context = int(loaded.get(name, {}).get("context_length") or 0)
+        room = int(loaded.get(name, {}).get("context_length") or 0)
+        self._context = min(room, self._session.wanted_context or room)
 
     # ---- the model
 
     def _load(self, model: str) -> None:
-        """Begin anew with another model. The settings stay, as far as it knows them; whatever fails, so does the session."""
+        """Begin anew with another model, which is got first if it is not here. The settings stay, as far as it knows them; whatever fails, so does the session."""
         print(f"Loading model '{model}'")
         try:
             show = self._ask(lambda client: client.show(model))
         except AnsweredError as error:
-            if error.status != 404:
-                raise
-            print(f"Couldn't find model '{model}'\n{self._installed()}")
-            return
+            from . import transfer
+
+            try:
+                model = transfer.pull_absent(self._client, model, error)
+            except AnsweredError as refused:
+                if refused.status != 404:
+                    raise
+                print(f"Couldn't find model '{model}': {terminal.printable(str(refused))}")
+                print(self._installed())
+                return
+            show = self._ask(lambda client: client.show(model))
         now = self._session
         session = Session(
             model,
@@ -275,8 +282,8 @@ class Repl:
             closing(self._open(session.loading())) as loading,
             terminal.Spinner(f"loading {model}"),
         ):
-            for _ in loading:
-                pass
+            loaded = _last(loading)
+        _tell(loaded)
         self._begin(session)
 
     def _save(self, model: str) -> None:
@@ -389,6 +396,17 @@ _NOTHING: Mapping[slash.Part, str] = {
     "system": "No system message was specified for this model.",
     "template": "No prompt template was specified for this model.",
 }
+
+
+def _last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    chunks = list(stream)
+    return chunks[-1] if chunks else {}
+
+
+def _tell(final: Mapping[str, Any]) -> None:
+    """What an answer tells of the context, on stderr."""
+    for note in views.notes(final):
+        print(note, file=sys.stderr)
 
 
 def _thinks(show: Mapping[str, Any]) -> bool:

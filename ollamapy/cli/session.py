@@ -24,6 +24,8 @@ from ..human import joined
 JOINS_MESSAGES = "ollamapy.join_messages"
 """The key of a GGUF, seen in /api/show, that makes the server join messages to a text."""
 
+_CONTEXT_STEP = 256
+
 Mark = Literal["", "cut off", "stopped", "broken off"]
 """How an answer ended before its end: at num_predict or the context, by the user, by an error. "" = it is whole."""
 TOLD: Collection[Mark] = ("stopped", "broken off")
@@ -100,6 +102,17 @@ class Session:
     def is_base(self) -> bool:
         """Whether the model continues text."""
         return is_base(self.show)
+
+    @property
+    def wanted_context(self) -> int | None:
+        """The tokens of context that the session or the model asks for, as llama.cpp rounds them; None if neither does."""
+        lines = str(self.show.get("parameters") or "").splitlines()
+        words = (line.split() for line in lines)
+        own = next((each[1] for each in words if len(each) == 2 and each[0] == "num_ctx"), "")
+        wanted = self.parameters.get("num_ctx") or (
+            int(own) if own.isascii() and own.isdigit() else 0
+        )
+        return -(-wanted // _CONTEXT_STEP) * _CONTEXT_STEP if wanted > 0 else None
 
     @property
     def is_open(self) -> bool:

@@ -105,10 +105,14 @@ def _model_rows(show: Mapping[str, Any]) -> list[tuple[str, ...]]:
     details, info = show.get("details") or {}, show.get("model_info") or {}
     architecture = info.get("general.architecture") or details.get("family", "")
     count = info.get("general.parameter_count")
+    trained = info.get(f"{architecture}.context_length")
+    effective = show.get("effective_context_length")
     rows = {
         "architecture": architecture,
         "parameters": details.get("parameter_size") or (count and human.format_number(int(count))),
-        "context length": info.get(f"{architecture}.context_length"),
+        "context length": trained,
+        # What a request has here; Ollama does not tell, so where it is all the same neither do we
+        "effective context": effective if effective != trained else None,
         "embedding length": info.get(f"{architecture}.embedding_length"),
         "quantization": details.get("quantization_level"),
         "requires": show.get("requires"),
@@ -169,17 +173,29 @@ def plain(value: object) -> str:
     return str(value)
 
 
-def truncated(cut: Mapping[str, Any]) -> str:
-    """The warning that a prompt did not fit: `cut` is an answer's `prompt_truncated`."""
+def notes(final: Mapping[str, Any]) -> Iterator[str]:
+    """What the last object of an answer tells of the context: that it has grown, and that the prompt did not fit."""
+    if grown := final.get("context_grown"):
+        yield (
+            f"Note: the model was loaded anew, its context has grown from {grown.get('from')}"
+            f" to {grown.get('to')} tokens"
+        )
+    if cut := final.get("prompt_truncated"):
+        yield _truncated(cut)
+
+
+def _truncated(cut: Mapping[str, Any]) -> str:
+    tokens = cut.get("tokens", "some")
     if messages := cut.get("messages"):
-        what = f"the oldest {messages} messages ({cut.get('tokens', 'some')} tokens)"
+        oldest = "oldest message" if messages == 1 else f"{messages} oldest messages"
+        were = "was" if messages == 1 else "were"
         return (
-            f"Warning: the conversation is longer than the context, {what} were left out;"
-            " set a larger num_ctx"
+            f"Warning: the conversation is longer than the context, its {oldest} ({tokens} tokens)"
+            f" {were} left out; set a larger num_ctx"
         )
     return (
-        f"Warning: the prompt is longer than the context, {cut.get('tokens', 'some')} tokens of its middle"
-        " were left out; shorten it or set a larger num_ctx"
+        f"Warning: the prompt is longer than the context, {tokens} tokens of its middle were left out;"
+        " shorten it or set a larger num_ctx"
     )
 
 

@@ -10,13 +10,13 @@ from functools import partial
 from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
-from ...types import Progress
+from ...types import Options, Progress
 from .. import blobs
 from ..api import ollama, stored
 from ..api.create import parse_create
 from ..api.stream import Lines
 from ..create import create
-from ..generate import Services
+from ..generate import Services, load_request
 from ..pull import PullRequest
 from ..push import push
 from .call import JSON, Answer, Call, Path, json_answer
@@ -36,7 +36,9 @@ async def _show(services: Services, call: Call) -> Answer:
         options=asked.options,
         user_agent=call.headers.get("user-agent", ""),
     )
-    return json_answer(ollama.encode(shown))
+    spec = await services.models.load(asked.model)
+    context = services.scheduler.context_of(load_request(spec, Options()))
+    return json_answer(ollama.encode({**shown, "effective_context_length": context}))
 
 
 async def _delete(services: Services, call: Call) -> Answer:
