@@ -84,6 +84,7 @@ async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, 
     if not _has_work(request):
         yield await _load_or_unload(services, spec, request)
         return
+    request = _thinking(spec, request)
     said: list[str] = []
     try:
         async with aclosing(_answered(services, spec, request, said, started)) as chunks:
@@ -114,7 +115,12 @@ async def _answered(
         if isinstance(request, ChatRequest) and policy not in ("error", "shift"):
             prompt = await _fitted(services, spec, request, runner, ready, prompt, n_ctx)
         forced = _forced_call(spec, request)
+        constraint = request.constraint or forced
         parser = _parser(spec, request, prompt.text, forced=forced is not None)
+        if request.think and parser.opens and (constraint or request.think_budget is not None):
+            # What holds from the end of thinking on needs thinking to begin: the model is not asked whether it will.
+            prompt = replace(prompt, text=f"{prompt.text}{parser.opens}\n", tokens=None)
+            parser = _parser(spec, request, prompt.text, forced=forced is not None)
         events = runner.generate(
             Generation(
                 prompt.text if prompt.tokens is None else prompt.tokens,
@@ -128,7 +134,7 @@ async def _answered(
                 if isinstance(request, GenerateRequest)
                 else policy == "shift",
                 logit_bias=request.logit_bias,
-                constraint=request.constraint or forced,
+                constraint=constraint,
                 constraint_after=parser.answer_after,
                 think_end=parser.think_end,
                 think_budget=request.think_budget,
@@ -155,6 +161,7 @@ async def _answered(
 async def render(services: Services, request: Request) -> Rendered:
     """The prompt that the model would be given, without giving it. Raises as :func:`answer`."""
     spec = await services.models.load(request.model)
+    request = _thinking(spec, request)
     async with _leased(services, spec, request) as (lease, ready):
         prompt = await _prompt(services, spec, request, lease.runner, ready)
         return Rendered(prompt.text, len(await lease.runner.tokenize(prompt.text)))
@@ -204,7 +211,16 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
 
 
 def _has_work(request: Request) -> bool:
-    return bool(request.messages if isinstance(request, ChatRequest) else request.prompt)
+    if isinstance(request, ChatRequest):
+        return bool(request.messages)
+    return bool(request.prompt or request.tokens)
+
+
+def _thinking(spec: ModelSpec, request: Request) -> Request:
+    """The request of a model that can think, where nobody said whether it shall: it does (so in Ollama)."""
+    if request.think is None and "thinking" in spec.capabilities:
+        return msgspec.structs.replace(request, think=True)
+    return request
 
 
 async def _load_or_unload(services: Services, spec: ModelSpec, request: Request) -> Chunk:
@@ -237,6 +253,12 @@ async def _leased(
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in spec.capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
+    if _has_images(request):
+        if "vision" not in spec.capabilities:
+            raise InvalidRequest(
+                f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
+            )
+        raise InvalidRequest("this version does not support images yet, leave them out")
     if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
@@ -265,7 +287,7 @@ async def _prompt(
 ) -> _Prompt:
     """The prompt of a request, by the rules of ``chat/prompt.py``, without the ``cut`` oldest messages."""
     if isinstance(request, GenerateRequest) and request.raw:
-        return _Prompt(request.prompt)
+        return _Prompt(request.prompt, request.tokens or None)
     marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
     template = template_of(spec, request)
     try:
@@ -324,6 +346,12 @@ async def _fitted(
         else:
             low = middle + 1
     return best
+
+
+def _has_images(request: Request) -> bool:
+    if isinstance(request, ChatRequest):
+        return any(message.images for message in request.messages)
+    return bool(request.images)
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:

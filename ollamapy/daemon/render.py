@@ -338,4 +338,5 @@ def _thinking(think: bool | str | None) -> dict[str, Any]:
     if think is None:
         return {}
     level = {"reasoning_effort": "high" if think == "max" else think}  # no template knows max
-    return {"enable_thinking": bool(think), **(level if isinstance(think, str) else {})}
+    wanted = {"enable_thinking": bool(think), "thinking": bool(think)}  # Granite, DeepSeek-V3.1
+    return {**wanted, **(level if isinstance(think, str) else {})}

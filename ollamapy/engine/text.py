@@ -60,7 +60,7 @@ class Awaited:
         at = data.find(self._wanted)
         if at >= 0:
             return data[at + len(self._wanted) :]
-        self._tail = data[len(data) - len(self._wanted) + 1 :] if len(self._wanted) > 1 else b""
+        self._tail = data[max(0, len(data) - len(self._wanted) + 1) :]
         return None
 
 

@@ -380,19 +380,19 @@ def test_text_is_held_back_no_longer_than_needed(template: str, said: str, told:
 
 
 @pytest.mark.parametrize(
-    ("tail", "said", "text", "thought", "inside"),
+    ("tail", "said", "text", "thought", "opens", "end"),
     [
-        ("<|im_start|>assistant\n<think>\n", "hm</think>Hi", "Hi", "hm", True),
-        ("<think>\n\n</think>\n\n", "Hi<think>", "Hi<think>", "", False),
-        ("<|im_start|>assistant\n", "Hi", "Hi", "", False),
+        ("<|im_start|>assistant\n<think>\n", "hm</think>Hi", "Hi", "hm", "", "</think>"),
+        ("<think>\n\n</think>\n\n", "Hi<think>", "Hi<think>", "", "", ""),
+        ("<|im_start|>assistant\n", "Hi", "Hi", "", "<think>", ""),
     ],
 )
 def test_the_prompts_end_tells_whether_the_model_thinks(
-    tail: str, said: str, text: str, thought: str, inside: bool
+    tail: str, said: str, text: str, thought: str, opens: str, end: str
 ) -> None:
     template = "<think></think>"
     reader = parser(template, prompt_tail=tail)
-    assert (reader.inside, reader.think_end) == (inside, "</think>" if inside else "")
+    assert (reader.opens, reader.think_end, reader.answer_after) == (opens, end, end)
     events = heard(template, list(said), prompt_tail=tail)
     assert (text_of(events), thought_of(events)) == (text, thought)
 

@@ -436,13 +436,13 @@ def test_settings(chat: Start) -> None:
 @llama
 def test_form_and_thinking_are_set(chat: Start, tmp_path: Path) -> None:
     schema = tmp_path / "my schema.json"
-    schema.write_text('{"enum": ["one word"]}')
+    schema.write_text('{"enum": ["oneword"]}')
     it = chat("hello").prompted(1)
     for number, (line, said) in enumerate(
         {
             "/set format nosuch.json": "Error: the format must be json, a JSON Schema or the file of one",
             f"/set format {schema}": "Set format to 'schema' mode.",
-            "Hi": '"one word"',
+            "Hi": '"oneword"',
             "/set noformat": "Disabled format.",
             "Hi again": HELLO,
             "/set think high": 'warning: model "hello" does not support thinking output',

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.engine.text import TextStream
+from ollamapy.engine.text import Awaited, TextStream
 
 CASES = [
     # bytes, stops -> text, stopped
@@ -60,3 +60,18 @@ def test_text_before_a_possible_stop_is_not_held_back() -> None:
     stream = TextStream(("STOP",))
     assert stream.feed(b"hello S") == "hello "
     assert stream.feed(b"O") == "SO"
+
+
+@pytest.mark.parametrize("text", ["</think>", "<|channel|>final<|message|>", "x"])
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
+def test_an_awaited_text_is_found_however_it_is_cut(text: str, size: int) -> None:
+    said = f"before it </thin <|channel|>fin {text}after".encode()
+    if text == "x":
+        said = b"so xafter"
+    awaited = Awaited(text)
+    for at in range(0, len(said), size):
+        rest = awaited.feed(said[at : at + size])
+        if rest is not None:
+            assert rest + said[at + size :] == b"after"
+            return
+    raise AssertionError("it was not found")

@@ -66,9 +66,9 @@ class _Stage(Protocol):
 class Parser:
     """Reads one answer.
 
-    ``think_open`` is the text that begins thinking ("" where the model knows none); a prompt that
-    ends with it makes the model think. ``inside`` says whether this one did, that is, whether the
-    answer is sure to begin with thinking. ``think_end`` ends thinking and begins the answer (what
+    ``opens`` is the text that begins thinking, where the model may write it at the beginning of the
+    answer; "" where it knows none, or the prompt has begun or ended thinking. A prompt that ends
+    with it makes the model think. ``think_end`` ends thinking and begins the answer (what
     an engine puts in the model's mouth), ``answer_after`` is the text after which the answer's own
     form begins; both are "" where no thinking is sure to come. ``marks`` are the texts that may be
     control tokens of the model's, whose text the parser must see.
@@ -79,15 +79,14 @@ class Parser:
         family: str,
         stages: Sequence[_Stage],
         *,
-        think_open: str = "",
+        opens: str = "",
         think_end: str = "",
         answer_after: str = "",
-        inside: bool = False,
         marks: tuple[str, ...] = (),
     ) -> None:
         self.family = family
         self.marks = marks
-        self.think_open, self.inside = think_open, inside
+        self.opens = opens
         self.think_end, self.answer_after = think_end, answer_after
         self._stages = stages
 
@@ -134,15 +133,14 @@ def choose(
             [harmony.HarmonyParser(known, prompt_tail)],
             think_end=harmony.THINK_END,
             answer_after=harmony.ANSWER_AFTER,
-            inside=True,
             marks=harmony.MARKS,
         )
     stages: list[_Stage] = []
     opening, closing = thinking_tags(template)
     tail = prompt_tail.rstrip()
     inside = bool(opening) and tail.endswith(opening)
+    over = bool(closing) and tail.endswith(closing)
     if opening and closing:
-        over = tail.endswith(closing)
         stages.append(ThinkingParser(opening, closing, inside=inside, over=over))
     forms = family.forms if tools else ()
     if tools and forced and BARE not in forms:
@@ -156,10 +154,9 @@ def choose(
     return Parser(
         family.name,
         stages,
-        think_open=opening,
+        opens="" if inside or over or not closing else opening,
         think_end=end,
         answer_after=end,
-        inside=inside,
         marks=_marks((opening, closing, forms, family.drops)) if stages else (),
     )
 
