@@ -259,6 +259,12 @@ async def _leased(
                 f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
             )
         raise InvalidRequest("this version does not support images yet, leave them out")
+    if _has_images(request):
+        if "vision" not in spec.capabilities:
+            raise InvalidRequest(
+                f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
+            )
+        raise InvalidRequest("this version does not support images yet, leave them out")
     if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
@@ -346,6 +352,12 @@ async def _fitted(
         else:
             low = middle + 1
     return best
+
+
+def _has_images(request: Request) -> bool:
+    if isinstance(request, ChatRequest):
+        return any(message.images for message in request.messages)
+    return bool(request.images)
 
 
 def _has_images(request: Request) -> bool:

@@ -151,11 +151,13 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 def test_images_for_a_model_that_cannot_see(client: ollama.Client) -> None:
-    with pytest.raises(ollama.ResponseError, match="does not support") as error:
+    with pytest.raises(ollama.ResponseError, match='"hello" does not support multi') as error:
         client.generate("hello", "What is it?", images=[PIXEL])
     assert error.value.status_code == 400
-    with pytest.raises(ollama.ResponseError, match="does not support"):
-        client.chat("hello", [{"role": "user", "content": "What is it?", "images": [PIXEL]}])
+    for stream in (False, True):
+        with pytest.raises(ollama.ResponseError, match='"hello" does not support multi'):
+            asked = [{"role": "user", "content": "What is it?", "images": [PIXEL]}]
+            list(client.chat("hello", asked, stream=stream))
 
 
 # ---- vectors ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ are Go's or near them; every error is an InvalidRequest. What the fields mean is
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -173,6 +174,22 @@ def wrong_type(value: Any, field: str, go_type: str) -> InvalidRequest:
     return InvalidRequest(
         f"json: cannot unmarshal {what} into Go struct field {field} of type {go_type}"
     )
+
+
+_ALPHABET = re.compile(r"[^A-Za-z0-9+/\r\n]")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of standard base64 with padding, in which lines may be broken. Raises InvalidRequest with Go's error text."""
+    try:
+        plain = text.replace("\r", "").replace("\n", "").encode("ascii")
+        if len(plain) % 4 or plain.endswith(b"==="):
+            raise binascii.Error  # which the strict mode lets pass
+        return binascii.a2b_base64(plain, strict_mode=True)
+    except ValueError:  # no ASCII, no base64
+        odd = _ALPHABET.search(text)
+        place = odd.start() if odd else len(text) // 4 * 4
+        raise InvalidRequest(f"illegal base64 data at input byte {place}") from None
 
 
 def kind(value: Any) -> str:

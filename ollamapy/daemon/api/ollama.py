@@ -1,8 +1,4 @@
-"""Ollama's own API: from JSON to requests of the vocabulary, and from answers to JSON. Pure.
-
-What a request may ask for and is not built yet (FIELDS_TO_COME) is refused by name whenever it would change the answer:
-nothing is ignored in silence but what Ollama ignores too.
-"""
+"""Ollama's own API: from JSON to requests of the vocabulary, and from answers to JSON. Pure."""
 
 from __future__ import annotations
 
@@ -45,9 +41,6 @@ OLLAMA_VERSION = "0.32.15"
 
 ROLES = ("system", "user", "assistant", "tool")
 MOST_LOGPROBS = 20
-
-FIELDS_TO_COME = ("images",)
-"""Not built yet, and refused unless empty."""
 
 MOST_TOOLS = 1024
 
@@ -113,6 +106,7 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         template=given.get("template", ""),
         suffix=given.get("suffix", ""),
         context=None if context is None else tuple(context),
+        images=_images(given),
         **common(given),
     )
     return _asked(request, given, bool(request.prompt))
@@ -160,7 +154,6 @@ def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[
 
 def common(given: Mapping[str, Any]) -> dict[str, Any]:
     """What chat and generate requests have in common, from the fields that are given and not null. Raises InvalidRequest."""
-    _refuse_what_is_to_come(given, "")
     return {
         **which_model(given),
         "logprobs": _logprobs(given),
@@ -180,17 +173,6 @@ def which_model(given: Mapping[str, Any]) -> dict[str, Any]:
         "options": _options(given.get("options", {})),
         "keep_alive": _keep_alive(given.get("keep_alive")),
     }
-
-
-def _refuse_what_is_to_come(given: Mapping[str, Any], where: str) -> None:
-    for name in FIELDS_TO_COME:
-        if given.get(name):
-            raise _not_yet(f"{where}{name}")
-
-
-def _not_yet(what: str) -> InvalidRequest:
-    """Clients look for "does not support" and try without."""
-    return InvalidRequest(f"this version of ollamapy does not support {what} yet, leave it out")
 
 
 def _model(given: Mapping[str, Any]) -> str:
@@ -280,7 +262,6 @@ def _list(given: Mapping[str, Any], name: str) -> list[Any]:
 
 def _message(item: Any, index: int) -> Message:
     given = body.fields(item, _MESSAGE, "ChatRequest", "messages")
-    _refuse_what_is_to_come(given, f"messages[{index}].")
     role = given.get("role", "").lower()
     if role not in ROLES:
         raise InvalidRequest(
@@ -298,7 +279,12 @@ def _message(item: Any, index: int) -> Message:
         ),
         given.get("tool_name", ""),
         given.get("tool_call_id", ""),
+        _images(given),
     )
+
+
+def _images(given: Mapping[str, Any]) -> tuple[bytes, ...]:
+    return tuple(body.from_base64(image) for image in given.get("images", ()))
 
 
 def _tool_call(call: Any, where: str) -> ToolCall:
