@@ -176,7 +176,7 @@ def wrong_type(value: Any, field: str, go_type: str) -> InvalidRequest:
     )
 
 
-_ALPHABET = re.compile(r"[^A-Za-z0-9+/\r\n]")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
 
 
 def from_base64(text: str) -> bytes:
@@ -187,7 +187,7 @@ def from_base64(text: str) -> bytes:
             raise binascii.Error  # which the strict mode lets pass
         return binascii.a2b_base64(plain, strict_mode=True)
     except ValueError:  # no ASCII, no base64
-        odd = _ALPHABET.search(text)
+        odd = _NOT_BASE64.search(text)
         place = odd.start() if odd else len(text) // 4 * 4
         raise InvalidRequest(f"illegal base64 data at input byte {place}") from None
 
