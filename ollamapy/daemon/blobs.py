@@ -75,7 +75,7 @@ def served_blob(store: Store, repository: str, digest: str) -> Path:
     wanted = _served_name(repository, "latest")
     for name, manifest in store.models():
         same = name.full.rpartition(":")[0].lower() == wanted.full.rpartition(":")[0].lower()
-        if same and digest in {each.digest for each in (manifest.config, *manifest.layers)}:
+        if same and digest in {each.digest for each in manifest.blobs}:
             return store.blob_path(digest)
     raise RemoteNotFound(f"no model {repository} has the blob {digest[:19]}")
 

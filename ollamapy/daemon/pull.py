@@ -273,8 +273,8 @@ class _Work:
         log.info("pulled %s", found.name.display)
 
         # 4) what only the model before it, or making this one, needed
-        kept = {layer.digest for layer in _layers(parse_manifest(content))}
-        if replaced is not None and {layer.digest for layer in _layers(replaced)} - kept:
+        kept = {layer.digest for layer in parse_manifest(content).blobs}
+        if replaced is not None and {layer.digest for layer in replaced.blobs} - kept:
             self.report(Progress("removing unused layers"))
             self.store.remove_unused(replaced)
         if {each.digest for each in fetched} - kept:
@@ -284,7 +284,7 @@ class _Work:
         """The manifest of that name in the root that is written, if all of its files are there, whole."""
         try:
             manifest = self.store.manifest(name)
-            for layer in _layers(manifest):
+            for layer in manifest.blobs:
                 if self.store.blob_path(layer.digest).stat().st_size != layer.size:
                     return None
         except (OllamapyError, OSError):
@@ -390,10 +390,6 @@ class _Work:
 
 def _moved(digest: str, total: int, completed: int, note: str = "") -> Progress:
     return Progress(f"pulling {digest.partition(':')[2][:12]}", digest, total, completed, note)
-
-
-def _layers(manifest: Manifest) -> tuple[Layer, ...]:
-    return (manifest.config, *manifest.layers)
 
 
 def _check_params(content: bytes, name: Name) -> None:

@@ -160,7 +160,7 @@ def _model(
             f"the manifest of '{name.display}' from {access.host} cannot be used: {why}"
         ) from None
     sizes: dict[str, int] = {}
-    for layer in (manifest.config, *manifest.layers):
+    for layer in manifest.blobs:
         if sizes.setdefault(layer.digest, layer.size) != layer.size:
             raise InvalidModel(
                 f"the manifest of '{name.display}' from {access.host} gives {layer.digest[:19]} two"

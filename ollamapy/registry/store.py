@@ -107,9 +107,14 @@ class Manifest:
     modified_at: float
 
     @property
+    def blobs(self) -> tuple[Layer, ...]:
+        """All that must be in the store: the configuration and the layers."""
+        return (self.config, *self.layers)
+
+    @property
     def size(self) -> int:
-        """Bytes of all layers and the configuration."""
-        return self.config.size + sum(layer.size for layer in self.layers)
+        """Bytes of all blobs."""
+        return sum(layer.size for layer in self.blobs)
 
 
 # Digests and manifests, as text
@@ -387,7 +392,7 @@ class Store:
         """
         manifest = parse_manifest(content)
         with _locked(self.roots[0]):
-            for layer in (manifest.config, *manifest.layers):
+            for layer in manifest.blobs:
                 self.blob_path(layer.digest)
             with _WorkFile(self.roots[0], self.now) as work:
                 work.write(content)
@@ -441,7 +446,7 @@ class Store:
                     f"no blob is removed, because {each.path} cannot be read ({each.fault}): get"
                     f" the model again or delete it with: ollamapy rm {each.name.display}"
                 )
-            used.update(layer.digest for layer in (each.manifest.config, *each.manifest.layers))
+            used.update(layer.digest for layer in each.manifest.blobs)
         return used
 
     def _remove_unused(self, deleted: Manifest) -> None:

@@ -140,7 +140,7 @@ def _to_verify(
 
 
 def _layers(manifest: Manifest) -> Iterable[Layer]:
-    return {layer.digest: layer for layer in (manifest.config, *manifest.layers)}.values()
+    return {layer.digest: layer for layer in manifest.blobs}.values()
 
 
 def _verify_blob(store: Store, layer: Layer, models: tuple[str, ...]) -> Iterator[int | Checked]:
