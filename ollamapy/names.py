@@ -96,6 +96,11 @@ class Name:
         return PurePosixPath(self.host, self.namespace, self.model, self.tag)
 
 
+def part_of(text: str) -> str:
+    """A model or a tag made of any text, a file's name say: what may not stand in one becomes a dash."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).lstrip(".-")[:80] or "model"
+
+
 def _invalid(text: str) -> InvalidName:
     shown = ascii(text if len(text) <= 80 else text[:77] + "...")
     return InvalidName(f"invalid model name {shown}, write it as [host/][namespace/]model[:tag]")

@@ -15,6 +15,7 @@ from typing import Any
 from .. import human
 from ..config import Settings, environment
 from ..daemon import memory
+from ..daemon.models import print_parameters, read_parameters
 from ..errors import InvalidCatalogue, ModelNotFound, OllamapyError, RemoteNotFound
 from ..formats.gguf import Header
 from ..names import DEFAULT_HOST, Name
@@ -209,7 +210,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     return {
         "name": found.name.display,
         "license": texts.get("license", ""),
-        "parameters": _parameters(texts.get("params", "")),
+        "parameters": print_parameters(read_parameters([texts.get("params") or "{}"])),
         "template": texts.get("template") or header.chat_template or "",
         "system": texts.get("system", ""),
         "details": {
@@ -298,19 +299,6 @@ def _need(header: Header, size: int, n_ctx: int, settings: Settings) -> int:
         flash=settings.flash_attention is not False,
     )
     return replace(found, weights=size).total
-
-
-def _parameters(params: str) -> str:
-    """Options as `show` lists them, one a line."""
-    import json
-
-    options = json.loads(params) if params else {}
-    lines = [
-        f"{name:<30} {human.format_value(value)}"
-        for name, given in options.items()
-        for value in (given if isinstance(given, list) else [given])
-    ]
-    return "\n".join(lines)
 
 
 # What has become old

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..config import environment
 from ..errors import OllamapyError
+from ..names import part_of
 from .client import AnsweredError, Client
 from .progress import Steps
 
@@ -98,7 +99,7 @@ def _take(client: Client, model: str) -> str:
     path = Path(re.sub(r"^file:(//)?", "", model, flags=re.IGNORECASE)).expanduser()
     if not path.is_file():
         raise OllamapyError(f"there is no file {path}")
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).lstrip(".-")[:80] or "model"
+    name = part_of(path.stem)
     source = Modelfile((Instruction("FROM", str(path.absolute())),))
     with Steps() as steps:
         create.make(client, name, create.request(source, Path()), steps)

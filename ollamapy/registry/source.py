@@ -28,7 +28,7 @@ from ..errors import (
     RemoteNotFound,
     TransferError,
 )
-from ..names import DEFAULT_HOST, DEFAULT_TAG, Name
+from ..names import DEFAULT_HOST, DEFAULT_TAG, Name, part_of
 from . import hub, oci
 from .catalog import Catalog, CatalogFile, Entry
 from .download import probe
@@ -345,18 +345,13 @@ def _name_of_address(address: str) -> Name:
     found = _HUB_FILE.fullmatch(path)
     if found and origin(address)[1] in oci.HUB_HOSTS:
         user, _, repo = found[1].partition("/")
-        return Name("hf.co", user, repo, _part(found[3].rpartition("/")[2]))
+        return Name("hf.co", user, repo, part_of(found[3].rpartition("/")[2]))
     folder, _, file = path.rpartition("/")
-    namespace = _part(folder.rpartition("/")[2] or "files").replace(".", "-")
-    model = _part(re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE))
+    namespace = part_of(folder.rpartition("/")[2] or "files").replace(".", "-")
+    model = part_of(re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE))
     try:
         return Name(parts.netloc.lower(), namespace, model, DEFAULT_TAG)
     except InvalidName:
         raise InvalidRequest(
             f"{ascii(address)[1:101]} is not an address that can be pulled"
         ) from None
-
-
-def _part(text: str) -> str:
-    """A part of a name made of any text."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).lstrip(".-")[:80] or "model"
