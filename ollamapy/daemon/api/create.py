@@ -6,7 +6,6 @@ A model that runs elsewhere (``remote_host``, a name that ends in ``:cloud``) an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +14,7 @@ from ...names import Name
 from ...types import Message
 from ..create import CreateRequest
 from . import body
+from .stored import Asked
 
 _CREATE = {
     "model": "string", "name": "string", "stream": "bool", "from": "string", "remote_host": "string",
@@ -26,15 +26,7 @@ _CREATE = {
 _MESSAGE = {"role": "string", "content": "string"}
 
 
-@dataclass(frozen=True, slots=True)
-class AskedCreate:
-    """A request to create a model, and whether its steps are wanted."""
-
-    request: CreateRequest
-    stream: bool
-
-
-def parse_create(data: bytes) -> AskedCreate:
+def parse_create(data: bytes) -> Asked[CreateRequest]:
     """The body of /api/create. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), _CREATE, "CreateRequest")
     name = given.get("model") or given.get("name") or ""
@@ -61,7 +53,7 @@ def parse_create(data: bytes) -> AskedCreate:
         parser=given.get("parser", ""),
         requires=given.get("requires", ""),
     )
-    return AskedCreate(request, given.get("stream", True))
+    return Asked(request, given.get("stream", True))
 
 
 def _texts(given: Mapping[str, Any], field: str) -> dict[str, str]:

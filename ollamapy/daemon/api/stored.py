@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ...errors import InvalidName, InvalidRequest
 from ...names import Name
@@ -32,15 +32,18 @@ _DELETE = {"model": "string", "name": "string"}
 _HUB = {"endpoint": "string", "token": "string", "offline": "bool"}
 
 
-@dataclass(frozen=True, slots=True)
-class AskedPull:
-    """A pull, and whether its steps are wanted one by one."""
+Request = TypeVar("Request")
 
-    request: PullRequest
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Request]):
+    """A pull, a push or a creation, and whether its steps are wanted one by one."""
+
+    request: Request
     stream: bool
 
 
-def parse_pull(data: bytes, *, is_local: bool) -> AskedPull:
+def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
     """The body of /api/pull; `is_local`: it comes from this machine. Raises InvalidRequest."""
     given = body.fields(body.decode(data), _PULL, "PullRequest")
     connections, rate = given.get("connections", 0), given.get("limit_rate", 0)
@@ -56,18 +59,10 @@ def parse_pull(data: bytes, *, is_local: bool) -> AskedPull:
         hub=_hub(given.get("hub"), is_local),
         limits=limits,
     )
-    return AskedPull(request, given.get("stream", True))
+    return Asked(request, given.get("stream", True))
 
 
-@dataclass(frozen=True, slots=True)
-class AskedPush:
-    """A push, and whether its steps are wanted one by one."""
-
-    request: PushRequest
-    stream: bool
-
-
-def parse_push(data: bytes, *, is_local: bool) -> AskedPush:
+def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
     """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), _PUSH, "PushRequest")
     request = PushRequest(
@@ -78,7 +73,7 @@ def parse_push(data: bytes, *, is_local: bool) -> AskedPush:
         hub=_hub(given.get("hub"), is_local),
     )
     Name.parse(request.model)
-    return AskedPush(request, given.get("stream", True))
+    return Asked(request, given.get("stream", True))
 
 
 def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:

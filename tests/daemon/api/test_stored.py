@@ -15,12 +15,12 @@ from ollamapy.registry.download import Limits
 from ollamapy.registry.hub import HubSettings
 
 
-def pull(*, is_local: bool = True, **fields: Any) -> stored.AskedPull:
+def pull(*, is_local: bool = True, **fields: Any) -> stored.Asked[PullRequest]:
     return stored.parse_pull(json.dumps(fields).encode(), is_local=is_local)
 
 
 def test_a_pull() -> None:
-    assert pull(name="a") == stored.AskedPull(PullRequest("a"), True)
+    assert pull(name="a") == stored.Asked(PullRequest("a"), True)
     fields: dict[str, Any] = {
         "Model": "a", "stream": False, "insecure": True, "username": "u", "limit_rate": 5, "connections": 2,
         "from": "http://b", "hub": {"endpoint": "http://h/", "token": "hf_x", "offline": True},
@@ -28,7 +28,7 @@ def test_a_pull() -> None:
     asked = pull(**fields)
     hub = HubSettings("http://h", "hf_x", offline=True)
     request = PullRequest("a", True, "http://b", hub, Limits(connections=2, rate=5))
-    assert asked == stored.AskedPull(request, False)
+    assert asked == stored.Asked(request, False)
     assert "hf_x" not in repr(asked)
 
 
