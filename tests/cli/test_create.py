@@ -19,9 +19,9 @@ from ollamapy.errors import OllamapyError
 from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
-from tests.daemon.test_create import _adapter, _split, everything, layers
+from tests.daemon.test_create import _adapter, everything, layers
 from tests.formats import folders, test_llama2c, test_lora
-from tests.models import install, random_model, scripted_model
+from tests.models import install, random_model, scripted_model, split
 from tests.served import Daemon, environment, serve
 
 llama = pytest.mark.llama
@@ -118,7 +118,7 @@ def test_files_are_sent_and_run(
 def test_shards_answer_as_the_whole(
     run: Run, here: Daemon, gguf_folder: Path, tmp_path: Path
 ) -> None:
-    shards = _split(gguf_folder / "plain.gguf", tmp_path)
+    shards = split(gguf_folder / "plain.gguf", tmp_path)
     (tmp_path / "Modelfile").write_text(f"FROM {shards[0].name}\n")
     assert run("create", "shards").returncode == 0
     options = {"temperature": 0, "num_predict": 16}
