@@ -48,11 +48,15 @@ class Line(Protocol):
 
 
 def open_line(
-    paths: Paths, editor: str, keeps_history: bool, models: Callable[[], Sequence[str]]
+    paths: Paths,
+    editor: str,
+    keeps_history: bool,
+    models: Callable[[], Sequence[str]],
+    interrupts: terminal.Interrupts,
 ) -> Line:
     """The input that this terminal is capable of; ``models`` gives the names for completion."""
     if not terminal.has_cursor(sys.stdout):
-        return PlainLine()
+        return PlainLine(interrupts)
     return EditedLine(StoredHistory(paths.history, keeps_history), editor, models)
 
 
@@ -61,12 +65,16 @@ class PlainLine:
 
     keeps_history = False
 
+    def __init__(self, interrupts: terminal.Interrupts) -> None:
+        self._interrupts = interrupts
+
     def read(self, placeholder: str, status: str) -> str:
         """The next input; both arguments are left out."""
         try:
-            text = self._line(slash.PROMPT)
-            while slash.is_unfinished(text):
-                text += "\n" + self._line(slash.MORE)
+            with self._interrupts.heard():
+                text = self._line(slash.PROMPT)
+                while slash.is_unfinished(text):
+                    text += "\n" + self._line(slash.MORE)
         except (EOFError, KeyboardInterrupt):
             print()
             raise

@@ -62,6 +62,7 @@ class Repl:
         self._wraps = wraps
         self._used: int | None = 0  # tokens of the conversation; None after a part of an answer
         self._context = 0  # tokens that the loaded model has room for; 0 = not known
+        self._interrupts = terminal.Interrupts()
         self._client: Client
         self._line: Line
         self._session: Session
@@ -92,13 +93,15 @@ class Repl:
                 settings.editor,
                 settings.keeps_history,
                 lambda: completion.stored_names(self._launcher),
+                self._interrupts,
             )
             with closing(loading), terminal.Spinner(f"loading {model}"):
                 loaded = _last(loading)
-            _tell(loaded)
-            self._begin(session)
-            while self._step():
-                pass
+            with self._interrupts:
+                _tell(loaded)
+                self._begin(session)
+                while self._step():
+                    pass
 
     def _step(self) -> bool:
         """Read one line and do what it says; whether to go on."""
@@ -117,7 +120,8 @@ class Repl:
         ):
             command = slash.Say(text)
         try:
-            return self._do(command)
+            with self._interrupts.heard():
+                return self._do(command)
         except KeyboardInterrupt:
             print()
         except OllamapyError as error:

@@ -6,11 +6,12 @@ Escape sequences go out only where `has_cursor` says so: to a terminal that is n
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TextIO
 
 from ..config import environment
@@ -89,6 +90,42 @@ def quiet_keys() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+class Interrupts:
+    """Ctrl-C within ``with``: it raises KeyboardInterrupt where it is `heard`, and once there; elsewhere it does nothing.
+
+    The impatient press it many times: the second must not hit what cleans up after the first.
+    """
+
+    def __init__(self) -> None:
+        self._hears = False
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._pressed)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """To be used inside of a ``try`` that catches KeyboardInterrupt."""
+        self._hears = True
+        try:
+            yield
+        finally:
+            self._hears = False
+
+    def _pressed(self, number: int, frame: FrameType | None) -> None:
+        if self._hears:
+            self._hears = False
+            raise KeyboardInterrupt
 
 
 # Text as wide as it is shown

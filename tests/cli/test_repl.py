@@ -232,6 +232,20 @@ def _prompt_counts(it: Chat) -> list[int]:
 
 
 @llama
+def test_ctrl_c_pressed_many_times_stops_the_answer_and_not_the_chat(chat: Start) -> None:
+    it = chat("long").prompted(1)
+    for _ in range(5):
+        it.enter("go on")
+        it.until(lambda: it.lines[-1] != "" and not it.lines[-1].startswith(">>>"))
+        for _ in range(50):
+            it.send("\x03")
+            time.sleep(0.002)  # as from a key that is held down
+        it.until(lambda: it.lines[-1].startswith(">>> Send a message"))
+    it.enter("/bye")
+    assert it.status() == 0
+
+
+@llama
 def test_ctrl_c_at_the_prompt(chat: Start) -> None:
     it = chat("hello").prompted(1)
     it.send("some words")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.cli.terminal import Wrap, printable, table, width
+from ollamapy.cli.terminal import Interrupts, Wrap, printable, table, width
 
 
 def screen(written: str) -> list[str]:
@@ -74,3 +75,19 @@ def test_columns_are_as_wide_as_they_are_shown() -> None:
 
 def test_control_characters_do_not_reach_a_terminal() -> None:
     assert printable("a\x1b[31mb\x07\tc\nd\x9b\x7f\r") == "a[31mb\tc\nd"
+
+
+def test_ctrl_c_is_heard_once_and_only_where_it_is_listened_for() -> None:
+    press = [signal.SIGINT] * 3
+    with Interrupts() as interrupts:
+        list(map(signal.raise_signal, press))
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                with interrupts.heard():
+                    try:
+                        signal.raise_signal(signal.SIGINT)
+                    finally:
+                        list(map(signal.raise_signal, press))  # the clean-up is not disturbed
+            list(map(signal.raise_signal, press))
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
