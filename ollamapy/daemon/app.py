@@ -22,7 +22,7 @@ from .api.body import BodyTooLarge, BodyTooSlow, Misread
 from .api.stream import body_parts, read_body, until_gone
 from .gate import Gate
 from .generate import Services
-from .routes import anthropic, native, openai, stored
+from .routes import anthropic, native, openai, responses, stored
 from .routes.call import JSON, Call, Dialect, Path, describe, is_loopback
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ def create_app(services: Services) -> ASGIApp:
     dialects = (
         Dialect(native.PATHS + stored.PATHS + served, native.encode_error),
         openai.DIALECT,
+        responses.DIALECT,
         anthropic.DIALECT,
     )
     routes = [

@@ -176,14 +176,14 @@ def _text(part: Any) -> str:
         return text
     if sort == "image_url":
         url = part.get("image_url")
-        _image(url.get("url") if isinstance(url, dict) else url)
+        image(url.get("url") if isinstance(url, dict) else url)
         raise InvalidRequest("this model does not support images, leave them out")
     if sort in ("input_audio", "file", "refusal"):
         raise InvalidRequest(f"invalid message format: {sort} is not supported, leave it out")
     raise InvalidRequest("invalid message format")
 
 
-def _image(url: Any) -> bytes:
+def image(url: Any) -> bytes:
     """The bytes of an image that is given as a data URI."""
     if not isinstance(url, str):
         raise InvalidRequest("invalid message format")

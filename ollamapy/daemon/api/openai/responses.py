@@ -1,0 +1,516 @@
+"""/v1/responses: a conversation in items, its tools and the form of the answer; the answer whole or in events. Pure.
+
+Nothing is kept, so what refers to an earlier response is refused. As in Ollama an answer that was cut off is "completed", and the
+tokens read from a cache or spent on thinking are not told apart. A tool call is streamed in one piece, when it is known to be
+whole. ``background`` changes nothing: the answer is there when the request ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ....errors import InvalidRequest
+from ....types import ChatRequest, Chunk, Message, TokenLogprob, ToolCall, Usage
+from .. import body, ollama, sse
+from . import chat, wire
+
+log = logging.getLogger(__name__)
+
+_OWNER = "ResponsesRequest"
+_FIELDS = {
+    "model": "string", "input": "any", "instructions": "string", "stream": "bool", "temperature": "any", "top_p": "any",
+    "max_output_tokens": "int", "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool",
+    "text": "map[string]interface {}", "reasoning": "map[string]interface {}", "truncation": "string",
+    "include": "[]string", "top_logprobs": "int", "metadata": "map[string]interface {}", "previous_response_id": "string",
+    "conversation": "any", "prompt": "any", "keep_alive": "any", "options": "map[string]interface {}",
+}  # fmt: skip
+
+ROLES = ("user", "assistant", "system", "developer")
+
+_LOGPROBS = "message.output_text.logprobs"
+
+
+class NotKept(InvalidRequest):
+    """What the request refers to is not here, because no response is kept."""
+
+    status = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A conversation, and how its answer is wanted. ``echo`` is what the answer repeats of the request."""
+
+    request: ChatRequest
+    stream: bool
+    echo: Mapping[str, Any]
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def parse(data: bytes) -> Asked:
+    """The body of /v1/responses. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    with body.reading():
+        given = wire.read_fields(data, _FIELDS, _OWNER)
+        text, reasoning = given.get("text", {}), given.get("reasoning", {})
+        offered = _tools(given.get("tools"))
+        allowed, choice = _tool_choice(given.get("tool_choice", "auto"), offered)
+        logprobs = given.get("top_logprobs", 0) > 0 or _LOGPROBS in given.get("include", ())
+        fields = {
+            "model": given.get("model"),
+            "keep_alive": given.get("keep_alive"),
+            "options": _options(given),
+            "think": wire.effort(reasoning.get("effort")),
+            "truncate": _truncates(given.get("truncation", "auto")),
+            "format": _format(text.get("format")),
+            "logprobs": logprobs,
+            "top_logprobs": given.get("top_logprobs"),
+            "tools": allowed,
+            "tool_choice": choice,
+            "parallel_tool_calls": given.get("parallel_tool_calls"),
+        }
+        messages = _messages(given.get("input"), given.get("instructions", ""))
+    for name in ("previous_response_id", "conversation", "prompt"):
+        if given.get(name):
+            raise NotKept(f"{name}: nothing is kept here, send the whole conversation as input")
+    present = {name: value for name, value in fields.items() if value is not None}
+    request = ollama.chat_request(present, messages)
+    return Asked(request, given.get("stream", False), _echo(given, request))
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The temperature is 1 where none is given, whatever the model says; all else is left to the model."""
+    if (limit := given.get("max_output_tokens")) is not None and limit <= 0:
+        raise InvalidRequest("max_output_tokens must be positive")
+    asked = {"temperature": given.get("temperature"), "top_p": given.get("top_p")}
+    asked["num_predict"] = limit
+    present = {name: value for name, value in asked.items() if value is not None}
+    return {"temperature": 1.0, **given.get("options", {}), **present}
+
+
+def _truncates(truncation: str) -> bool:
+    """OpenAI's default is not to; Ollama's is to, and only who says so gets OpenAI's."""
+    if truncation not in ("auto", "disabled"):
+        raise InvalidRequest("truncation must be auto or disabled")
+    return truncation == "auto"
+
+
+def _format(form: Any) -> Any:
+    """What Ollama's ``format`` is for a text.format."""
+    if form is None:
+        return None
+    sort = form.get("type") if isinstance(form, dict) else None
+    if sort == "text":
+        return None
+    if sort == "json_object":
+        return "json"
+    if sort != "json_schema":
+        raise InvalidRequest("text.format must be of type text, json_object or json_schema")
+    if not isinstance(schema := form.get("schema"), dict):
+        raise InvalidRequest("text.format.schema must be a JSON Schema")
+    return schema
+
+
+def _echo(given: Mapping[str, Any], request: ChatRequest) -> dict[str, Any]:
+    """What is asked, where the request says it, else what is the case."""
+    return {
+        "model": request.model,
+        "instructions": given.get("instructions"),
+        "tools": [_told(tool) for tool in given.get("tools", ()) if not _is_web_search(tool)],
+        "tool_choice": given.get("tool_choice", "auto"),
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "truncation": given.get("truncation", "disabled"),
+        "text": {"format": {"type": "text"}, **given.get("text", {})},
+        "reasoning": given.get("reasoning"),
+        "temperature": request.options.temperature,
+        "top_p": 1.0 if request.options.top_p is None else request.options.top_p,
+        "top_logprobs": given.get("top_logprobs", 0),
+        "max_output_tokens": given.get("max_output_tokens"),
+        "metadata": given.get("metadata", {}),
+    }
+
+
+def _told(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with all the fields that a function has in answers."""
+    absent = {"description": None, "strict": None, "parameters": None}
+    return {**(absent if tool["type"] == "function" else {}), **tool}
+
+
+# ---- tools -----------------------------------------------------------------------------------------------------------
+
+
+def _tools(tools: Any) -> list[dict[str, Any]]:
+    """The tools as chats have them; those of a namespace have its name before theirs."""
+    if tools is None:
+        return []
+    if not isinstance(tools, list):
+        raise InvalidRequest("tools must be a list")
+    return [found for i, tool in enumerate(tools) for found in _tool(tool, f"tools[{i}]", "")]
+
+
+def _tool(tool: Any, where: str, prefix: str) -> Iterator[dict[str, Any]]:
+    sort, name = (tool.get("type"), tool.get("name")) if isinstance(tool, dict) else (None, None)
+    if _is_web_search(tool):
+        # Programs offer it with every request and live without; the answer's list of tools has it not.
+        log.warning("%s is %s, which this server does not have", where, sort)
+        return
+    if sort not in ("function", "namespace"):
+        shown = "a tool without a type" if sort is None else f"the tool {str(sort)[:40]!r}"
+        raise InvalidRequest(f"{where} is {shown}, and only functions are supported, leave it out")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest(f"{where} must have a name")
+    if sort == "namespace":
+        members = tool.get("tools")
+        if not isinstance(members, list) or prefix:
+            raise InvalidRequest(f"{where} must have a list of functions as tools")
+        for i, member in enumerate(members):
+            yield from _tool(member, f"{where}.tools[{i}]", f"{name}.")
+        return
+    description, parameters = tool.get("description"), tool.get("parameters")
+    if not isinstance(description, str | None) or not isinstance(parameters, dict | None):
+        raise InvalidRequest(f"{where} must have a text as description, an object as parameters")
+    function: dict[str, Any] = {"name": prefix + name}
+    if description:
+        function["description"] = description
+    yield {"type": "function", "function": {**function, "parameters": parameters or {}}}
+
+
+def _is_web_search(tool: Any) -> bool:
+    sort = tool.get("type") if isinstance(tool, dict) else None
+    return isinstance(sort, str) and sort.startswith("web_search")
+
+
+def _tool_choice(
+    choice: Any, tools: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The tools that may be called, and which of them must be, in Ollama's words. ``choice`` is one of "auto", "none" and
+    "required", {"type": "function", "name": ...}, or {"type": "allowed_tools", "mode": ..., "tools": [...]}.
+    """
+    sort = choice.get("type") if isinstance(choice, dict) else None
+    if sort == "allowed_tools":
+        named = choice.get("tools")
+        if not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
+            raise InvalidRequest("tool_choice must have a list of tools that are allowed")
+        names = [each.get("name") for each in named]
+        tools = [tool for tool in tools if tool["function"]["name"] in names]
+        choice = choice.get("mode", "auto")
+    elif sort == "function":
+        choice = choice.get("name")
+    if not isinstance(choice, str):
+        raise InvalidRequest("tool_choice must be auto, none, required or one of the functions")
+    if not tools and choice not in ("auto", "none"):
+        raise InvalidRequest("tool_choice asks for a tool, but no functions are given")
+    return tools, choice
+
+
+# ---- input -----------------------------------------------------------------------------------------------------------
+
+
+def _messages(given: Any, instructions: str) -> tuple[Message, ...]:
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if not isinstance(items, list) or not items:
+        raise InvalidRequest("input is required: a text, or a list of items")
+    conversation = _Conversation()
+    if instructions:
+        conversation.messages.append(Message("system", instructions))
+    for i, item in enumerate(items):
+        conversation.add(item, f"input[{i}]")
+    return conversation.ended()
+
+
+class _Conversation:
+    """Messages out of items: thoughts belong to what the assistant says or calls next, its calls to what it said before."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._thinking = ""
+        self._tools: dict[str, str] = {}  # id of a call -> its tool
+
+    def add(self, item: Any, where: str) -> None:
+        sort = item.get("type", "message") if isinstance(item, dict) else None
+        match sort:
+            case "message":
+                self._say(item, where)
+            case "function_call":
+                self._call(_call(item, where))
+            case "function_call_output":
+                id = _string(item, "call_id", where)
+                text, images = _content(item.get("output"), f"{where}.output")
+                tool = self._tools.get(id, "")
+                self.messages.append(
+                    Message("tool", text, tool_name=tool, tool_call_id=id, images=images)
+                )
+            case "reasoning":
+                self._thinking = _thoughts(item, where)
+            case "web_search_call":
+                pass  # its results are in what was said afterwards
+            case None:
+                raise InvalidRequest(f"{where} must be an object with a type")
+            case _:
+                raise InvalidRequest(f'unknown input item type: "{str(sort)[:80]}"')
+
+    def _say(self, item: Mapping[str, Any], where: str) -> None:
+        role = _string(item, "role", where).lower()
+        if role not in ROLES:
+            raise InvalidRequest(
+                f"role {role[:40]!r} of {where} is unknown, use one of {', '.join(ROLES)}"
+            )
+        text, images = _content(item.get("content"), f"{where}.content")
+        thinking = self._take_thinking() if role == "assistant" else ""
+        self.messages.append(Message(role, text, thinking, images=images))
+
+    def _call(self, call: ToolCall) -> None:
+        self._tools[call.id] = call.name
+        last = self.messages[-1] if self.messages else None
+        if last is None or last.role != "assistant":
+            self.messages.append(Message("assistant", "", self._take_thinking(), (call,)))
+            return
+        thinking = self._take_thinking() or last.thinking
+        calls = (*last.tool_calls, call)
+        self.messages[-1] = msgspec.structs.replace(last, thinking=thinking, tool_calls=calls)
+
+    def _take_thinking(self) -> str:
+        thinking, self._thinking = self._thinking, ""
+        return thinking
+
+    def ended(self) -> tuple[Message, ...]:
+        """All messages; thoughts at the end are one of their own."""
+        if thinking := self._take_thinking():
+            self.messages.append(Message("assistant", "", thinking))
+        return tuple(self.messages)
+
+
+def _content(content: Any, where: str) -> tuple[str, tuple[bytes, ...]]:
+    """The texts of a content, put together, and its images."""
+    if isinstance(content, str):
+        return content, ()
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where} must be a text or a list of parts")
+    texts, images = [], []
+    for i, part in enumerate(content):
+        place = f"{where}[{i}]"
+        match part.get("type") if isinstance(part, dict) else None:
+            case "input_text" | "output_text":
+                texts.append(_string(part, "text", place))
+            case "refusal":
+                texts.append(_string(part, "refusal", place))
+            case "input_image" if part.get("image_url") is None:
+                raise InvalidRequest(f"{place} must have its image as a data URI in image_url")
+            case "input_image":
+                images.append(chat.image(part["image_url"]))
+            case "input_file":
+                raise InvalidRequest("file inputs are not currently supported")
+            case sort:
+                raise InvalidRequest(f'unknown content type of {place}: "{str(sort)[:80]}"')
+    return "".join(texts), tuple(images)
+
+
+def _call(item: Mapping[str, Any], where: str) -> ToolCall:
+    try:
+        arguments = msgspec.json.decode(item.get("arguments") or "{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        raise InvalidRequest(f"{where}.arguments must be an object, as JSON in a text") from None
+    return ToolCall(_string(item, "name", where), arguments, _string(item, "call_id", where))
+
+
+def _thoughts(item: Mapping[str, Any], where: str) -> str:
+    """They are not encrypted here; a client that does not give them back gives their summary, which is all of them too."""
+    if isinstance(thoughts := item.get("encrypted_content"), str):
+        return thoughts
+    summary = item.get("summary") or []
+    if not isinstance(summary, list) or not all(isinstance(part, dict) for part in summary):
+        raise InvalidRequest(f"{where}.summary must be a list of texts")
+    return "".join(_string(part, "text", f"{where}.summary") for part in summary)
+
+
+def _string(item: Mapping[str, Any], name: str, where: str) -> str:
+    if not isinstance(value := item.get(name), str):
+        raise InvalidRequest(f"{where} must have a text as {name}")
+    return value
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """Writes one response, whole or in events."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._id = secrets.token_hex(12)
+        self._created = int(time.time())
+        self._echo = asked.echo
+        self._output: list[dict[str, Any]] = []  # the items that are complete
+        self._open = ""  # the type of the item that is being written
+        self._text = ""
+        self._logprobs: list[dict[str, Any]] = []
+        self._sequence = 0
+
+    def whole(self, chunk: Chunk) -> bytes:
+        """The answer that is not streamed."""
+        self._heard(chunk)
+        return msgspec.json.encode(self._response("completed", chunk.usage or Usage()))
+
+    def events(self, chunk: Chunk) -> bytes:
+        """What a chunk adds to the stream, without the last line feed."""
+        return sse.write(self._heard(chunk))
+
+    def failed(self, status: int, message: str) -> bytes:
+        """The event that ends a stream that failed, without the last line feed."""
+        code = "server_error" if status >= 500 else "invalid_prompt"
+        response = self._response("failed", error={"code": code, "message": message})
+        return sse.write([self._event("response.failed", response=response)])
+
+    def _heard(self, chunk: Chunk) -> list[dict[str, Any]]:
+        found = []
+        if not self._sequence:
+            begun = self._response("in_progress")
+            found += [self._event(f"response.{at}", response=begun) for at in _BEGINNING]
+        if chunk.thinking:
+            found += self._opened("reasoning")
+            self._text += chunk.thinking
+            found.append(self._part("reasoning_summary_text.delta", delta=chunk.thinking))
+        if chunk.text:
+            found += self._opened("message")
+            logprobs = [_logprob(each) for each in chunk.logprobs]
+            self._text += chunk.text
+            self._logprobs += logprobs
+            found.append(self._part("output_text.delta", delta=chunk.text, logprobs=logprobs))
+        for call in chunk.tool_calls:
+            found += [*self._closed(), *self._called(call)]
+        if chunk.finish_reason:
+            if self._open != "message" and all(
+                each["type"] == "reasoning" for each in self._output
+            ):
+                found += self._opened("message")  # an empty answer is one, too
+            found += self._closed()
+            response = self._response("completed", chunk.usage or Usage())
+            found.append(self._event("response.completed", response=response))
+        return found
+
+    # Items: what is written one after another. Thoughts and messages come in pieces, calls whole.
+
+    def _opened(self, sort: str) -> list[dict[str, Any]]:
+        if self._open == sort:
+            return []
+        found = self._closed()
+        self._open, self._text, self._logprobs = sort, "", []
+        item = {**self._item("in_progress"), _PARTS[sort]: []}
+        found.append(self._at("output_item.added", item=item))
+        if sort == "message":
+            found.append(self._part("content_part.added", part=_output_text("", [])))
+        return found
+
+    def _closed(self) -> list[dict[str, Any]]:
+        found, item = [], self._item("completed")
+        if self._open == "reasoning":
+            found.append(self._part("reasoning_summary_text.done", text=self._text))
+        if self._open == "message":
+            said = {"text": self._text, "logprobs": self._logprobs}
+            found.append(self._part("output_text.done", **said))
+            found.append(self._part("content_part.done", part=item["content"][0]))
+        if self._open:
+            found.append(self._at("output_item.done", item=item))
+            self._output.append(item)
+            self._open = ""
+        return found
+
+    def _item(self, status: str) -> dict[str, Any]:
+        """The item that is being written, as far as it is."""
+        if self._open == "reasoning":
+            summary = [{"type": "summary_text", "text": self._text}]
+            item = {"id": self._item_id("rs"), "type": "reasoning", "summary": summary}
+            return {**item, "encrypted_content": self._text}
+        content = [_output_text(self._text, self._logprobs)]
+        item = {"id": self._item_id("msg"), "type": "message", "status": status}
+        return {**item, "role": "assistant", "content": content}
+
+    def _called(self, call: ToolCall) -> list[dict[str, Any]]:
+        arguments = msgspec.json.encode(call.arguments).decode()
+        item = {"id": self._item_id("fc"), "type": "function_call", "status": "completed"}
+        item |= {"call_id": call.id, "name": call.name, "arguments": arguments}
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        place = {"item_id": item["id"]}
+        done = {"name": call.name, "arguments": arguments}
+        found = [
+            self._at("output_item.added", item=begun),
+            self._at("function_call_arguments.delta", **place, delta=arguments),
+            self._at("function_call_arguments.done", **place, **done),
+            self._at("output_item.done", item=item),
+        ]
+        self._output.append(item)
+        return found
+
+    def _item_id(self, prefix: str) -> str:
+        return f"{prefix}_{self._id}_{len(self._output)}"
+
+    # Events
+
+    def _part(self, sort: str, **more: Any) -> dict[str, Any]:
+        """An event about the one part of the item that is being written."""
+        thinks = self._open == "reasoning"
+        place = {"summary_index": 0} if thinks else {"content_index": 0}
+        return self._at(sort, item_id=self._item_id("rs" if thinks else "msg"), **place, **more)
+
+    def _at(self, sort: str, **more: Any) -> dict[str, Any]:
+        """An event about the item that is being written, or the next."""
+        return self._event(f"response.{sort}", output_index=len(self._output), **more)
+
+    def _event(self, sort: str, **more: Any) -> dict[str, Any]:
+        number, self._sequence = self._sequence, self._sequence + 1
+        return {"type": sort, "sequence_number": number, **more}
+
+    def _response(
+        self, status: str, usage: Usage | None = None, error: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        done = status == "completed"
+        return {
+            "id": f"resp_{self._id}",
+            "object": "response",
+            "created_at": self._created,
+            "completed_at": int(time.time()) if done else None,
+            "status": status,
+            "incomplete_details": None,
+            "error": error,
+            "output": list(self._output),
+            "usage": None if usage is None else _usage(usage),
+            **self._echo,
+            **_CONSTANT,
+        }
+
+
+_BEGINNING = ("created", "in_progress")
+_PARTS = {"reasoning": "summary", "message": "content"}
+
+_CONSTANT = {
+    "previous_response_id": None, "presence_penalty": 0, "frequency_penalty": 0, "max_tool_calls": None, "store": False,
+    "background": False, "service_tier": "default", "safety_identifier": None, "prompt_cache_key": None,
+}  # fmt: skip
+"""What every response says, because nothing else can be had."""
+
+
+def _output_text(text: str, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+
+
+def _logprob(each: TokenLogprob) -> dict[str, Any]:
+    top = [_logprob(other) for other in each.top_logprobs]
+    said = {"token": each.token, "logprob": each.logprob, "bytes": each.bytes}
+    return {**said, "top_logprobs": top}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """The details are 0, as in Ollama."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }

@@ -1,0 +1,39 @@
+"""The path of OpenAI's newer API, /v1/responses."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from starlette.responses import Response
+
+from .. import generate
+from ..api import sse
+from ..api.body import Misread
+from ..api.openai import responses, wire
+from ..api.stream import Lines
+from ..generate import Services
+from .call import Answer, Call, Dialect, Path, describe
+
+_JSON = "application/json"
+
+
+async def _responses(services: Services, call: Call) -> Answer:
+    encoding = call.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
+    asked = responses.parse(call.body)
+    chunks = generate.answer(services, asked.request)
+    answer = responses.Answer(asked)
+    if asked.stream:
+        return Lines(
+            chunks,
+            answer.events,
+            failed=lambda error: answer.failed(*describe(error)),
+            media_type=sse.MEDIA_TYPE,
+        )
+    async with aclosing(chunks):
+        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
+    return Response(whole, media_type=_JSON)
+
+
+DIALECT = Dialect((Path("/v1/responses", "POST", _responses),), wire.encode_error, error_type=_JSON)
