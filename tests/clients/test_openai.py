@@ -20,6 +20,12 @@ from tests.served import Daemon, until
 from .conftest import ANSWER, CITY, HELLO, THOUGHTS, WEATHER
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+IMAGE: list[Any] = [
+    {
+        "role": "user",
+        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}],
+    }
+]
 FOREVER: dict[str, Any] = {"model": "rand", "messages": HI, "max_tokens": 2000, "seed": 1}
 
 
@@ -362,6 +368,7 @@ def test_unknown_models(client: openai.OpenAI) -> None:
             {"messages": HI, "logit_bias": {"999999": 1}},
             "logit_bias|vocabulary",
         ),
+        ("chat/completions", {"messages": IMAGE}, "does not support multimodal"),
         ("chat/completions", {"messages": HI, "model": "vectors"}, "does not support chat"),
         ("chat/completions", {"messages": HI, "model": "///"}, "invalid model name"),
         ("chat/completions", {"messages": HI, "model": 5}, "of type string"),

@@ -1,13 +1,11 @@
 """/v1/chat/completions: a conversation, its tools and the form of the answer; the answer whole or in frames. Pure.
 
-Each part of a content becomes a message of its own, as in Ollama, but for a tool's result, which is one. Images, audio and the
-older form of tools (functions) are refused by name.
+Each part of a content becomes a message of its own, as in Ollama, but for a tool's result, which is one. Audio and the older
+form of tools (functions) are refused by name, and so are images by their addresses: nothing is fetched.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,32 +150,44 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         thinking = said.get("reasoning") or said.get("reasoning_content", "")
         if said.get("content") is None and not calls:
             raise InvalidRequest("invalid message content type: <nil>")
-        texts = _texts(said.get("content"))
+        *parts, last = _parts(said.get("content"))
         if role == "tool":
-            texts = ["".join(texts)]
-        found += [Message(role, text) for text in texts[:-1]]
-        found.append(Message(role, texts[-1], thinking, calls, tool, id))
+            parts, last = [], _joined([*parts, last])
+        found += [Message(role, part.text, images=part.images) for part in parts]
+        found.append(Message(role, last.text, thinking, calls, tool, id, last.images))
     return tuple(found)
 
 
-def _texts(content: Any) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a content consists of."""
+
+    text: str = ""
+    images: tuple[bytes, ...] = ()
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    images = tuple(image for part in parts for image in part.images)
+    return _Part("".join(part.text for part in parts), images)
+
+
+def _parts(content: Any) -> list[_Part]:
     if content is None or isinstance(content, str):
-        return [content or ""]
+        return [_Part(content or "")]
     if not isinstance(content, list):
         shown = {"number": "float64", "object": "map[string]interface {}"}
         kind = body.kind(content)
         raise InvalidRequest(f"invalid message content type: {shown.get(kind, kind)}")
-    return [_text(part) for part in content] or [""]
+    return [_part(part) for part in content] or [_Part()]
 
 
-def _text(part: Any) -> str:
+def _part(part: Any) -> _Part:
     sort = part.get("type") if isinstance(part, dict) else None
     if sort == "text" and isinstance(text := part.get("text"), str):
-        return text
+        return _Part(text)
     if sort == "image_url":
         url = part.get("image_url")
-        image(url.get("url") if isinstance(url, dict) else url)
-        raise InvalidRequest("this model does not support images, leave them out")
+        return _Part(images=(image(url.get("url") if isinstance(url, dict) else url),))
     if sort in ("input_audio", "file", "refusal"):
         raise InvalidRequest(f"invalid message format: {sort} is not supported, leave it out")
     raise InvalidRequest("invalid message format")
@@ -195,8 +205,8 @@ def image(url: Any) -> bytes:
     if not comma or head.removeprefix("data:") not in _IMAGE_TYPES:
         raise InvalidRequest("invalid image input")
     try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        return body.from_base64(data)
+    except InvalidRequest:
         raise InvalidRequest("invalid image input") from None
 
 
