@@ -717,10 +717,10 @@ def commit(store: Store, name: Name, parts: Sequence[Part], config: bytes) -> No
         store.write_manifest(name, print_manifest(described, [part.layer for part in parts]))
     except BaseException:
         with suppress(StoreError):
-            store.remove_unused(Manifest(described, tuple(added), "", 0.0))
+            store.remove_unused(added)
         raise
     if replaced is not None:
-        store.remove_unused(replaced)
+        store.remove_unused(replaced.blobs)
 
 
 def _manifest(store: Store, name: Name) -> Manifest | None:

@@ -276,7 +276,7 @@ class _Work:
         kept = {layer.digest for layer in parse_manifest(content).blobs}
         if replaced is not None and {layer.digest for layer in replaced.blobs} - kept:
             self.report(Progress("removing unused layers"))
-            self.store.remove_unused(replaced)
+            self.store.remove_unused(replaced.blobs)
         if {each.digest for each in fetched} - kept:
             self._drop(fetched)
 
@@ -381,8 +381,7 @@ class _Work:
 
     def _drop(self, fetched: list[Fetched]) -> None:
         """Remove what was fetched and proved useless, or of use only once."""
-        blobs = [Layer("", each.digest, 0) for each in fetched]
-        self.store.remove_unused(Manifest(blobs[0], tuple(blobs), "", 0.0))
+        self.store.remove_unused(Layer("", each.digest, 0) for each in fetched)
 
     def _noter(self, status: str) -> Callable[[str], None]:
         return lambda text: self.report(Progress(status, note=text))

@@ -427,15 +427,15 @@ class Store:
                 _sync_folder(path.parent)
                 _remove_empty(path.parent, path.parents[3])
                 if manifest is not None:
-                    self._remove_unused(manifest)
+                    self._remove_unused({layer.digest for layer in manifest.blobs})
 
-    def remove_unused(self, replaced: Manifest) -> None:
-        """Remove the blobs of a manifest that was replaced, if no other model uses them.
+    def remove_unused(self, blobs: Iterable[Layer]) -> None:
+        """Remove those of the blobs that no model uses: of a manifest that was replaced, of work that failed.
 
         Raises StoreError.
         """
         with _locked(self.roots[0]), _writing(self.roots[0], self.roots[0] / "blobs"):
-            self._remove_unused(replaced)
+            self._remove_unused({layer.digest for layer in blobs})
 
     def used(self) -> set[str]:
         """The digests that some manifest of some root names. Raises StoreError if one is damaged."""
@@ -449,14 +449,14 @@ class Store:
             used.update(layer.digest for layer in each.manifest.blobs)
         return used
 
-    def _remove_unused(self, deleted: Manifest) -> None:
-        """Remove the blobs of a manifest that no manifest names any more."""
+    def _remove_unused(self, digests: set[str]) -> None:
+        """Remove the blobs that no manifest names."""
         try:
             used = self.used()
         except StoreError as error:
             log.warning("%s", error)
             return
-        for digest in {layer.digest for layer in (deleted.config, *deleted.layers)} - used:
+        for digest in digests - used:
             (self.roots[0] / "blobs" / _file_name(digest)).unlink(missing_ok=True)
             self.sums_path(digest).unlink(missing_ok=True)
 

@@ -513,7 +513,7 @@ def _install(store: Store, name: Name, content: bytes) -> Name:
         before = store.manifest(name)
     name = store.write_manifest(name, content)
     if before is not None:
-        store.remove_unused(before)
+        store.remove_unused(before.blobs)
     return name
 
 

@@ -103,6 +103,41 @@ def in_child(work: Callable[[], str]) -> tuple[int, str]:
     return os.waitpid(child, 0)[1], result
 
 
+def steps_until_done(
+    tmp_path: Path, before: Path, do: Callable[[Path], None]
+) -> Iterator[tuple[int, Path]]:
+    """Copies of a store in which a child was killed at its 1st, 2nd... step, until one comes to its end."""
+    watched = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate"}
+
+    def child(root: Path, last_step: int) -> Callable[[], str]:
+        def work() -> str:
+            step = 0
+
+            def watch(event: str, arguments: tuple[Any, ...]) -> None:
+                nonlocal step
+                writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+                if (writes or event in watched) and str(root) in str(arguments[0]):
+                    step += 1
+                    if step == last_step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(watch)
+            do(root)
+            return str(step)
+
+        return work
+
+    status, step = 1, 0
+    while status != 0:
+        step += 1
+        root = tmp_path / str(step)
+        shutil.copytree(before, root)
+        status, said = in_child(child(root, step))
+        assert status in (0, signal.SIGKILL), said
+        yield step, root
+    assert step > 4
+
+
 # A store that Ollama made
 
 
@@ -496,43 +531,21 @@ def test_content_is_on_the_disk_before_it_has_its_name(
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_killed_between_any_two_steps_the_store_is_whole(tmp_path: Path) -> None:
     """A child replaces, adds and deletes models; it is killed at its 1st, 2nd... change to disk."""
-    watched = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
-    def change(root: Path, last_step: int) -> Callable[[], str]:
-        def work() -> str:
-            step = 0
-
-            def watch(event: str, arguments: tuple[Any, ...]) -> None:
-                nonlocal step
-                writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-                if (writes or event in watched) and str(root) in str(arguments[0]):
-                    step += 1
-                    if step == last_step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(watch)
-            store = Store([root])
-            put(store, "kept", b"new weights", b'{"new":1}')
-            put(store, "added", b"added weights", b'{"added":1}')
-            store.delete(Name.parse("gone"))
-            return str(step)
-
-        return work
+    def change(root: Path) -> None:
+        store = Store([root])
+        put(store, "kept", b"new weights", b'{"new":1}')
+        put(store, "added", b"added weights", b'{"added":1}')
+        store.delete(Name.parse("gone"))
 
     before = Store([tmp_path / "before"])
     put(before, "kept", b"old weights", b'{"old":1}')
     put(before, "gone", b"gone weights", b'{"gone":1}')
-    status, last_step = 1, 0
-    while status != 0:
-        last_step += 1
-        root = tmp_path / str(last_step)
-        shutil.copytree(before.roots[0], root)
-        status, _ = in_child(change(root, last_step))
-        assert status in (0, signal.SIGKILL)
-
+    step = 0
+    for step, root in steps_until_done(tmp_path, before.roots[0], change):
         store = Store([root])
         names = {name.model for name in store.names()}
-        assert "kept" in names
+        assert "kept" in names, step
         for name in store.names():
             found = store.manifest(name)
             for layer in (found.config, *found.layers):
@@ -542,7 +555,7 @@ def test_killed_between_any_two_steps_the_store_is_whole(tmp_path: Path) -> None
             assert path.name == f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
         put(store, "after", b"it", b'{"goes":"on"}')  # no lock is left behind
         shutil.rmtree(root)
-    assert last_step > 20  # it was killed that often
+    assert step > 20  # it was killed that often
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])

@@ -6,11 +6,10 @@ import hashlib
 import io
 import os
 import shutil
-import signal
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from ollamapy.registry.store import GRACE, Store
 from ollamapy.registry.upkeep import Checked, Imported, Progress
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.registry.test_download import QUICK
-from tests.registry.test_store import in_child, put
+from tests.registry.test_store import in_child, put, steps_until_done
 
 M = Name.parse("m")
 
@@ -460,41 +459,6 @@ def test_killed_between_any_two_steps_the_store_is_true(
         do(root)
         assert faults(store) == [], step
         shutil.rmtree(root)
-
-
-def steps_until_done(
-    tmp_path: Path, before: Path, do: Callable[[Path], None]
-) -> Iterator[tuple[int, Path]]:
-    """Copies of a store in which a child was killed at its 1st, 2nd... step, until one comes to its end."""
-    watched = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate"}
-
-    def child(root: Path, last_step: int) -> Callable[[], str]:
-        def work() -> str:
-            step = 0
-
-            def watch(event: str, arguments: tuple[Any, ...]) -> None:
-                nonlocal step
-                writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-                if (writes or event in watched) and str(root) in str(arguments[0]):
-                    step += 1
-                    if step == last_step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(watch)
-            do(root)
-            return str(step)
-
-        return work
-
-    status, step = 1, 0
-    while status != 0:
-        step += 1
-        root = tmp_path / str(step)
-        shutil.copytree(before, root)
-        status, said = in_child(child(root, step))
-        assert status in (0, signal.SIGKILL), said
-        yield step, root
-    assert step > 4
 
 
 # Several processes at once
