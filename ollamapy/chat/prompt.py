@@ -125,12 +125,19 @@ def _in_order(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 def cuts(messages: Sequence[Message]) -> list[int]:
     """Where the oldest messages may be cut off, ascending: the number of messages that go, 0 first.
 
-    System messages stay wherever they are, and so does the last message. Before a tool's result
-    nothing is cut: it would lose its call.
+    System messages stay wherever they are, and so does the last message. A conversation goes on
+    with what a user said, for many templates refuse one that begins with an answer; only where the
+    last question is too much, too, with what was said after it. Before a tool's result nothing is
+    cut: it would lose its call.
     """
+    users = [at for at, message in enumerate(messages) if message.role == "user"]
+    last_user = users[-1] if users else 0
     found = [0]
     for at in range(1, len(messages)):
-        if messages[at - 1].role != "system" and messages[at].role != "tool":
+        if messages[at - 1].role == "system":
+            continue
+        next_role = next((each.role for each in messages[at:] if each.role != "system"), "")
+        if next_role == "user" or (at > last_user and next_role != "tool"):
             found.append(at)
     return found
 

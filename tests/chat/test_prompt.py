@@ -134,12 +134,14 @@ RESULT = Message("tool", "R")
     "messages, left",
     [
         ((U,), ["U"]),
-        ((U, A, V), ["UAV", "AV", "V"]),
-        ((S, U, A, V), ["SUAV", "SAV", "SV"]),
+        ((U, A, V), ["UAV", "V"]),  # no answer without its question
+        ((U, A, V, A), ["UAVA", "VA", "A"]),  # unless that is too long itself
+        ((S, U, A, V), ["SUAV", "SV"]),
         ((U, S, V), ["USV", "SV"]),  # what the system says stays where it is
-        ((U, CALL, RESULT, V), ["UcRV", "cRV", "V"]),  # no result without its call
-        ((U, CALL, RESULT, RESULT, A, V), ["UcRRAV", "cRRAV", "AV", "V"]),
-        ((U, CALL, RESULT), ["UcR", "cR"]),
+        ((U, CALL, RESULT, V), ["UcRV", "V"]),
+        ((U, CALL, RESULT), ["UcR", "cR"]),  # no result without its call
+        ((U, CALL, RESULT, RESULT, A), ["UcRRA", "cRRA", "A"]),
+        ((A, A), ["AA", "A"]),
     ],
 )
 def test_what_is_left_of_a_conversation_that_does_not_fit(

@@ -339,7 +339,7 @@ TALK = tuple(("user" if at % 2 == 0 else "assistant", f"{at} " + "x" * 90) for a
     ("request_", "kept", "dropped"),
     [
         (chats(*TALK), 9, 0),  # the whole context is enough
-        (chats(*TALK, options=Options(num_ctx=1024)), 8, 1),
+        (chats(*TALK, options=Options(num_ctx=1024)), 7, 2),
         (chats(*TALK, options=Options(num_ctx=512)), 3, 6),
         (chats(*TALK, options=Options(num_ctx=256)), 1, 8),
         (chats(("system", "S"), *TALK, options=Options(num_ctx=512)), 3, 6),
@@ -368,3 +368,26 @@ def test_the_oldest_messages_are_left_out(
         assert job.n_ctx == (request_.options.num_ctx or services.runners[0].load.n_ctx)
 
     run(model_store, test)
+
+
+ALTERNATES = (
+    "{% for m in messages %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("num_ctx", [256, 512, 768])
+def test_what_is_left_suits_a_template_that_wants_a_question_first(
+    tmp_path: Path, num_ctx: int
+) -> None:
+    store = tmp_path / "store"
+    install(store, "strict", scripted_model(tmp_path / "m.gguf", "Hi", chat_template=ALTERNATES))
+
+    async def test(services: Made) -> None:
+        request_ = chats(*TALK, model="strict", options=Options(num_ctx=num_ctx))
+        *_, last = await collect(answer(services.services, request_))
+        assert last.usage is not None and last.usage.dropped_messages in (2, 4, 8)
+
+    run(store, test)
