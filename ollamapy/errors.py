@@ -10,7 +10,9 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- InvalidModel                       500   a file that says it is a model and is not
     +- InvalidCatalogue                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
+    +- RequestNotFound                    404   what was to be cancelled
     +- RequestCancelled                   499   the client left
+    +- CancelRequested                    499   somebody cancelled it by its id
     +- ServerBusy                         503   carries retry_after, seconds
     +- NotEnoughMemory                    507
     +- StoreError                         500   the disk: read-only, full, unreadable
@@ -84,6 +86,21 @@ class RequestCancelled(OllamapyError):
     """The client went away before its answer was complete."""
 
     status = 499
+
+
+class RequestNotFound(OllamapyError):
+    """No request of that id is being answered."""
+
+    status = 404
+
+
+class CancelRequested(OllamapyError):
+    """The request was cancelled by its id; its client is there and is told."""
+
+    status = 499
+
+    def __init__(self) -> None:
+        super().__init__("request canceled: it was asked for by the request's id")
 
 
 class ServerBusy(OllamapyError):

@@ -10,7 +10,7 @@ import logging
 import time
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,13 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import RequestCancelled, ServerBusy
 from .api.body import BodyTooLarge, BodyTooSlow, Misread
-from .api.stream import body_parts, read_body, until_gone
+from .api.stream import Lines, body_parts, read_body, until_gone
 from .gate import Gate
 from .generate import Services
 from .routes import anthropic, native, openai, responses, stored
 from .routes.call import JSON, Call, Dialect, Path, describe, is_loopback
+from .running import Stop, id_for
 
 log = logging.getLogger(__name__)
+
+
+ID_HEADER = "X-Request-Id"
+"""A request's id, which its client may choose."""
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -62,23 +67,22 @@ class Endpoint:
         """Answer a request. An error after the answer began is not for us: its stream says it."""
         started = time.monotonic()
         status = 0
+        headers = Headers(scope=scope)
+        id = id_for(headers.get(ID_HEADER, ""))
 
         async def watched_send(message: Message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[ID_HEADER] = id
             await send(message)
+            status = message.get("status", status)
 
         try:
             body = b"" if self._path.in_parts else await read_body(receive)
-            call = Call(
-                body,
-                Headers(scope=scope),
-                scope["path_params"],
-                _is_local(scope),
-                body_parts(receive),
-            )
-            answering = self._respond(call, scope, receive, watched_send)
-            await (answering if self._path.in_parts else until_gone(receive, answering))
+            call = Call(body, headers, scope["path_params"], _is_local(scope), body_parts(receive))
+            with self._services.running.noted(id) as stop:
+                answering = self._respond(call, stop, scope, receive, watched_send)
+                await (answering if self._path.in_parts else until_gone(receive, answering))
         except RequestCancelled as error:
             status = error.status
         except asyncio.CancelledError:
@@ -98,8 +102,13 @@ class Endpoint:
             time.monotonic() - started,
         )
 
-    async def _respond(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._path.handle(self._services, call)
+    async def _respond(
+        self, call: Call, stop: Stop, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        with stop.within():
+            answer = await self._path.handle(self._services, call)
+        if isinstance(answer, Lines):
+            answer.stop = stop
         await answer(scope, receive, send)
 
 

@@ -27,7 +27,7 @@ _OWN_SUFFIXES = (".localhost", ".local", ".internal")
 
 _PREFLIGHT = {
     "Access-Control-Allow-Headers": (
-        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
+        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,X-Request-Id,Openai-Beta,X-Stainless-Arch,"
         "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,"
         "X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
         "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
@@ -106,7 +106,11 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _allow(origin: str) -> dict[str, str]:
-    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "X-Request-Id",
+        "Vary": "Origin",
+    }
 
 
 def _with_headers(send: Send, headers: dict[str, str]) -> Send:

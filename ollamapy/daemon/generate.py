@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,6 +41,7 @@ from ..types import (
 from .memory import padded
 from .models import Models, ModelSpec
 from .render import Renderer
+from .running import Running
 from .scheduler import Lease, LoadRequest, Runner, Scheduler
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Services:
     scheduler: Scheduler
     renderer: Renderer
     pulls: Pulls
+    running: Running = field(default_factory=Running)
 
 
 async def answer(services: Services, request: Request) -> AsyncGenerator[Chunk, None]:

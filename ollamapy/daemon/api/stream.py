@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from ...errors import RequestCancelled
+from ..running import Stop
 from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
@@ -126,14 +127,17 @@ class Lines(Generic[Item]):
         self._encode = encode
         self._failed = failed
         self._idle = idle
+        self.stop = Stop()
+        """What can end the answer early, as an error does; who serves it puts the request's here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
         writer = _Writer(send, self._headers)
         try:
-            async with _idling(writer, self._idle), aclosing(self._chunks) as chunks:
-                async for chunk in chunks:
-                    await writer.write(partial(self._encode, chunk))
+            with self.stop.within():
+                async with _idling(writer, self._idle), aclosing(self._chunks) as chunks:
+                    async for chunk in chunks:
+                        await writer.write(partial(self._encode, chunk))
         except RequestCancelled:
             raise
         except Exception as error:
@@ -158,9 +162,9 @@ class _Writer:
     async def write(self, make: Callable[[], bytes]) -> None:
         async with self._turn:
             if not self.begun:
-                self.begun = True
                 start = {"type": "http.response.start", "status": 200, "headers": self._headers}
                 await self._send(start)
+                self.begun = True
             if line := make():
                 await _send_line(self._send, line)
             self.written = time.monotonic()

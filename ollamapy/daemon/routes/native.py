@@ -91,6 +91,11 @@ async def _detokenize(services: Services, call: Call) -> Answer:
     return json_answer(vectors.encode_text(asked.model, text))
 
 
+async def _cancel(services: Services, call: Call) -> Answer:
+    services.running.cancel(call.path["id"])
+    return json_answer(ollama.encode({"status": "success"}))
+
+
 async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The chunks as Ollama's API has them: tool calls whole, with what comes next, and not in pieces."""
     calls: tuple[ToolCall, ...] = ()
@@ -132,4 +137,5 @@ PATHS = (
     Path("/api/rerank", "POST", _rerank),
     Path("/api/tokenize", "POST", _tokenize),
     Path("/api/detokenize", "POST", _detokenize),
+    Path("/api/cancel/{id:path}", "POST", _cancel),
 )
