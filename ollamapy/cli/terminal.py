@@ -66,10 +66,13 @@ def printable(text: str) -> str:
 
 def columns() -> int:
     """The terminal's width, now."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns
-    except (OSError, ValueError):
-        return 80
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if columns := os.get_terminal_size(stream.fileno()).columns:
+                return columns
+        except (OSError, ValueError):
+            pass
+    return 80
 
 
 @contextmanager

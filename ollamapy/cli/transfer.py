@@ -52,16 +52,24 @@ def pull(client: Client, model: str, wishes: Wishes | None = None) -> str:
     """Get a model, showing each step on stderr; returns the name that it is stored as."""
     if model.lower().startswith("file:"):
         return _take(client, model)
+    wishes = wishes or Wishes()
     step: Mapping[str, Any] = {}
-    with closing(client.pull(_body(client, model, wishes or Wishes()))) as stream, Steps() as steps:
+    with closing(client.pull(_body(client, model, wishes))) as stream, Steps() as steps:
         try:
             for step in stream:
                 steps.show(step)
         except KeyboardInterrupt:
             steps.end()
-            print(f"stopped; this goes on with it: ollamapy pull {model}", file=sys.stderr)
+            again = " ".join(["ollamapy pull", *_said(wishes), model])
+            print(f"stopped; what is there is kept, this goes on: {again}", file=sys.stderr)
             raise
     return str(step.get("model") or model)
+
+
+def _said(wishes: Wishes) -> list[str]:
+    """The flags without which the same pull would be another."""
+    flags = ["--insecure"] if wishes.insecure else []
+    return flags + ([f"--from {wishes.via}"] if wishes.via else [])
 
 
 def _body(client: Client, model: str, wishes: Wishes) -> dict[str, Any]:
