@@ -484,8 +484,7 @@ class Engine:
         model, chain, matcher = self._model, sequence.sampler, sequence.matcher
         budget = sequence.job.think_budget
         if sequence.thinking is not None and budget is not None and sequence.n_predicted >= budget:
-            sequence.forced.extend(sequence.think_end)
-            sequence.thinking = None
+            sequence.end_thinking()
         wanted = sequence.job.logprobs is not None
         logits: Any = model.logits(row) if wanted or matcher is not None else None
         if sequence.forced:
@@ -493,6 +492,11 @@ class Engine:
             model.accept(chain, token)
         elif matcher is None:
             token = model.sample(chain, row)
+            if model.ends(token) and sequence.awaited is not None and sequence.think_end:
+                # in the middle of its thoughts, and the form that is wanted has not begun
+                sequence.end_thinking()
+                token = sequence.forced.popleft()
+                model.accept(chain, token)
         else:
             masked, logits = logits, logits.copy() if wanted else None
             matcher.mask(masked)

@@ -23,7 +23,8 @@ class Sequence:
     ``shared`` tokens, which both prompts have in common, and then copies them.
 
     A ``grammar`` becomes the ``matcher``, which masks logits, at once or when the answer has said what is ``awaited``.
-    ``forced`` are tokens that come next whatever the model wants: those of ``think_end``, when the budget is used up.
+    ``forced`` are tokens that come next whatever the model wants: those of ``think_end``, when the budget is used up or the
+    model would end before the form that it owes has begun.
 
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: nobody shares it.
 
@@ -68,6 +69,11 @@ class Sequence:
             self.matcher = self.grammar
         if self.job.think_budget is not None and self.think_end:
             self.thinking = Awaited(self.job.think_end)
+
+    def end_thinking(self) -> None:
+        """Have the model say next, once, what ends its thinking."""
+        self.forced.extend(self.think_end)
+        self.think_end, self.thinking = (), None
 
     @property
     def n_pending(self) -> int:

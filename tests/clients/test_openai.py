@@ -206,7 +206,7 @@ def test_a_call_while_it_streams(client: openai.OpenAI) -> None:
 def test_a_tool_that_must_be_called(client: openai.OpenAI, choice: Any) -> None:
     tools: Any = [WEATHER, {"type": "function", "function": {"name": "other"}}]
     found = client.chat.completions.create(
-        model="tool", messages=HI, tools=tools, tool_choice=choice
+        model="tool", messages=HI, tools=tools, tool_choice=choice, parallel_tool_calls=False
     )
     calls = found.choices[0].message.tool_calls
     assert calls and len(calls) == 1

@@ -21,6 +21,7 @@ MODELS = {
         f"{_TURNS}{{% if enable_thinking is defined and enable_thinking is false %}}{_CLOSED}{{% endif %}}",
         "well, hm</think>\n\nYes.",
     ),
+    "endless": (f"{_TURNS}{{{{ '<think>\n' }}}}{{# </think> #}}", "well, hm"),
     "deepseek-r1": (f"{_TURNS}{{{{ '<think>\n' }}}}{{# </think> #}}", "well, hm</think>\n\nYes."),
     "granite": (
         f"{_TURNS}{{% if not thinking %}}{_CLOSED}{{% endif %}}",
@@ -102,6 +103,12 @@ def test_a_budget_ends_thinking(model: str, daemon: Daemon) -> None:
     assert content == '"oneword"'
     thought, _ = ask(daemon, model, think_budget=1, options={"num_predict": 40})
     assert thought.startswith("well") and "hm" not in thought
+
+
+def test_a_model_that_ends_in_its_thoughts_gives_the_form_yet(daemon: Daemon) -> None:
+    thought, content = ask(daemon, "endless", format=ONE)
+    assert thought.startswith("well, hm") and content == '"oneword"'
+    assert ask(daemon, "endless") == ("well, hm", "")
 
 
 def test_thinking_alone_is_as_the_model_writes_it(daemon: Daemon) -> None:
