@@ -7,15 +7,15 @@ which has little memory and whose parent has a clock.
 
 What a template finds: messages, bos_token, eos_token, add_generation_prompt, enable_thinking,
 date_string, datetime, and tools when there are any (else the name is undefined, as in llama.cpp:
-some templates take a ``none`` for a list). Functions: raise_exception, strftime_now; the tojson
-filter of transformers; break and continue; the generation block, which only matters when training,
-renders its content.
+some templates take a ``none`` for a list); for the few that know them by other names, xml_tools,
+and functions as JSON. Functions: raise_exception, strftime_now; the tojson filter of transformers;
+break and continue; the generation block, which only matters when training, renders its content.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
@@ -28,6 +28,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import TemplateError
+from . import calls
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 """A longer prompt is a template gone wild: no model's context holds it."""
@@ -59,14 +60,16 @@ def render(
         "bos_token": bos_token,
         "eos_token": eos_token,
         "add_generation_prompt": add_generation_prompt,
-        **({"tools": tools} if tools else {}),
+        **_named(tools, source),
         **(variables or {}),
     }
     try:
         template = _compile(source)
-        turns = [_turn(message, source) for message in messages]
+        turns: list[Turn] = [_turn(message, source) for message in messages]
         if turns and turns[0]["role"] == "system" and not _takes_system(source):
             turns = _without_system(turns)
+        if calls.has_calls(turns):
+            turns = calls.adapted(turns, _taste(source), source)
         return _text(template, {**context, "messages": turns})
     except TemplateError:
         raise
@@ -75,6 +78,14 @@ def render(
         raise TemplateError("the model's chat template needs too much memory") from None
     except Exception as error:
         raise TemplateError(_explain(error)) from None
+
+
+def _named(tools: Sequence[Mapping[str, Any]] | None, source: str) -> dict[str, Any]:
+    """The tools by the names that templates have for them."""
+    named: dict[str, Any] = {"tools": tools, "xml_tools": tools} if tools else {}
+    if "functools" in source:  # Firefunction, which always reads it
+        named["functions"] = json.dumps(tools, ensure_ascii=False, indent=2) if tools else ""
+    return named
 
 
 def _standard() -> dict[str, Any]:
@@ -144,7 +155,23 @@ def _takes_system(source: str) -> bool:
     return "System message" in (attempt(system, question) or "") or attempt(question) is None
 
 
-def _without_system(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+@lru_cache(maxsize=8)
+def _taste(source: str) -> calls.Taste:
+    """How the template wants tool calls."""
+    template = _compile(source)
+
+    def attempt(turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str | None:
+        try:
+            return _text(template, {**_standard(), **_named(tools, source), "messages": turns})
+        except (MemoryError, TemplateError):
+            raise
+        except Exception:  # as above
+            return None
+
+    return calls.taste(attempt)
+
+
+def _without_system(turns: list[Turn]) -> list[Turn]:
     """The system message put before the text of the first question, as llama.cpp does; alone, it
     becomes a question."""
     system, *rest = turns
@@ -183,7 +210,17 @@ def _tojson(
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
+        default=_listed,
     )
+
+
+def _listed(value: Any) -> Any:
+    """What JSON does not know: what the filters map, select and so on make, and names without a value."""
+    if isinstance(value, Iterator):
+        return list(value)
+    if isinstance(value, jinja2.Undefined):
+        return None
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 class _Generation(Extension):
@@ -197,7 +234,18 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-_environment = ImmutableSandboxedEnvironment(
+class _Environment(ImmutableSandboxedEnvironment):
+    """Lists may grow and shrink by an item, though nothing else may be changed: Kimi's templates do it. They are this prompt's, and
+    the process has little memory."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may have this attribute of that object."""
+        if attr in ("append", "pop") and type(obj) is list:
+            return True
+        return super().is_safe_attribute(obj, attr, value)
+
+
+_environment = _Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     extensions=["jinja2.ext.loopcontrols", _Generation],

@@ -209,7 +209,7 @@ ESCAPES = [
     "{{ (messages|map(attribute='__class__')|list)[0] }}",
     "{{ self.__init__.__globals__ }}",
     "{{ namespace.__init__ }}",
-    "{{ messages.append(1) }}",
+    "{{ messages.clear() }}",
     "{{ messages[0].update({'role': 'x'}) }}",
     "{% set x = messages.__class__ %}{{ x }}",
 ]

@@ -1,0 +1,196 @@
+"""Tool calls and their results as a certain Jinja template takes them.
+
+Templates disagree: some want arguments as a text of JSON, some no content at all beside a call, Mistral's ids of nine letters and
+digits, some take one call a message, and some pass over calls, so that they must stand in the content, as the model writes
+them. Nothing of this is known by name: the template is asked with a small conversation, as llama.cpp does. Pure, but for the
+template that it is given as a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+Turn = Mapping[str, Any]
+Attempt = Callable[[Sequence[Turn], Sequence[Mapping[str, Any]]], str | None]
+"""What a template makes of messages and tools; None where it fails."""
+
+_KEY, _VALUE, _OTHER = "needle_key", "needle value", "needle other"
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "needle_tool",
+        "description": "A tool",
+        "parameters": {
+            "type": "object",
+            "properties": {_KEY: {"type": "string", "description": "A text"}},
+            "required": [_KEY],
+        },
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """How a template wants calls: arguments as text, no content where nothing was said beside them, ids of nine characters, one
+    call a message (``single``), or none at all (``written``: they are put into the content)."""
+
+    as_text: bool = False
+    no_content: bool = False
+    short_ids: bool = False
+    single: bool = False
+    written: bool = False
+
+
+def has_calls(turns: Sequence[Turn]) -> bool:
+    """Whether there is anything to have a taste for."""
+    return any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns)
+
+
+def taste(attempt: Attempt) -> Taste:
+    """The first taste, beginning with the plain one, in which a call's arguments arrive as they should."""
+
+    def worth(tried: Taste, values: Sequence[str] = (_VALUE,), said: str = "") -> int:
+        """3: the last of these calls arrives; 2: as Python's or twice quoted; 1: it does not; 0: the template fails."""
+        prompt = attempt(adapted(_conversation(values, said), tried, ""), [_TOOL])
+        if prompt is None:
+            return 0
+        if values[-1] not in prompt:
+            return 1
+        return 2 if f"'{_KEY}'" in prompt or f'\\"{_KEY}' in prompt else 3
+
+    best, most = Taste(), -1
+    for short_ids, as_text, no_content in product((False, True), repeat=3):
+        tried = Taste(as_text, no_content, short_ids)
+        if (found := worth(tried)) > most:
+            best, most = tried, found
+        if most == 3:
+            break
+    if most == 1:
+        return Taste(short_ids=best.short_ids, written=True)
+    apart = replace(best, no_content=True)
+    if worth(best, said="Wait.") < most == worth(apart, said="Wait."):
+        best = apart
+    single = replace(best, single=True)
+    both = (_VALUE, _OTHER)
+    return single if most > 1 and worth(single, both) > worth(best, both) else best
+
+
+def _conversation(values: Sequence[str], said: str) -> list[Turn]:
+    ids = [f"call_{n}ab12cd3" for n in range(len(values))]
+    calls = [
+        {"id": id, "type": "function", "function": {"name": "needle_tool", "arguments": {_KEY: value}}}
+        for id, value in zip(ids, values, strict=True)
+    ]  # fmt: skip
+    results = [
+        {"role": "tool", "content": "done", "tool_name": "needle_tool", "name": "needle_tool", "tool_call_id": id}
+        for id in ids
+    ]  # fmt: skip
+    return [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": said, "tool_calls": calls},
+        *results,
+    ]
+
+
+def adapted(turns: Sequence[Turn], taste: Taste, source: str) -> list[Turn]:
+    """The conversation to somebody's taste; ``source`` is the template, whose family's marks written calls stand between."""
+    if taste.single:
+        turns = list(_one_a_message(turns))
+    if taste.short_ids:
+        turns = list(_with_short_ids(turns))
+    told: list[Turn] = []
+    for turn in turns:
+        told += _told(turn, taste, source) if turn.get("tool_calls") else [turn]
+    return told
+
+
+def _told(turn: Turn, taste: Taste, source: str) -> list[Turn]:
+    """A message with calls. What was said beside them is a message before it, where there may be no content."""
+    said = {key: value for key, value in turn.items() if key != "tool_calls"}
+    if taste.written:
+        return [{**said, "content": turn["content"] + _written(turn["tool_calls"], source)}]
+    before: list[Turn] = []
+    if taste.no_content:
+        before = [said] if turn["content"] else []
+        turn = {**turn, "content": None}
+    if not taste.as_text:
+        return [*before, turn]
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _json(call["function"]["arguments"])}}
+        for call in turn["tool_calls"]
+    ]  # fmt: skip
+    return [*before, {**turn, "tool_calls": calls}]
+
+
+def _written(calls: Sequence[Mapping[str, Any]], source: str) -> str:
+    from .output.families import GENERIC, family_of
+
+    writing = (family_of(source) or GENERIC).writing
+    objects = [
+        {writing.name: call["function"]["name"], writing.arguments: call["function"]["arguments"]}
+        for call in calls
+    ]
+    if writing.shape == "list":
+        return f"{writing.before}{_json(objects)}{writing.after}"
+    return "\n".join(f"{writing.before}{_json(each)}{writing.after}" for each in objects)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _one_a_message(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """Each call in a message of its own, its result right behind it. Results say by their ids, or else by their order, which call
+    is theirs."""
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        at += 1
+        calls = list(turn.get("tool_calls") or ())
+        if len(calls) < 2:
+            yield turn
+            continue
+        results = []
+        while at < len(turns) and turns[at]["role"] == "tool":
+            results.append(turns[at])
+            at += 1
+        for number, call in enumerate(calls):
+            content = turn["content"] if number == 0 else ""
+            yield {**turn, "content": content, "tool_calls": [call]}
+            own = next((r for r in results if "id" in call and r.get("tool_call_id") == call["id"]), None)  # fmt: skip
+            if own is None:
+                own = next((r for r in results if not r.get("tool_call_id")), None)
+            if own is not None:
+                results.remove(own)
+                yield own
+        yield from results
+
+
+def _with_short_ids(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """Ids of nine letters and digits, the same for a call and its result; made up where nobody gave any."""
+    waiting: list[str] = []  # calls without a result so far
+    for at, turn in enumerate(turns):
+        if turn.get("tool_calls"):
+            calls = [
+                {**call, "id": _short(call.get("id") or f"{at}:{number}")}
+                for number, call in enumerate(turn["tool_calls"])
+            ]
+            waiting = [call["id"] for call in calls]
+            turn = {**turn, "tool_calls": calls}
+        elif turn["role"] == "tool":
+            id = _short(turn["tool_call_id"]) if turn.get("tool_call_id") else ""
+            id = id or (waiting[0] if waiting else _short(str(at)))
+            waiting = [other for other in waiting if other != id]
+            turn = {**turn, "tool_call_id": id}
+        yield turn
+
+
+def _short(id: str) -> str:
+    if len(id) == 9 and id.isascii() and id.isalnum():
+        return id
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:9]

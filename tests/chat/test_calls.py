@@ -1,0 +1,173 @@
+"""Tool calls as templates want them: what each kind of template is given, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ollamapy.chat import jinja
+from ollamapy.chat.calls import Taste
+from ollamapy.errors import TemplateError
+
+Turn = dict[str, Any]
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def call(city: str, id: str = "") -> Turn:
+    function = {"name": "weather", "arguments": {"city": city}}
+    return {**({"id": id} if id else {}), "type": "function", "function": function}
+
+
+def asked(*calls: Turn, content: str = "") -> Turn:
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+def result(text: str, id: str = "") -> Turn:
+    named = {"role": "tool", "content": text, "name": "weather"}
+    return {**named, "tool_call_id": id} if id else named
+
+
+HI = {"role": "user", "content": "Hi"}
+ONE = [HI, asked(call("Rome", "call_1")), result("sunny", "call_1")]
+TWO = [
+    HI,
+    asked(call("Rome", "call_1"), call("Oslo", "call_2"), content="Wait."),
+    result("snow", "call_2"),
+    result("sunny", "call_1"),
+]
+
+PLAIN = (
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<{{ c.function.arguments | tojson }}>{% endfor %};{% endfor %}"
+)
+TEXT = PLAIN.replace(
+    "<{{ c.function.arguments | tojson }}>", "{{ '<' + c.function.arguments + '>' }}"
+)
+PRINTED = PLAIN.replace("arguments | tojson", "arguments")
+ALONE = (
+    "{% for m in messages %}{% if m.role == 'assistant' and m.content is none %}"
+    "{% for c in m.tool_calls %}<{{ c.function.arguments | tojson }}>{% endfor %};"
+    "{% else %}{{ m.role }}:{{ m.content }};{% endif %}{% endfor %}"
+)
+NINE = PLAIN.replace(
+    "or [] %}",
+    "or [] %}{% if c.id | length != 9 %}{{ raise_exception('Nine!') }}{% endif %}{{ c.id }}",
+)
+FIRST = PLAIN.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]")
+SINGLE = PLAIN.replace(
+    "{{ m.role }}",
+    "{% if m.tool_calls and m.tool_calls | length > 1 %}{{ raise_exception('One!') }}{% endif %}{{ m.role }}",
+)
+DEAF = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{# <tool_call> #}"
+GRUMPY = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('No!') }}{% endif %}{{ m.content }}{% endfor %}"
+
+ROME, OSLO = '<{"city": "Rome"}>', '<{"city": "Oslo"}>'
+
+
+@pytest.mark.parametrize(
+    ("template", "taste", "one", "two"),
+    [
+        (
+            PLAIN,
+            Taste(),
+            f"user:Hi;assistant:{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
+        ),
+        (
+            TEXT,
+            Taste(as_text=True),
+            f"user:Hi;assistant:{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
+        ),
+        (
+            PRINTED,  # would be Python's way to write it
+            Taste(as_text=True),
+            f"user:Hi;assistant:{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
+        ),
+        (
+            ALONE,
+            Taste(no_content=True),
+            f"user:Hi;{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.;{ROME}{OSLO};tool:snow;tool:sunny;",
+        ),
+        (
+            FIRST,
+            Taste(single=True),
+            f"user:Hi;assistant:{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.{ROME};tool:sunny;assistant:{OSLO};tool:snow;",
+        ),
+        (
+            SINGLE,
+            Taste(single=True),
+            f"user:Hi;assistant:{ROME};tool:sunny;",
+            f"user:Hi;assistant:Wait.{ROME};tool:sunny;assistant:{OSLO};tool:snow;",
+        ),
+        (
+            DEAF,
+            Taste(written=True),
+            'user:Hi;assistant:<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>;tool:sunny;',
+            None,
+        ),
+    ],
+)
+def test_calls_arrive(template: str, taste: Taste, one: str, two: str | None) -> None:
+    assert jinja._taste(template) == taste
+    assert jinja.render(template, ONE, tools=TOOLS) == one
+    if two is not None:
+        assert jinja.render(template, TWO, tools=TOOLS) == two
+    assert jinja.render(template, [HI]).startswith("user:Hi;")
+
+
+def test_ids_of_nine_characters() -> None:
+    assert jinja._taste(NINE) == Taste(short_ids=True)
+    own = [HI, asked(call("Rome", "abcdefgh1")), result("sunny", "abcdefgh1")]
+    assert jinja.render(NINE, own) == f"user:Hi;assistant:abcdefgh1{ROME};tool:sunny;"
+    paired = NINE.replace("{{ m.role }}", "{{ m.tool_call_id }}")
+    prompt = jinja.render(paired, TWO)
+    _, calls, *results = prompt.rstrip(";").split(";")
+    ids = [calls.partition(mark)[0][-9:] for mark in (ROME, OSLO)]
+    assert [each.partition(":")[0] for each in results] == [ids[1], ids[0]]
+    nameless = [HI, asked(call("Rome"), call("Oslo")), result("sunny"), result("snow")]
+    _, calls, *results = jinja.render(paired, nameless).rstrip(";").split(";")
+    ids = [calls.partition(mark)[0][-9:] for mark in (ROME, OSLO)]
+    assert results == [f"{ids[0]}:sunny", f"{ids[1]}:snow"], "by their order"
+
+
+def test_what_no_taste_helps_is_the_templates_own_refusal() -> None:
+    with pytest.raises(TemplateError, match="refuses these messages: No!"):
+        jinja.render(GRUMPY, ONE)
+
+
+def test_results_without_ids_stay_in_order() -> None:
+    turns = [HI, asked(call("Rome"), call("Oslo")), result("sunny"), result("snow"), result("more")]
+    assert jinja.render(FIRST, turns) == (
+        f"user:Hi;assistant:{ROME};tool:sunny;assistant:{OSLO};tool:snow;tool:more;"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("{{ tools | map(attribute='function.name') | tojson }}", '["weather"]'),
+        ("{{ [1, nothing] | tojson }}", "[1, null]"),
+        ("{{ xml_tools | length }}", "1"),
+        ("{% set l = [] %}{% for m in messages %}{% set _ = l.append(m.role) %}{% endfor %}{{ l | join }}{{ l.pop() }}", "useruser"),
+        ("{# functools #}{{ functions }}", json.dumps(TOOLS, indent=2)),
+    ],
+)  # fmt: skip
+def test_what_real_templates_rely_on(template: str, prompt: str) -> None:
+    assert jinja.render(template, [HI], tools=TOOLS) == prompt
+
+
+@pytest.mark.parametrize("change", ["l.insert(0, 1)", "l.clear()", "l.extend([1])", "d.update({})"])
+def test_nothing_else_may_be_changed(change: str) -> None:
+    with pytest.raises(TemplateError, match="unsafe"):
+        jinja.render(f"{{% set l = [1] %}}{{% set d = {{}} %}}{{{{ {change} }}}}", [HI])
+
+
+def test_functions_of_nobody() -> None:
+    assert jinja.render("{# functools #}<{{ functions }}>", [HI]) == "<>"
