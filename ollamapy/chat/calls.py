@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from .output.families import GENERIC, family_of
+
 Turn = Mapping[str, Any]
 Attempt = Callable[[Sequence[Turn], Sequence[Mapping[str, Any]]], str | None]
 """What a template makes of messages and tools; None where it fails."""
@@ -128,8 +130,6 @@ def _told(turn: Turn, taste: Taste, source: str) -> list[Turn]:
 
 
 def _written(calls: Sequence[Mapping[str, Any]], source: str) -> str:
-    from .output.families import GENERIC, family_of
-
     writing = (family_of(source) or GENERIC).writing
     objects = [
         {writing.name: call["function"]["name"], writing.arguments: call["function"]["arguments"]}
