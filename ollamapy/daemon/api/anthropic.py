@@ -29,13 +29,13 @@ from ...types import (
 )
 from . import body, sse
 
-_MESSAGES = {
+FIELDS = {
     "model": "string", "max_tokens": "int", "messages": "[]api.Message", "system": "any", "stream": "bool",
     "temperature": "any", "top_p": "any", "top_k": "int", "stop_sequences": "[]string", "tools": "any",
     "tool_choice": "map[string]interface {}", "thinking": "map[string]interface {}",
     "output_config": "map[string]interface {}", "metadata": "map[string]interface {}",
 }  # fmt: skip
-_MESSAGE = {"role": "string", "content": "any"}
+MESSAGE_FIELDS = {"role": "string", "content": "any"}
 
 ROLES = ("user", "assistant", "system")
 
@@ -78,7 +78,7 @@ def parse_count(data: bytes) -> Asked:
 
 
 def _parse(data: bytes, *, counts: bool) -> Asked:
-    given = body.fields(body.decode(data), _MESSAGES, "MessagesRequest")
+    given = body.fields(body.decode(data), FIELDS, "MessagesRequest")
     if not given.get("model"):
         raise InvalidRequest("model is required")
     if not counts and given.get("max_tokens", 0) <= 0:
@@ -211,7 +211,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     tools: dict[str, str] = {}  # id of a call -> its tool
     for i, item in enumerate(items):
         where = f"messages[{i}]"
-        given = body.fields(item, _MESSAGE, "MessagesRequest", "messages")
+        given = body.fields(item, MESSAGE_FIELDS, "MessagesRequest", "messages")
         role, content = given.get("role", "").lower(), given.get("content")
         if role not in ROLES:
             raise InvalidRequest(

@@ -16,7 +16,7 @@ from ..create import CreateRequest
 from . import body
 from .stored import Asked
 
-_CREATE = {
+CREATE_FIELDS = {
     "model": "string", "name": "string", "stream": "bool", "from": "string", "remote_host": "string",
     "files": "map[string]interface {}", "adapters": "map[string]interface {}", "template": "string", "system": "string",
     "license": "any", "parameters": "map[string]interface {}", "messages": "[]api.Message", "quantize": "string",
@@ -28,7 +28,7 @@ _MESSAGE = {"role": "string", "content": "string"}
 
 def parse_create(data: bytes) -> Asked[CreateRequest]:
     """The body of /api/create. Raises InvalidRequest, InvalidName."""
-    given = body.fields(body.decode(data), _CREATE, "CreateRequest")
+    given = body.fields(body.decode(data), CREATE_FIELDS, "CreateRequest")
     name = given.get("model") or given.get("name") or ""
     Name.parse(name)
     if given.get("draft_files") or given.get("draft_quantize"):

@@ -24,11 +24,11 @@ from . import body
 from .ollama import encode, which_model
 
 _MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
-_EMBED = _MODEL | {"input": "any", "truncate": "bool", "dimensions": "int"}
-_EMBEDDINGS = _MODEL | {"prompt": "string"}
-_RERANK = _MODEL | {"query": "string", "documents": "[]string", "top_n": "int"}
-_TOKENIZE = _MODEL | {"text": "string", "add_special": "bool"}
-_DETOKENIZE = _MODEL | {"tokens": "[]int"}
+EMBED_FIELDS = _MODEL | {"input": "any", "truncate": "bool", "dimensions": "int"}
+EMBEDDINGS_FIELDS = _MODEL | {"prompt": "string"}
+RERANK_FIELDS = _MODEL | {"query": "string", "documents": "[]string", "top_n": "int"}
+TOKENIZE_FIELDS = _MODEL | {"text": "string", "add_special": "bool"}
+DETOKENIZE_FIELDS = _MODEL | {"tokens": "[]int"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AskedTokens:
 
 def parse_embed(data: bytes) -> EmbedRequest:
     """The body of /api/embed. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _EMBED, "EmbedRequest")
+    given = body.fields(body.decode(data), EMBED_FIELDS, "EmbedRequest")
     return EmbedRequest(
         inputs=_inputs(given.get("input", [])),
         truncate=given.get("truncate", True),
@@ -74,7 +74,7 @@ def _inputs(value: Any) -> tuple[str, ...]:
 
 def parse_embeddings(data: bytes) -> EmbedRequest:
     """The body of /api/embeddings, the older form. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _EMBEDDINGS, "EmbeddingRequest")
+    given = body.fields(body.decode(data), EMBEDDINGS_FIELDS, "EmbeddingRequest")
     prompt = given.get("prompt", "")
     inputs = (prompt,) if prompt else ()
     return EmbedRequest(inputs=inputs, truncate=False, **which_model(given))
@@ -82,7 +82,7 @@ def parse_embeddings(data: bytes) -> EmbedRequest:
 
 def parse_rerank(data: bytes) -> AskedRerank:
     """The body of /api/rerank. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _RERANK, "RerankRequest")
+    given = body.fields(body.decode(data), RERANK_FIELDS, "RerankRequest")
     documents = tuple(given.get("documents", ()))
     if not given.get("query"):
         raise InvalidRequest("query is required")
@@ -94,14 +94,14 @@ def parse_rerank(data: bytes) -> AskedRerank:
 
 def parse_tokenize(data: bytes) -> AskedTokens:
     """The body of /api/tokenize. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _TOKENIZE, "TokenizeRequest")
+    given = body.fields(body.decode(data), TOKENIZE_FIELDS, "TokenizeRequest")
     special = given.get("add_special", True)
     return AskedTokens(text=given.get("text", ""), add_special=special, **which_model(given))
 
 
 def parse_detokenize(data: bytes) -> AskedTokens:
     """The body of /api/detokenize. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _DETOKENIZE, "DetokenizeRequest")
+    given = body.fields(body.decode(data), DETOKENIZE_FIELDS, "DetokenizeRequest")
     tokens = tuple(given.get("tokens", ()))
     if not all(0 <= token < 2**31 for token in tokens):
         raise InvalidRequest("tokens holds a number that is no token id")
@@ -117,7 +117,7 @@ class _Costs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt_eval_count: int = 0
 
 
-class _Embedded(_Costs, frozen=True, omit_defaults=True, kw_only=True):
+class EmbedAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
     model: str
     embeddings: list[msgspec.Raw]
 
@@ -128,7 +128,7 @@ class _Result(msgspec.Struct, frozen=True):
     document: str
 
 
-class _Reranked(_Costs, frozen=True, omit_defaults=True, kw_only=True):
+class RerankAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
     model: str
     results: list[_Result]
 
@@ -136,7 +136,7 @@ class _Reranked(_Costs, frozen=True, omit_defaults=True, kw_only=True):
 def encode_embedded(model: str, found: Embedded) -> bytes:
     """The answer of /api/embed. For thousands of vectors it takes a second: not on the event loop."""
     vectors = [msgspec.Raw(encode_vector(vector)) for vector in found.vectors]
-    return encode(_Embedded(model=model, embeddings=vectors, **(_costs(found) if vectors else {})))
+    return encode(EmbedAnswer(model=model, embeddings=vectors, **(_costs(found) if vectors else {})))
 
 
 def encode_embeddings(found: Embedded) -> bytes:
@@ -154,7 +154,7 @@ def encode_reranked(asked: AskedRerank, found: Reranked) -> bytes:
     documents = asked.request.documents
     order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]
     results = [_Result(place, found.scores[place], documents[place]) for place in order]
-    return encode(_Reranked(model=asked.request.model, results=results, **_costs(found)))
+    return encode(RerankAnswer(model=asked.request.model, results=results, **_costs(found)))
 
 
 def encode_tokens(model: str, tokens: tuple[int, ...]) -> bytes:

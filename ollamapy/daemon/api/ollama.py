@@ -74,18 +74,18 @@ _COMMON = {
     "think": "any", "truncate": "bool", "shift": "bool", "logprobs": "bool", "top_logprobs": "int",
     "_debug_render_only": "bool", "think_budget": "int", "grammar": "string", "logit_bias": "map[string]interface {}",
 }  # fmt: skip
-_GENERATE = _COMMON | {
+GENERATE_FIELDS = _COMMON | {
     "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
     "raw": "bool", "images": "[]string",
 }  # fmt: skip
-_CHAT = _COMMON | {
+CHAT_FIELDS = _COMMON | {
     "messages": "[]api.Message", "tools": "any", "tool_choice": "string", "parallel_tool_calls": "bool",
 }  # fmt: skip
-_MESSAGE = {
+MESSAGE_FIELDS = {
     "role": "string", "content": "string", "thinking": "string", "images": "[]string", "tool_calls": "any",
     "tool_name": "string", "tool_call_id": "string",
 }  # fmt: skip
-_SHOW = {
+SHOW_FIELDS = {
     "model": "string", "name": "string", "system": "string", "template": "string", "verbose": "bool",
     "options": "map[string]interface {}",
 }  # fmt: skip
@@ -93,7 +93,7 @@ _SHOW = {
 
 def parse_generate(data: bytes) -> Asked[GenerateRequest]:
     """The body of /api/generate. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _GENERATE, "GenerateRequest")
+    given = body.fields(body.decode(data), GENERATE_FIELDS, "GenerateRequest")
     raw, context = given.get("raw", False), given.get("context")
     if raw and (given.get("template") or given.get("system") or context):
         raise InvalidRequest("raw mode does not support template, system, or context")
@@ -114,7 +114,7 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
 
 def parse_chat(data: bytes) -> Asked[ChatRequest]:
     """The body of /api/chat. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _CHAT, "ChatRequest")
+    given = body.fields(body.decode(data), CHAT_FIELDS, "ChatRequest")
     messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
     return _asked(chat_request(given, messages), given, bool(messages))
 
@@ -136,7 +136,7 @@ def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Cha
 
 def parse_show(data: bytes) -> ShowRequest:
     """The body of /api/show. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _SHOW, "ShowRequest")
+    given = body.fields(body.decode(data), SHOW_FIELDS, "ShowRequest")
     return ShowRequest(
         model=_model(given),
         verbose=given.get("verbose", False),
@@ -261,7 +261,7 @@ def _list(given: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _message(item: Any, index: int) -> Message:
-    given = body.fields(item, _MESSAGE, "ChatRequest", "messages")
+    given = body.fields(item, MESSAGE_FIELDS, "ChatRequest", "messages")
     role = given.get("role", "").lower()
     if role not in ROLES:
         raise InvalidRequest(
@@ -338,7 +338,7 @@ class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     context_grown: dict[str, int] | None = None
 
 
-class _Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
+class Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
     model: str
     created_at: str
     response: str
@@ -367,7 +367,7 @@ class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[_Called, ...] = ()
 
 
-class _Chatted(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
+class Chatted(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
     model: str
     created_at: str
     message: _Turn
@@ -382,7 +382,7 @@ encode = msgspec.json.Encoder().encode
 def encode_generated(model: str, chunk: Chunk) -> bytes:
     """One object of /api/generate, without a line end."""
     return encode(
-        _Generated(
+        Generated(
             model=model,
             created_at=_now(),
             response=chunk.text,
@@ -399,7 +399,7 @@ def encode_generated(model: str, chunk: Chunk) -> bytes:
 def encode_chatted(model: str, chunk: Chunk) -> bytes:
     """One object of /api/chat, without a line end."""
     return encode(
-        _Chatted(
+        Chatted(
             model=model,
             created_at=_now(),
             message=_turn(chunk),
@@ -479,7 +479,7 @@ def encode_tags(models: Iterable[ListedModel]) -> bytes:
     return encode({"models": list(models)})
 
 
-class _Running(msgspec.Struct, frozen=True):
+class RunningModel(msgspec.Struct, frozen=True):
     name: str
     model: str
     size: int
@@ -502,7 +502,7 @@ def _stays(loaded: Loaded) -> float:
     return _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
 
 
-def _running(loaded: Loaded, now: float) -> _Running:
+def _running(loaded: Loaded, now: float) -> RunningModel:
     header = loaded.request.header
     details = Details(
         parent_model="",
@@ -513,7 +513,7 @@ def _running(loaded: Loaded, now: float) -> _Running:
         quantization_level=header.file_type_name,
     )
     name = loaded.name.display
-    return _Running(
+    return RunningModel(
         name=name,
         model=name,
         size=loaded.size,

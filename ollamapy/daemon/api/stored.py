@@ -19,16 +19,16 @@ from ..pull import PullRequest
 from ..push import PushRequest
 from . import body
 
-_PULL = {
+PULL_FIELDS = {
     "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "from": "string", "limit_rate": "int",
     "connections": "int", "force": "bool", "hub": "map[string]interface {}",
 }  # fmt: skip
-_PUSH = {
+PUSH_FIELDS = {
     "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "username": "string", "password": "string",
     "hub": "map[string]interface {}",
 }  # fmt: skip
-_COPY = {"source": "string", "destination": "string"}
-_DELETE = {"model": "string", "name": "string"}
+COPY_FIELDS = {"source": "string", "destination": "string"}
+DELETE_FIELDS = {"model": "string", "name": "string"}
 _HUB = {"endpoint": "string", "token": "string", "offline": "bool"}
 
 
@@ -45,7 +45,7 @@ class Asked(Generic[Request]):
 
 def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
     """The body of /api/pull; `is_local`: it comes from this machine. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _PULL, "PullRequest")
+    given = body.fields(body.decode(data), PULL_FIELDS, "PullRequest")
     connections, rate = given.get("connections", 0), given.get("limit_rate", 0)
     if not 0 <= connections <= MAX_CONNECTIONS:
         raise InvalidRequest(f"connections must be between 1 and {MAX_CONNECTIONS}")
@@ -64,7 +64,7 @@ def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
 
 def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
     """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
-    given = body.fields(body.decode(data), _PUSH, "PushRequest")
+    given = body.fields(body.decode(data), PUSH_FIELDS, "PushRequest")
     request = PushRequest(
         model=_model(given),
         insecure=given.get("insecure", False),
@@ -91,14 +91,14 @@ def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:
 
 def parse_copy(data: bytes) -> tuple[str, Name, Name]:
     """The body of /api/copy: the source as written, the source, the destination. Raises InvalidRequest."""
-    given = body.fields(body.decode(data), _COPY, "CopyRequest")
+    given = body.fields(body.decode(data), COPY_FIELDS, "CopyRequest")
     source, destination = given.get("source", ""), given.get("destination", "")
     return source, _name(source, "source"), _name(destination, "destination")
 
 
 def parse_delete(data: bytes) -> tuple[str, Name]:
     """The body of /api/delete: a model's name as written, and the name. Raises InvalidRequest."""
-    text = _model(body.fields(body.decode(data), _DELETE, "DeleteRequest"))
+    text = _model(body.fields(body.decode(data), DELETE_FIELDS, "DeleteRequest"))
     return text, _name(text, "name")
 
 

@@ -18,13 +18,13 @@ from .. import body, ollama
 from . import wire
 
 _OWNER = "ChatCompletionRequest"
-_CHAT = wire.COMMON | {
+FIELDS = wire.COMMON | {
     "messages": "[]api.Message", "max_completion_tokens": "int", "response_format": "map[string]interface {}",
     "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool", "logprobs": "bool", "top_logprobs": "int",
     "reasoning": "map[string]interface {}", "reasoning_effort": "any", "modalities": "[]string", "audio": "any",
     "functions": "any", "function_call": "any", "_debug_render_only": "bool",
 }  # fmt: skip
-_MESSAGE = {
+MESSAGE_FIELDS = {
     "role": "string", "content": "any", "name": "string", "tool_calls": "any", "tool_call_id": "string",
     "reasoning": "string", "reasoning_content": "string", "refusal": "any", "audio": "any", "function_call": "any",
 }  # fmt: skip
@@ -46,7 +46,7 @@ class AskedChat:
 def parse(data: bytes) -> AskedChat:
     """The body of /v1/chat/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
-        given = wire.read_fields(data, _CHAT, _OWNER)
+        given = wire.read_fields(data, FIELDS, _OWNER)
         if not given.get("messages"):
             raise InvalidRequest("[] is too short - 'messages'")
         _refuse(given)
@@ -134,7 +134,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     found: list[Message] = []
     names: dict[str, str] = {}  # of the tools called so far, by the calls' ids
     for i, item in enumerate(items):
-        said = body.fields(item, _MESSAGE, _OWNER, "messages")
+        said = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
         role = said.get("role", "").lower()
         if role not in _ROLES:
             raise InvalidRequest(

@@ -19,7 +19,7 @@ MOST_ANSWERS = 2048
 """Prompts times choices, of one request."""
 
 _OWNER = "CompletionRequest"
-_COMPLETION = wire.COMMON | {
+FIELDS = wire.COMMON | {
     "prompt": "any", "suffix": "string", "echo": "bool", "logprobs": "int", "best_of": "int",
 }  # fmt: skip
 _OBJECT = "text_completion"
@@ -44,7 +44,7 @@ class AskedCompletion:
 def parse(data: bytes) -> AskedCompletion:
     """The body of /v1/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
-        given = wire.read_fields(data, _COMPLETION, _OWNER)
+        given = wire.read_fields(data, FIELDS, _OWNER)
         prompts = wire.inputs(given.get("prompt", ""), "prompt")
         n = wire.count(given)
         tops = given.get("logprobs")

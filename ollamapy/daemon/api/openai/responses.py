@@ -24,7 +24,7 @@ from . import chat, wire
 log = logging.getLogger(__name__)
 
 _OWNER = "ResponsesRequest"
-_FIELDS = {
+FIELDS = {
     "model": "string", "input": "any", "instructions": "string", "stream": "bool", "temperature": "any", "top_p": "any",
     "max_output_tokens": "int", "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool",
     "text": "map[string]interface {}", "reasoning": "map[string]interface {}", "truncation": "string",
@@ -58,7 +58,7 @@ class Asked:
 def parse(data: bytes) -> Asked:
     """The body of /v1/responses. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
-        given = wire.read_fields(data, _FIELDS, _OWNER)
+        given = wire.read_fields(data, FIELDS, _OWNER)
         text, reasoning = given.get("text", {}), given.get("reasoning", {})
         offered = _tools(given.get("tools"))
         allowed, choice = _tool_choice(given.get("tool_choice", "auto"), offered)

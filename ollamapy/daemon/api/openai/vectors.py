@@ -24,8 +24,8 @@ from ..embed import encode_vector
 from . import wire
 
 _MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
-_EMBED = _MODEL | {"input": "any", "dimensions": "int", "encoding_format": "string"}
-_RERANK = _MODEL | {
+EMBED_FIELDS = _MODEL | {"input": "any", "dimensions": "int", "encoding_format": "string"}
+RERANK_FIELDS = _MODEL | {
     "query": "string", "documents": "any", "top_n": "int", "return_documents": "bool",
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ class AskedRerank:
 def parse_embeddings(data: bytes) -> AskedEmbeddings:
     """The body of /v1/embeddings. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
-        given = wire.read_fields(data, _EMBED, "EmbedRequest")
+        given = wire.read_fields(data, EMBED_FIELDS, "EmbedRequest")
         form = given.get("encoding_format", "").lower() or "float"
         if form not in ("float", "base64"):
             raise InvalidRequest(
@@ -70,7 +70,7 @@ def parse_embeddings(data: bytes) -> AskedEmbeddings:
 def parse_rerank(data: bytes) -> AskedRerank:
     """The body of /v1/rerank. Raises InvalidRequest."""
     with body.reading():
-        given = wire.read_fields(data, _RERANK, "RerankRequest")
+        given = wire.read_fields(data, RERANK_FIELDS, "RerankRequest")
         if not given.get("query"):
             raise InvalidRequest("query is required")
         if not isinstance(found := given.get("documents"), list) or not found:
