@@ -101,8 +101,8 @@ def test_openai_s_and_anthropic_s_streams(daemon: Daemon) -> None:
     answer = daemon.open("POST", "/v1/messages", chat)
     answer.response.readline()
     cancel(daemon, answer.header("X-Request-Id"))
-    *_, event, error = answer.read().decode().strip().split("\n")
-    assert event == "event: error" and "canceled" in json.loads(error[5:])["error"]["message"]
+    *_, event, last = answer.read().decode().strip().split("\n")
+    assert event == "event: error" and "canceled" in json.loads(last[5:])["error"]["message"]
     until(lambda: daemon.busy() == 0, "the leases are given back")
 
 

@@ -118,6 +118,8 @@ class _Costs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class EmbedAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
+    """The object of /api/embed."""
+
     model: str
     embeddings: list[msgspec.Raw]
 
@@ -129,6 +131,8 @@ class _Result(msgspec.Struct, frozen=True):
 
 
 class RerankAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
+    """The object of /api/rerank."""
+
     model: str
     results: list[_Result]
 
@@ -136,7 +140,9 @@ class RerankAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
 def encode_embedded(model: str, found: Embedded) -> bytes:
     """The answer of /api/embed. For thousands of vectors it takes a second: not on the event loop."""
     vectors = [msgspec.Raw(encode_vector(vector)) for vector in found.vectors]
-    return encode(EmbedAnswer(model=model, embeddings=vectors, **(_costs(found) if vectors else {})))
+    return encode(
+        EmbedAnswer(model=model, embeddings=vectors, **(_costs(found) if vectors else {}))
+    )
 
 
 def encode_embeddings(found: Embedded) -> bytes:

@@ -339,6 +339,8 @@ class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/generate."""
+
     model: str
     created_at: str
     response: str
@@ -368,6 +370,8 @@ class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chatted(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/chat."""
+
     model: str
     created_at: str
     message: _Turn
@@ -480,6 +484,8 @@ def encode_tags(models: Iterable[ListedModel]) -> bytes:
 
 
 class RunningModel(msgspec.Struct, frozen=True):
+    """One entry of /api/ps."""
+
     name: str
     model: str
     size: int
