@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import CHATML, install, random_model, scripted_model
+from tests.registry.fake_hub import FakeHub
 from tests.served import Daemon, serve
 
 HELLO = "Hello! I am a scripted model."
@@ -22,6 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def soak(request: pytest.FixtureRequest) -> int:
     """The number given with ``--soak``."""
     return int(request.config.getoption("--soak"))
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """A hub of the test's own, which sees at its end that no token went to a stranger."""
+    running = FakeHub()
+    yield running
+    running.close()
+    assert running.leaks == []
 
 
 @pytest.fixture(scope="session")

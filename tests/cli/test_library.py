@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,6 @@ from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import serve
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
-
-
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    running = FakeHub()
-    yield running
-    running.close()
-    assert running.leaks == []
 
 
 @pytest.fixture

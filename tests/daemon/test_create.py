@@ -23,23 +23,9 @@ from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 from ollamapy.types import Message, Progress
-from tests.models import CHATML, install, random_model, scripted_model, split
+from tests.models import CHATML, GO_CHATML, install, split
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
-GO_CHATML = (
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
-    "{{ end }}<|im_start|>assistant\n"
-)
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scripted_model(tmp_path_factory.mktemp("gguf") / "scripted.gguf", "Hello! I am here.")
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_model(tmp_path_factory.mktemp("gguf") / "plain.gguf", vocab=400)
 
 
 @pytest.fixture

@@ -29,25 +29,11 @@ from ollamapy.formats.gguf import Header
 from ollamapy.names import Name
 from ollamapy.registry.store import Layer, Store, parse_manifest, print_manifest
 from ollamapy.types import Message, Options
-from tests.models import CHATML, install, random_model, scripted_model
+from tests.models import CHATML, GO_CHATML, install, random_model
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 
-GO_CHATML = (
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
-    "{{ end }}<|im_start|>assistant\n"
-)
 JINJA_TOOLS = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}<think></think>"
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scripted_model(tmp_path_factory.mktemp("gguf") / "scripted.gguf", "Hello! I am here.")
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_model(tmp_path_factory.mktemp("gguf") / "plain.gguf", vocab=400)
 
 
 def models(root: Path) -> Models:

@@ -35,14 +35,6 @@ def large(gguf: bytes) -> bytes:
 
 
 @pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    running = FakeHub()
-    yield running
-    running.close()
-    assert running.leaks == []
-
-
-@pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
