@@ -7,17 +7,13 @@ protocol needs to be pulled from here: the manifest, byte for byte, and the blob
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from ..errors import DiskFull, InvalidName, ModelNotFound, RemoteNotFound
-from ..human import format_bytes
+from ..errors import InvalidName, ModelNotFound, RemoteNotFound
 from ..names import Name
 from ..registry.store import Store, parse_digest
 from .api.stream import drop_rest
-
-MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 _BATCH = 1024 * 1024  # bytes handed to the disk at a time
 
@@ -33,7 +29,7 @@ async def receive(store: Store, digest: str, parts: AsyncIterator[bytes], size: 
         await drop_rest(parts)
         return False
     if size is not None:
-        _check_room(store, size)
+        store.check_room(size)
     with store.new_blob(digest) as blob:
         held: list[bytes] = []
         n_held = 0
@@ -46,17 +42,6 @@ async def receive(store: Store, digest: str, parts: AsyncIterator[bytes], size: 
         await asyncio.to_thread(blob.write, b"".join(held))
         await asyncio.to_thread(blob.put)
     return True
-
-
-def _check_room(store: Store, size: int) -> None:
-    root = store.roots[0]
-    free = shutil.disk_usage(next(each for each in (root, *root.parents) if each.exists())).free
-    if size > free:
-        raise DiskFull(
-            f"{format_bytes(size)} are sent to {root} and {format_bytes(free)} are free: make room"
-            " or point OLLAMAPY_MODELS at another disk",
-            size - free,
-        )
 
 
 def served_manifest(store: Store, repository: str, tag: str) -> tuple[bytes, str]:

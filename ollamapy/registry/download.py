@@ -25,7 +25,6 @@ import errno
 import hashlib
 import logging
 import os
-import shutil
 import threading
 import time
 import zlib
@@ -213,14 +212,8 @@ def check_space(files: Iterable[RemoteFile], store: Store) -> None:
         left += file.size - journal.kept(folder / f"{file.key}.json", file.size)
         largest = max(largest, file.size)
     needed = left + max(left // 100, min(largest, 512 * MIB))
-    place = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(place).free
-    if left and needed > free:
-        raise DiskFull(
-            f"{format_bytes(needed)} are needed in {store.roots[0]} and {format_bytes(free)} are"
-            " free: make room or point OLLAMAPY_MODELS at another disk",
-            needed - free,
-        )
+    if left:
+        store.check_room(needed)
 
 
 def read_small(

@@ -37,14 +37,11 @@ from .http import (
 )
 from .hub import HubSettings
 from .route import RemoteFile
-from .store import MAX_MANIFEST, Layer, Manifest, parse_manifest
+from .store import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 
 HUB_HOSTS = ("hf.co", "huggingface.co")
 
-_ACCEPT = (
-    "application/vnd.docker.distribution.manifest.v2+json,"
-    " application/vnd.oci.image.manifest.v1+json;q=0.9"
-)
+_ACCEPT = f"{MANIFEST_TYPE}, application/vnd.oci.image.manifest.v1+json;q=0.9"
 _MAX_TOKEN = 64 * 1024
 _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 

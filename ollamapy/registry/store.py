@@ -35,6 +35,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -46,6 +47,7 @@ from typing import Any, TypeGuard
 
 from ..config import Paths, builtin_models
 from ..errors import (
+    DiskFull,
     InvalidModel,
     InvalidName,
     InvalidRequest,
@@ -53,6 +55,7 @@ from ..errors import (
     ReadOnlyModel,
     StoreError,
 )
+from ..human import format_bytes
 from ..names import Name
 
 log = logging.getLogger(__name__)
@@ -69,7 +72,7 @@ GRACE = 3600.0
 
 LAYER_PREFIX = "application/vnd.ollama.image."
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
-_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -175,7 +178,7 @@ def print_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:
     """A manifest's file content, as Ollama writes it for a model that it creates."""
     value = {
         "schemaVersion": 2,
-        "mediaType": _MANIFEST_TYPE,
+        "mediaType": MANIFEST_TYPE,
         "config": _layer_value(config),
         "layers": [_layer_value(layer) for layer in layers],
     }
@@ -363,6 +366,18 @@ class Store:
             # where both are one file already, rename does nothing
             path.unlink(missing_ok=True)
             _sync_folder(target.parent)
+
+    def check_room(self, needed: int) -> None:
+        """Raises DiskFull if the first root's disk has not that many bytes free."""
+        folder = self.roots[0] / "partial"
+        place = next(each for each in (folder, *folder.parents) if each.exists())
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise DiskFull(
+                f"{format_bytes(needed)} are needed in {self.roots[0]} and {format_bytes(free)} are"
+                " free: make room or point OLLAMAPY_MODELS at another disk",
+                needed - free,
+            )
 
     def work_path(self) -> Path:
         """A name in partial/ for a file that nobody resumes; its folder is there. Raises StoreError.

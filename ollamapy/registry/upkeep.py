@@ -31,14 +31,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import (
-    DiskFull,
     InvalidModel,
     InvalidName,
     InvalidRequest,
     ModelNotFound,
     StoreError,
 )
-from ..human import format_bytes
 from ..names import Name
 from . import journal
 from .download import SUMS_FROM
@@ -494,7 +492,7 @@ def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
         layers = {each.digest: each for _, _, manifest in manifests for each in _layers(manifest)}
         wanted = list(_match(store, source, members, layers))
         total = sum(layer.size for layer, _ in wanted)
-        _check_room(store, total)
+        store.check_room(total)
         completed = 0
         for layer, offset in wanted:
             for n in _store_blob(store, source, file, layer, offset):
@@ -596,18 +594,6 @@ def _match(
     for digest, layer in layers.items():
         if not store.has(digest) or store.blob_path(digest).stat().st_size != layer.size:
             raise _no_export(source, f"blob {digest[:19]} is missing from it")
-
-
-def _check_room(store: Store, needed: int) -> None:
-    folder = store.roots[0]
-    place = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise DiskFull(
-            f"{format_bytes(needed)} are needed in {folder} and {format_bytes(free)} are free:"
-            " make room or point OLLAMAPY_MODELS at another disk",
-            needed - free,
-        )
 
 
 def _store_blob(

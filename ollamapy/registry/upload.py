@@ -41,6 +41,7 @@ from .http import (
     unreachable,
 )
 from .oci import bearer, token_for
+from .store import MANIFEST_TYPE
 
 PIECE = 64 * 2**20
 """Bytes of one request to a registry."""
@@ -48,7 +49,6 @@ PIECE = 64 * 2**20
 TRIES = 5
 _MAX_ANSWER = 4 * 2**20
 _LFS = "application/vnd.git-lfs+json"
-_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def push_to_registry(
         for blob in blobs:
             _push_blob(remote, base, blob, report, piece)
         url = f"{base}/manifests/{name.tag}"
-        answer = remote.ask("PUT", url, manifest, {"Content-Type": _MANIFEST_TYPE})
+        answer = remote.ask("PUT", url, manifest, {"Content-Type": MANIFEST_TYPE})
         if answer.status not in (200, 201, 202):
             raise remote.refused(answer)
         answer.drain()

@@ -10,6 +10,7 @@ from functools import partial
 from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
+from ...registry.store import MANIFEST_TYPE
 from ...types import Options, Progress
 from .. import blobs
 from ..api import ollama, stored
@@ -95,7 +96,7 @@ async def _served_manifest(services: Services, call: Call) -> Answer:
     find = partial(blobs.served_manifest, services.models.store)
     content, digest = await asyncio.to_thread(find, call.path["repository"], call.path["tag"])
     headers = {"Docker-Content-Digest": f"sha256:{digest}"}
-    return Response(content, headers=headers, media_type=blobs.MANIFEST_TYPE)
+    return Response(content, headers=headers, media_type=MANIFEST_TYPE)
 
 
 async def _served_blob(services: Services, call: Call) -> Answer:
