@@ -28,6 +28,7 @@ from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.processors import TabsProcessor
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
@@ -165,6 +166,7 @@ class EditedLine:
             completer=_Completer(models),
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
+            input_processors=[TabsProcessor(8, char1=" ", char2=" ")],
             key_bindings=self._bindings(),
             enable_suspend=True,
             color_depth=None if terminal.has_colour(sys.stdout) else ColorDepth.DEPTH_1_BIT,

@@ -204,11 +204,11 @@ class Repl:
             mark = "cut off"
         if pieces or final.get("done"):
             self._session = asked.answered("".join(pieces), mark, "".join(thought))
+            self._used = None
         if pieces or not failure:
             screen.end(mark)
         if failure:
             raise failure
-        self._used = None
         if final.get("done"):
             _tell(final)
             self._account(final)

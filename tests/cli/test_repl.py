@@ -280,8 +280,8 @@ def test_triple_quotes_take_several_lines(chat: Start) -> None:
 def test_a_pasted_block_waits_for_enter(chat: Start) -> None:
     it = chat("hello").prompted(1)
     assert b"\x1b[?2004h" in it.written
-    it.send("\x1b[200~one\ntwo\n\x1b[201~")
-    it.until(">>> one\n... two")
+    it.send("\x1b[200~one\n\ttwo\n\x1b[201~")
+    it.until(">>> one\n...         two")
     assert HELLO not in it.screen
     it.enter("three")
     it.until("... three\n" + HELLO)
@@ -606,6 +606,7 @@ def test_a_dead_runner_breaks_one_answer_off(
         it.until(lambda: len(it.lines) > 5)
         daemon.runners()[0].kill()
         it.until("[broken off]").until("Error: ").until(lambda: it.lines[-1].startswith(">>>"))
+        it.until("long ?/")
         it.enter("/load hello")
         it.until("hello 0/2048").enter("Hi")
         it.until(HELLO)
