@@ -42,7 +42,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeGuard
 
 from ..config import Paths, builtin_models
@@ -555,7 +554,7 @@ class BlobWriter:
         self._work.__enter__()
         return self
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._work.__exit__(*raised)
 
     def write(self, chunk: bytes) -> None:
@@ -668,12 +667,7 @@ class _WorkFile:
             self._file = self._path.open("xb")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # what could not be written is reported already
             self._file.close()
         with suppress(OSError):

@@ -156,6 +156,14 @@ def fields(value: Any, types: Mapping[str, str], owner: str, path: str = "") -> 
     return found
 
 
+def model_name(given: Mapping[str, Any]) -> str:
+    """The model's name; some requests also know it as "name". Raises InvalidRequest."""
+    name: str = given.get("model") or given.get("name") or ""
+    if not name:
+        raise InvalidRequest("model is required")
+    return name
+
+
 def _typed(value: Any, go_type: str, field: str) -> Any:
     fits = isinstance(value, _PYTHON_TYPES[go_type])
     if not fits or (go_type == "int" and isinstance(value, bool)):

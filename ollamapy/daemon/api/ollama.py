@@ -138,7 +138,7 @@ def parse_show(data: bytes) -> ShowRequest:
     """The body of /api/show. Raises InvalidRequest."""
     given = body.fields(body.decode(data), SHOW_FIELDS, "ShowRequest")
     return ShowRequest(
-        model=_model(given),
+        model=body.model_name(given),
         verbose=given.get("verbose", False),
         system=given.get("system", ""),
         options=given.get("options", {}),
@@ -169,18 +169,10 @@ def common(given: Mapping[str, Any]) -> dict[str, Any]:
 def which_model(given: Mapping[str, Any]) -> dict[str, Any]:
     """What every request to a running model says: which one, its options, and how long it shall stay."""
     return {
-        "model": _model(given),
+        "model": body.model_name(given),
         "options": _options(given.get("options", {})),
         "keep_alive": _keep_alive(given.get("keep_alive")),
     }
-
-
-def _model(given: Mapping[str, Any]) -> str:
-    """The model's name; some requests also know it as "name"."""
-    name: str = given.get("model") or given.get("name") or ""
-    if not name:
-        raise InvalidRequest("model is required")
-    return name
 
 
 def _options(given: Mapping[str, Any]) -> Options:

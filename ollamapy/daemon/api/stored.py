@@ -53,7 +53,7 @@ def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
         raise InvalidRequest("limit_rate is in bytes a second, 0 for none")
     limits = Limits(connections or Limits().connections, rate, given.get("force", False))
     request = PullRequest(
-        model=_model(given),
+        model=body.model_name(given),
         insecure=given.get("insecure", False),
         via=given.get("from", ""),
         hub=_hub(given.get("hub"), is_local),
@@ -66,7 +66,7 @@ def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
     """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), PUSH_FIELDS, "PushRequest")
     request = PushRequest(
-        model=_model(given),
+        model=body.model_name(given),
         insecure=given.get("insecure", False),
         user=given.get("username", ""),
         password=given.get("password", ""),
@@ -98,15 +98,8 @@ def parse_copy(data: bytes) -> tuple[str, Name, Name]:
 
 def parse_delete(data: bytes) -> tuple[str, Name]:
     """The body of /api/delete: a model's name as written, and the name. Raises InvalidRequest."""
-    text = _model(body.fields(body.decode(data), DELETE_FIELDS, "DeleteRequest"))
+    text = body.model_name(body.fields(body.decode(data), DELETE_FIELDS, "DeleteRequest"))
     return text, _name(text, "name")
-
-
-def _model(given: Mapping[str, Any]) -> str:
-    name: str = given.get("model") or given.get("name") or ""
-    if not name:
-        raise InvalidRequest("model is required")
-    return name
 
 
 def _name(text: str, what: str) -> Name:
