@@ -118,7 +118,9 @@ def parse(text: str, *, via: str = "", insecure: bool = False) -> Wanted:
             "a file of this machine is not pulled, make a model of it with: ollamapy create"
         )
     if scheme == "http" and not insecure:
-        raise InvalidRequest(f"{ascii(text)[1:101]} is not encrypted, allow it with --insecure")
+        raise InvalidRequest(
+            f"{ascii(text)[1:-1][:100]} is not encrypted, allow it with --insecure"
+        )
     if scheme in ("https", "http") and urlsplit(text).path.lower().endswith(".gguf"):
         return Wanted(text, _name_of_address(text), address=text, insecure=insecure)
     return Wanted(text, Name.parse(text), via=via.rstrip("/"), insecure=insecure)
@@ -353,5 +355,5 @@ def _name_of_address(address: str) -> Name:
         return Name(parts.netloc.lower(), namespace, model, DEFAULT_TAG)
     except InvalidName:
         raise InvalidRequest(
-            f"{ascii(address)[1:101]} is not an address that can be pulled"
+            f"{ascii(address)[1:-1][:100]} is not an address that can be pulled"
         ) from None

@@ -101,6 +101,10 @@ def test_a_file_of_this_machine(ollamapy: Command, gguf: Path) -> None:
         (("pull", "a b"), "invalid model name"),
         (("pull", "--limit-rate", "fast", "x"), "'fast' is no rate"),
         (("pull", "http://127.0.0.1:1/library/x"), "allow it with --insecure"),
+        (
+            ("pull", "http://127.0.0.1:1/x.gguf"),
+            "Error: http://127.0.0.1:1/x.gguf is not encrypted",
+        ),
         (("rm",), "requires at least 1 arg(s), only received 0"),
         (("rm", "nosuch"), "model 'nosuch' not found"),
         (("cp", "nosuch", "x"), 'model "nosuch" not found'),
