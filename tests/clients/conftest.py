@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.models import CHATML, bert_model, install, random_model, scripted_model
@@ -66,3 +67,12 @@ def judged(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     make_models(root, tmp_path_factory.mktemp("gguf"))
     with serve(tmp_path_factory.mktemp("judged-home"), root, hub=hub.url) as running:
         yield running
+
+
+def newly_loaded(daemon: Daemon, model: str) -> psutil.Process:
+    """The runner of a model that is loaded anew, for a test to kill."""
+    daemon.generate(model, "", keep_alive=0)
+    before = daemon.runners()
+    daemon.generate(model, "")
+    [runner] = set(daemon.runners()) - set(before)
+    return runner

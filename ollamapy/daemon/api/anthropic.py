@@ -91,6 +91,9 @@ def _parse(data: bytes, *, counts: bool) -> Asked:
     choice = given.get("tool_choice", {})
     config = given.get("output_config", {})
     think, budget = _thinking(given.get("thinking", {}), config, given.get("max_tokens", 0))
+    forced = _tool_choice(choice, tools)
+    if think is None and forced not in ("auto", "none"):
+        think = False  # Anthropic's models do not think before a call that is forced
     request = ChatRequest(
         given["model"],
         (Message("system", system), *messages) if system else messages,
@@ -99,7 +102,7 @@ def _parse(data: bytes, *, counts: bool) -> Asked:
         think_budget=budget,
         constraint=_form(config.get("format")),
         tools=tools,
-        tool_choice=_tool_choice(choice, tools),
+        tool_choice=forced,
         parallel_tool_calls=not _flag(choice, "disable_parallel_tool_use", "tool_choice"),
     )
     said = len(system) + sum(len(message.role) + len(message.content) for message in messages)

@@ -175,6 +175,32 @@ def test_an_early_error_is_raised_before_anything_is_sent() -> None:
     assert not sent
 
 
+def test_pauses_are_filled_even_before_the_first_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "IDLE", 0.001)
+    sent: list[Message] = []
+    filled = asyncio.Event()
+
+    async def slow() -> AsyncGenerator[Chunk, None]:
+        for word in ("a", "b"):
+            await filled.wait()
+            filled.clear()
+            yield Chunk(word)
+        raise OllamapyError("broke")
+
+    def idle() -> bytes:
+        filled.set()
+        return b"..."
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    answer = stream.Lines(slow(), lambda chunk: chunk.text.encode(), lambda error: b"!", idle=idle)
+    asyncio.run(answer({}, receiving([]), send))
+    written = bodies(sent)
+    assert written[0] == b"...\n" and written[-1] == b"!\n"
+    assert [line for line in written if line != b"...\n"] == [b"a\n", b"b\n", b"!\n"]
+
+
 def test_a_client_that_reads_nothing_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "PATIENCE", 0.01)
     closed: list[Any] = []
