@@ -192,7 +192,8 @@ class Generation(msgspec.Struct, frozen=True):
     ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
     ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
     after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: tokens of the slot's
-    context that may be used (None: all). ``shown``: control tokens by their texts ("[TOOL_CALLS]") that are part of the answer's
+    context that may be used (None: all). ``by_token``: each token's text comes by itself, where else what is written within
+    25 ms is put together. ``shown``: control tokens by their texts ("[TOOL_CALLS]") that are part of the answer's
     text, where they otherwise say nothing; texts that are no control token of the model are passed over.
     """
 
@@ -211,6 +212,7 @@ class Generation(msgspec.Struct, frozen=True):
     think_budget: int | None = None
     n_ctx: int | None = None
     shown: tuple[str, ...] = ()
+    by_token: bool = False
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
@@ -247,7 +249,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest`.
+    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest` and
+    :class:`Generation`.
 
     ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
     one tool that must be called.
@@ -267,6 +270,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    by_token: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):

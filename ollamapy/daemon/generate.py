@@ -142,6 +142,7 @@ async def _answered(
                 think_budget=request.think_budget,
                 n_ctx=n_ctx,
                 shown=parser.marks,
+                by_token=isinstance(request, ChatRequest) and request.by_token,
             )
         )
         logprobs: list[TokenLogprob] = []

@@ -72,12 +72,13 @@ class Model(Protocol):
 
 
 class TextOut(NamedTuple):
-    """New text of a request; ``first``: its first, which should not wait."""
+    """New text of a request; ``first``: its first, which should not wait; ``alone``: not to be put together with the next."""
 
     id: int
     text: str
     logprobs: tuple[TokenLogprob, ...]
     first: bool
+    alone: bool = False
 
 
 class Finished(NamedTuple):
@@ -463,7 +464,7 @@ class Engine:
         if sequence.job.logprobs is not None and not stream.stopped:
             logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)
         if text or logprobs:
-            self._events.append(TextOut(sequence.id, text, logprobs, first))
+            self._events.append(TextOut(sequence.id, text, logprobs, first, sequence.job.by_token))
         if stream.stopped:
             self._finish(sequence, "stop")
         elif sequence.matcher is not None and sequence.matcher.finished:

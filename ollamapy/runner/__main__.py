@@ -88,13 +88,15 @@ class Outbox:
 
 
 def merged(events: list[Event | Frame]) -> list[Frame]:
-    """Events as frames in their order; neighbouring texts become one frame with one piece for each request."""
+    """Events as frames in their order; neighbouring texts become one frame with one piece for each request, or
+    for each text that stands alone."""
     frames: list[Frame] = []
     texts: dict[int, list[TextOut]] = {}
 
     def flush() -> None:
         if texts:
-            frames.append(protocol.Texts(tuple(_piece(outs) for outs in texts.values())))
+            pieces = tuple(piece for outs in texts.values() for piece in _pieces(outs))
+            frames.append(protocol.Texts(pieces))
             texts.clear()
 
     for event in events:
@@ -114,11 +116,11 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
     return frames
 
 
-def _piece(outs: list[TextOut]) -> Piece:
-    if len(outs) == 1:
-        return Piece(outs[0].id, outs[0].text, outs[0].logprobs)
+def _pieces(outs: list[TextOut]) -> list[Piece]:
+    if len(outs) == 1 or outs[0].alone:
+        return [Piece(out.id, out.text, out.logprobs) for out in outs]
     logprobs = tuple(logprob for out in outs for logprob in out.logprobs)
-    return Piece(outs[0].id, "".join(out.text for out in outs), logprobs)
+    return [Piece(outs[0].id, "".join(out.text for out in outs), logprobs)]
 
 
 LONG_TEXT = 16_384

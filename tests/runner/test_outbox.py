@@ -77,3 +77,10 @@ def test_a_sign_of_life_only_after_silence() -> None:
     box.outbox.alive()
     box.outbox.send(Tokens(2, (1,)))
     assert box.closed()[1:] == [[Working()], [Tokens(2, (1,))]]
+
+
+def test_texts_that_stand_alone_share_a_frame_but_not_a_piece() -> None:
+    events = [TextOut(1, "a", (), True, True), text(2, "x"), TextOut(1, "b", (), False, True)]
+    assert merged([*events, text(2, "y")]) == [
+        Texts((Piece(1, "a"), Piece(1, "b"), Piece(2, "xy")))
+    ]

@@ -81,8 +81,10 @@ def parse(data: bytes) -> Asked:
         if given.get(name):
             raise NotKept(f"{name}: nothing is kept here, send the whole conversation as input")
     present = {name: value for name, value in fields.items() if value is not None}
+    stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
-    return Asked(request, given.get("stream", False), _echo(given, request))
+    request = msgspec.structs.replace(request, by_token=stream)  # events are numbered, as in Ollama
+    return Asked(request, stream, _echo(given, request))
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
