@@ -435,7 +435,8 @@ def pull(
     from . import transfer
 
     rate = transfer.parse_rate(limit_rate) if limit_rate else 0
-    wishes = transfer.Wishes(insecure, from_, rate, connections, force)
+    via = from_ if "://" in from_ or not from_ else f"http://{from_}"
+    wishes = transfer.Wishes(insecure, via, rate, connections, force)
     client = _launcher(context).connect()
     for model in models:
         name = transfer.pull(client, model, wishes)

@@ -224,6 +224,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
         "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
         "repo": found.repo,
         "revision": found.revision,
+        "note": found.note,
         "free": free,
         "fits": [
             {
@@ -254,6 +255,7 @@ def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
         "repository": answer["repo"],
         "revision": answer["revision"][:12],
         "template": "yes" if answer["template"] else "none",
+        "file": answer["note"],
     }
     where = table((), [("", name, value) for name, value in facts.items() if value])
     free = human.format_bytes(answer["free"])

@@ -139,7 +139,14 @@ def find(
     if wanted.address:
         return _by_address(wanted, settings, patience)
     if wanted.via:
-        return _by_registry(name, Access(wanted.via, offline=settings.offline), patience)
+        access = Access(wanted.via, offline=settings.offline)
+        try:
+            return _by_registry(name, access, patience)
+        except RemoteNotFound:
+            raise RemoteNotFound(
+                f"'{name.display}' not found on {access.host}: is that its name there, and may others"
+                " have its models (OLLAMAPY_SERVE_MODELS=1)?"
+            ) from None
     if name.host.lower() in oci.HUB_HOSTS:
         return _by_repository(wanted, settings, patience)
     plain = wanted.text.lower().removeprefix("https://")

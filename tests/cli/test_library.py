@@ -171,8 +171,10 @@ def test_show_remote_of_the_catalogue(
     folder.mkdir(parents=True)
     (folder / "own.yaml").write_text(
         "licence: mit\nformat: vicuna\nparameters: {temperature: 0.5}\n"
-        "tags: {latest: {repo: me/own, file: x.gguf}}\n"
+        f"tags: {{latest: {{repo: me/own, file: x.gguf, sha256: '{'0' * 64}'}}}}\n"
     )
+    note = "me/own/x.gguf; changed on the hub since the catalogue was written: x.gguf"
+    assert note in ask("show", "--remote", "own").stdout
     answer = json.loads(ask("show", "--remote", "own", "--json").stdout)
     assert "ASSISTANT:" in answer["template"] and answer["license"] == "mit"
     assert "temperature                    0.5" in answer["parameters"]

@@ -297,7 +297,9 @@ def test_from_another_daemon(home: Path, hub: FakeHub, model_store: Path) -> Non
         ]
         assert (got["name"], got["digest"]) == ("rules:latest", has["digest"])
         assert "not found" in fails(pull(mine, hub, "nosuch", **{"from": theirs.url}))
-        assert "not found" in fails(pull(mine, hub, "plain", **{"from": silent.url}))
+        error = fails(pull(mine, hub, "plain", **{"from": silent.url}))
+        assert "'plain:latest' not found on 127" in error and "OLLAMAPY_SERVE_MODELS=1" in error
+        assert cli(mine, hub, "pull", "--from", theirs.url[7:], "plain").returncode == 0
         blob = f"/v2/library/rules/blobs/{_config_of(theirs, 'rules')}"
         assert theirs.ask("GET", blob).status == 200
         assert theirs.ask("GET", blob.replace("rules", "plain", 1)).status == 404
