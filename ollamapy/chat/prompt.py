@@ -6,6 +6,7 @@ Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import groupby
@@ -57,6 +58,21 @@ def after_context(context_text: str, prompt: str) -> str:
     A BOS in that text stays, though tokenizing adds another: so it is in Ollama, and counted so.
     """
     return context_text + prompt
+
+
+def with_known_roles(messages: Sequence[Message], template: Template) -> tuple[Message, ...]:
+    """The conversation with ``developer``, OpenAI's newer name of the system, written so only where the template has a word
+    for it, or is a Go template that prints any role as it comes (and gets it so from Ollama)."""
+    source = template.source
+    if "developer" in source or (template.kind == "go" and _PRINTS_ROLE.search(source)):
+        return tuple(messages)
+    return tuple(
+        msgspec.structs.replace(message, role="system") if message.role == "developer" else message
+        for message in messages
+    )
+
+
+_PRINTS_ROLE = re.compile(r"\{\{-?\s*(\$\w*)?\.Role\s*-?\}\}")
 
 
 def _system(text: str | None) -> tuple[Message, ...]:

@@ -262,12 +262,6 @@ async def _leased(
                 f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
             )
         raise InvalidRequest("this version does not support images yet, leave them out")
-    if _has_images(request):
-        if "vision" not in spec.capabilities:
-            raise InvalidRequest(
-                f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
-            )
-        raise InvalidRequest("this version does not support images yet, leave them out")
     if template_of(spec, request).is_foreign:
         services.renderer.warm()
     loading = load_request(spec, request.options)
@@ -363,12 +357,6 @@ def _has_images(request: Request) -> bool:
     return bool(request.images)
 
 
-def _has_images(request: Request) -> bool:
-    if isinstance(request, ChatRequest):
-        return any(message.images for message in request.messages)
-    return bool(request.images)
-
-
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     if isinstance(request, GenerateRequest) or request.tool_choice == "none":
         return ()
@@ -417,7 +405,9 @@ def _messages(spec: ModelSpec, request: Request) -> tuple[Message, ...]:
     """The conversation that a request is part of."""
     if isinstance(request, ChatRequest):
         return prompts.chat_messages(
-            request.messages, model_system=spec.system, model_messages=spec.messages
+            prompts.with_known_roles(request.messages, template_of(spec, request)),
+            model_system=spec.system,
+            model_messages=spec.messages,
         )
     return prompts.generate_messages(
         request.prompt,
@@ -435,7 +425,7 @@ def _shifts(spec: ModelSpec) -> bool:
 
 def _context_length(options: Options, ready: Ready) -> int:
     """Tokens that a request may use: what it asked for, as llama.cpp rounds it, of what is loaded."""
-    return min(padded(options.num_ctx), ready.n_ctx) if options.num_ctx else ready.n_ctx
+    return min(padded(max(options.num_ctx, 1)), ready.n_ctx) if options.num_ctx else ready.n_ctx
 
 
 def _bounded(num_predict: int | None, n_ctx: int) -> int:

@@ -192,3 +192,23 @@ def test_a_tool_is_written_in_ollamas_order() -> None:
         '{"type": "function", "function": {"name": "f", "parameters":'
         ' {"type": "object", "required": [], "properties": {}}}, "x": 1}'
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "role"),
+    [
+        (Template("chatml"), "system"),
+        (Template("none"), "system"),
+        (Template("jinja", "{{ messages[0]['role'] }}"), "system"),
+        (Template("jinja", "{% if message.role in ['developer', 'system'] %}"), "developer"),
+        (Template("go", '{{ if eq .Role "system" }}{{ .Content }}{{ end }}'), "system"),
+        (Template("go", "<|im_start|>{{ .Role }}"), "developer"),
+        (Template("go", "{{- $m.Role -}}"), "developer"),
+    ],
+)
+def test_the_developer_is_the_system_where_the_template_has_no_word_for_it(
+    template: Template, role: str
+) -> None:
+    messages = [Message("developer", "S"), Message("user", "Hi")]
+    found = prompt.with_known_roles(messages, template)
+    assert found == (Message(role, "S"), Message("user", "Hi"))

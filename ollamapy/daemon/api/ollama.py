@@ -445,11 +445,12 @@ def _metrics(chunk: Chunk) -> dict[str, Any]:
         "prompt_eval_duration": usage.prompt_duration,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.completion_duration,
-        "prompt_truncated": _truncated(usage),
+        "prompt_truncated": truncated(usage),
     }
 
 
-def _truncated(usage: Usage) -> dict[str, int] | None:
+def truncated(usage: Usage) -> dict[str, int] | None:
+    """What was cut off a prompt that did not fit, None for nothing."""
     cut = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
     return {name: count for name, count in cut.items() if count} or None
 

@@ -211,7 +211,7 @@ def events(said: list[bytes]) -> list[Any]:
 
 def test_a_stream_has_thoughts_calls_and_usage() -> None:
     answer = chat.Answer("m", include_usage=True)
-    end = Chunk(finish_reason="stop", usage=Usage(3, 2, completion_tokens=1))
+    end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
     chunks = [Chunk(thinking="hm"), Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),)), end]
     first, call, last, usage = events([answer.frames((0, chunk)) for chunk in chunks])
     delta = {"role": "assistant", "content": "", "reasoning": "hm"}
@@ -226,6 +226,7 @@ def test_a_stream_has_thoughts_calls_and_usage() -> None:
         "completion_tokens": 1,
         "total_tokens": 4,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "prompt_truncated": {"tokens": 5},
     }
     assert len({each["id"] for each in (first, call, last, usage)}) == 1
 

@@ -12,7 +12,7 @@ import msgspec
 from ....errors import InvalidRequest
 from ....types import ChatRequest, Chunk, GenerateRequest, Options, Usage
 from .. import body
-from ..ollama import encode
+from ..ollama import encode, truncated
 
 MOST_CHOICES = 128
 """Answers to one request, as OpenAI has it."""
@@ -164,14 +164,20 @@ class Head:
 
 
 def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
-    """What the answers cost, from the last chunks of each prompt's choices: the prompt is counted once."""
+    """What the answers cost, from the last chunks of each prompt's choices: the prompt is counted once.
+
+    ``prompt_truncated`` is ours, as in Ollama's API: what was cut off because it did not fit.
+    """
     prompts = list(prompts)
     firsts = [choices[0].usage or Usage() for choices in prompts]
     prompt = sum(each.prompt_tokens for each in firsts)
     cached = sum(each.cached_tokens for each in firsts)
     said = sum(chunk.usage.completion_tokens for each in prompts for chunk in each if chunk.usage)
     found = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
-    return {**found, **({"prompt_tokens_details": {"cached_tokens": cached}} if cached else {})}
+    more: dict[str, Any] = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
+    if cut := next(filter(None, map(truncated, firsts)), None):
+        more["prompt_truncated"] = cut
+    return {**found, **more}
 
 
 def event(data: bytes) -> bytes:
