@@ -75,6 +75,7 @@ class Grammars:
         matcher = Matcher(LLMatcher(tokenizer, grammar, log_level=0, limits=limits), tokenizer)
         try:
             matcher.fill()
+            matcher.try_beginning(b"{")
         except InvalidRequest as error:
             raise InvalidRequest(f"the {_WHAT[constraint.kind]} cannot be used: {error}") from None
         return matcher
@@ -144,8 +145,21 @@ class Matcher:
             raise InvalidRequest(_one_line(self._matcher.get_error()))
 
     def take(self, token: int) -> None:
-        """The answer goes on with this token, one that the mask allows."""
-        self._matcher.consume_token(token)
+        """The answer goes on with this token, one that the mask allows. Raises InvalidRequest where that takes too much work."""
+        if not self._matcher.consume_token(token):
+            raise InvalidRequest(_one_line(self._matcher.get_error()))
+
+    def try_beginning(self, text: bytes) -> None:
+        """Look one step ahead: what an object may hold shows only behind its brace. Raises InvalidRequest.
+
+        Where no answer begins with this text, there is nothing to see.
+        """
+        ahead = self._matcher.deep_copy()
+        tokens = self._tokenizer.tokenize_bytes(text)
+        if ahead.validate_tokens(tokens) == len(tokens) and ahead.consume_tokens(tokens):
+            ahead.unsafe_compute_mask_ptr(self._pointer, self._size)
+        if ahead.is_error():
+            raise InvalidRequest(_one_line(ahead.get_error()))
 
     def begin_with(self, text: bytes) -> None:
         """The answer begins with this text, because one token said it together with what came before the grammar.
@@ -278,6 +292,14 @@ def _closed(schema: Any) -> Any:
     return schema
 
 
+_EXPLAINED = {
+    "NoExtensionBias": "no answer can ever satisfy it",
+    "Current row has": "too much may come in one place, as with hundreds of optional properties",
+}
+"""What llguidance says -> what it means."""
+
+
 def _one_line(message: str) -> str:
     """An error of llguidance's, which quotes the grammar over several lines, as a part of one sentence."""
-    return " ".join(message.split())[:300]
+    found = next((said for mark, said in _EXPLAINED.items() if mark in message), None)
+    return found or " ".join(message.split())[:300]

@@ -312,7 +312,11 @@ BAD = [
     (schema({"$ref": "#/$defs/missing"}), "missing"),
     (schema({"type": "string", "pattern": "("}), r"\("),
     (schema({"type": "integer", "minimum": 5, "maximum": 4}), "JSON schema cannot be used"),
-    (schema({"$ref": "#"}), "JSON schema cannot be used"),
+    (schema({"$ref": "#"}), "JSON schema cannot be used: no answer can ever satisfy it"),
+    (
+        schema({"type": "object", "properties": {f"p{i}": SHORT for i in range(1500)}}),
+        "JSON schema cannot be used: too much may come in one place",
+    ),
     (Constraint("regex", "("), "regular expression cannot be used"),
     (Constraint("regex", "(?=a)b"), "regular expression cannot be used"),
     (Constraint("choice", "[]"), "at least one"),
