@@ -317,10 +317,10 @@ def test_a_whole_response() -> None:
 
 def test_log_probabilities_stand_beside_the_text() -> None:
     token = TokenLogprob("Y", -0.5, (89,), (TokenLogprob("Y", -0.5, (89,)),))
-    found = events(Chunk("Y", logprobs=(token,)), LAST)
+    found = events(Chunk(logprobs=(token,)), Chunk("YY", logprobs=(token,)), LAST)
     told = {"token": "Y", "logprob": -0.5, "bytes": [89], "top_logprobs": []}
     [delta] = [each for each in found if each["type"] == "response.output_text.delta"]
-    assert delta["logprobs"] == [{**told, "top_logprobs": [told]}]
+    assert delta["logprobs"] == [{**told, "top_logprobs": [told]}] * 2
     assert found[-1]["response"]["output"][0]["content"][0]["logprobs"] == delta["logprobs"]
 
 

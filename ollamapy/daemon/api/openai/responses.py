@@ -352,6 +352,7 @@ class Answer:
         self._open = ""  # the type of the item that is being written
         self._text = ""
         self._logprobs: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, Any]] = []  # logprobs whose text is still to come
         self._sequence = 0
 
     def whole(self, chunk: Chunk) -> bytes:
@@ -374,13 +375,15 @@ class Answer:
         if not self._sequence:
             begun = self._response("in_progress")
             found += [self._event(f"response.{at}", response=begun) for at in _BEGINNING]
+        self._waiting += [_logprob(each) for each in chunk.logprobs]
         if chunk.thinking:
+            self._waiting = []
             found += self._opened("reasoning")
             self._text += chunk.thinking
             found.append(self._part("reasoning_summary_text.delta", delta=chunk.thinking))
         if chunk.text:
             found += self._opened("message")
-            logprobs = [_logprob(each) for each in chunk.logprobs]
+            logprobs, self._waiting = self._waiting, []
             self._text += chunk.text
             self._logprobs += logprobs
             found.append(self._part("output_text.delta", delta=chunk.text, logprobs=logprobs))
