@@ -418,7 +418,9 @@ def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _C
         hits = sorted((each for each in candidates if test(each)), key=lambda each: each.rank)
         if len(hits) > 1 and hits[0].rank == hits[1].rank:
             several = ", ".join(each.path for each in hits[:8])
-            raise InvalidRequest(f"{tag} can mean {several}: name one of these files")
+            raise InvalidRequest(
+                f"{tag} can mean {several}: give the whole name or the address of one of them"
+            )
         if hits:
             return hits[0]
     if not candidates or any(wanted in each.lower() for each in incomplete):
