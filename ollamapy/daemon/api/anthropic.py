@@ -35,7 +35,10 @@ FIELDS = {
     "tool_choice": "map[string]interface {}", "thinking": "map[string]interface {}",
     "output_config": "map[string]interface {}", "metadata": "map[string]interface {}",
 }  # fmt: skip
+"""Fields of a request -> their Go types (body.py)."""
+
 MESSAGE_FIELDS = {"role": "string", "content": "any"}
+"""And those of each of its messages."""
 
 ROLES = ("user", "assistant", "system")
 

@@ -31,6 +31,7 @@ FIELDS = {
     "include": "[]string", "top_logprobs": "int", "metadata": "map[string]interface {}", "previous_response_id": "string",
     "conversation": "any", "prompt": "any", "keep_alive": "any", "options": "map[string]interface {}",
 }  # fmt: skip
+"""Fields of a request -> their Go types (body.py)."""
 
 ROLES = ("user", "assistant", "system", "developer")
 
