@@ -52,7 +52,9 @@ from .proven import REBUILD, Proven, is_fault
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 8 * 1024 * 1024
-"""Characters that may wait for a slow client before its request is cancelled."""
+"""Characters that may wait for a slow client before its request is cancelled; a log probability counts as `LOGPROB` of them."""
+
+LOGPROB = 64
 
 TAIL_LINES = 20
 
@@ -177,7 +179,7 @@ class RunnerProcess:
             while True:
                 item = await request.take()
                 if isinstance(item, Piece):
-                    request.waiting -= len(item.text)
+                    request.waiting -= _weight(item)
                     yield item
                 elif isinstance(item, Done):
                     yield item
@@ -417,7 +419,7 @@ class RunnerProcess:
         request = self._requests.get(piece.id)
         if request is None:
             return
-        request.waiting += len(piece.text)
+        request.waiting += _weight(piece)
         if request.waiting > MAX_WAITING:
             del self._requests[piece.id]
             self._send(Cancel(piece.id))
@@ -427,7 +429,7 @@ class RunnerProcess:
         request.put(piece)
 
     def _lines_arrived(self, data: bytes) -> None:
-        *lines, self._line = (self._line + data[-65536:]).split(b"\n")
+        *lines, self._line = (self._line[-65536:] + data).split(b"\n")
         for raw in lines:
             if line := raw.decode(errors="replace").strip():
                 self._tail.append(line[:500])
@@ -461,6 +463,13 @@ class _Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _weight(piece: Piece) -> int:
+    """How much of `MAX_WAITING` a piece takes."""
+    if not piece.logprobs:
+        return len(piece.text)
+    return len(piece.text) + LOGPROB * sum(1 + len(each.top_logprobs) for each in piece.logprobs)
 
 
 def signal_name(number: int) -> str:

@@ -110,7 +110,9 @@ class Rerank(Frame, frozen=True):
 
 
 class Cancel(Frame, frozen=True):
-    """Stop working for an id; it still gets its ending (Done with reason "cancel") unless it already had one."""
+    """Stop working for an id. In the engine it still gets its ending (Done with reason "cancel") unless it already had one; what
+    is not tokenized yet is only forgotten, for who cancels waits for nothing.
+    """
 
     id: int
 

@@ -13,7 +13,7 @@ import time
 
 from ollamapy.runner import protocol
 from ollamapy.runner.protocol import Frame, Piece
-from ollamapy.types import Generation
+from ollamapy.types import Generation, TokenLogprob
 
 
 def send(frame: Frame) -> None:
@@ -53,11 +53,17 @@ def main() -> None:
                     send(protocol.Ready(n_ctx=frame.n_ctx, n_slots=frame.n_slots))
                 case protocol.Generate(job=Generation(prompt=str(prompt))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
-                    if how not in ("ready", "deaf", "slow", "flood", "repack-faults"):
+                    if how not in ("ready", "deaf", "slow", "repack-faults") and "flood" not in how:
                         misbehave(how)
                     if how == "flood":
                         for _ in range(100):
                             send(protocol.Texts((Piece(frame.id, "x" * 100_000),)))
+                    if how == "flood-logprobs":
+                        each = TokenLogprob(
+                            "a", -1.0, (97,), (TokenLogprob("a", -1.0, (97,)),) * 20
+                        )
+                        for _ in range(100):
+                            send(protocol.Texts((Piece(frame.id, "", (each,) * 100),)))
                     if how != "slow":
                         send(protocol.Texts((Piece(frame.id, prompt),)))
                         send(protocol.Done(frame.id, "stop", n_prompt=1, n_predicted=2))

@@ -156,9 +156,10 @@ def test_leaving_an_answer_cancels_it() -> None:
     run(scenario())
 
 
-def test_a_client_too_slow_is_cancelled_alone() -> None:
+@pytest.mark.parametrize("how", ["flood", "flood-logprobs"])
+def test_a_client_too_slow_is_cancelled_alone(how: str) -> None:
     async def scenario() -> None:
-        runner = start("flood")
+        runner = start(how)
         await runner.ready()
         async with aclosing(runner.generate(Generation("x"))) as pieces:
             await anext(pieces)
@@ -167,7 +168,7 @@ def test_a_client_too_slow_is_cancelled_alone() -> None:
                 async for _ in pieces:
                     pass
         text, done = await answer(runner, "y")
-        assert text.endswith("xy") and done is not None
+        assert text.endswith("y") and done is not None
         await runner.stop()
 
     run(scenario())
