@@ -124,6 +124,51 @@ def test_a_call_is_read_as_the_template_writes_it(name: str) -> None:
     assert [event for event in events if isinstance(event, ToolCall)] == [call]
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_a_result_reaches_every_real_template(name: str) -> None:
+    """With an id as we make them and nothing said beside the call, whatever the template would rather have."""
+    source = (DATA / "templates" / f"{name}.jinja").read_text()
+    function = {"name": "get_weather", "arguments": {"city": "Paris"}}
+    called = {"id": "call_ab12cd34", "type": "function", "function": function}
+    prompt = jinja.render(
+        source,
+        [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [called]},
+            {
+                "role": "tool",
+                "content": "sunny",
+                "name": "get_weather",
+                "tool_call_id": "call_ab12cd34",
+            },
+        ],
+        tools=TOOLS,
+    )
+    assert "Paris" in prompt and "sunny" in prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "<|role_sep|> function call",
+            '<|message_sep|>\n\nfunction call<|role_sep|>\n{"name": "now", "arguments": {}}<|message_sep|>',
+        ),
+        (
+            "<|tool_call_start|>",
+            '<|tool_call_start|>{"name": "now", "arguments": {}}<|tool_call_end|>',
+        ),
+        ("<|tool_call_start|>", "<|tool_call_start|>[now()]<|tool_call_end|>"),
+    ],
+)
+def test_calls_of_other_families_at_every_split(template: str, said: str) -> None:
+    for at in range(len(said)):
+        reader = choose(Template("jinja", template), tools=TOOLS, new_id=lambda: "1")
+        events = reader.feed(said[:at]) + reader.feed(said[at:]) + reader.flush()
+        assert [e for e in events if isinstance(e, ToolCall)] == [ToolCall("now", {}, "1")]
+        assert not "".join(e.text for e in events if isinstance(e, Text)).strip()
+
+
 GO = (
     "{{ range .Messages }}{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ end }}{{ if .ToolCalls }}"
     "%s{{ range .ToolCalls }}{{ .Function }}{{ end }}{{ end }}{{ .Content }}{{ end }}{{ .Tools }}"

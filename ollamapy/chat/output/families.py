@@ -268,6 +268,7 @@ FAMILIES: tuple[Family, ...] = (
             ),
             JsonForm(opens=("<|tool_call_start|>",), closes=("<|tool_call_end|>",)),
         ),
+        writing=Writing("<|tool_call_start|>", "<|tool_call_end|>"),
     ),
     Family(
         "apertus",
@@ -319,6 +320,12 @@ FAMILIES: tuple[Family, ...] = (
         writing=Writing("functools", "", "list"),
     ),
     Family("gigachat", _has("<|function_call|>"), (JsonForm(opens=("<|function_call|>",)),)),
+    Family(
+        "gigachat3",
+        _has("<|role_sep|>", "function call"),
+        (JsonForm(opens=("function call<|role_sep|>",), closes=("<|message_sep|>",)),),
+        drops=("<|message_sep|>",),
+    ),
     Family(
         "llama3",
         lambda template: (
