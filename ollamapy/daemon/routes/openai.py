@@ -39,22 +39,22 @@ async def _chat(services: Services, call: Call) -> Answer:
 
 async def _completions(services: Services, call: Call) -> Answer:
     asked = completions.parse(call.body)
-    first = asked.requests[0]
-    echoes: list[str] = []
-    for prompt in asked.prompts if asked.echo else ():
-        echoes.append(
-            prompt
-            if isinstance(prompt, str)
-            else await embed.detokenize(
-                services,
-                first.model,
-                prompt,
-                options=first.options,
-                keep_alive=first.keep_alive,
-            )
-        )
-    writer = completions.Answer(asked, echoes)
+    firsts = asked.requests[:: asked.n] if asked.echo else ()
+    writer = completions.Answer(asked, [await _prompt(services, first) for first in firsts])
     return await _answered(services, asked.requests, writer, asked.stream)
+
+
+async def _prompt(services: Services, request: GenerateRequest) -> str:
+    """The text of a prompt that may be given as token ids."""
+    if not request.tokens:
+        return request.prompt
+    return await embed.detokenize(
+        services,
+        request.model,
+        request.tokens,
+        options=request.options,
+        keep_alive=request.keep_alive,
+    )
 
 
 async def _answered(

@@ -33,7 +33,6 @@ class AskedCompletion:
     prompt. ``tops``: so many likely tokens beside each chosen one are told."""
 
     requests: tuple[GenerateRequest, ...]
-    prompts: tuple[Prompt, ...]
     n: int
     stream: bool
     include_usage: bool
@@ -57,7 +56,6 @@ def parse(data: bytes) -> AskedCompletion:
     requests = (_request(prompt, suffix, common) for prompt in prompts)
     return AskedCompletion(
         requests=tuple(each for request in requests for each in wire.choices(request, n)),
-        prompts=prompts,
         n=n,
         stream=given.get("stream", False),
         include_usage=include_usage,
