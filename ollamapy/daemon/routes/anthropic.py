@@ -42,6 +42,8 @@ async def _count_tokens(services: Services, call: Call) -> Answer:
 
 async def _able(services: Services, request: ChatRequest) -> ChatRequest:
     """The request, but for thinking where the model knows none: clients of this API ask every model for it."""
+    if not request.think:
+        return request
     spec = await services.models.load(request.model)
     return request if "thinking" in spec.capabilities else replace(request, think=None)
 
