@@ -82,6 +82,14 @@ def test_limits_and_stops(client: openai.OpenAI) -> None:
     assert stopped.choices[0].message.content == HELLO.partition("scripted")[0]
 
 
+@pytest.mark.parametrize("num_ctx", [-(2**31), -4, 0, 1, 2**40])
+def test_a_context_of_any_size(client: openai.OpenAI, num_ctx: int) -> None:
+    found = client.chat.completions.create(
+        model="rand", messages=HI, max_tokens=2, extra_body={"num_ctx": num_ctx}
+    )
+    assert found.usage and found.usage.completion_tokens == 2
+
+
 def test_several_choices(client: openai.OpenAI) -> None:
     def texts(n: int, seed: int) -> list[str | None]:
         found = client.chat.completions.create(

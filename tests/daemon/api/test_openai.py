@@ -171,7 +171,7 @@ def test_messages() -> None:
     asked = request(
         messages=[
             {"role": "developer", "content": "be kind"},
-            {"role": "USER", "content": parts},
+            {"role": "USER", "content": parts, "name": "Bob"},
             {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": "hm",
              "refusal": None, "audio": None, "function_call": None},
             {"role": "tool", "tool_call_id": "c", "content": parts},
@@ -212,7 +212,8 @@ def events(said: list[bytes]) -> list[Any]:
 def test_a_stream_has_thoughts_calls_and_usage() -> None:
     answer = chat.Answer("m", include_usage=True)
     end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
-    chunks = [Chunk(thinking="hm"), Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),)), end]
+    call_ = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
+    chunks = [Chunk(thinking="hm"), call_, end]
     first, call, last, usage = events([answer.frames((0, chunk)) for chunk in chunks])
     delta = {"role": "assistant", "content": "", "reasoning": "hm"}
     assert first["choices"][0]["delta"] == delta
@@ -229,6 +230,13 @@ def test_a_stream_has_thoughts_calls_and_usage() -> None:
         "prompt_truncated": {"tokens": 5},
     }
     assert len({each["id"] for each in (first, call, last, usage)}) == 1
+
+
+def test_a_call_that_was_cut_off_is_no_reason_to_end() -> None:
+    answer = chat.Answer("m")
+    said = [Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{"),)), Chunk(finish_reason="length")]
+    *_, last = events([answer.frames((0, chunk)) for chunk in said])
+    assert last["choices"][0]["finish_reason"] == "length"
 
 
 def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:

@@ -29,7 +29,7 @@ MESSAGE_FIELDS = {
     "reasoning": "string", "reasoning_content": "string", "refusal": "any", "audio": "any", "function_call": "any",
 }  # fmt: skip
 
-_ROLES = ("developer", *ollama.ROLES)
+ROLES = ("developer", *ollama.ROLES)
 _IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 
@@ -136,9 +136,9 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     for i, item in enumerate(items):
         said = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
         role = said.get("role", "").lower()
-        if role not in _ROLES:
+        if role not in ROLES:
             raise InvalidRequest(
-                f"role {role[:40]!r} of messages[{i}] is unknown, use one of {', '.join(_ROLES)}"
+                f"role {role[:40]!r} of messages[{i}] is unknown, use one of {', '.join(ROLES)}"
             )
         for name in ("refusal", "audio", "function_call"):
             if said.get(name):
@@ -146,7 +146,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         calls = _calls(said.get("tool_calls") or [])
         names |= {call.id: call.name for call in calls}
         id = said.get("tool_call_id", "")
-        tool = said.get("name") or names.get(id, "")
+        tool = said.get("name") or names.get(id, "") if role == "tool" else ""
         thinking = said.get("reasoning") or said.get("reasoning_content", "")
         if said.get("content") is None and not calls:
             raise InvalidRequest("invalid message content type: <nil>")
@@ -299,7 +299,7 @@ class _Stream:
         pieces = [piece for delta in chunk.tool_deltas if (piece := self._piece(delta))]
         if chunk.text or pieces or (chunk.logprobs and not deltas):
             deltas.append({"content": chunk.text, **({"tool_calls": pieces} if pieces else {})})
-        self._called |= bool(chunk.tool_deltas or chunk.tool_calls)
+        self._called |= bool(chunk.tool_calls)  # whole: one that was cut off is no reason to end
         said = [self._choice(self._with_role(delta)) for delta in deltas]
         if said:
             said[-1] |= _logprobs(chunk)
