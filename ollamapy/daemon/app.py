@@ -22,7 +22,7 @@ from .api.body import BodyTooLarge, BodyTooSlow, Misread
 from .api.stream import Lines, body_parts, read_body, until_gone
 from .gate import Gate
 from .generate import Services
-from .routes import anthropic, native, openai, responses, stored
+from .routes import anthropic, description, native, openai, responses, stored
 from .routes.call import JSON, Call, Dialect, Path, describe, is_loopback
 from .running import Stop, id_for
 
@@ -44,7 +44,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     routes = [
         Route(path.path, Endpoint(services, path, dialect), methods=[path.method])
-        for dialect in dialects
+        for dialect in (*dialects, description.describing(dialects))
         for path in dialect.paths
     ]
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})

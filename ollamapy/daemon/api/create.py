@@ -23,7 +23,8 @@ CREATE_FIELDS = {
     "quantization": "string", "renderer": "string", "parser": "string", "requires": "string",
     "draft_files": "map[string]interface {}", "draft_quantize": "string",
 }  # fmt: skip
-_MESSAGE = {"role": "string", "content": "string"}
+MESSAGE_FIELDS = {"role": "string", "content": "string"}
+ROLES = ("system", "user", "assistant")
 
 
 def parse_create(data: bytes) -> Asked[CreateRequest]:
@@ -75,8 +76,8 @@ def _licenses(value: Any) -> tuple[str, ...]:
 
 
 def _message(value: Any) -> Message:
-    given = body.fields(value, _MESSAGE, "CreateRequest", "messages")
+    given = body.fields(value, MESSAGE_FIELDS, "CreateRequest", "messages")
     role = given.get("role", "").lower()
-    if role not in ("system", "user", "assistant"):
+    if role not in ROLES:
         raise InvalidRequest('message role must be one of "system", "user", or "assistant"')
     return Message(role, given.get("content", ""))

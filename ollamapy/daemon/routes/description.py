@@ -1,0 +1,27 @@
+"""The path of the OpenAPI document, which tells all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+from starlette.responses import Response
+
+from ..api import openapi
+from ..generate import Services
+from .call import Answer, Call, Dialect, Path
+from .native import encode_error
+
+
+def describing(dialects: Iterable[Dialect]) -> Dialect:
+    """The dialect that describes the others, and itself."""
+    paths = [(path.method, path.path) for dialect in dialects for path in dialect.paths]
+
+    @cache
+    def written() -> bytes:
+        return openapi.document([*paths, ("GET", "/openapi.json")])
+
+    async def _document(services: Services, call: Call) -> Answer:
+        return Response(written(), media_type="application/json")
+
+    return Dialect((Path("/openapi.json", "GET", _document),), encode_error)
