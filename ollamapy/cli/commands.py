@@ -636,12 +636,19 @@ def outdated(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command(options_metavar="[MODEL]...", context_settings=_POSITIONAL)
 def update(context: typer.Context) -> None:
-    """Pull again what `outdated` lists: all of it, or the models that are named."""
+    """Pull again what `outdated` lists: all that says where it came from, or the models that are named."""
     from . import library, transfer
 
     launcher = _launcher(context)
     found, faults = library.outdated(launcher.settings, context.args)
     for each in found:
+        if not each.is_pulled and not context.args:
+            name = each.name.display
+            print(
+                f"Warning: '{name}' may have been made here and stays, replace it with: ollamapy update {name}",
+                file=sys.stderr,
+            )
+            continue
         transfer.pull(launcher.connect(), each.pull)
         print(f"updated '{each.name.display}'", flush=True)
     _say_faults(faults, "nothing is outdated" if not found else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -308,12 +309,17 @@ def _need(header: Header, size: int, n_ctx: int, settings: Settings) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A stored model that is another one where it came from. `pull` is the name that gets that one."""
+    """A stored model that is another one where it came from. `pull` is the name that gets that one.
+
+    `is_pulled`: the model itself says that it came from there. One that says nothing may as well have been made here, under a
+    name that somebody else uses, too.
+    """
 
     name: Name
     pull: str
     here: str
     there: str
+    is_pulled: bool
 
 
 def outdated(settings: Settings, only: Sequence[str] = ()) -> tuple[list[Stale], list[str]]:
@@ -354,6 +360,8 @@ def _stale(
     entry = None if said else catalog.find(name)
     if entry is not None and entry.kind == "builtin":
         return None
+    if said and name.host == DEFAULT_HOST and catalog.find(name) is None:
+        return None  # a copy, under a name of the user's own
     # Who says nothing of a source was pulled from a registry, or made here: the registry does not know it then
     text = name.display if said else name.full
     try:
@@ -366,7 +374,27 @@ def _stale(
         return None
     here = str(said.get("revision", "")) or manifest.digest
     there = found.revision or (found.published.manifest.digest if found.published else "")
-    return Stale(name, text, here, there)
+    return Stale(name, text, here, there, bool(said))
+
+
+def is_same_elsewhere(settings: Settings, store: Store, name: Name) -> bool:
+    """Whether a pull of that name brings the model that is here, rather than another of its name.
+
+    A model that says where it came from is taken at its word. Raises TransferError and its children.
+    """
+    try:
+        manifest = store.manifest(name)
+    except OllamapyError:
+        return True  # there is nothing to lose
+    with suppress(OllamapyError):
+        if remote.said_source(store, manifest):
+            return True
+    access = HubSettings.from_env(environment())
+    found = source.find(source.parse(name.display), Catalog(settings.library), access)
+    if found.published is not None:
+        return found.published.manifest.digest == manifest.digest
+    weights = {f"sha256:{part.file.sha256}" for part in found.parts if part.kind == "model"}
+    return weights <= {layer.digest for layer in manifest.layers}
 
 
 def stale_table(found: Sequence[Stale]) -> str:

@@ -96,6 +96,8 @@ def _print_fault(found: Checked, repaired: bool) -> None:
 
 def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
     """Pull the models that use what is wrong; what is right then."""
+    from . import library
+
     client = launcher.connect()
     tried: list[Checked] = []
     try:
@@ -108,6 +110,8 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
                 print(f"Warning: {error}", file=sys.stderr)
         for model in dict.fromkeys(model for each in tried for model in each.models):
             try:
+                if not library.is_same_elsewhere(launcher.settings, store, Name.parse(model)):
+                    raise OllamapyError("what has its name elsewhere is another model")
                 transfer.pull(client, model)
             except OllamapyError as error:
                 print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)

@@ -243,6 +243,16 @@ def test_outdated_and_update(
             assert updated.returncode == 0, updated.stderr
             assert updated.stdout == "updated 'hf.co/me/a-GGUF:latest'\n"
             assert json.loads(ask("outdated", "--json", **where).stdout)["models"] == []
+            # a copy is the user's own; what says nothing of a source is left unless it is named
+            assert ask("cp", "hf.co/me/a-GGUF", "mine", **where).returncode == 0
+            assert ask("outdated", **where).stderr == "nothing is outdated\n"
+            made = install(models, "hf.co/me/b-GGUF:made", model, system="Mine.")
+            hub.add_repo("me/b-GGUF", {"b-made.gguf": data + bytes(32)})
+            careful = ask("update", **where)
+            assert "'hf.co/me/b-GGUF:made' may have been made here and stays" in careful.stderr
+            assert "updated 'hf.co/me/b-GGUF:latest'" in careful.stdout
+            assert "made" not in careful.stdout
+            assert ask("update", made.display, **where).stdout == f"updated '{made.display}'\n"
             unknown = ask("update", "nope", **where)
             assert unknown.returncode == 1 and "model 'nope' not found" in unknown.stderr
     finally:

@@ -82,6 +82,23 @@ def test_a_repair_fetches_the_bad_pieces(hub: FakeHub, ollamapy: Command, tmp_pa
         assert path.read_bytes()[:8] == data[:5] + b"!!!"
 
 
+def test_a_repair_does_not_replace_what_was_made_here(
+    hub: FakeHub, ollamapy: Command, tmp_path: Path
+) -> None:
+    """Somebody else's model of the same name is not the one that is damaged."""
+    file = random_model(tmp_path / "m.gguf")
+    store, name = Store([tmp_path / "models"]), "hf.co/user/own"
+    install(store.roots[0], name, file, system="Mine.")
+    hub.add_repo("user/own", {"m.gguf": file.read_bytes() + bytes(32)})
+    reach = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", **told(store)}
+    with serve(tmp_path, store.roots[0]) as daemon:
+        damage(store, 5, name)
+        result = ollamapy("verify", "--repair", host=f"127.0.0.1:{daemon.port}", **reach)
+    assert result.returncode == 1 and "another model" in result.stderr
+    assert store.read_small(store.manifest(Name.parse(name)).layers[-1]) == b"Mine."
+    assert hub.sent("cdn") == 0
+
+
 def test_prune_leaves_what_is_young(models: Store, ollamapy: Command) -> None:
     begun = models.roots[0] / "partial" / f"url-{'0' * 64}"
     begun.write_bytes(b"begun")
