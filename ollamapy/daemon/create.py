@@ -6,7 +6,9 @@
                          --commit--> blobs, then the manifest       writing manifest, success
 
 Until the commit nothing is in the store but work files, which are gone again whatever happens; the commit runs in one go, and a
-blob of it that no model came to name is removed. A GGUF is stored as it was uploaded, byte for byte.
+blob of it that no model came to name is removed. So are the uploaded files at the end, those of a folder that was converted as
+well as those of what could not be made: whoever wants them again sends them again. A GGUF is stored as it was uploaded, byte
+for byte.
 
 How requests look is the dialect's affair (``api/stored.py``). What the new model says where both it and its base say something:
 
@@ -55,6 +57,7 @@ from ..names import Name
 from ..registry.store import (
     CONFIG_TYPE,
     LAYER_PREFIX,
+    MAX_SMALL,
     Layer,
     Manifest,
     Store,
@@ -189,12 +192,18 @@ async def create(
     raises, before anything of the new model is to be seen.
     """
     making = _Making(store, renderer, pull, check(request))
+    sent = {parse_digest(each) for each in (*request.files.values(), *request.adapters.values())}
     try:
-        async with aclosing(making.steps()) as steps:
-            async for step in steps:
-                yield step
+        with store.held(sent):
+            async with aclosing(making.steps()) as steps:
+                async for step in steps:
+                    yield step
     finally:
         making.clean_up()
+        if sent:
+            with suppress(StoreError):
+                uploads = [Layer("", digest, 0) for digest in sent]
+                await asyncio.to_thread(store.remove_unused, uploads)
 
 
 class _Making:
@@ -335,7 +344,9 @@ class _Making:
         """The model's weights anew, in another type."""
         model = await asyncio.to_thread(self._model)
         if not {tensor.type_name for tensor in model.tensors} <= _NOT_QUANTIZED:
-            raise InvalidRequest("quantization is only supported for F16, BF16 and F32 models")
+            raise InvalidRequest(
+                "quantization is only supported for F16, BF16 and F32 models, make it from one of these"
+            )
         wanted, total = self._request.quantize, model.weights_size
         status = f"quantizing {_widest(model)} model to {wanted}"
         yield Progress(status, _NO_DIGEST, total)
@@ -666,7 +677,11 @@ def in_order(parts: Iterable[Part]) -> list[Part]:
 
 
 def text_part(kind: str, content: bytes) -> Part:
-    """A layer that is a text."""
+    """A layer that is a text. Raises InvalidRequest for one that would be too long to be read again."""
+    if len(content) > MAX_SMALL:
+        raise InvalidRequest(
+            f"the {kind} is too long: {human.format_bytes(len(content))}, at most {human.format_bytes(MAX_SMALL)}"
+        )
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return Part(Layer(LAYER_PREFIX + kind, digest, len(content)), content)
 

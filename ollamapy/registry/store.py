@@ -38,6 +38,7 @@ import re
 import shutil
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -239,6 +240,7 @@ class Store:
         # Manifests already read, or why they cannot be: by path, valid for that state of the file.
         # So a list of thousands costs a stat each, and a damaged one is logged once.
         self._known: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
+        self._held: Counter[str] = Counter()
 
     # Reading
 
@@ -451,6 +453,18 @@ class Store:
         with _locked(self.roots[0]), _writing(self.roots[0], self.roots[0] / "blobs"):
             self._remove_unused({layer.digest for layer in blobs})
 
+    @contextmanager
+    def held(self, digests: Collection[str]) -> Iterator[None]:
+        """Blobs that a manifest is going to name: as long as this lasts, this store's removals leave them where they are."""
+        self._held.update(digests)
+        try:
+            yield
+        finally:
+            self._held.subtract(digests)
+            for digest in digests:
+                if not self._held[digest]:
+                    del self._held[digest]
+
     def used(self) -> set[str]:
         """The digests that some manifest of some root names. Raises StoreError if one is damaged."""
         used: set[str] = set()
@@ -471,6 +485,8 @@ class Store:
             log.warning("%s", error)
             return
         for digest in digests - used:
+            if self._held[digest] > 0:
+                continue
             (self.roots[0] / "blobs" / _file_name(digest)).unlink(missing_ok=True)
             self.sums_path(digest).unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 from ollamapy.types import Message, Progress
+from tests.formats import folders
 from tests.models import CHATML, GO_CHATML, install, split
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
@@ -329,32 +330,62 @@ def test_files_that_lie(base: Store, tmp_path: Path, plain: Path) -> None:
     safetensors = folder / "model.safetensors"
     safetensors.write_bytes((2**62).to_bytes(8, "little") + b'{"a": {}}')
     config = folder / "config.json"
-    config.write_text('{"architectures": ["LlamaForCausalLM"]}')
+    config.write_text(json.dumps(folders.config_json(folders.FAMILIES["llama"])))
     cut = folder / "cut.gguf"
     cut.write_bytes(plain.read_bytes()[:50_000])
     other = _adapter(folder / "gemma.gguf", architecture="gemma")
     narrow = _adapter(folder / "narrow.gguf", width=32)
     install(base.roots[0], "plain", plain)
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"files": upload(base, a__gguf=_not_gguf(folder))}, "not in GGUF format"),
-        ({"files": upload(base, a__gguf=cut)}, "damaged or cut off"),
-        ({"files": upload(base, a__gguf=plain, b__gguf=other)}, ""),
-        ({"files": upload(base, model__safetensors=safetensors, config__json=config)}, ""),
-        ({"files": upload(base, a__gguf=other)}, "no file is a model"),
-        ({"from_": "plain", "adapters": upload(base, a__gguf=plain)}, "is a model and no adapter"),
-        ({"from_": "plain", "adapters": upload(base, a__gguf=other)}, "is for gemma models"),
-        ({"from_": "plain", "adapters": upload(base, a__gguf=narrow)}, "of another size"),
+    files: list[tuple[dict[str, Path], str]] = [
+        ({"a__gguf": _not_gguf(folder)}, "not in GGUF format"),
+        ({"a__gguf": cut}, "damaged or cut off"),
+        ({"model__safetensors": safetensors, "config__json": config}, "its header claims"),
+        ({"a__gguf": other}, "no file is a model"),
+    ]
+    adapters: list[tuple[dict[str, Path], str]] = [
+        ({"a__gguf": plain}, "is a model and no adapter"),
+        ({"a__gguf": other}, "is for gemma models"),
+        ({"a__gguf": narrow}, "of another size"),
     ]
     before = everything(base.roots[0])
-    for said, why in cases:
-        if "architecture" in why or not why:
-            continue
+    for sent, why in files:
         with pytest.raises(InvalidRequest, match=why) as caught:
-            make(base, **said)
+            make(base, files=upload(base, **sent))
         assert caught.value.status == 400
+        assert everything(base.roots[0]) == before, "nor are the files kept"
+    for sent, why in adapters:
+        with pytest.raises(InvalidRequest, match=why):
+            make(base, from_="plain", adapters=upload(base, **sent))
         assert everything(base.roots[0]) == before
-    with pytest.raises(InvalidRequest):
-        make(base, **cases[3][0])
+
+
+def test_what_was_sent_stays_only_as_part_of_a_model(tmp_path: Path, plain: Path) -> None:
+    store = Store([tmp_path / "store"])
+    sent = upload(store, m__gguf=plain)
+    make(store, files=sent)
+    make(store, "small", files=upload(store, m__gguf=plain), quantize="f16")
+    assert store.has(sent["m.gguf"]), "another model has it"
+    store.delete(Name.parse("new"))
+    make(store, "small", files=upload(store, m__gguf=plain), quantize="f16")
+    assert not store.has(sent["m.gguf"]), "it was only what the model was made from"
+    # but not while another creation needs it
+    sent = upload(store, m__gguf=plain)
+    with store.held(sent.values()):
+        make(store, "small", files=sent, quantize="f16")
+        assert store.has(sent["m.gguf"])
+        make(store, files=sent)
+    assert store.has(sent["m.gguf"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"licenses": ("x" * 9_000_000,)}, {"system": "ü" * 5_000_000}],
+    ids=["license", "system"],
+)
+def test_a_text_that_could_not_be_read_again_is_refused(base: Store, said: dict[str, Any]) -> None:
+    before = everything(base.roots[0])
+    with pytest.raises(InvalidRequest, match=r"is too long: (9|10)\.?0? MB, at most 8\.4 MB"):
+        make(base, from_="base", **said)
     assert everything(base.roots[0]) == before
 
 
