@@ -220,9 +220,11 @@ def _has_work(request: Request) -> bool:
 
 
 def _thinking(spec: ModelSpec, request: Request) -> Request:
-    """The request of a model that can think, where nobody said whether it shall: it does (so in Ollama)."""
+    """The request of a model that can think, where nobody said whether it shall: it does (so in Ollama), but before a call that
+    is forced."""
     if request.think is None and "thinking" in spec.capabilities:
-        return msgspec.structs.replace(request, think=True)
+        forced = isinstance(request, ChatRequest) and request.tool_choice not in ("auto", "none")
+        return msgspec.structs.replace(request, think=not forced)
     return request
 
 

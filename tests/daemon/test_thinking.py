@@ -41,6 +41,10 @@ MODELS = {
             "Yes.",
         ],
     ),
+    "caller": (
+        f"{_TURNS}{{# <tool_call> {{{{ tools }}}} #}}{{% if tools and enable_thinking is false %}}{_CLOSED}{{% endif %}}",
+        "well",
+    ),
     "magistral": (f"{_TURNS}{{# [THINK][/THINK] #}}", "[THINK]well, hm[/THINK]Yes."),
 }
 
@@ -121,3 +125,17 @@ def test_thinking_alone_is_as_the_model_writes_it(daemon: Daemon) -> None:
 def test_a_model_that_does_not_think_is_not_made_to(daemon: Daemon) -> None:
     answer = daemon.generate("magistral", think=True)
     assert answer.status == 400 and "does not support thinking" in answer.json()["error"]
+
+
+def test_a_call_that_is_forced_is_not_thought_over_unless_somebody_says_so(daemon: Daemon) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    asked = {"model": "caller", "messages": [{"role": "user", "content": "Is it?"}]}
+    asked |= {"tools": [tool], "_debug_render_only": True}
+
+    def ends_closed(**more: Any) -> bool:
+        found = daemon.ask("POST", "/api/chat", asked | more).json()
+        prompt: str = found["_debug_info"]["rendered_template"]
+        return prompt.endswith("</think>\n\n")
+
+    assert ends_closed(tool_choice="required") and ends_closed(tool_choice="f")
+    assert not ends_closed() and not ends_closed(tool_choice="required", think=True)

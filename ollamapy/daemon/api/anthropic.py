@@ -95,8 +95,6 @@ def _parse(data: bytes, *, counts: bool) -> Asked:
     config = given.get("output_config", {})
     think, budget = _thinking(given.get("thinking", {}), config, given.get("max_tokens", 0))
     forced = _tool_choice(choice, tools)
-    if think is None and forced not in ("auto", "none"):
-        think = False  # Anthropic's models do not think before a call that is forced
     request = ChatRequest(
         given["model"],
         (Message("system", system), *messages) if system else messages,
@@ -318,13 +316,12 @@ def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> M
 
 
 def _usage(usage: Usage | None) -> dict[str, Any]:
-    """``input_tokens`` counts the whole prompt, as Ollama counts; those read from a cache are among them."""
+    """``input_tokens`` counts the whole prompt, as Ollama counts.
+
+    So what came from the cache is not told beside it: this API's clients add the two.
+    """
     usage = usage or Usage()
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-        "cache_read_input_tokens": usage.cached_tokens,
-    }
+    return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
 
 
 class MessageAnswer:
