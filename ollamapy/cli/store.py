@@ -217,7 +217,7 @@ def import_from(
     there = foreign.find(tool, folders)
     wanted = _named(there, name) if name else there
     if not wanted:
-        looked = ", ".join(map(str, folders)) or "none of its folders exists"
+        looked = ", ".join(map(str, folders)) or "its folder is not there, or is our own"
         raise OllamapyError(f"{tool} has no model{f' {name!r}' if name else ''} here ({looked})")
     if dry_run:
         linked = [foreign.Linked(each.name, each.size, "found") for each in wanted]
