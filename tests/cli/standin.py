@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             f"show-{name}", {"template": "" if name == "story" else "{{ .Prompt }}"}
         )
         if name == "sees":
-            answer = {**answer, "capabilities": ["completion", "vision"]}
+            answer = {"template": "{{ .Messages }}", "capabilities": ["completion", "vision"]}
         if verbose and name == "hello":
             info = {**answer["model_info"], **ANSWERS["verbose"]["model_info"]}
             answer = {**answer, "model_info": info, "tensors": ANSWERS["verbose"]["tensors"]}

@@ -22,7 +22,7 @@ from tests.conftest import HELLO
 from tests.models import install, scripted_model
 from tests.served import Daemon, serve, until
 
-from .conftest import Place
+from .conftest import Place, Standin
 
 llama = pytest.mark.llama
 PATIENCE = 30.0
@@ -470,6 +470,26 @@ def test_form_and_thinking_are_set(chat: Start, tmp_path: Path) -> None:
         it.enter(line)
         it.until(said).prompted(number)
     assert it.screen.count(HELLO) == 2
+
+
+def test_pictures_are_sent_to_a_model_that_sees(
+    start: Start, standin: Callable[..., Standin], tmp_path: Path
+) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
+    (tmp_path / "text.png").write_text("no picture")
+    server = standin()
+    command = (sys.executable, "-m", "ollamapy", "run", "sees")
+    it = start(*command, columns=200, OLLAMAPY_HOST=server.host).prompted(1)
+    it.enter(f"{tmp_path}/text.png, what is it?")
+    it.until("Error: invalid file type: ").prompted(2)
+    it.enter(f"{picture} what is it?")  # a line that begins with "/" and is no command
+    it.until(f"Added image '{picture}'").prompted(3)
+    it.enter("/nosuch.png what is it?")
+    it.until("Unknown command '/nosuch.png'").prompted(4)
+    [message] = server.body("/api/chat")["messages"]
+    assert message["content"] == "what is it?" and len(message["images"]) == 1
+    assert it.leave() == 0
 
 
 @llama
