@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import OllamapyError
 from ..formats.folder import folder_files
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
+from ..formats.quantization import type_name
 from ..names import Name
 from .client import Client
 from .progress import Steps
@@ -31,6 +32,7 @@ from .progress import Steps
 _PIECE = 4 * 2**20
 _MAGIC = 4
 _MOST_FILES = 1024
+_PATHS, _WEIGHTS = ("/", "./", "../", "~"), (".gguf", ".safetensors", ".bin")
 
 
 def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> None:
@@ -39,6 +41,8 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
     Raises OllamapyError: InvalidName, InvalidModelfile with the place, what the server says.
     """
     Name.parse(name)
+    if quantize:
+        type_name(quantize)  # before anything large is sent
     with Steps() as steps:
         steps.show({"status": "gathering model components"})
         parsed, folder = _read(modelfile)
@@ -118,9 +122,7 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
     if adapters:
         found = _local(adapters[-1], folder)
         if not found:
-            raise adapters[-1].error(
-                f"there is no {_shown(adapters[-1].value)}, paths begin at the folder of the Modelfile"
-            )
+            raise adapters[-1].error(_missing(adapters[-1].value))
         body["adapters"] = _together(found)
     return {key: value for key, value in body.items() if value}
 
@@ -143,7 +145,10 @@ def _local(instruction: Instruction, folder: Path) -> list[Path]:
 
 
 def _matching(instruction: Instruction, pattern: Path) -> list[Path]:
+    value = instruction.value
     if not glob.has_magic(str(pattern)) or "\0" in str(pattern):
+        if value.startswith(_PATHS) or value.endswith(_WEIGHTS):  # no model is called so
+            raise instruction.error(_missing(value))
         return []
     found = sorted(Path(each) for each in glob.iglob(str(pattern)))
     if not found:
@@ -205,6 +210,10 @@ def _together(paths: Iterable[Path]) -> dict[str, Path]:
         raise OllamapyError(f"{len(found)} files are too many for a model, at most {_MOST_FILES}")
     common = os.path.commonpath([path.parent for path in found])
     return {path.relative_to(common).as_posix(): path for path in found}
+
+
+def _missing(value: str) -> str:
+    return f"there is no {_shown(value)}, paths begin at the folder of the Modelfile"
 
 
 def _shown(value: str) -> str:

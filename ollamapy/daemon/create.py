@@ -53,6 +53,7 @@ from ..formats.description import PLATFORM, describe
 from ..formats.gguf import Header, joined, read_header
 from ..formats.lora import convert_adapter
 from ..formats.modelfile import DEPRECATED, Instruction, read_version
+from ..formats.quantization import TYPES, type_name
 from ..names import Name
 from ..registry.store import (
     CONFIG_TYPE,
@@ -64,7 +65,7 @@ from ..registry.store import (
     parse_digest,
     print_manifest,
 )
-from ..runner.quantize import quantize, type_name
+from ..runner.quantize import quantize
 from ..types import OPTION_KINDS, Message, Progress, parse_options
 from .models import read_parameters
 from .render import Renderer
@@ -353,7 +354,7 @@ class _Making:
         target = await asyncio.to_thread(self._store.work_path)
         self._work.append(target)
         source = await asyncio.to_thread(self._as_llama_cpp_names, self._files("model"))
-        async with aclosing(quantize(source, target, wanted)) as fractions:
+        async with aclosing(quantize(source, target, TYPES[wanted])) as fractions:
             async for fraction in fractions:
                 yield Progress(status, _NO_DIGEST, total, round(fraction * total))
         made = await asyncio.to_thread(made_part, "model", target)

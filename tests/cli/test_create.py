@@ -282,6 +282,8 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("a device", lambda f: _write(f / "Modelfile", b"FROM /dev/zero"), "not a regular file"),
     ("nothing", lambda f: None, "no Modelfile or safetensors files found"),
     ("no FROM", lambda f: _write(f / "Modelfile", b"SYSTEM x"), "no FROM line"),
+    ("a missing file", lambda f: _write(f / "Modelfile", b"# x\nFROM ./no.bin"), "(line 2): there is no './no.bin', paths begin"),
+    ("a missing absolute path", lambda f: _write(f / "Modelfile", b"FROM /no/folder"), "there is no '/no/folder'"),
     ("a missing adapter", lambda f: _write(f / "Modelfile", b"FROM hello\nADAPTER ./no"), "(line 2): there is no './no'"),
     ("a link out of a folder", _folder_with_link, "link out of its folder"),
     ("a GGUF that is one", _gguf_link, "link out of its folder"),
@@ -376,3 +378,13 @@ def _sha256(path: Path) -> str:
     import hashlib
 
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_type_is_checked_before_anything_is_sent(run: Run, root: Path, tmp_path: Path) -> None:
+    random_model(tmp_path / "m.gguf", seed=9)
+    (tmp_path / "Modelfile").write_text("FROM ./m.gguf\n")
+    before = everything(root)
+    for given, why in (("q9", "unknown quantization type 'q9'"), ("iq2_xs", "importance matrix")):
+        done = run("create", "bad", "-q", given)
+        assert done.returncode == 1 and why in done.stderr
+    assert everything(root) == before

@@ -16,8 +16,9 @@ from ollamapy.config import child_command
 from ollamapy.engine.llama import Model
 from ollamapy.errors import InvalidRequest, RunnerCrashed, RunnerError
 from ollamapy.formats.gguf import read_header
+from ollamapy.formats.quantization import NEED_MATRIX, TYPES, type_name
 from ollamapy.runner.protocol import Quantize, encode
-from ollamapy.runner.quantize import NEED_MATRIX, TYPES, quantize, type_name
+from ollamapy.runner.quantize import quantize
 from tests.models import random_model
 
 
@@ -30,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fractions(source: Path, target: Path, type: str) -> list[float]:
     async def collect() -> list[float]:
-        return [fraction async for fraction in quantize(source, target, type)]
+        return [fraction async for fraction in quantize(source, target, TYPES[type_name(type)])]
 
     return asyncio.run(collect())
 
@@ -103,7 +104,7 @@ def test_cancelling_kills_the_child_and_removes_the_file(tmp_path: Path) -> None
 
     async def cancel() -> set[int]:
         before = children()
-        async with aclosing(quantize(source, target, "Q2_K")) as progress:
+        async with aclosing(quantize(source, target, TYPES["Q2_K"])) as progress:
             async for _ in progress:
                 assert children() - before
                 break
@@ -126,7 +127,7 @@ def test_a_child_that_dies_is_an_error_with_its_last_words(tmp_path: Path) -> No
 
     async def run() -> None:
         command = [sys.executable, "-c", dying]
-        async for _ in quantize(tmp_path / "a", tmp_path / "b", "Q8_0", command=command):
+        async for _ in quantize(tmp_path / "a", tmp_path / "b", TYPES["Q8_0"], command=command):
             pass
 
     with pytest.raises(RunnerCrashed, match="status 3: no luck"):
