@@ -30,8 +30,10 @@ class Span(NamedTuple):
 def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Span]:
     """The next batch: every decoding sequence gets its one token, prompts fill the rest in order of admission.
 
-    ``n_batch`` bounds the whole batch; ``chunk`` bounds the prompt tokens while there is more than one sequence, so that
-    none waits long for its next token, nor for the end of a step that it was cancelled in.
+    Half of their room is for the prompt that lacks least: a short question need not wait until a long text before it is
+    read, and of prompts of one length the first stays the first. ``n_batch`` bounds the whole batch; ``chunk`` bounds the
+    prompt tokens while there is more than one sequence, so that none waits long for its next token, nor for the end of a
+    step that it was cancelled in.
     """
     spans = []
     prefills = []
@@ -47,10 +49,13 @@ def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Sp
     room = n_batch - len(spans)
     if len(spans) + len(prefills) > 1:
         room = min(room, max(chunk, MIN_CHUNK))
-    for sequence in prefills:
-        if room <= 0:
+    shortest = min(prefills, key=lambda sequence: sequence.n_pending)
+    half = room if shortest is prefills[0] else room - room // 2
+    others = [(sequence, room) for sequence in prefills if sequence is not shortest]
+    for sequence, most in [(shortest, half), *others]:
+        n = min(sequence.n_pending, most, room)
+        if n == 0:
             break
-        n = min(sequence.n_pending, room)
         spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))
         room -= n
     return spans
