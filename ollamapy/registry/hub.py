@@ -264,11 +264,16 @@ def _odd(access: Access) -> TransferError:
     )
 
 
+_HARMLESS = "\u00a0\u3000\u200b\u200c\u200d\u00ad\ufeff"
+
+
 def is_safe_path(path: str) -> bool:
     """Whether a name from a listing stays inside of the folder that it is put into, anywhere."""
     parts = path.split("/")
     drive = len(parts[0]) > 1 and parts[0][1] == ":"
-    plain = path.isprintable() and "\\" not in path and not drive
+    # Spaces and joiners of other scripts are harmless; controls and what turns text around are not
+    odd = any(not each.isprintable() and each not in _HARMLESS for each in path)
+    plain = not odd and "\\" not in path and not drive
     return plain and len(path) <= 1024 and all(part not in ("", ".", "..") for part in parts)
 
 

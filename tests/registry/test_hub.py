@@ -69,8 +69,8 @@ def test_any_revision_becomes_a_commit(model: FakeHub, revision: str) -> None:
 
 def test_names_with_odd_characters_are_quoted_in_addresses(hub: FakeHub) -> None:
     name = "a b/ä#1 100%?x&y+z.gguf"
-    hub.add_repo("user/m", {name: GGUF})
-    (file,) = list_files(Repo("user/m"), hub.access()).files
+    hub.add_repo("user/m", {name: GGUF, "模型\u3000说明.md": b"read", "👩\u200d🔬.md": b"me"})
+    (file, *_) = list_files(Repo("user/m"), hub.access()).files
     assert file.path == name
     assert file.url.endswith("/a%20b/%C3%A4%231%20100%25%3Fx%26y%2Bz.gguf")
 
@@ -90,7 +90,18 @@ def test_a_mirror_without_sizes_is_asked_page_by_page_and_never_left(hub: FakeHu
 
 
 @pytest.mark.parametrize(
-    "path", ["../x.gguf", "/etc/x.gguf", "a/../../x.gguf", "a\\x.gguf", "C:/x", "a//b", "a\0b", "."]
+    "path",
+    [
+        "../x.gguf",
+        "/etc/x.gguf",
+        "a/../../x.gguf",
+        "a\\x.gguf",
+        "C:/x",
+        "a//b",
+        "a\0b",
+        ".",
+        "a\u202eb",
+    ],
 )
 def test_a_name_that_leads_outside_is_refused(hub: FakeHub, path: str) -> None:
     hub.add_repo("user/m", {path: GGUF, "good.gguf": GGUF})
