@@ -149,20 +149,26 @@ def check_template(template: str) -> None:
 
 
 def typed_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as the params layer has them, those that do nothing any more left out.
+    """Parameters as the params layer has them, those that do nothing any more and those that nobody knows left out.
 
-    Raises InvalidRequest for an unknown name and for a value of the wrong type.
+    Raises InvalidRequest for a value of the wrong type.
     """
     typed: dict[str, Any] = {}
     for name, value in given.items():
-        if value is None or name in DEPRECATED:
+        if value is None or name not in OPTION_KINDS:
             continue
-        if name not in OPTION_KINDS:
-            known = ", ".join(sorted(OPTION_KINDS))
-            raise InvalidRequest(f"unknown parameter {human.quote(name[:80])}, one of: {known}")
         values = [value] if name == "stop" and isinstance(value, str) else value
         typed[name] = _stored(getattr(parse_options({name: values})[0], name))
     return typed
+
+
+def about_unknown(given: Mapping[str, Any]) -> str:
+    """What to say of parameters that nobody knows: a client newer than this, or a slip. Empty where all are known."""
+    unknown = [name for name in given if name not in OPTION_KINDS and name not in DEPRECATED]
+    if not unknown:
+        return ""
+    named = ", ".join(human.quote(name[:80]) for name in unknown[:5])
+    return f"parameters that are unknown and were left out: {named}"
 
 
 def _stored(value: Any) -> Any:
@@ -192,7 +198,8 @@ async def create(
     Raises InvalidName and InvalidRequest for what cannot be made, StoreError (the disk), RunnerError (quantizing), what ``pull``
     raises, before anything of the new model is to be seen.
     """
-    making = _Making(store, renderer, pull, check(request))
+    note = about_unknown(request.parameters)
+    making = _Making(store, renderer, pull, check(request), note)
     sent = {parse_digest(each) for each in (*request.files.values(), *request.adapters.values())}
     try:
         with store.held(sent):
@@ -211,8 +218,9 @@ class _Making:
     """One creation on its way: the parts it has so far, the configuration they come with, and its work files."""
 
     def __init__(
-        self, store: Store, renderer: Renderer, pull: Pull, request: CreateRequest
+        self, store: Store, renderer: Renderer, pull: Pull, request: CreateRequest, note: str
     ) -> None:
+        self._note = note
         self._store = store
         self._renderer = renderer
         self._pull = pull
@@ -262,7 +270,7 @@ class _Making:
         yield Progress("writing manifest")
         config = await asyncio.to_thread(self._described)
         await asyncio.to_thread(commit, self._store, Name.parse(self._request.model), parts, config)
-        yield Progress("success")
+        yield Progress("success", note=self._note)
 
     # What it is made from
 
