@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -40,10 +41,21 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("home")
+    with serve(home, home / "models") as running:
+        yield running
+
+
 @pytest.fixture
-def served(home: Path) -> Iterator[Daemon]:
-    with serve(home, home / "models") as daemon:
-        yield daemon
+def served(daemon: Daemon) -> Iterator[Daemon]:
+    """A daemon without models, the same for many tests."""
+    yield daemon
+    for name in names(daemon):
+        daemon.ask("DELETE", "/api/delete", {"model": name})
+    for folder in ("models", "library"):
+        shutil.rmtree(daemon.home / folder, ignore_errors=True)
 
 
 def start(daemon: Daemon, hub: FakeHub, model: str, **more: Any) -> Answer:
