@@ -147,10 +147,14 @@ class Client:
             connection.close()
         return True
 
-    def send_blob(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
-        """Upload ``size`` bytes of content."""
-        length = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        connection = self._send("POST", f"/api/blobs/{digest}", pieces, None, length)
+    def send_blob(self, digest: str, size: int, pieces: Iterable[bytes], *, to_come: int) -> None:
+        """Upload ``size`` bytes of content, the first of ``to_come`` bytes of uploads that belong together."""
+        headers = {
+            "Content-Length": str(size),
+            "Content-Type": "application/octet-stream",
+            "Ollamapy-Bytes-To-Come": str(to_come),
+        }
+        connection = self._send("POST", f"/api/blobs/{digest}", pieces, None, headers)
         try:
             _answer(connection, self.address.url)
         finally:

@@ -57,9 +57,19 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
 
 def make(client: Client, name: str, body: dict[str, Any], steps: Steps) -> None:
     """Send the files that a `request` names, and have the model made."""
+    absent: dict[str, Path] = {}
     for field in ("files", "adapters"):
         if paths := body.get(field):
-            body[field] = {each: _send(client, path, steps) for each, path in paths.items()}
+            digests = {each: _digest(path, steps) for each, path in paths.items()}
+            absent |= {digests[each]: path for each, path in paths.items()}
+            body[field] = digests
+    absent = {digest: path for digest, path in absent.items() if not client.has_blob(digest)}
+    sizes = [path.stat().st_size for path in absent.values()]
+    for number, (digest, path) in enumerate(absent.items()):
+        # All that is still to come is told: rather nothing than a part of what there is no room for
+        with path.open("rb") as file:
+            pieces = _pieces(file, sizes[number], steps, f"copying file {digest}", digest)
+            client.send_blob(digest, sizes[number], pieces, to_come=sum(sizes[number:]))
     for step in client.create({**body, "model": name}):
         steps.show(step)
 
@@ -223,8 +233,8 @@ def _shown(value: str) -> str:
 # Sending
 
 
-def _send(client: Client, path: Path, steps: Steps) -> str:
-    """Bring a file to the server, unless it is there; its digest."""
+def _digest(path: Path, steps: Steps) -> str:
+    """What a file is known by to the server."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if file.read(_MAGIC) == b"vers":
@@ -235,12 +245,7 @@ def _send(client: Client, path: Path, steps: Steps) -> str:
         summed = hashlib.sha256()
         for piece in _pieces(file, size, steps, f"hashing {path.name}", ""):
             summed.update(piece)
-        digest = f"sha256:{summed.hexdigest()}"
-        if client.has_blob(digest):
-            return digest
-        file.seek(0)
-        client.send_blob(digest, size, _pieces(file, size, steps, f"copying file {digest}", digest))
-    return digest
+    return f"sha256:{summed.hexdigest()}"
 
 
 _SHOWN_HASHING = 256 * 2**20
@@ -251,6 +256,10 @@ def _pieces(file: Any, size: int, steps: Steps, status: str, digest: str) -> Ite
     done = 0
     while piece := file.read(_PIECE):
         done += len(piece)
+        if done > size:
+            break
         if digest or size >= _SHOWN_HASHING:
             steps.show({"status": status, "digest": digest, "total": size, "completed": done})
         yield piece
+    if done != size:
+        raise OllamapyError(f"{Path(file.name).name!r} has changed while it was read, try again")

@@ -19,7 +19,7 @@ _BATCH = 1024 * 1024  # bytes handed to the disk at a time
 
 
 async def receive(store: Store, digest: str, parts: AsyncIterator[bytes], size: int | None) -> bool:
-    """Store what comes under its digest; False if it was there. ``size`` is what was announced, in bytes.
+    """Store what comes under its digest; False if it was there. ``size`` is what was announced to come, in bytes.
 
     Raises InvalidRequest for what is no digest or not the content's, DiskFull, StoreError; nothing is kept then.
     """

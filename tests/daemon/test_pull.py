@@ -553,6 +553,16 @@ def test_a_blob_that_is_another_is_not_kept(served: Daemon) -> None:
     assert not work
 
 
+def test_blobs_that_have_no_room_together_are_refused_with_the_first(served: Daemon) -> None:
+    path = f"/api/blobs/sha256:{sha256(b'a')}"
+    for number, status in ((10**17, 507), (1, 201)):
+        answer = served.ask("POST", path, b"a", **{"Ollamapy-Bytes-To-Come": str(number)})
+        assert answer.status == status, answer.body
+        assert bool(blobs(served)) == (status == 201)
+    for odd in ("", "x", "-1", "²", "9" * 5000):
+        assert served.ask("POST", path, b"a", **{"Ollamapy-Bytes-To-Come": odd}).status == 200
+
+
 def test_a_client_that_leaves_amid_a_blob(served: Daemon) -> None:
     length = {"Content-Length": str(10**6)}
     answer = served.open("POST", f"/api/blobs/sha256:{'0' * 64}", b"x" * 1000, **length)

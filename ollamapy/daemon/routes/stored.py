@@ -86,8 +86,12 @@ async def _has_blob(services: Services, call: Call) -> Answer:
 
 
 async def _receive_blob(services: Services, call: Call) -> Answer:
-    length = call.headers.get("content-length", "")
-    size = int(length) if length.isdigit() else None
+    # Ours is of all the files that a model is made from, so that what has no room is refused at once
+    announced = [
+        call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")
+    ]
+    sizes = [int(each) for each in announced if each.isdecimal() and len(each) < 19]
+    size = max(sizes, default=None)
     new = await blobs.receive(services.models.store, call.path["digest"], call.parts, size)
     return Response(status_code=201 if new else 200)
 
