@@ -68,6 +68,9 @@ def test_generate_s_other_arguments(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="does not support insert") as error:
         client.generate("hello", "a", suffix="b")
     assert error.value.status_code == 400
+    client.create("gap", from_="rand", template="<{{ .Suffix }}>{{ .Prompt }}")
+    assert client.generate("gap", "a", suffix="b", options=COLD).done_reason == "length"
+    client.delete("gap")
 
 
 def test_loading_and_unloading(client: ollama.Client) -> None:
@@ -289,6 +292,12 @@ def test_errors(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError) as error:
         client.chat("vectors", HI)
     assert (error.value.status_code, error.value.error) == (400, '"vectors" does not support chat')
+
+
+def test_what_is_not_here(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError) as error:
+        client.systemone("hello", "a state", {})
+    assert error.value.status_code == 404
 
 
 # ---- async -----------------------------------------------------------------------------------------------------------
