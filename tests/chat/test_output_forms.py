@@ -225,6 +225,10 @@ CODER = Template("jinja", "<function=<parameter=")
 COHERE_NOW = '<|START_ACTION|>[{"tool_name": "now", "parameters": {}}]<|END_ACTION|>'
 
 
+HARMONY = Template("jinja", "<|start|><|channel|><|message|>")
+TO, JSON = "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>"
+
+
 def hermes(*calls: str) -> str:
     return "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in calls)
 
@@ -247,6 +251,18 @@ def hermes(*calls: str) -> str:
         (PLAIN, "required", True, WEATHER, True),
         (PLAIN, "required", True, "Paris", False),
         (CODER, "required", True, NOW, True),
+        (HARMONY, "required", True, f"{TO}get_weather{JSON}" + '{"city": "Paris"}', True),
+        (HARMONY, "now", True, f"{TO}now{JSON}{{}}", True),
+        (HARMONY, "now", True, f"{TO}get_weather{JSON}" + '{"city": "Paris"}', False),
+        (HARMONY, "required", True, NOW, False),
+        (
+            MISTRAL,
+            "required",
+            False,
+            "[TOOL_CALLS][" + WEATHER.replace('"}', '", "x": 1}') + "]",
+            False,
+        ),
+        (HERMES, "now", True, hermes(NOW.replace("{}", "{\n\t\n }")), False),
     ],
 )
 def test_a_forced_call(
@@ -256,10 +272,11 @@ def test_a_forced_call(
     assert constraint is not None
     assert accepts(constraint, answer) is passes
     if passes:
-        reader = choose(template, tools=TOOLS, forced=True)
-        events = reader.feed(answer) + reader.flush()
-        assert any(isinstance(event, ToolCall) for event in events)
-        assert not any(isinstance(event, Text) for event in events)
+        for at in range(len(answer)):
+            reader = choose(template, tools=TOOLS, forced=True)
+            events = reader.feed(answer[:at]) + reader.feed(answer[at:]) + reader.flush()
+            assert any(isinstance(event, ToolCall) for event in events)
+            assert not any(isinstance(event, Text) for event in events)
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", "nosuch"])

@@ -123,7 +123,7 @@ def choose(
     ``prompt_tail`` (a few hundred characters are enough).
 
     ``tools`` are in OpenAI's form; without them no call is looked for. ``forced``: the answer is
-    bound to :func:`call_grammar`, so it may be nothing but JSON.
+    bound to :func:`call_grammar`, so it may be nothing but JSON, and has no thoughts in Harmony.
     """
     family = family_for(template)
     known = Tools(tools, new_id)
@@ -131,8 +131,8 @@ def choose(
         return Parser(
             family.name,
             [harmony.HarmonyParser(known, prompt_tail)],
-            think_end=harmony.THINK_END,
-            answer_after=harmony.ANSWER_AFTER,
+            think_end="" if forced else harmony.THINK_END,
+            answer_after="" if forced else harmony.ANSWER_AFTER,
             marks=harmony.MARKS,
         )
     stages: list[_Stage] = []

@@ -100,8 +100,12 @@ class Finder:
             # A tag that counts only at the beginning: no text may be before it.
             if self._buffer[: found.start()].strip():
                 found = self._found.search(self._buffer)
+        tags = self._first_tags if self._may_start() else self._tags
+        if found is not None and self._may_be_longer(found.start()):
+            self._say(events, [Text(self._buffer[: found.start()])])
+            self._buffer = self._buffer[found.start() :]
+            return False
         if found is None:
-            tags = self._first_tags if self._may_start() else self._tags
             keep = held(self._buffer, tags)
             end = len(self._buffer) - keep
             self._say(events, [Text(self._buffer[:end])])
@@ -114,6 +118,11 @@ class Finder:
             return True
         self._tag = tag
         return self._chose()
+
+    def _may_be_longer(self, start: int) -> bool:
+        """Whether all from there on is the beginning of a tag: "[" is one, and begins [TOOL_CALLS]."""
+        begun = self._buffer[start:]
+        return any(len(tag) > len(begun) and tag.startswith(begun) for tag in self._first_tags)
 
     def _may_start(self) -> bool:
         return self._blank and not self._buffer.strip()

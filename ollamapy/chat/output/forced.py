@@ -8,8 +8,13 @@ from typing import Any
 
 from ...types import Constraint
 from ..template import Template
+from . import harmony
 from .families import Writing
 from .known import family_for
+
+_WITHIN_LARK = {"whitespace_pattern": " ", "coerce_one_of": True, "lenient": True}
+"""What holds for schemas by themselves must be said again of one inside a Lark grammar, first of all that not more than a space may
+stand between two parts: a model that sees no way on writes white space for ever."""
 
 MAX_CALLS = 16
 """In one answer: a model that is free to go on may not stop by itself."""
@@ -24,8 +29,8 @@ def call_grammar(
     """What the answer (after thinking) is bound to: None for "auto" and "none", else one or more
     calls (one, if not ``parallel``) of any tool ("required") or of the one named.
 
-    Where the calls of the model's family are JSON between marks, they are written so; else as bare
-    JSON, which ``choose(forced=True)`` reads too. A name that is no tool's gives None.
+    Where the calls of the model's family are JSON between marks, they are written so, and gpt-oss's
+    (one in an answer) in its own way; else as bare JSON, which ``choose(forced=True)`` reads too. A name that is no tool's gives None.
     """
     if tool_choice in ("auto", "none"):
         return None
@@ -33,7 +38,21 @@ def call_grammar(
     asked = [f for f in functions if tool_choice in ("required", f.get("name"))]
     if not asked:
         return None
-    return _constraint(family_for(template).writing, asked, parallel)
+    family = family_for(template)
+    if family.name == "harmony":
+        return _harmony_constraint(asked)
+    return _constraint(family.writing, asked, parallel)
+
+
+def _harmony_constraint(functions: Sequence[Mapping[str, Any]]) -> Constraint:
+    """One call, whose header has the name, and the message the arguments alone."""
+    rules = []
+    for place, function in enumerate(functions):
+        header = json.dumps(harmony.CALL_HEADER.format(name=function.get("name")))
+        schema = {**_arguments_schema(function), "x-guidance": _WITHIN_LARK}
+        rules.append(f"f{place}: {header} j{place}\nj{place}: %json {json.dumps(schema)}\n")
+    start = " | ".join(f"f{place}" for place in range(len(functions)))
+    return Constraint("lark", f"start: {start}\n{''.join(rules)}")
 
 
 def _constraint(
@@ -45,9 +64,9 @@ def _constraint(
         schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": most}
     if definitions:
         schema = {**schema, "$defs": definitions}
-    text = json.dumps(schema, ensure_ascii=False)
     if not writing.before and not writing.after:
-        return Constraint("schema", text)
+        return Constraint("schema", json.dumps(schema, ensure_ascii=False))
+    text = json.dumps({**schema, "x-guidance": _WITHIN_LARK}, ensure_ascii=False)
     before, after = json.dumps(writing.before), json.dumps(writing.after)
     call = " ".join(
         [*([before] if writing.before else []), "json", *([after] if writing.after else [])]
@@ -65,14 +84,13 @@ def _calls_schema(
     calls: list[dict[str, Any]] = []
     definitions: dict[str, Any] = {}
     for place, function in enumerate(functions):
-        given = function.get("parameters")
-        parameters = dict(given) if isinstance(given, Mapping) else {}
+        parameters = _arguments_schema(function)
         prefix = f"f{place}_"
         for key in ("$defs", "definitions"):
             inner = parameters.pop(key, None)
             for name, item in (inner if isinstance(inner, Mapping) else {}).items():
                 definitions[prefix + name] = _renamed(item, prefix)
-        arguments = {"type": "object", **_renamed(parameters, prefix)}
+        arguments = _renamed(parameters, prefix)
         calls.append(
             {
                 "type": "object",
@@ -85,6 +103,22 @@ def _calls_schema(
             }
         )
     return (calls[0] if len(calls) == 1 else {"anyOf": calls}), definitions
+
+
+def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arguments of a function must be: an object of the named parameters alone, unless it says otherwise."""
+    given = function.get("parameters")
+    parameters = dict(given) if isinstance(given, Mapping) else {}
+    if isinstance(parameters.get("properties"), Mapping) and not any(
+        k in parameters for k in _OPEN
+    ):
+        parameters["additionalProperties"] = False
+    return {"type": "object", **parameters}
+
+
+_OPEN = ("additionalProperties", "unevaluatedProperties", "patternProperties")
+_OPEN += ("allOf", "anyOf", "oneOf", "$ref", "not", "if")
+"""Keywords of a schema that names some properties, with which it may have others, too."""
 
 
 def _renamed(schema: Any, prefix: str) -> Any:

@@ -20,6 +20,9 @@ THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
 
 ANSWER_AFTER = "<|channel|>final<|message|>"
 
+CALL_HEADER = "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
+"""What stands before the arguments of a call."""
+
 MAX_HEADER = 512
 
 _BEGINS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>")
