@@ -33,6 +33,44 @@ if TYPE_CHECKING:
     from .repl import Repl
 
 _HELP = {"help_option_names": ["-h", "--help"]}
+_SERVE_VARIABLES = """\b
+Environment variables (each of them also as OLLAMA_...):
+  OLLAMAPY_HOST               where to listen: 127.0.0.1:11434
+  OLLAMAPY_MODELS             the directory of the models
+  OLLAMAPY_ORIGINS            web pages that may use the API
+  OLLAMAPY_KEEP_ALIVE         how long a model stays loaded: 5m
+  OLLAMAPY_LOAD_TIMEOUT       how long a load may take without progress: 5m
+  OLLAMAPY_CONTEXT_LENGTH     tokens of context, else chosen by memory
+  OLLAMAPY_NUM_PARALLEL       requests of a model at once, else by memory
+  OLLAMAPY_MAX_LOADED_MODELS  models loaded at once: 3
+  OLLAMAPY_MAX_QUEUE          requests that may wait: 512
+  OLLAMAPY_FLASH_ATTENTION    0: off
+  OLLAMAPY_KV_CACHE_TYPE      f16, q8_0 ...
+  OLLAMAPY_DEBUG              1: a more talkative log
+\b
+Ours alone:
+  OLLAMAPY_HOME               one folder for everything
+  OLLAMAPY_MORE_MODELS        directories with more models, only read
+  OLLAMAPY_LIBRARY            your own catalogue
+  OLLAMAPY_SERVE_MODELS       1: others may pull the models from here
+"""
+_RUN_EXAMPLES = """\b
+Examples:
+  ollamapy run llama3.2 "Why is the sky blue?"
+  cat notes.txt | ollamapy run llama3.2 "Sum this up:"
+  ollamapy run --format json llama3.2 "Three colours and their hex codes"
+"""
+_PULL_EXAMPLES = """\b
+Examples:
+  ollamapy pull llama2:13b
+  ollamapy pull hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M
+  ollamapy pull --from http://otherhost:11434 llama2
+"""
+_CREATE_EXAMPLES = """\b
+Examples:
+  ollamapy create mario -f Modelfile
+  ollamapy create small --quantize Q4_K_M     # in a folder with weights
+"""
 _POSITIONAL = {"allow_extra_args": True}
 
 app = typer.Typer(
@@ -41,7 +79,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_HELP,
     options_metavar="",
-    epilog="Where the daemon is: OLLAMAPY_HOST, then OLLAMA_HOST; else 127.0.0.1:11434, started when needed.",
+    epilog="Help on one of them: ollamapy help COMMAND. Where the daemon is: OLLAMAPY_HOST, then OLLAMA_HOST; else"
+    " 127.0.0.1:11434, started when needed.",
 )
 daemon = typer.Typer(
     rich_markup_mode=None, options_metavar="", help="Start, stop and look after the daemon."
@@ -151,7 +190,7 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-Json = Annotated[bool, Option("--json", help="Print JSON, as the API answers.")]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -167,7 +206,9 @@ def root(
         print(context.get_help())
 
 
-@app.command(options_metavar="[--preload MODEL]", context_settings=_POSITIONAL)
+@app.command(
+    options_metavar="[--preload MODEL]", context_settings=_POSITIONAL, epilog=_SERVE_VARIABLES
+)
 def serve(
     context: typer.Context,
     preload: Annotated[str | None, Option(metavar="MODEL", help="Load this model at once.")] = None,
@@ -177,7 +218,12 @@ def serve(
     raise typer.Exit(launch.serve(_launcher(context), preload))
 
 
-@app.command("run", options_metavar="MODEL [PROMPT]... [flags]", context_settings=_POSITIONAL)
+@app.command(
+    "run",
+    options_metavar="MODEL [PROMPT]... [flags]",
+    context_settings=_POSITIONAL,
+    epilog=_RUN_EXAMPLES,
+)
 def run_(
     context: typer.Context,
     keepalive: Annotated[
@@ -195,7 +241,7 @@ def run_(
         str | None,
         Option(
             metavar="HOW",
-            help="Think before the answer: true, false, high, medium, low or max.",
+            help="Think before the answer or not: true, false, high, medium, low or max.",
         ),
     ] = None,
     hidethinking: Annotated[
@@ -205,16 +251,17 @@ def run_(
         str | None,
         Option(
             metavar="BOOL",
-            help="Embedding models: false to refuse a text that is too long.",
+            help="Embedding models: false to refuse a text that is too long, not cut it.",
         ),
     ] = None,
     dimensions: Annotated[
         int | None, Option(metavar="N", help="Embedding models: only so many numbers.")
     ] = None,
 ) -> None:
-    """Answer a prompt with a model; without one, in a terminal, chat with it. An embedding model's answer is its vector.
+    """Answer a prompt with a model; without a prompt, chat with it.
 
-    The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model.
+    The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model. A
+    model that is not there is pulled first. An embedding model's answer is its vector.
     """
     model, *words = _at_least(context, 1)
     if keepalive is not None:
@@ -417,7 +464,9 @@ def _with_installed(client: Client, error: AnsweredError) -> OllamapyError:
     return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")
 
 
-@app.command(options_metavar="MODEL... [flags]", context_settings=_POSITIONAL)
+@app.command(
+    options_metavar="MODEL... [flags]", context_settings=_POSITIONAL, epilog=_PULL_EXAMPLES
+)
 def pull(
     context: typer.Context,
     insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
@@ -427,10 +476,16 @@ def pull(
     limit_rate: Annotated[
         str, Option(metavar="RATE", help="Bytes a second at most: 500k, 5MB.")
     ] = "",
-    connections: Annotated[int, Option(min=1, max=16, help="Connections at a time.")] = 8,
+    connections: Annotated[
+        int, Option(metavar="N", min=1, max=16, help="Connections at a time.")
+    ] = 8,
     force: Annotated[bool, Option("--force", help="Also if the disk seems too small.")] = False,
 ) -> None:
-    """Get models: from the catalogue, hf.co/USER/REPO[:QUANT], any registry, or the address of a .gguf file."""
+    """Get models: from the catalogue, the hub or a registry.
+
+    MODEL is a name of the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
+    the https address of a .gguf file. What was broken off goes on where it stopped.
+    """
     models = _at_least(context, 1)
     from . import transfer
 
@@ -449,7 +504,11 @@ def push(
     context: typer.Context,
     insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
 ) -> None:
-    """Give a model to where its name says: HOST/USER/MODEL, a registry, or hf.co/USER/REPO."""
+    """Give a model to the registry or the hub that its name says.
+
+    MODEL is HOST/USER/MODEL[:TAG], or hf.co/USER/REPO; `cp` gives it such a name. The keys are those of `docker login`,
+    or HF_TOKEN.
+    """
     [model] = _exactly(context, 1)
     from . import push as pushing
 
@@ -476,17 +535,23 @@ def cp(context: typer.Context) -> None:
     transfer.copy(_launcher(context).connect(), source, destination)
 
 
-@app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)
+@app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL, epilog=_CREATE_EXAMPLES)
 def create(
     context: typer.Context,
     file: Annotated[
         Path | None, Option("--file", "-f", metavar="FILE", help="The Modelfile (./Modelfile).")
     ] = None,
     quantize: Annotated[
-        str, Option("--quantize", "-q", metavar="TYPE", help="Make the weights smaller: Q4_K_M...")
+        str,
+        Option(
+            "--quantize",
+            "-q",
+            metavar="TYPE",
+            help="Make F32, F16 or BF16 weights smaller: Q4_K_M, Q8_0...",
+        ),
     ] = "",
 ) -> None:
-    """Make a model from a Modelfile, or from the weights in this folder."""
+    """Make a model from a Modelfile, or from weights in this folder."""
     [name] = _exactly(context, 1)
     from . import create as creation
 
@@ -576,7 +641,7 @@ def show(
 
 @app.command(options_metavar="TEXT [--json]", context_settings=_POSITIONAL)
 def search(context: typer.Context, as_json: Json = False) -> None:
-    """Search the catalogue of models that can be pulled by a short name."""
+    """Search the catalogue of models that have a short name."""
     words = _at_least(context, 1)
     from . import library
 
@@ -623,7 +688,10 @@ def _print_families(found: Sequence[Family], as_json: bool) -> None:
 
 @app.command(options_metavar="[MODEL]... [--json]", context_settings=_POSITIONAL)
 def outdated(context: typer.Context, as_json: Json = False) -> None:
-    """List the stored models that have changed where they came from. Exit status 1 if one cannot be asked for."""
+    """List the stored models that have changed where they came from.
+
+    Exit status 1 if one cannot be asked for.
+    """
     from . import library
 
     found, faults = library.outdated(_launcher(context).settings, context.args)
@@ -636,7 +704,10 @@ def outdated(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command(options_metavar="[MODEL]...", context_settings=_POSITIONAL)
 def update(context: typer.Context) -> None:
-    """Pull again what `outdated` lists: all that says where it came from, or the models that are named."""
+    """Pull again the models that `outdated` lists.
+
+    A model that may have been made here is replaced only if it is named.
+    """
     from . import library, transfer
 
     launcher = _launcher(context)
@@ -674,9 +745,9 @@ def render(
     raw: Annotated[bool, Option("--raw", help="The prompt as it is.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the prompt that a model would be given, and its number of tokens on stderr.
+    """Print the prompt that a model would be given.
 
-    The prompt is made of stdin and the arguments, as for `run`.
+    It is made of stdin and the arguments, as for `run`, or of a chat in a file. Its number of tokens goes to stderr.
     """
     model, *words = _at_least(context, 1)
     if messages and (words or raw):
@@ -736,15 +807,24 @@ def stop(context: typer.Context) -> None:
 
 @app.command(options_metavar="[MODELFILE] [--json]", context_settings=_POSITIONAL)
 def lint(context: typer.Context, as_json: Json = False) -> None:
-    """Check a Modelfile. Exit status 1 if it has errors, 0 if only warnings."""
+    """Check a Modelfile (./Modelfile).
+
+    Exit status 1 if it has errors, 0 if only warnings.
+    """
     if len(context.args) > 1:
         raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
     from ..formats import lint as advice
     from ..formats.modelfile import LIMIT, local_path
 
     path = Path(*context.args or ["Modelfile"])
-    with path.open("rb") as file:
-        source = file.read(LIMIT + 1)
+    try:
+        with path.open("rb") as file:
+            source = file.read(LIMIT + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OllamapyError(
+            f"cannot read {path} ({reason}), say: ollamapy lint MODELFILE"
+        ) from error
     # Not Path.exists(), which fails for names that are too long
     findings = advice.lint(source, lambda value: os.path.exists(local_path(value, path.parent)))
     if as_json:
@@ -765,7 +845,10 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a model, or all, and compare every byte with its digest. Exit status 1 if something is bad."""
+    """Read a model, or all, and compare every byte with its digest.
+
+    Exit status 1 if something is bad.
+    """
     name = _at_most_one(context)
     from . import store
 
@@ -783,7 +866,10 @@ def prune(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove blobs of no model and unfinished pulls, if nothing was done to them for an hour."""
+    """Remove blobs of no model and unfinished pulls.
+
+    What somebody has worked on within the last hour stays.
+    """
     _exactly(context, 0)
     from . import store
 
@@ -792,7 +878,10 @@ def prune(
 
 @app.command(options_metavar="[--json]", context_settings=_POSITIONAL)
 def du(context: typer.Context, as_json: Json = False) -> None:
-    """Show what each model takes on the disk, and what it takes alone."""
+    """Show what each model takes on the disk.
+
+    OWN is what would be free without it: models share their blobs.
+    """
     _exactly(context, 0)
     from . import store
 
@@ -801,7 +890,10 @@ def du(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command(options_metavar="MODEL FILE", context_settings=_POSITIONAL)
 def export(context: typer.Context) -> None:
-    """Write a model into one file (a tar), for a machine without network."""
+    """Write a model into one file, for a machine without network.
+
+    The file is a tar; `import` reads it.
+    """
     name, file = _exactly(context, 2)
     from . import store
 
@@ -823,7 +915,10 @@ def import_(
     dry_run: Annotated[bool, Option("--dry-run", help="Only list what TOOL has.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Install the model in a file that `export` made; or link the models that another tool has."""
+    """Install the model in a file of `export`, or another tool's.
+
+    Another tool's models are linked, not copied, where the disk can.
+    """
     from . import store
 
     if from_ is not None:
@@ -845,7 +940,7 @@ def daemon_root(context: typer.Context) -> None:
         print(context.get_help())
 
 
-@daemon.command(options_metavar="", context_settings=_POSITIONAL)
+@daemon.command(options_metavar="[flags]", context_settings=_POSITIONAL)
 def start(context: typer.Context) -> None:
     """Start the daemon, unless it runs already."""
     _exactly(context, 0)
@@ -862,14 +957,14 @@ def _start(launcher: Launcher) -> None:
     )
 
 
-@daemon.command("stop", options_metavar="", context_settings=_POSITIONAL)
+@daemon.command("stop", options_metavar="[flags]", context_settings=_POSITIONAL)
 def stop_daemon(context: typer.Context) -> None:
     """End the daemon, after the requests in flight."""
     _exactly(context, 0)
     print("stopped" if _launcher(context).stop() else "the daemon is not running")
 
 
-@daemon.command(options_metavar="", context_settings=_POSITIONAL)
+@daemon.command(options_metavar="[flags]", context_settings=_POSITIONAL)
 def restart(context: typer.Context) -> None:
     """End the daemon, if it runs, and start it."""
     _exactly(context, 0)
@@ -879,7 +974,10 @@ def restart(context: typer.Context) -> None:
 
 @daemon.command(options_metavar="[--json]", context_settings=_POSITIONAL)
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Say whether the daemon runs, and where. Exit status 1 if it does not."""
+    """Say whether the daemon runs, and where.
+
+    Exit status 1 if it does not run.
+    """
     _exactly(context, 0)
     launcher = _launcher(context)
     place = launcher.find()
@@ -907,10 +1005,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 @daemon.command(options_metavar="[flags]", context_settings=_POSITIONAL)
 def logs(
     context: typer.Context,
-    lines: Annotated[int, Option("--lines", "-n", min=0, help="How many of the last lines.")] = 100,
+    lines: Annotated[
+        int, Option("--lines", "-n", metavar="N", min=0, help="How many of the last lines.")
+    ] = 100,
     follow: Annotated[bool, Option("--follow", "-f", help="Go on as lines are written.")] = False,
 ) -> None:
-    """Show the log of a daemon that was started by itself or by `daemon start`."""
+    """Show the log of a daemon that runs in the background.
+
+    One that `serve` runs writes to its terminal instead.
+    """
     _exactly(context, 0)
     path = _launcher(context).settings.paths.log
     if not path.exists():
@@ -948,8 +1051,17 @@ def _newer(path: Path, log: TextIO) -> TextIO | None:
 
 @app.command(name="completion", options_metavar="bash|zsh|fish", context_settings=_POSITIONAL)
 def completion_(context: typer.Context) -> None:
-    """Print a script that teaches the shell to complete ollamapy's commands, flags and model names."""
+    """Print a script that makes the shell complete what is typed.
+
+    bash: eval "$(ollamapy completion bash)", zsh: eval "$(ollamapy completion zsh)", fish: ollamapy completion fish | source
+    """
     [shell] = _exactly(context, 1)
     if shell not in completion.SCRIPTS:
         raise OllamapyError(f'unknown shell "{shell}", one of: {", ".join(completion.SCRIPTS)}')
     print(completion.SCRIPTS[shell], end="")
+
+
+@app.command("help", options_metavar="[COMMAND]...", context_settings=_POSITIONAL)
+def help_(context: typer.Context) -> None:
+    """Show what a command does and takes, as its --help."""
+    run([*context.args, "--help"], _launcher(context))

@@ -55,13 +55,19 @@ def candidates(
     elif typed.startswith("-"):
         found = [(name, option.help or "") for option in _options(command) for name in option.opts]
     elif isinstance(command, TyperGroup):
-        visible = [(name, c) for name, c in command.commands.items() if not c.hidden]
-        found = [(name, c.get_short_help_str(limit=60)) for name, c in visible]
+        found = _commands(command)
+    elif positions == 0 and path == ("help",):
+        found = _commands(root)
     elif positions == 0 and path == ("completion",):
         found = [(name, "") for name in SCRIPTS]
     elif positions == 0 and path in _NAMES_STORED | _NAMES_LOADED:
         found = [(name, "") for name in (stored if path in _NAMES_STORED else loaded)()]
     return [candidate for candidate in found if candidate[0].startswith(typed)]
+
+
+def _commands(group: TyperGroup) -> list[Candidate]:
+    visible = [(name, c) for name, c in group.commands.items() if not c.hidden]
+    return [(name, c.get_short_help_str(limit=60)) for name, c in visible]
 
 
 def _options(command: TyperCommand | TyperGroup) -> list[TyperOption]:

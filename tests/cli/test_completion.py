@@ -43,6 +43,8 @@ NAMES = ["hello:latest", "json:latest", "think:latest", "tool:latest"]
         (["daemon", "stop", ""], []),
         (["serve", "--preload", "big:7"], ["big:7b"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
+        (["help", "ser"], ["serve"]),
+        (["help", "run", ""], []),
         (["nosuch", ""], []),
         (["--version", "da"], ["daemon"]),
     ],

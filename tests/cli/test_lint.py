@@ -154,8 +154,11 @@ def test_json(ollamapy: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["/nosuch/Modelfile"], "Error: No such file or directory: /nosuch/Modelfile\n"),
-        (["/"], "Error: Is a directory: /\n"),
+        (
+            ["/nosuch/Modelfile"],
+            "Error: cannot read /nosuch/Modelfile (no such file or directory), say: ollamapy lint MODELFILE\n",
+        ),
+        (["/"], "Error: cannot read / (is a directory), say: ollamapy lint MODELFILE\n"),
         (["a", "b"], "Error: accepts at most 1 arg(s), received 2, see: ollamapy lint --help\n"),
     ],
 )

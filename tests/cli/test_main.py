@@ -53,6 +53,20 @@ def test_help_is_plain_text_and_status_0(ollamapy: Command) -> None:
     )
 
 
+def test_help_on_every_command_says_how_it_is_used(ollamapy: Command) -> None:
+    assert ollamapy("help").stdout == ollamapy("--help").stdout
+    listed = ollamapy("help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    commands = [line.split()[0] for line in listed.splitlines()]
+    assert {"serve", "run", "daemon", "help"} <= set(commands)
+    for words in [*([each] for each in commands), ["daemon", "start"], ["daemon", "logs"]]:
+        shown = ollamapy("help", *words)
+        assert shown.stdout == ollamapy(*words, "--help").stdout
+        assert shown.stdout.startswith(f"Usage: ollamapy {' '.join(words)} ")
+    unknown = ollamapy("help", "nosuch")
+    says = 'Error: unknown command "nosuch" for "ollamapy", see: ollamapy --help\n'
+    assert (unknown.returncode, unknown.stderr) == (1, says)
+
+
 def test_the_version_needs_no_daemon(ollamapy: Command, home: Path) -> None:
     from ollamapy import __version__
 
