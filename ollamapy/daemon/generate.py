@@ -119,9 +119,10 @@ async def _answered(
         forced = _forced_call(spec, request)
         constraint = request.constraint or forced
         parser = _parser(spec, request, prompt.text, forced=forced is not None)
-        if request.think and parser.opens and (constraint or request.think_budget is not None):
-            # What holds from the end of thinking on needs thinking to begin: the model is not asked whether it will.
-            prompt = replace(prompt, text=f"{prompt.text}{parser.opens}\n", tokens=None)
+        if beginning := _beginning(
+            request, parser, bound=constraint is not None, forced=forced is not None
+        ):
+            prompt = replace(prompt, text=prompt.text + beginning, tokens=None)
             parser = _parser(spec, request, prompt.text, forced=forced is not None)
         events = runner.generate(
             Generation(
@@ -372,6 +373,14 @@ def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:
     return output.call_grammar(
         template_of(spec, request), request.tools, request.tool_choice, request.parallel_tool_calls
     )
+
+
+def _beginning(request: Request, parser: output.Parser, *, bound: bool, forced: bool) -> str:
+    """What is put in the model's mouth; it is not asked whether it will think. What holds from the end of thinking on (a form,
+    a budget) needs thinking to begin; and thinking that nobody wants before a forced call, but the template began, ends."""
+    if request.think and (bound or request.think_budget is not None):
+        return f"{parser.opens}\n" if parser.opens else ""
+    return f"\n{parser.think_end}\n\n" if forced and not request.think and parser.think_end else ""
 
 
 def _parser(spec: ModelSpec, request: Request, prompt: str, *, forced: bool) -> output.Parser:

@@ -129,7 +129,7 @@ def test_a_model_that_does_not_think_is_not_made_to(daemon: Daemon) -> None:
 
 def test_a_call_that_is_forced_is_not_thought_over_unless_somebody_says_so(daemon: Daemon) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    asked = {"model": "caller", "messages": [{"role": "user", "content": "Is it?"}]}
+    asked: dict[str, Any] = {"model": "caller", "messages": [{"role": "user", "content": "Is it?"}]}
     asked |= {"tools": [tool], "_debug_render_only": True}
 
     def ends_closed(**more: Any) -> bool:

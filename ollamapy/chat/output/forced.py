@@ -116,8 +116,10 @@ def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", **parameters}
 
 
-_OPEN = ("additionalProperties", "unevaluatedProperties", "patternProperties")
-_OPEN += ("allOf", "anyOf", "oneOf", "$ref", "not", "if")
+_OPEN = (
+    *("additionalProperties", "unevaluatedProperties", "patternProperties"),
+    *("allOf", "anyOf", "oneOf", "$ref", "not", "if"),
+)
 """Keywords of a schema that names some properties, with which it may have others, too."""
 
 
