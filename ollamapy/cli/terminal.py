@@ -24,14 +24,14 @@ GAP = "    "
 
 
 def prepare_streams() -> None:
-    """Make stdin, stdout and stderr exist, and never fail on a character that their encoding lacks."""
+    """Make stdin, stdout and stderr exist, and never fail on what their encoding lacks or cannot read."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 

@@ -702,6 +702,16 @@ def test_a_dumb_terminal(chat: Start) -> None:
 
 
 @llama
+@pytest.mark.parametrize("terminal", ["dumb", "xterm"])
+def test_bytes_that_are_no_text_do_not_end_the_chat(chat: Start, terminal: str) -> None:
+    it = chat("hello", TERM=terminal, PYTHONIOENCODING="utf-8:strict").until(">>>")
+    os.write(it.fd, b"caf\xe9 is Latin-1\r")
+    it.until(HELLO).until(lambda: it.lines[-1].startswith(">>>"))
+    it.enter("/bye")
+    assert it.status() == 0
+
+
+@llama
 def test_no_colour(chat: Start) -> None:
     it = chat("plain", NO_COLOR="1").until("Enter for a story")
     it.enter("/bye")
