@@ -485,6 +485,7 @@ def pull(
 
     MODEL is a name of the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
     the https address of a .gguf file. What was broken off goes on where it stopped.
+    Of several, one that cannot be had does not keep the others from coming.
     """
     models = _at_least(context, 1)
     from . import transfer
@@ -493,10 +494,20 @@ def pull(
     via = from_ if "://" in from_ or not from_ else f"http://{from_}"
     wishes = transfer.Wishes(insecure, via, rate, connections, force)
     client = _launcher(context).connect()
+    failed = False
     for model in models:
-        name = transfer.pull(client, model, wishes)
+        try:
+            name = transfer.pull(client, model, wishes)
+        except AnsweredError as error:
+            if len(models) == 1:
+                raise
+            print(f"Error: {model}: {error}", file=sys.stderr)
+            failed = True
+            continue
         if name != model:
             print(f"{model} is the model {name} now")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(options_metavar="MODEL [flags]", context_settings=_POSITIONAL)

@@ -66,7 +66,10 @@ def test_pull_then_run(ollamapy: Command) -> None:
 
 def test_several(ollamapy: Command, hub: FakeHub, gguf: Path) -> None:
     hub.add_repo("me/other", {"m.gguf": gguf.read_bytes() + bytes(32)})
-    assert ollamapy("pull", "hf.co/me/repo", "hf.co/me/other").returncode == 0
+    run = ollamapy("pull", "hf.co/me/repo", "hf.co/me/none", "a b", "hf.co/me/other")
+    assert run.returncode == 1 and run.stderr.endswith("success\n")
+    assert "\nError: hf.co/me/none: me/none does not exist" in run.stderr
+    assert run.stderr.count("\nError: ") == 2
     assert sorted(listed(ollamapy)) == ["hf.co/me/other:latest", "hf.co/me/repo:latest"]
 
 
