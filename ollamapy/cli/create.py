@@ -130,11 +130,22 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
         )
     adapters = [each for each in modelfile.instructions if each.word == "ADAPTER"]
     if adapters:
-        found = _local(adapters[-1], folder)
-        if not found:
-            raise adapters[-1].error(_missing(adapters[-1].value))
-        body["adapters"] = _together(found)
+        body["adapters"] = _together(
+            path for each in adapters for path in _adapter(each, folder, alone=len(adapters) == 1)
+        )
     return {key: value for key, value in body.items() if value}
+
+
+def _adapter(instruction: Instruction, folder: Path, *, alone: bool) -> list[Path]:
+    """The files of one ADAPTER. Several add up, which Ollama's CLI does not know: all of them must be GGUF files."""
+    found = _local(instruction, folder)
+    if not found:
+        raise instruction.error(_missing(instruction.value))
+    if not alone and any(path.suffix == ".safetensors" for path in found):
+        raise instruction.error(
+            "several adapters must be GGUF files, name one of safetensors alone"
+        )
+    return found
 
 
 def _local(instruction: Instruction, folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ How requests look is the dialect's affair (``api/stored.py``). What the new mode
     template, system     the request's; an empty one leaves the base's. ``{{ .Prompt }}`` is no template
     parameters           the request's, name by name, over the base's
     messages             the request's, if it has any
-    license              the base's, then the request's
+    license, adapters    the base's, then the request's
     renderer, parser, requires   the request's; an empty one leaves the base's
 """
 
@@ -325,7 +325,8 @@ class _Making:
         adapters = await asyncio.to_thread(gguf_parts, files, adapters=True)
         for part in adapters:
             check_adapter(await asyncio.to_thread(read_header, self._file(part)), model)
-        self._parts += adapters
+        here = {part.layer.digest for part in self._parts}
+        self._parts += [part for part in adapters if part.layer.digest not in here]
 
     async def _make(
         self, status: str, kind: str, work: Callable[..., None]
@@ -679,8 +680,10 @@ _CONFIG_KEYS = (
 def in_order(parts: Iterable[Part]) -> list[Part]:
     """Weights, other layers, texts: so that two models that say the same have the same manifest."""
 
-    def place(part: Part) -> int:
-        return _ORDER.index(part.kind if part.kind in _ORDER else "")
+    def place(part: Part) -> tuple[int, str]:
+        # Adapters add up, in whatever order
+        among = part.layer.digest if part.kind == "adapter" else ""
+        return _ORDER.index(part.kind if part.kind in _ORDER else ""), among
 
     return sorted(parts, key=place)
 

@@ -555,6 +555,8 @@ def print_modelfile(spec: ModelSpec, *, system: str | None, parameters: Mapping[
         lines.append(f"RENDERER {spec.config.renderer}")
     if spec.config.parser:
         lines.append(f"PARSER {spec.config.parser}")
+    if spec.config.requires:  # which Ollama forgets
+        lines.append(f"REQUIRES {spec.config.requires}")
     for key, value in _each_value(parameters):
         text = quote(value) if isinstance(value, str) else _written(value)
         lines.append(f"PARAMETER {key} {text}")

@@ -110,7 +110,7 @@ def _line(instruction: Instruction) -> str:
 
 # What is said twice
 
-_LAST_COUNTS = ("TEMPLATE", "SYSTEM", "ADAPTER", "RENDERER", "PARSER", "REQUIRES")
+_LAST_COUNTS = ("TEMPLATE", "SYSTEM", "RENDERER", "PARSER", "REQUIRES")
 
 
 def _overridden(modelfile: Modelfile, exists: Callable[[str], bool]) -> Iterator[Finding]:

@@ -261,6 +261,14 @@ def _wrong_adapter(folder: Path) -> None:
     (folder / "Modelfile").write_text("FROM plain\nADAPTER a.gguf")
 
 
+def _two_adapters(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "adapter_model.safetensors").write_bytes(b"x")
+        (folder / name / "adapter_config.json").write_text("{}")
+    (folder / "Modelfile").write_text("FROM plain\nADAPTER a\nADAPTER b")
+
+
 def _pointer(folder: Path) -> None:
     (folder / "m.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
     (folder / "Modelfile").write_text("FROM ./m.gguf")
@@ -289,6 +297,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("a GGUF that is one", _gguf_link, "link out of its folder"),
     ("a safetensors header that lies", _lying_safetensors, "Error: "),
     ("an adapter of others", _wrong_adapter, "the adapter is for gemma models and this one is llama"),
+    ("two adapters of safetensors", _two_adapters, "several adapters must be GGUF files"),
     ("a Git LFS pointer", _pointer, "Git LFS pointer"),
     ("an unknown parameter", lambda f: _write(f / "Modelfile", b"FROM hello\nPARAMETER tempratur 1"),
      "unknown parameter 'tempratur', did you mean 'temperature'?"),

@@ -78,6 +78,9 @@ def told(text: str, exists: Callable[[str], bool] = nothing_exists) -> list[str]
         ("TEMPLATE {{ .Prompt }}", []),
         # Paths
         ("ADAPTER ./a", ["2:1: warning: there is no './a', paths begin at the folder of the Modelfile"]),
+        ("ADAPTER ./a\nADAPTER ./b", [
+            "2:1: warning: there is no './a', paths begin at the folder of the Modelfile",
+            "3:1: warning: there is no './b', paths begin at the folder of the Modelfile"]),
         ("DRAFT d", ["2:1: warning: there is no 'd', paths begin at the folder of the Modelfile"]),
     ],
 )  # fmt: skip

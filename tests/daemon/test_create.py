@@ -6,7 +6,7 @@ import asyncio
 import json
 import resource
 import signal
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,9 @@ def test_a_template_that_is_given_leaves_no_guess(tmp_path: Path, scripted: Path
     assert [kind for kind, _ in layers(store, "new")] == ["model", "template"]
 
 
-def test_what_is_printed_makes_the_same_model_again(base: Store, plain: Path) -> None:
+def test_what_is_printed_makes_the_same_model_again(
+    base: Store, plain: Path, tmp_path: Path
+) -> None:
     install(base.roots[0], "plain", plain)
     make(
         base,
@@ -213,16 +215,19 @@ def test_what_is_printed_makes_the_same_model_again(base: Store, plain: Path) ->
         licenses=("A\n\nlicence",),
     )
     make(base, "bare", from_="plain", parameters={"temperature": 0.7, "seed": 2**40})
-    for name in ("some", "bare", "plain"):
+    two = [_adapter(tmp_path / f"{alpha}.gguf", alpha=alpha) for alpha in (1.0, 2.0)]
+    make(base, "one", from_="plain", adapters=upload(base, a__gguf=two[0]), requires="0.14.0")
+    make(base, "two", from_="one", adapters=upload(base, a__gguf=two[1]))
+    assert len(layers(base, "two")) == 3
+    for name in ("some", "bare", "plain", "one", "two"):
         printed = parse(show(base, name)["modelfile"])
         typed, _ = printed.parameters()
         make(
             base,
             "again",
-            files={
-                Path(path).name: Path(path).name.replace("-", ":")
-                for path in printed.values("FROM")
-            },
+            files=_uploaded(printed.values("FROM")),
+            adapters=_uploaded(printed.values("ADAPTER")),
+            requires=printed.requires() or "",
             template=printed.last("TEMPLATE") or "",
             system=printed.last("SYSTEM") or "",
             licenses=tuple(printed.values("LICENSE")),
@@ -230,6 +235,12 @@ def test_what_is_printed_makes_the_same_model_again(base: Store, plain: Path) ->
             messages=printed.messages,
         )
         assert layers(base, "again") == layers(base, name), name
+        assert show(base, "again").get("requires") == show(base, name).get("requires")
+
+
+def _uploaded(paths: Sequence[str]) -> dict[str, str]:
+    """Blobs by the names of their files, as the command sends them."""
+    return {Path(path).name: Path(path).name.replace("-", ":") for path in paths}
 
 
 def test_shards_are_one_model(tmp_path: Path, plain: Path) -> None:
@@ -258,11 +269,13 @@ def test_quantize(base: Store) -> None:
     assert base.find(Name.parse("twice")) is None
 
 
-def _adapter(path: Path, *, architecture: str = "llama", width: int = 64) -> Path:
+def _adapter(
+    path: Path, *, architecture: str = "llama", width: int = 64, alpha: float = 4.0
+) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 4.0)
+    writer.add_float32("adapter.lora.alpha", alpha)
     for half, shape in (("a", (2, width)), ("b", (64, 2))):
         writer.add_tensor(f"blk.0.attn_q.weight.lora_{half}", np.ones(shape, np.float32))
     writer.write_header_to_file()
@@ -283,6 +296,9 @@ def test_an_adapter_is_a_layer_and_another_runner(tmp_path: Path, plain: Path) -
     assert with_adapter.adapter_paths[0].read_bytes() == adapter.read_bytes()
     assert with_adapter.key != without.key
     assert f"\nADAPTER {with_adapter.adapter_paths[0]}\n" in show(store, "new")["modelfile"]
+    assert with_adapter.adapter_size == 4 * 2 * (64 + 64) and without.adapter_size == 0
+    make(store, "twice", from_="new", adapters=upload(store, a__gguf=adapter))
+    assert layers(store, "twice") == layers(store, "new"), "the same one is there already"
 
 
 # What cannot be made
