@@ -21,8 +21,11 @@ Turn = Mapping[str, Any]
 Attempt = Callable[[Sequence[Turn], Sequence[Mapping[str, Any]]], str | None]
 """What a template makes of messages and tools; None where it fails."""
 
+DEEPSEEK = "<｜tool▁sep｜>"
+"""In the templates that :func:`told_of` is for."""
+
 _KEY, _VALUE, _OTHER = "needle_key", "needle value", "needle other"
-_TOOL = {
+_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "needle_tool",
@@ -80,6 +83,35 @@ def taste(attempt: Attempt) -> Taste:
     single = replace(best, single=True)
     both = (_VALUE, _OTHER)
     return single if most > 1 and worth(single, both) > worth(best, both) else best
+
+
+def told_of(
+    turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], attempt: Attempt
+) -> list[Turn]:
+    """The conversation of a DeepSeek model; its template writes calls, but says nothing of the tools. Then the system message does, in
+    the words of DeepSeek-V3.1's model card."""
+    shown = attempt([{"role": "user", "content": "Hi"}], [_TOOL])
+    if shown is None or _TOOL["function"]["name"] in shown:
+        return list(turns)
+    said = "## Tools\nYou have access to the following tools:\n\n"
+    for tool in tools:
+        function = tool.get("function", tool)
+        said += (
+            f"### {function.get('name', '')}\nDescription: {function.get('description', '')}\n\n"
+        )
+        said += f"Parameters: {_json(function.get('parameters', {}))}\n\n"
+    said += (
+        "IMPORTANT: ALWAYS adhere to this exact format for tool use:\n"
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name{DEEPSEEK}tool_call_arguments<｜tool▁call▁end｜>"
+        "{additional_tool_calls}<｜tool▁calls▁end｜>\n\n"
+        "Where:\n- `tool_call_name` must be an exact match to one of the available tools\n"
+        "- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+        "- For multiple tool calls, chain them directly without separators or spaces"
+    )
+    if turns and turns[0]["role"] == "system":
+        first = {**turns[0], "content": f"{turns[0]['content']}\n\n{said}"}
+        return [first, *turns[1:]]
+    return [{"role": "system", "content": said}, *turns]
 
 
 def _conversation(values: Sequence[str], said: str) -> list[Turn]:

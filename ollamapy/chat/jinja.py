@@ -66,6 +66,8 @@ def render(
     try:
         template = _compile(source)
         turns: list[Turn] = [_turn(message, source) for message in messages]
+        if tools and calls.DEEPSEEK in source:
+            turns = calls.told_of(turns, tools, _attempt(source))
         if turns and turns[0]["role"] == "system" and not _takes_system(source):
             turns = _without_system(turns)
         if calls.has_calls(turns):
@@ -158,6 +160,11 @@ def _takes_system(source: str) -> bool:
 @lru_cache(maxsize=8)
 def _taste(source: str) -> calls.Taste:
     """How the template wants tool calls."""
+    return calls.taste(_attempt(source))
+
+
+def _attempt(source: str) -> calls.Attempt:
+    """What to ask the template with."""
     template = _compile(source)
 
     def attempt(turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str | None:
@@ -168,7 +175,7 @@ def _taste(source: str) -> calls.Taste:
         except Exception:  # as above
             return None
 
-    return calls.taste(attempt)
+    return attempt
 
 
 def _without_system(turns: list[Turn]) -> list[Turn]:

@@ -147,6 +147,20 @@ def test_a_result_reaches_every_real_template(name: str) -> None:
     assert "Paris" in prompt and "sunny" in prompt
 
 
+def test_deepseek_is_told_of_its_tools() -> None:
+    """Whose template writes calls, but not what may be called."""
+    source = (DATA / "templates" / "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja").read_text()
+    asked = {"role": "user", "content": "Hi"}
+    prompt = jinja.render(source, [asked], tools=TOOLS)
+    assert "### get_weather" in prompt and '"enum": ["c", "f"]' in prompt
+    assert prompt.index("### now") < prompt.index("<｜User｜>Hi")
+    kind = {"role": "system", "content": "Be kind."}
+    assert "Be kind.\n\n## Tools" in jinja.render(source, [kind, asked], tools=TOOLS)
+    assert "Tools" not in jinja.render(source, [asked])
+    told = source.replace("{{bos_token}}", "{{bos_token}}{{ tools | tojson }}")
+    assert told != source and "##" not in jinja.render(told, [asked], tools=TOOLS)
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
