@@ -472,6 +472,35 @@ def test_form_and_thinking_are_set(chat: Start, tmp_path: Path) -> None:
     assert it.screen.count(HELLO) == 2
 
 
+@llama
+def test_thinking_is_shown_or_hidden(start: Start, tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if enable_thinking %}{{ '<think>' }}{% else %}{{ '<think></think>' }}{% endif %}"
+    )
+    script = ["well", ", hm", "</think>", "Yes."]
+    install(
+        tmp_path,
+        "thinker",
+        scripted_model(tmp_path / "thinker.gguf", script, chat_template=template),
+    )
+    with serve(tmp_path, tmp_path) as daemon:
+        command = (sys.executable, "-m", "ollamapy", "run", "thinker")
+        host = f"127.0.0.1:{daemon.port}"
+        it = start(*command, OLLAMAPY_HOST=host).prompted(1)
+        it.enter("Is it?")
+        it.prompted(2)
+        assert it.lines[1:6] == ["Thinking...", "well, hm", "...done thinking.", "", "Yes."]
+        it.enter("/set nothink")
+        it.prompted(3).enter("And now?")
+        it.prompted(4)
+        assert it.screen.count("Thinking...") == 1
+        hidden = start(*command, "--hidethinking", "--think=high", OLLAMAPY_HOST=host).prompted(1)
+        hidden.enter("Is it?")
+        hidden.prompted(2)
+        assert hidden.lines[1] == "Yes."
+
+
 def test_pictures_are_sent_to_a_model_that_sees(
     start: Start, standin: Callable[..., Standin], tmp_path: Path
 ) -> None:
