@@ -9,6 +9,10 @@ from typing import Any
 from ..errors import InvalidRequest
 
 
+LARGEST = 1024 * 1024
+"""Characters of a schema's file: more than any server takes."""
+
+
 def read_form(written: str) -> Any:
     """The ``format`` of requests. Raises InvalidRequest for what is neither JSON nor the file of some."""
     if written == "json":
@@ -17,7 +21,8 @@ def read_form(written: str) -> Any:
         return _parsed(written, "the format")
     path = Path(written).expanduser()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LARGEST + 1)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise InvalidRequest(
@@ -25,6 +30,8 @@ def read_form(written: str) -> Any:
         ) from None
     except ValueError:
         raise InvalidRequest(f"the format's file {written!r} is no text in UTF-8") from None
+    if len(text) > LARGEST:
+        raise InvalidRequest(f"the format's file {written!r} is too long for a JSON Schema")
     return _parsed(text, f"the format's file {written!r}")
 
 
