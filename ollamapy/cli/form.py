@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import InvalidRequest
 
-
 LARGEST = 1024 * 1024
 """Characters of a schema's file: more than any server takes."""
 
