@@ -165,7 +165,7 @@ class Session:
             return Request(True, {**self._asked(), "messages": [*self._system(), *turns]})
         if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
             messages = [*self._system(), {"role": "user", "content": self.text}]
-            return Request(True, {**self._asked(), "messages": messages})
+            return Request(True, {**self._asked(), **self._policy(), "messages": messages})
         prompt = joined(self.system or str(self.show.get("system") or ""), self.text)
         return Request(False, {**self._asked(), "prompt": prompt or "\n", "raw": True})
 
@@ -184,6 +184,12 @@ class Session:
 
     def _asked(self) -> dict[str, Any]:
         return self._common() if self.format is None else {**self._common(), "format": self.format}
+
+    def _policy(self) -> dict[str, Any]:
+        """A text that has outgrown the context loses its middle, as at /api/generate: of one message no oldest can go."""
+        if "context_policy" in str(self.show.get("parameters") or ""):
+            return {}
+        return {"options": {"context_policy": "shift", **self._options()}}
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -93,8 +93,17 @@ def test_an_empty_line_goes_on_with_a_part(mark: Any) -> None:
 
 
 def test_from_nothing() -> None:
-    assert TEXT.said("").request() == Request(True, {"model": "m", "messages": [user("")]})
+    assert TEXT.said("").request().body["messages"] == [user("")]
     assert BASE.said("").request() == Request(False, {"model": "m", "prompt": "\n", "raw": True})
+
+
+def test_a_text_in_one_message_may_outgrow_the_context() -> None:
+    told = TEXT.said("a").request()
+    assert told.chat and told.body["options"] == {"context_policy": "shift"}
+    own = replace(TEXT, parameters={"seed": 1, "context_policy": "error"}).said("a").request()
+    assert own.body["options"] == {"seed": 1, "context_policy": "error"}
+    models = replace(TEXT, show={**TEXT.show, "parameters": "context_policy  error"}).said("a")
+    assert "options" not in models.request().body
 
 
 def test_a_base_models_system_text_comes_first() -> None:
