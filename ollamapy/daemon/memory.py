@@ -32,7 +32,7 @@ justify. llama.cpp writes the whole cache at the load (measured: all of it is in
 a context is paid for whether it is used or not."""
 
 _LONG_SLOTS = 4
-"""Slots for which a context longer than the first of these is reckoned."""
+"""Slots that a context longer than the first of these gets by itself."""
 
 _CONTEXT_SHARE, _CHEAP = 8, 2 * 1024**3
 """What they take beyond the first is at most this part of the memory, and at most so many bytes or as many as the weights have."""
@@ -211,8 +211,8 @@ def wish(
 
     The context is the option, else the setting, else :func:`default_context`; at most what the
     model was trained for, at least 4. As many slots as the setting says, else as many as a quarter
-    of what is free after the weights and ``adapters`` (bytes) can hold, from 1 to 8; of a long
-    context that was chosen, no more than 4 or what 2 GiB can hold.
+    of what is free after the weights and ``adapters`` (bytes) can hold, from 1 to 8; to 4 of a
+    long context that was chosen: 8,192 tokens take no more memory then than 4,096.
 
     ``embeds``: with room for embeddings. A model that was made for them (its file says how its
     vectors are pooled) gets nothing else; there slots are only how many requests it may have.
@@ -230,9 +230,8 @@ def wish(
         n_slots = _AUTOMATIC_SLOTS
     if not n_slots:
         slot = _slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
-        chosen = not asked and n_ctx > CONTEXTS[0]
-        most = max(_CHEAP // slot, _LONG_SLOTS) if chosen else _AUTOMATIC_SLOTS
-        n_slots = max(1, min(room // 4 // slot, most, _AUTOMATIC_SLOTS))
+        most = _AUTOMATIC_SLOTS if asked or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
+        n_slots = max(1, min(room // 4 // slot, most))
     return Load(
         model=str(path),
         n_ctx=n_ctx,
