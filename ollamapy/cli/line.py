@@ -38,6 +38,9 @@ from . import slash, terminal
 HISTORY_LIMIT = 1000
 """Inputs that are kept; Ollama keeps 100."""
 
+HISTORY_SIZE = 1_000_000
+"""Characters that they may have together: the file is read and written at every input, and a pasted book is one."""
+
 
 class Line(Protocol):
     """Where the user's input comes from."""
@@ -137,13 +140,18 @@ def read_history(path: Path) -> list[str]:
 
 
 def write_history(path: Path, inputs: Sequence[str]) -> None:
-    """Put a file with the newest of these inputs in the place of the old one, for this user alone. Raises OSError."""
+    """Put a file with the newest of these inputs that fit in the place of the old one, for this user alone. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in inputs[-HISTORY_LIMIT:])
+    lines, size = list[str](), 0
+    for text in reversed(inputs[-HISTORY_LIMIT:]):
+        line = f"{json.dumps(text, ensure_ascii=False)}\n"
+        if size + len(line) <= HISTORY_SIZE:
+            size += len(line)
+            lines.append(line)
     handle, name = tempfile.mkstemp(prefix=".history-", dir=path.parent)  # its mode is 0600
     try:
         with open(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+            file.writelines(reversed(lines))
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

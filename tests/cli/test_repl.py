@@ -17,7 +17,7 @@ import psutil
 import pyte
 import pytest
 
-from ollamapy.cli.line import HISTORY_LIMIT, edited, read_history, write_history
+from ollamapy.cli.line import HISTORY_LIMIT, HISTORY_SIZE, edited, read_history, write_history
 from tests.conftest import HELLO
 from tests.models import install, scripted_model
 from tests.served import Daemon, serve, until
@@ -410,6 +410,8 @@ def test_a_history_file(tmp_path: Path) -> None:
     write_history(path, [f"line {n}" for n in range(HISTORY_LIMIT + 5)])
     assert len(read_history(path)) == HISTORY_LIMIT
     assert read_history(path)[-1] == f"line {HISTORY_LIMIT + 4}"
+    write_history(path, ["early", "b" * (HISTORY_SIZE // 2), "c" * HISTORY_SIZE, "late"])
+    assert [len(line) for line in read_history(path)] == [5, HISTORY_SIZE // 2, 4], "no pasted book"
     path.write_bytes(b'"a\\nb"\nno json\n[1]\n\xff\n"\xc3\xa9"\n')
     assert read_history(path) == ["a\nb", "é"]
 
