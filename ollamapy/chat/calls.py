@@ -25,6 +25,7 @@ DEEPSEEK = "<｜tool▁sep｜>"
 """In the templates that :func:`told_of` is for."""
 
 _KEY, _VALUE, _OTHER = "needle_key", "needle value", "needle other"
+_RESULT = "needle result"
 _TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -42,13 +43,15 @@ _TOOL: dict[str, Any] = {
 @dataclass(frozen=True, slots=True)
 class Taste:
     """How a template wants calls: arguments as text, no content where nothing was said beside them, ids of nine characters, one
-    call a message (``single``), or none at all (``written``: they are put into the content)."""
+    call a message (``single``), or none at all (``written``: they are put into the content); and results, where it knows none, as
+    what the user says (``spoken``)."""
 
     as_text: bool = False
     no_content: bool = False
     short_ids: bool = False
     single: bool = False
     written: bool = False
+    spoken: bool = False
 
 
 def has_calls(turns: Sequence[Turn]) -> bool:
@@ -75,8 +78,12 @@ def taste(attempt: Attempt) -> Taste:
             best, most = tried, found
         if most == 3:
             break
-    if most == 1:
-        return Taste(short_ids=best.short_ids, written=True)
+    if most <= 1:
+        for tried in (replace(best, written=True), replace(best, written=True, spoken=True)):
+            prompt = attempt(adapted(_conversation((_VALUE,), ""), tried, ""), [_TOOL]) or ""
+            if _VALUE in prompt and _RESULT in prompt:
+                return tried
+        return best
     apart = replace(best, no_content=True)
     if worth(best, said="Wait.") < most == worth(apart, said="Wait."):
         best = apart
@@ -121,7 +128,7 @@ def _conversation(values: Sequence[str], said: str) -> list[Turn]:
         for id, value in zip(ids, values, strict=True)
     ]  # fmt: skip
     results = [
-        {"role": "tool", "content": "done", "tool_name": "needle_tool", "name": "needle_tool", "tool_call_id": id}
+        {"role": "tool", "content": _RESULT, "tool_name": "needle_tool", "name": "needle_tool", "tool_call_id": id}
         for id in ids
     ]  # fmt: skip
     return [
@@ -138,9 +145,26 @@ def adapted(turns: Sequence[Turn], taste: Taste, source: str) -> list[Turn]:
     if taste.short_ids:
         turns = list(_with_short_ids(turns))
     told: list[Turn] = []
-    for turn in turns:
+    for turn in _as_spoken(turns) if taste.spoken else turns:
         told += _told(turn, taste, source) if turn.get("tool_calls") else [turn]
     return told
+
+
+def _as_spoken(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """Results as the user's words, all that follow one another, and what the user does say, in one message."""
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        at += 1
+        if turn["role"] == "tool":
+            said = [turn["content"]]
+            while at < len(turns) and turns[at]["role"] in ("tool", "user"):
+                said.append(turns[at]["content"])
+                at += 1
+                if turns[at - 1]["role"] == "user":
+                    break
+            turn = {"role": "user", "content": "\n\n".join(said)}
+        yield turn
 
 
 def _told(turn: Turn, taste: Taste, source: str) -> list[Turn]:

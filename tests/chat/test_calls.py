@@ -62,7 +62,11 @@ SINGLE = PLAIN.replace(
     "{% if m.tool_calls and m.tool_calls | length > 1 %}{{ raise_exception('One!') }}{% endif %}{{ m.role }}",
 )
 DEAF = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{# <tool_call> #}"
-GRUMPY = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('No!') }}{% endif %}{{ m.content }}{% endfor %}"
+STRICT = (
+    "{% for m in messages %}{% if m.role not in ('user', 'assistant') or (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Alternate!') }}{% endif %}{{ m.role }}:{{ m.content }};{% endfor %}{# <tool_call> #}"
+)
+GRUMPY = "{% if messages | length > 1 %}{{ raise_exception('No!') }}{% endif %}"
 
 ROME, OSLO = '<{"city": "Rome"}>', '<{"city": "Oslo"}>'
 
@@ -135,6 +139,14 @@ def test_ids_of_nine_characters() -> None:
     _, calls, *results = jinja.render(paired, nameless).rstrip(";").split(";")
     ids = [calls.partition(mark)[0][-9:] for mark in (ROME, OSLO)]
     assert results == [f"{ids[0]}:sunny", f"{ids[1]}:snow"], "by their order"
+
+
+def test_results_are_spoken_where_there_is_no_word_for_them() -> None:
+    assert jinja._taste(STRICT) == Taste(written=True, spoken=True)
+    one = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    assert jinja.render(STRICT, ONE) == f"user:Hi;assistant:{one};user:sunny;"
+    told = jinja.render(STRICT, [*TWO, {"role": "user", "content": "And?"}])
+    assert told.endswith("</tool_call>;user:snow\n\nsunny\n\nAnd?;")
 
 
 def test_what_no_taste_helps_is_the_templates_own_refusal() -> None:
