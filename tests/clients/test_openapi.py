@@ -81,7 +81,7 @@ def test_no_answer_is_a_surprise(described: Daemon, path: Path) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         if isinstance(case.body, dict):
             case.body = _bounded(case.body, path.path)
         checks = CHECKS[path.path in ELSEWHERE :]
@@ -111,7 +111,7 @@ def _bounded(body: dict[str, Any], path: str) -> dict[str, Any]:
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n"):
         if type(found.get(name)) is int:
             found[name] = max(1, min(found[name], 2))
-    if isinstance(options := found.get("options", {}), dict) and path not in NAMES:
+    if isinstance(options := found.get("options") or {}, dict) and path not in NAMES:
         found["options"] = {**options, "num_predict": 2}
     return found
 
