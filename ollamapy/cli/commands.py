@@ -213,9 +213,18 @@ def serve(
     context: typer.Context,
     preload: Annotated[str | None, Option(metavar="MODEL", help="Load this model at once.")] = None,
 ) -> None:
-    """Be the daemon, in the foreground."""
+    """Be the daemon, in the foreground. (Also: start)"""
     _exactly(context, 0)
     raise typer.Exit(launch.serve(_launcher(context), preload))
+
+
+app.command(
+    "start",
+    hidden=True,
+    options_metavar="[--preload MODEL]",
+    context_settings=_POSITIONAL,
+    epilog=_SERVE_VARIABLES,
+)(serve)
 
 
 @app.command(
@@ -231,6 +240,9 @@ def run_(
         Option(metavar="DURATION", help="How long the model stays loaded: 5m, 1h, -1s (for ever)."),
     ] = None,
     verbose: Annotated[bool, Option("--verbose", help="Show counts and times on stderr.")] = False,
+    insecure: Annotated[
+        bool, Option("--insecure", help="Allow http:// if the model is pulled.")
+    ] = False,
     nowordwrap: Annotated[
         bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
     ] = False,
@@ -240,7 +252,7 @@ def run_(
     think: Annotated[
         str | None,
         Option(
-            metavar="HOW",
+            metavar="[=HOW]",
             help="Think before the answer or not: true, false, high, medium, low or max.",
         ),
     ] = None,
@@ -250,7 +262,7 @@ def run_(
     truncate: Annotated[
         str | None,
         Option(
-            metavar="BOOL",
+            metavar="[=BOOL]",
             help="Embedding models: false to refuse a text that is too long, not cut it.",
         ),
     ] = None,
@@ -283,9 +295,9 @@ def run_(
             hides_thinking=hidethinking,
             **wishes,
         )
-        _chat(_launcher(context), model, repl)
+        _chat(_launcher(context), model, repl, insecure)
         return
-    model = _of_address(_launcher(context), model)
+    model = _of_address(_launcher(context), model, insecure)
     client = _launcher(context).connect(preload=model)
     prompt = _prompt(words)
     body: dict[str, Any] = {"model": model, "prompt": prompt, **wishes}
@@ -300,7 +312,7 @@ def run_(
         except AnsweredError as error:
             from . import transfer
 
-            body["model"] = transfer.pull_absent(client, model, error)
+            body["model"] = transfer.pull_absent(client, model, error, insecure)
             final = answered()
     except AnsweredError as error:
         if not _only_embeds(error):
@@ -323,25 +335,27 @@ def _seen(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**body, "prompt": text, "images": list(files)}
 
 
-def _of_address(launcher: Launcher, model: str) -> str:
+def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
     """The model's name; where a file was named instead, it is made one first."""
     if ":" not in model:
         return model
     from . import transfer
 
-    return transfer.pull(launcher.connect(), model) if transfer.is_address(model) else model
+    if not transfer.is_address(model):
+        return model
+    return transfer.pull(launcher.connect(), model, transfer.Wishes(insecure))
 
 
-def _chat(launcher: Launcher, model: str, repl: Repl) -> None:
+def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
     """Talk with a model until the user leaves."""
-    model = _of_address(launcher, model)
+    model = _of_address(launcher, model, insecure)
     try:
         try:
             repl.run(model)
         except AnsweredError as error:
             from . import transfer
 
-            repl.run(transfer.pull_absent(launcher.connect(), model, error))
+            repl.run(transfer.pull_absent(launcher.connect(), model, error, insecure))
     except AnsweredError as error:
         if _only_embeds(error):
             raise OllamapyError(_NOTHING_TO_EMBED) from error
@@ -550,7 +564,8 @@ def cp(context: typer.Context) -> None:
 def create(
     context: typer.Context,
     file: Annotated[
-        Path | None, Option("--file", "-f", metavar="FILE", help="The Modelfile (./Modelfile).")
+        Path | None,
+        Option("--file", "-f", metavar="FILE", help="The Modelfile (./Modelfile); - for stdin."),
     ] = None,
     quantize: Annotated[
         str,

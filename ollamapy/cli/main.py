@@ -41,9 +41,9 @@ def main(
 def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) -> int:
     ready = launcher(Settings.from_env())
     match arguments:
-        case ["serve"]:
+        case ["serve" | "start"]:
             return serve(ready, None)
-        case ["serve", "--preload", model]:
+        case ["serve" | "start", "--preload", model]:
             return serve(ready, model)
     # Costs 50 ms: only after the cases that can do without
     from . import commands

@@ -114,13 +114,13 @@ def _take(client: Client, model: str) -> str:
     return name
 
 
-def pull_absent(client: Client, model: str, error: AnsweredError) -> str:
+def pull_absent(client: Client, model: str, error: AnsweredError, insecure: bool = False) -> str:
     """Get the model that was not found; its name. Raises ``error``, extended, when that is not what was wrong, or it cannot
     be had."""
     if error.status != 404:
         raise error
     try:
-        return pull(client, model)
+        return pull(client, model, Wishes(insecure))
     except AnsweredError as refused:
         # A server that cannot pull has nothing to add
         reason = "" if "404 page not found" in str(refused) else f", and not to be had: {refused}"

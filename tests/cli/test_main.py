@@ -62,6 +62,9 @@ def test_help_on_every_command_says_how_it_is_used(ollamapy: Command) -> None:
         shown = ollamapy("help", *words)
         assert shown.stdout == ollamapy(*words, "--help").stdout
         assert shown.stdout.startswith(f"Usage: ollamapy {' '.join(words)} ")
+    assert ollamapy("start", "-h").stdout == ollamapy("serve", "-h").stdout.replace(
+        "serve", "start", 1
+    )
     unknown = ollamapy("help", "nosuch")
     says = 'Error: unknown command "nosuch" for "ollamapy", see: ollamapy --help\n'
     assert (unknown.returncode, unknown.stderr) == (1, says)

@@ -87,6 +87,14 @@ def test_an_address_is_told_its_name(ollamapy: Command, hub: FakeHub, gguf: Path
     assert run.stdout == f"{url} is the model {name} now\n"
 
 
+def test_run_allows_http_where_it_is_told_to(ollamapy: Command, hub: FakeHub, gguf: Path) -> None:
+    hub.plain["/files/m.gguf"] = gguf.read_bytes()
+    url = f"{hub.url}/files/m.gguf"
+    assert f"Error: {url} is not encrypted" in ollamapy("run", url, "").stderr
+    assert ollamapy("run", "--insecure", url, "").returncode == 0
+    assert len(listed(ollamapy)) == 1
+
+
 def test_a_file_of_this_machine(ollamapy: Command, gguf: Path) -> None:
     assert ollamapy("pull", f"file:{gguf}").returncode == 0
     assert listed(ollamapy) == ["m:latest"]
