@@ -29,6 +29,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import TemplateError
 from . import calls
+from . import order as orders
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 """A longer prompt is a template gone wild: no model's context holds it."""
@@ -68,10 +69,15 @@ def render(
         turns: list[Turn] = [_turn(message, source) for message in messages]
         if tools and calls.DEEPSEEK in source:
             turns = calls.told_of(turns, tools, _attempt(source))
+        order = _order(source) if orders.is_unusual(turns) else orders.Order()
+        if order.one_system:
+            turns = orders.first_system(turns)
         if turns and turns[0]["role"] == "system" and not _takes_system(source):
             turns = _without_system(turns)
         if calls.has_calls(turns):
             turns = calls.adapted(turns, _taste(source), source)
+        if order.alternates:
+            turns = orders.alternating(turns)
         return _text(template, {**context, "messages": turns})
     except TemplateError:
         raise
@@ -155,6 +161,12 @@ def _takes_system(source: str) -> bool:
             return None
 
     return "System message" in (attempt(system, question) or "") or attempt(question) is None
+
+
+@lru_cache(maxsize=8)
+def _order(source: str) -> orders.Order:
+    """In which order the template wants messages."""
+    return orders.order(_attempt(source))
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,90 @@
+"""Messages in an order that a certain Jinja template takes.
+
+Programs say something as the system in the midst of a conversation, begin with several system messages, and let one side say two
+things in a row. Many templates refuse that, or pass over what they do not expect. As in calls.py the template itself is asked, and
+what it does not take is told in a way that it does: nothing is lost. Pure, but for the template that it is given as a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from .calls import Attempt, Turn
+
+SYSTEM_ROLES = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``one_system``: a system message counts only as the first one. ``alternates``: nobody says two things in a row."""
+
+    one_system: bool = False
+    alternates: bool = False
+
+
+def is_unusual(turns: Sequence[Turn]) -> bool:
+    """Whether it matters what order a template wants: a later system message, or a role that speaks on."""
+    return any(turn["role"] in SYSTEM_ROLES for turn in turns[1:]) or any(
+        one["role"] == other["role"] or (one["role"], other["role"]) == ("tool", "user")
+        for one, other in pairwise(turns)
+    )
+
+
+def order(attempt: Attempt) -> Order:
+    """What the template asks for. One that cannot even render a question asks for nothing: its own error is the better answer."""
+
+    def takes(*turns: tuple[str, str]) -> bool:
+        prompt = attempt([{"role": role, "content": content} for role, content in turns], []) or ""
+        return all(content in prompt for _, content in turns)
+
+    first, question, later = ("system", "needle 1"), ("user", "needle 2"), ("system", "needle 3")
+    answer, more = ("assistant", "needle 4"), ("user", "needle 5")
+    if not takes(question):
+        return Order()
+    at_the_end, within = (first, question, later), (first, question, answer, later, more)
+    return Order(
+        one_system=not (takes(*at_the_end) and takes(*within)),
+        alternates=not takes(question, more),
+    )
+
+
+def first_system(turns: Sequence[Turn]) -> list[Turn]:
+    """One system message at most, as the first: those at the beginning are one, and what was said as the system later the user says."""
+    leading = 0
+    while leading < len(turns) and turns[leading]["role"] in SYSTEM_ROLES:
+        leading += 1
+    first = [_joined(turns[:leading])] if leading else []
+    return first + [
+        {**turn, "role": "user"} if turn["role"] in SYSTEM_ROLES else turn
+        for turn in turns[leading:]
+    ]
+
+
+def alternating(turns: Sequence[Turn]) -> list[Turn]:
+    """What one side says in a row as one message. What the user adds to a tool's result, stands behind the result."""
+    found: list[Turn] = []
+    for turn in turns:
+        last = found[-1] if found else None
+        if last is not None and _continues(last, turn):
+            found[-1] = _joined((last, turn))
+        else:
+            found.append(turn)
+    return found
+
+
+def _continues(last: Turn, turn: Turn) -> bool:
+    if last.get("tool_calls") or turn.get("tool_calls"):
+        return False
+    if (last["role"], turn["role"]) == ("tool", "user"):
+        return True
+    return last["role"] == turn["role"] and turn["role"] in ("user", "assistant")
+
+
+def _joined(turns: Sequence[Turn]) -> dict[str, Any]:
+    """The first of some messages with the contents of all."""
+    content = "\n\n".join(filter(None, (turn["content"] for turn in turns)))
+    merged: Mapping[str, Any] = turns[0]
+    return {**merged, "content": content}
