@@ -111,17 +111,14 @@ def parse_detokenize(data: bytes) -> AskedTokens:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class _Costs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    total_duration: int = 0
-    load_duration: int = 0
-    prompt_eval_count: int = 0
-
-
-class EmbedAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
-    """The object of /api/embed."""
+class EmbedAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The object of /api/embed; durations in nanoseconds."""
 
     model: str
     embeddings: list[msgspec.Raw]
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -130,11 +127,14 @@ class _Result(msgspec.Struct, frozen=True):
     document: str
 
 
-class RerankAnswer(_Costs, frozen=True, omit_defaults=True, kw_only=True):
-    """The object of /api/rerank."""
+class RerankAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The object of /api/rerank; durations in nanoseconds."""
 
     model: str
     results: list[_Result]
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
 
 
 def encode_embedded(model: str, found: Embedded) -> bytes:

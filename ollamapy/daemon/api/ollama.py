@@ -313,25 +313,13 @@ def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class _Metrics(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Nanoseconds and tokens; only the last object of an answer has them, and then all six.
+class Generated(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/generate; the keys stand in Ollama's order.
 
-    Two are ours, for what Ollama does in silence: ``prompt_truncated`` is what was cut off a prompt that did not fit;
+    The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
+    ours, for what Ollama does in silence: ``prompt_truncated`` is what was cut off a prompt that did not fit;
     ``context_grown``, with or without the others, that the model was loaded anew for a longer context.
     """
-
-    total_duration: int | None = None
-    load_duration: int | None = None
-    prompt_eval_count: int | None = None
-    prompt_eval_duration: int | None = None
-    eval_count: int | None = None
-    eval_duration: int | None = None
-    prompt_truncated: dict[str, int] | None = None
-    context_grown: dict[str, int] | None = None
-
-
-class Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
-    """An object of /api/generate."""
 
     model: str
     created_at: str
@@ -340,6 +328,14 @@ class Generated(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
     done: bool
     done_reason: str | None = None
     context: tuple[int, ...] = ()
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    prompt_truncated: dict[str, int] | None = None
+    context_grown: dict[str, int] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
@@ -361,14 +357,22 @@ class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[_Called, ...] = ()
 
 
-class Chatted(_Metrics, frozen=True, omit_defaults=True, kw_only=True):
-    """An object of /api/chat."""
+class Chatted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/chat; see :class:`Generated`."""
 
     model: str
     created_at: str
     message: _Turn
     done: bool
     done_reason: str | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    prompt_truncated: dict[str, int] | None = None
+    context_grown: dict[str, int] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
 
 

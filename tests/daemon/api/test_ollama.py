@@ -257,11 +257,21 @@ def timeless(data: bytes) -> str:
     ],
 )  # fmt: skip
 def test_chunks(chunk: Chunk, generated: str, chatted: str) -> None:
-    def same(got: bytes, want: str) -> None:
-        assert json.loads(timeless(got)) == json.loads(want)
+    assert timeless(ollama.encode_generated("m", chunk)) == generated
+    assert timeless(ollama.encode_chatted("m", chunk)) == chatted
 
-    same(ollama.encode_generated("m", chunk), generated)
-    same(ollama.encode_chatted("m", chunk), chatted)
+
+def test_the_keys_stand_in_ollamas_order() -> None:
+    metrics = [
+        "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
+    ]  # fmt: skip
+    chunk = Chunk("H", (LOGPROB,), "stop", USAGE, (1,))
+    assert list(json.loads(ollama.encode_generated("m", chunk))) == [
+        "model", "created_at", "response", "done", "done_reason", "context", *metrics, "logprobs",
+    ]  # fmt: skip
+    assert list(json.loads(ollama.encode_chatted("m", chunk))) == [
+        "model", "created_at", "message", "done", "done_reason", *metrics, "logprobs",
+    ]  # fmt: skip
 
 
 def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
