@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .repl import Repl
 
 _HELP = {"help_option_names": ["-h", "--help"]}
-_SERVE_VARIABLES = """\b
+SERVE_VARIABLES = """\b
 Environment variables (each of them also as OLLAMA_...):
   OLLAMAPY_HOST               where to listen: 127.0.0.1:11434
   OLLAMAPY_MODELS             the directory of the models
@@ -207,7 +207,7 @@ def root(
 
 
 @app.command(
-    options_metavar="[--preload MODEL]", context_settings=_POSITIONAL, epilog=_SERVE_VARIABLES
+    options_metavar="[--preload MODEL]", context_settings=_POSITIONAL, epilog=SERVE_VARIABLES
 )
 def serve(
     context: typer.Context,
@@ -223,7 +223,7 @@ app.command(
     hidden=True,
     options_metavar="[--preload MODEL]",
     context_settings=_POSITIONAL,
-    epilog=_SERVE_VARIABLES,
+    epilog=SERVE_VARIABLES,
 )(serve)
 
 

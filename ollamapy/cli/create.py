@@ -36,7 +36,8 @@ _PATHS, _WEIGHTS = ("/", "./", "../", "~"), (".gguf", ".safetensors", ".bin")
 
 
 def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> None:
-    """Make the model ``name`` from a Modelfile (None: ./Modelfile, and without one from the weights in the working folder).
+    """Make the model ``name`` from a Modelfile (None: ./Modelfile, and without one from the weights in the working folder; "-":
+    what stdin holds).
 
     Raises OllamapyError: InvalidName, InvalidModelfile with the place, what the server says.
     """
@@ -77,16 +78,19 @@ def make(client: Client, name: str, body: dict[str, Any], steps: Steps) -> None:
 def _read(path: Path | None) -> tuple[Modelfile, Path]:
     """The Modelfile, and the folder that paths in it begin at."""
     given = path or Path("Modelfile")
+    if str(path) == "-":
+        return parse(sys.stdin.buffer.read(LIMIT + 1)), Path()
     if not os.path.lexists(given):
         if path is not None:
             raise OllamapyError(
                 f"no Modelfile or safetensors files found: there is no {path}, see: ollamapy create --help"
             )
         return Modelfile((Instruction("FROM", "."),)), Path()
-    if not stat.S_ISREG(given.stat().st_mode):  # a pipe or a device may never end
-        raise OllamapyError(f"{given} is not a regular file, name a Modelfile")
+    mode = given.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise OllamapyError(f"{given} is no file, name a Modelfile")
     with given.open("rb") as file:
-        return parse(file.read(LIMIT + 1)), given.parent
+        return parse(file.read(LIMIT + 1)), given.parent if stat.S_ISREG(mode) else Path()
 
 
 def _warnings(modelfile: Modelfile) -> Iterator[str]:

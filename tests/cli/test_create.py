@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -58,12 +60,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(here: Daemon, tmp_path: Path) -> Run:
     """Runs a command in the test's own folder."""
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "ollamapy", *arguments],
             env=environment(here.home, HOST=f"127.0.0.1:{here.port}"),
             cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
@@ -286,7 +288,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("random bytes", lambda f: _write(f / "Modelfile", random.Random(0).randbytes(100_000)), "command must be one of"),
     ("UTF-16 without a mark", lambda f: _write(f / "Modelfile", "FROM hello".encode("utf-16-le")), "neither UTF-8 nor UTF-16"),
     ("a model for a Modelfile", lambda f: random_model(f / "Modelfile"), "this is a model and no Modelfile"),
-    ("a folder for a Modelfile", lambda f: (f / "Modelfile").mkdir(), "not a regular file"),
+    ("a folder for a Modelfile", lambda f: (f / "Modelfile").mkdir(), "is no file"),
     ("a device", lambda f: _write(f / "Modelfile", b"FROM /dev/zero"), "not a regular file"),
     ("nothing", lambda f: None, "no Modelfile or safetensors files found"),
     ("no FROM", lambda f: _write(f / "Modelfile", b"SYSTEM x"), "no FROM line"),
@@ -387,6 +389,18 @@ def _sha256(path: Path) -> str:
     import hashlib
 
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_modelfile_may_come_through_a_pipe(run: Run, gguf_folder: Path, tmp_path: Path) -> None:
+    text = f"FROM {gguf_folder}/plain.gguf\nSYSTEM piped\n"
+    assert run("create", "piped", "-f", "-", stdin=text).returncode == 0
+    assert run("show", "piped", "--system").stdout == "piped"
+    os.mkfifo(tmp_path / "fifo")
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit((tmp_path / "fifo").write_text, text.replace("piped", "again"))
+        assert run("create", "piped", "-f", "fifo").returncode == 0
+    assert run("show", "piped", "--system").stdout == "again"
+    assert run("create", "piped", "-f", "-", stdin="").returncode == 1
 
 
 def test_a_type_is_checked_before_anything_is_sent(run: Run, root: Path, tmp_path: Path) -> None:
