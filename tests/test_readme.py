@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.cli.commands import group
+from ollamapy.cli.commands import SERVE_VARIABLES, group
 from ollamapy.config import Settings
 from ollamapy.registry import foreign
 from ollamapy.registry.hub import HubSettings
@@ -43,17 +43,32 @@ class Recorded(Mapping[str, str]):
         return 0
 
 
-def test_the_table_of_variables_is_what_is_read(tmp_path: Path) -> None:
+VARIABLE = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
+
+
+def _variables() -> set[str]:
     table = README.partition("| variable |")[2].partition("\n\n")[0]
     first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
-    told = set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", " ".join(first_cells)))
+    return set(VARIABLE.findall(" ".join(first_cells)))
+
+
+def test_the_help_of_serve_names_variables_of_the_table() -> None:
+    told = {each for each in VARIABLE.findall(SERVE_VARIABLES) if each.startswith("OLLAMAPY_")}
+    both, _, ours = SERVE_VARIABLES.partition("Ours alone")
+    assert told - {"OLLAMAPY_"} <= _variables()
+    for name in told:
+        has_two = name.replace("OLLAMAPY", "OLLAMA") in _variables()
+        assert has_two == (name in both) and has_two != (name in ours), name
+
+
+def test_the_table_of_variables_is_what_is_read(tmp_path: Path) -> None:
     asked = Recorded()
     Settings.from_env(asked)
     HubSettings.from_env(asked)
     for tool in foreign.TOOLS:
         for platform in ("linux", "darwin", "win32"):
             foreign.places(tool, asked, tmp_path, platform)
-    assert told == asked.names | READ_ELSEWHERE
+    assert _variables() == asked.names | READ_ELSEWHERE
 
 
 def test_its_commands_and_their_flags_exist() -> None:

@@ -54,6 +54,7 @@ Ours alone:
   OLLAMAPY_LIBRARY            your own catalogue
   OLLAMAPY_SERVE_MODELS       1: others may pull the models from here
 """
+"""What a daemon reads of its environment; all of it, with what the commands read, is in the README."""
 _RUN_EXAMPLES = """\b
 Examples:
   ollamapy run llama3.2 "Why is the sky blue?"
