@@ -7,6 +7,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- InvalidName                        400   the caller's
     +- InvalidModelfile                   400   carries reason, line and column
     +- InvalidRequest                     400
+    |  +- PromptTooLong
     +- InvalidModel                       500   a file that says it is a model and is not
     +- InvalidCatalogue                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
@@ -36,9 +37,13 @@ from __future__ import annotations
 
 
 class OllamapyError(Exception):
-    """Base of all errors raised on purpose; ``status`` is the HTTP status it becomes."""
+    """Base of all errors raised on purpose; ``status`` is the HTTP status it becomes.
+
+    ``code``: the word by which programs know it, OpenAI's, for the few that they do something about.
+    """
 
     status = 500
+    code = ""
 
 
 class InvalidName(OllamapyError):
@@ -66,6 +71,12 @@ class InvalidRequest(OllamapyError):
     """A request that cannot be understood or served as it stands; the message names the field."""
 
     status = 400
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room in its context. Programs that hear of it shorten the conversation."""
+
+    code = "context_length_exceeded"
 
 
 class InvalidModel(OllamapyError):
@@ -131,6 +142,10 @@ class ReadOnlyModel(StoreError):
 
 class TemplateError(OllamapyError):
     """The model's own template failed, ran too long or grew too large."""
+
+
+class TemplateTooSlow(TemplateError):
+    """It ran too long; or the machine stood still meanwhile."""
 
 
 class TransferError(OllamapyError):

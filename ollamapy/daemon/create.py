@@ -46,6 +46,7 @@ from ..errors import (
     ModelNotFound,
     StoreError,
     TemplateError,
+    TemplateTooSlow,
 )
 from ..formats import llama2c
 from ..formats.convert import convert
@@ -416,7 +417,11 @@ class _Making:
         if not any(candidates(jinja)):
             return None
         header = await asyncio.to_thread(read_header, path, arrays=True)  # the vocabulary
-        return await recognise(self._renderer, jinja, marks_of(header))
+        try:
+            return await recognise(self._renderer, jinja, marks_of(header))
+        except TemplateTooSlow as error:
+            log.warning("the chat format of %s is not looked for: %s", self._request.model, error)
+            return None
 
     def _merge(self) -> None:
         """What the request says, over what the base says."""
@@ -644,7 +649,11 @@ def marks_of(header: Header) -> Marks:
 
 
 async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> Format | None:
-    """The known format that a Jinja template writes, whatever else it says where there is no system message."""
+    """The known format that a Jinja template writes, whatever else it says where there is no system message.
+
+    Raises TemplateTooSlow where the template is, twice: once may be the machine's fault, and what a model is made of must not
+    depend on that.
+    """
     wanted = await _prompts(renderer, Template("jinja", jinja), marks)
     for each in candidates(jinja):
         got = await _prompts(renderer, Template("go", each.go), marks)
@@ -658,13 +667,22 @@ async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> Format | No
 
 
 async def _prompts(renderer: Renderer, template: Template, marks: Marks) -> list[str]:
-    """A template's prompts for the probes; "" for one that it refuses."""
+    """A template's prompts for the probes; "" for one that it refuses. Raises TemplateTooSlow."""
+
+    async def rendered(probe: Sequence[Message]) -> str:
+        try:
+            return await renderer.render(template, probe, marks=marks)
+        except TemplateTooSlow:
+            raise
+        except TemplateError:
+            return ""
+
     found = []
     for probe in PROBES:
         try:
-            found.append(await renderer.render(template, probe, marks=marks))
-        except TemplateError:
-            found.append("")
+            found.append(await rendered(probe))
+        except TemplateTooSlow:
+            found.append(await rendered(probe))
     return found
 
 

@@ -32,7 +32,7 @@ from ..chat import prompt
 from ..chat.__main__ import read_frame, write_frame
 from ..chat.template import Marks, Template
 from ..config import child_command
-from ..errors import TemplateError
+from ..errors import TemplateError, TemplateTooSlow
 from ..types import Message
 
 _NO_MARKS = Marks()
@@ -159,8 +159,8 @@ class Renderer:
             if not line.length:
                 del self._lines[source]
 
-    def _took_too_long(self) -> TemplateError:
-        return TemplateError(f"the model's chat template took longer than {self._timeout:g} s")
+    def _took_too_long(self) -> TemplateTooSlow:
+        return TemplateTooSlow(f"the model's chat template took longer than {self._timeout:g} s")
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """One exchange. A child that died is replaced and asked once more: who knows who killed it.

@@ -18,7 +18,14 @@ from ollamapy.chat.template import Marks
 from ollamapy.daemon.create import CreateRequest, create, recognise
 from ollamapy.daemon.models import Models
 from ollamapy.daemon.render import Renderer
-from ollamapy.errors import InvalidName, InvalidRequest, ModelNotFound, OllamapyError, StoreError
+from ollamapy.errors import (
+    InvalidName,
+    InvalidRequest,
+    ModelNotFound,
+    OllamapyError,
+    StoreError,
+    TemplateTooSlow,
+)
 from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
@@ -538,3 +545,35 @@ def test_chat_formats_are_known_by_what_they_write(jinja: str, name: str) -> Non
         return found.name if found else ""
 
     assert asyncio.run(run()) == name
+
+
+class _Halting(Renderer):
+    """Its first renders take too long, as on a machine that stands still."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def render(self, *arguments: Any, **more: Any) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            raise TemplateTooSlow("the model's chat template took longer than 1 s")
+        return await super().render(*arguments, **more)
+
+
+@pytest.mark.parametrize(("times", "known"), [(1, True), (2, False)])
+def test_a_machine_that_stands_still_changes_no_model(
+    tmp_path: Path, scripted: Path, times: int, known: bool
+) -> None:
+    store = Store([tmp_path / "store"])
+    request = CreateRequest("new", files=upload(store, m__gguf=scripted))
+
+    async def run() -> list[str]:
+        renderer = _Halting(times)
+        try:
+            return [each.status async for each in create(store, renderer, no_pull, request)]
+        finally:
+            await renderer.close()
+
+    steps = asyncio.run(run())
+    assert ("using autodetected template chatml" in steps) == known and steps[-1] == "success"
