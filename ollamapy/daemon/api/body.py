@@ -166,7 +166,9 @@ def model_name(given: Mapping[str, Any]) -> str:
 
 def _typed(value: Any, go_type: str, field: str) -> Any:
     fits = isinstance(value, _PYTHON_TYPES[go_type])
-    if not fits or (go_type == "int" and isinstance(value, bool)):
+    if go_type == "int":
+        fits = fits and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if not fits:
         raise wrong_type(value, field, go_type)
     if go_type in ("[]int", "[]string"):
         element, zero = go_type[2:], {"int": 0, "string": ""}[go_type[2:]]

@@ -115,6 +115,8 @@ def test_fields(value: Any, found: dict[str, Any]) -> None:
         ({"flag": "yes"}, "string into Go struct field Request.flag of type bool"),
         ({"flag": 1}, "number into Go struct field Request.flag of type bool"),
         ({"count": 1.5}, "number 1.5 into Go struct field Request.count of type int"),
+        ({"count": 2**63}, "number 9223372036854775808 into Go struct field Request.count of type int"),
+        ({"ids": [-(10**25)]}, "number -10000000000000000000000000 into Go struct field Request.ids of type int"),
         ({"count": True}, "bool into Go struct field Request.count of type int"),
         ({"ids": [1, "2"]}, "string into Go struct field Request.ids of type int"),
         ({"ids": 1}, "number into Go struct field Request.ids of type []int"),
