@@ -322,9 +322,17 @@ def main() -> None:
         "--against", metavar="URL", help="another server, which has the bench models"
     )
     parser.add_argument(
-        "--store", type=Path, default=Path(tempfile.gettempdir()) / "ollamapy-bench"
+        "--store",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "ollamapy-bench",
+        help="where the bench models are made and kept (%(default)s)",
     )
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path("benchmarks/results.json"),
+        help="where the results are written (%(default)s)",
+    )
     parser.add_argument("--no-start", action="store_true", help="leave out the command line")
     parser.add_argument("--no-downloads", action="store_true", help="leave out downloads and lists")
     arguments = parser.parse_args()

@@ -33,7 +33,8 @@ def main(
     except OllamapyError as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        what = (error.strerror or str(error)).lower()
+        return _fail(f"{what}: {error.filename}" if error.filename else what)
     except Exception as error:
         return _fail(faults.recorded(error))
 
