@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -69,6 +70,17 @@ def test_a_prompt_longer_than_the_context(daemon: Daemon) -> None:
     assert answer.status == 200 and answer.json()["prompt_truncated"]["tokens"] > 1000
 
 
+def test_each_api_says_in_its_way_that_a_conversation_is_too_long(daemon: Daemon) -> None:
+    body = {"model": "plain", "messages": [{"role": "user", "content": "ba ke " * 2000}]}
+    told = daemon.ask("POST", "/v1/chat/completions", body).json()["error"]
+    assert told["code"] == "context_length_exceeded"
+    told = daemon.ask("POST", "/v1/responses", {"model": "plain", "input": body["messages"]}).json()
+    assert told["error"]["code"] == "context_length_exceeded"
+    told = daemon.ask("POST", "/v1/messages", {**body, "max_tokens": 5}).json()["error"]
+    # How Anthropic's server says it, and Claude Code knows it
+    assert re.match(r"prompt is too long[^0-9]*\d+ tokens > \d+", told["message"])
+
+
 def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:
     daemon.generate("plain", keep_alive="1h", options={"num_predict": 3})
     [running] = [
@@ -82,7 +94,7 @@ def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:
 def test_ps_tells_the_context_that_there_is(own: Daemon) -> None:
     long, options = "ba ke " * 1000, {"num_ctx": 300, "num_predict": 1}
     refused = own.generate("plain", long, truncate=False, options=options)
-    assert refused.status == 400 and "the context has 512" in refused.json()["error"]
+    assert refused.status == 400 and "> 512;" in refused.json()["error"]
     [running] = own.ask("GET", "/api/ps").json()["models"]
     assert running["context_length"] == 512
 

@@ -123,9 +123,9 @@ def _failure(error: Exception, dialect: Dialect) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
         headers["Connection"] = "close"
-    status, message = describe(error)
+    status, message, code = describe(error)
     media_type = JSON if isinstance(error, Misread) else dialect.error_type
-    return Response(dialect.encode_error(status, message), status, headers, media_type)
+    return Response(dialect.encode_error(status, message, code), status, headers, media_type)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -30,7 +30,8 @@ _PREFLIGHT = {
         "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,X-Request-Id,Openai-Beta,X-Stainless-Arch,"
         "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,"
         "X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
-        "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+        "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,Anthropic-Beta,"
+        "Anthropic-Dangerous-Direct-Browser-Access"
     ),
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "Access-Control-Max-Age": "43200",

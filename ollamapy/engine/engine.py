@@ -601,7 +601,4 @@ def _slot_id(span: Span) -> int:
 
 def too_long(n_prompt: int, n_ctx: int) -> str:
     """The message for a prompt that leaves no room in its context."""
-    return (
-        f"the prompt is longer than the context: {n_prompt} tokens, the context has {n_ctx};"
-        " shorten the prompt or set num_ctx"
-    )
+    return f"the prompt is longer than the context: {n_prompt} tokens > {n_ctx}; shorten the prompt or set num_ctx"

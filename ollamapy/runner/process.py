@@ -16,12 +16,19 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from ..config import child_command, environment
-from ..errors import InvalidRequest, LoadFailed, OllamapyError, RunnerCrashed, RunnerError
+from ..errors import (
+    InvalidRequest,
+    LoadFailed,
+    OllamapyError,
+    PromptTooLong,
+    RunnerCrashed,
+    RunnerError,
+)
 from ..types import Generation
 from .protocol import (
     PROTOCOL,
@@ -60,6 +67,12 @@ TAIL_LINES = 20
 
 CLOSE_GRACE = 2.0
 """Seconds that a child which closed its stdout has to exit before it is killed."""
+
+_FAILURES: Mapping[str, type[OllamapyError]] = {
+    "too_long": PromptTooLong,
+    "invalid": InvalidRequest,
+}
+"""Kinds of failed requests; all others are a RunnerError."""
 
 
 class _Request:
@@ -171,7 +184,7 @@ class RunnerProcess:
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
 
-        Raises InvalidRequest (a prompt longer than the context, a constraint that is none) and RunnerCrashed.
+        Raises PromptTooLong, InvalidRequest (a constraint that is none) and RunnerCrashed.
         """
         id, request = self._open()
         try:
@@ -386,8 +399,7 @@ class RunnerProcess:
                     self._ready.set_exception(LoadFailed(frame.message))
             case Failed():
                 if request := self._requests.pop(frame.id, None):
-                    invalid = frame.kind in ("too_long", "invalid")
-                    request.put((InvalidRequest if invalid else RunnerError)(frame.message))
+                    request.put(_FAILURES.get(frame.kind, RunnerError)(frame.message))
             case Loading():
                 if self.on_progress is not None:
                     self.on_progress(frame.fraction)

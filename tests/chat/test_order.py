@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ollamapy.chat import jinja
+from ollamapy.errors import TemplateError
 
 ALL = "{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}"
 STRICT = (  # Qwen3.5's rule
@@ -69,5 +70,5 @@ def test_what_is_said_behind_a_result_stands_with_it() -> None:
 
 
 def test_a_template_that_takes_nothing_keeps_its_own_error() -> None:
-    with pytest.raises(jinja.TemplateError, match="never"):
+    with pytest.raises(TemplateError, match="never"):
         jinja.render("{{ raise_exception('never') }}", said("user:U|system:S|"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import InvalidRequest
+from ...errors import InvalidRequest, PromptTooLong
 from ...types import (
     ChatRequest,
     Chunk,
@@ -88,7 +88,7 @@ def _parse(data: bytes, *, counts: bool) -> Asked:
         raise InvalidRequest("max_tokens is required and must be positive")
     if not given.get("messages"):
         raise InvalidRequest("messages is required")
-    system = _text(given.get("system", ""), "system")
+    system = _system(given.get("system", ""))
     messages = _messages(given["messages"])
     tools = _tools(given.get("tools"))
     choice = given.get("tool_choice", {})
@@ -265,6 +265,20 @@ def _blocks(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{where}[{i}]", block) for i, block in enumerate(content)]
 
 
+def _system(content: Any) -> str:
+    """The system prompt, without the header that Claude Code puts before it: it is for the accounts of Anthropic's servers, and
+    where it changes with each request, no prompt would be found in the cache."""
+    if isinstance(content, list):
+        blocks = _blocks(content, "system")
+        content = [block for _, block in blocks if not _is_billing(block)]
+    return _text(content, "system")
+
+
+def _is_billing(block: Mapping[str, Any]) -> bool:
+    text = block.get("text")
+    return isinstance(text, str) and text.startswith("x-anthropic-billing-header:")
+
+
 def _text(content: Any, where: str) -> str:
     """A text, or the texts of its blocks."""
     if isinstance(content, str):
@@ -424,16 +438,19 @@ def encode_count(tokens: int) -> bytes:
     return msgspec.json.encode({"input_tokens": tokens})
 
 
-def encode_error(status: int, message: str) -> bytes:
+def encode_error(status: int, message: str, code: str = "") -> bytes:
     """An error in Anthropic's shape."""
-    return msgspec.json.encode(_error(status, message))
+    return msgspec.json.encode(_error(status, message, code))
 
 
-def error_event(status: int, message: str) -> bytes:
+def error_event(status: int, message: str, code: str = "") -> bytes:
     """The event that ends a stream that failed, without the last line feed."""
-    return sse.write([_error(status, message)])
+    return sse.write([_error(status, message, code)])
 
 
-def _error(status: int, message: str) -> dict[str, Any]:
+def _error(status: int, message: str, code: str) -> dict[str, Any]:
+    """This API has no codes: its clients know by Anthropic's words that they must shorten the conversation."""
+    if code == PromptTooLong.code:
+        message = f"prompt is too long: {message}"
     error = {"type": _KINDS.get(status, "api_error"), "message": message}
     return {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}

@@ -39,8 +39,8 @@ class Call:
 Handler = Callable[[Services, Call], Awaitable[Answer]]
 
 
-EncodeError = Callable[[int, str], bytes]
-"""An error in the shape of an API, from its status and its message."""
+EncodeError = Callable[[int, str, str], bytes]
+"""An error in the shape of an API, from its status, its message and its code (errors.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Dialect:
     error_type: str = JSON
 
 
-def describe(error: Exception) -> tuple[int, str]:
-    """Status and message for an error. What nobody foresaw is told to the log, not to the client."""
+def describe(error: Exception) -> tuple[int, str, str]:
+    """Status, message and code for an error. What nobody foresaw is told to the log, not to the client."""
     if isinstance(error, OllamapyError):
-        return error.status, str(error)
+        return error.status, str(error), error.code
     log.error("a request failed in a way that nobody foresaw", exc_info=error)
-    return 500, "internal error, see the daemon's log: ollamapy daemon logs"
+    return 500, "internal error, see the daemon's log: ollamapy daemon logs", ""
 
 
 def json_answer(body: bytes) -> Response:

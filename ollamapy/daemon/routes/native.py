@@ -121,7 +121,7 @@ def last_line(error: Exception) -> bytes:
     return ollama.encode_error(describe(error)[1])
 
 
-def encode_error(status: int, message: str) -> bytes:
+def encode_error(status: int, message: str, code: str) -> bytes:
     """An error as Ollama's API has it: the status says the rest."""
     return ollama.encode_error(message)
 

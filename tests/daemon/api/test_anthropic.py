@@ -66,7 +66,13 @@ def test_what_is_understood() -> None:
     assert asked(stream=True).stream
 
 
-@pytest.mark.parametrize("system", ["Be brief.", [text("Be "), text("brief.")]])
+BILLING = text("x-anthropic-billing-header: cc_version=2.1; cch=a1b2c;")
+
+
+@pytest.mark.parametrize(
+    "system",
+    ["Be brief.", [text("Be "), text("brief.")], [BILLING, text("Be "), text("brief.")]],
+)
 def test_the_system_comes_first(system: Any) -> None:
     request = parse(system=system)
     assert request.messages == (Message("system", "Be brief."), Message("user", "Hi"))

@@ -159,6 +159,18 @@ def test_a_namespace_is_a_prefix() -> None:
     assert [tool["function"]["name"] for tool in request.tools] == ["ns.f"]
 
 
+def test_the_call_of_a_namespaces_tool_names_both() -> None:
+    found = asked(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
+    calls = (ToolCall("ns.f", {}, "c1"), ToolCall("f", {}, "c2"))
+    whole = json.loads(responses.Answer(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
+    inner, outer = whole["output"]
+    assert (inner["namespace"], inner["name"]) == ("ns", "f")
+    assert "namespace" not in outer and outer["name"] == "f"
+    given_back = {key: inner[key] for key in ("type", "call_id", "name", "namespace", "arguments")}
+    [_, message] = parse(input=[said("user", text("Hi")), given_back]).messages
+    assert message.tool_calls == calls[:1]
+
+
 def test_a_search_that_is_only_offered_is_left_out() -> None:
     found = asked(tools=[{"type": "web_search"}, TOOL])
     assert found.request.tools == (FUNCTION,)
@@ -368,3 +380,5 @@ def test_a_stream_that_fails_says_so_once() -> None:
     last = read(stream)[-1]
     assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
     assert last["response"]["error"] == {"code": "server_error", "message": "the runner crashed"}
+    [event] = read(responses.Answer(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
+    assert event["response"]["error"]["code"] == "context_length_exceeded"

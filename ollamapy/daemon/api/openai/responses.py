@@ -46,11 +46,13 @@ class NotKept(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A conversation, and how its answer is wanted. ``echo`` is what the answer repeats of the request."""
+    """A conversation, and how its answer is wanted. ``echo`` is what the answer repeats of the request; ``members`` are the tools
+    of namespaces, by the names that the model has for them: namespace and name."""
 
     request: ChatRequest
     stream: bool
     echo: Mapping[str, Any]
+    members: Mapping[str, tuple[str, str]]
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ def parse(data: bytes) -> Asked:
     stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
     request = msgspec.structs.replace(request, by_token=stream)  # events are numbered, as in Ollama
-    return Asked(request, stream, _echo(given, request))
+    return Asked(request, stream, _echo(given, request), _members(given.get("tools", ())))
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +158,17 @@ def _tools(tools: Any) -> list[dict[str, Any]]:
     if not isinstance(tools, list):
         raise InvalidRequest("tools must be a list")
     return [found for i, tool in enumerate(tools) for found in _tool(tool, f"tools[{i}]", "")]
+
+
+def _members(tools: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Those of namespaces among tools that were found good: the model's name -> namespace and name."""
+    return {
+        f"{tool['name']}.{member['name']}": (tool["name"], member["name"])
+        for tool in tools
+        if tool["type"] == "namespace"
+        for member in tool["tools"]
+        if not _is_web_search(member)
+    }
 
 
 def _tool(tool: Any, where: str, prefix: str) -> Iterator[dict[str, Any]]:
@@ -320,7 +333,10 @@ def _call(item: Mapping[str, Any], where: str) -> ToolCall:
         arguments = msgspec.json.decode(item.get("arguments") or "{}", type=dict[str, Any])
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"{where}.arguments must be an object, as JSON in a text") from None
-    return ToolCall(_string(item, "name", where), arguments, _string(item, "call_id", where))
+    name, namespace = _string(item, "name", where), item.get("namespace")
+    if isinstance(namespace, str) and namespace and not name.startswith(f"{namespace}."):
+        name = f"{namespace}.{name}"
+    return ToolCall(name, arguments, _string(item, "call_id", where))
 
 
 def _thoughts(item: Mapping[str, Any], where: str) -> str:
@@ -349,6 +365,7 @@ class Answer:
         self._id = secrets.token_hex(12)
         self._created = int(time.time())
         self._echo = asked.echo
+        self._members = asked.members
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._open = ""  # the type of the item that is being written
         self._text = ""
@@ -365,9 +382,9 @@ class Answer:
         """What a chunk adds to the stream, without the last line feed."""
         return sse.write(self._heard(chunk))
 
-    def failed(self, status: int, message: str) -> bytes:
+    def failed(self, status: int, message: str, code: str = "") -> bytes:
         """The event that ends a stream that failed, without the last line feed."""
-        code = "server_error" if status >= 500 else "invalid_prompt"
+        code = code or ("server_error" if status >= 500 else "invalid_prompt")
         response = self._response("failed", error={"code": code, "message": message})
         return sse.write([self._event("response.failed", response=response)])
 
@@ -440,10 +457,12 @@ class Answer:
     def _called(self, call: ToolCall) -> list[dict[str, Any]]:
         arguments = msgspec.json.encode(call.arguments).decode()
         item = {"id": self._item_id("fc"), "type": "function_call", "status": "completed"}
-        item |= {"call_id": call.id, "name": call.name, "arguments": arguments}
+        namespace, name = self._members.get(call.name, ("", call.name))
+        item |= {"call_id": call.id, "name": name, "arguments": arguments}
+        item |= {"namespace": namespace} if namespace else {}
         begun = {**item, "status": "in_progress", "arguments": ""}
         place = {"item_id": item["id"]}
-        done = {"name": call.name, "arguments": arguments}
+        done = {"name": name, "arguments": arguments}
         found = [
             self._at("output_item.added", item=begun),
             self._at("function_call_arguments.delta", **place, delta=arguments),

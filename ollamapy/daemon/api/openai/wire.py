@@ -189,8 +189,8 @@ DONE = event(b"[DONE]")
 """What every stream ends with, also one that failed."""
 
 
-def encode_error(status: int, message: str) -> bytes:
+def encode_error(status: int, message: str, code: str = "") -> bytes:
     """An error in OpenAI's shape."""
     kinds = {400: "invalid_request_error", 404: "not_found_error"}
     error = {"message": message, "type": kinds.get(status, "api_error")}
-    return encode({"error": {**error, "param": None, "code": None}})
+    return encode({"error": {**error, "param": None, "code": code or None}})
