@@ -117,7 +117,7 @@ def test_a_conversation_that_does_not_fit(
     answer = chat(server, model, **options)
     if refused:
         assert (
-            answer.status == 400 and "5031 tokens, the context has 1024" in answer.json()["error"]
+            answer.status == 400 and "5031 tokens > 1024" in answer.json()["error"]
         )
         return
     final = answer.json()
