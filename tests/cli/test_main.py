@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_line(flag: str, variables: dict[str, str]) -> None:
             text=True,
             env=variables,
         )
-    assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (1, "Error: no space left on device\n")
 
 
 @pytest.mark.parametrize("flag", ["--version", "--help"])

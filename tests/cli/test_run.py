@@ -170,7 +170,7 @@ def test_a_full_disk_is_an_error(server: Standin, variables: dict[str, str]) -> 
             text=True,
             env={**variables, "OLLAMAPY_HOST": server.host},
         )
-    assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (1, "Error: no space left on device\n")
 
 
 # In a terminal
