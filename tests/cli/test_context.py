@@ -116,9 +116,7 @@ def test_a_conversation_that_does_not_fit(
 ) -> None:
     answer = chat(server, model, **options)
     if refused:
-        assert (
-            answer.status == 400 and "5031 tokens > 1024" in answer.json()["error"]
-        )
+        assert answer.status == 400 and "5031 tokens > 1024" in answer.json()["error"]
         return
     final = answer.json()
     cut = final["prompt_truncated"]
