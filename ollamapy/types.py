@@ -176,10 +176,12 @@ def resolve_sampling(options: Options) -> Sampling:
 class Constraint(msgspec.Struct, frozen=True):
     """What form an answer must have. ``text`` is a JSON Schema ("schema"), a regular expression ("regex"), a JSON list of
     strings ("choice"), a GBNF grammar ("gbnf"), a Lark grammar ("lark"), or nothing ("json": any JSON object).
+    ``unless``: an answer that begins with one of these texts goes on freely (beside "json" and "schema" only): a tool call.
     """
 
     kind: Literal["json", "schema", "regex", "choice", "gbnf", "lark"]
     text: str = ""
+    unless: tuple[str, ...] = ()
 
 
 class Generation(msgspec.Struct, frozen=True):

@@ -117,7 +117,7 @@ async def _answered(
         if isinstance(request, ChatRequest) and policy not in ("error", "shift"):
             prompt = await _fitted(services, spec, request, runner, ready, prompt, n_ctx)
         forced = _forced_call(spec, request)
-        constraint = request.constraint or forced
+        constraint = forced or _form(spec, request)
         parser = _parser(spec, request, prompt.text, forced=forced is not None)
         if beginning := _beginning(
             request, parser, bound=constraint is not None, forced=forced is not None
@@ -366,8 +366,16 @@ def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     return tuple(prompts.tool_for_template(tool) for tool in request.tools)
 
 
+def _form(spec: ModelSpec, request: Request) -> Constraint | None:
+    """The form that is asked for; an answer that may call tools has it only where it calls none, as in OpenAI's API."""
+    if request.constraint is None or not _tools(request):
+        return request.constraint
+    marks = output.call_marks(template_of(spec, request))
+    return msgspec.structs.replace(request.constraint, unless=marks)
+
+
 def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:
-    """The form of an answer that must call a tool."""
+    """The form of an answer that must call a tool, whatever form was asked for: that is for an answer that calls none."""
     if isinstance(request, GenerateRequest) or not _tools(request):
         return None
     return output.call_grammar(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequest
@@ -37,6 +37,12 @@ STACK = 256 * 1024 * 1024
 address space, and becomes memory only where it is used."""
 
 
+_OVERRIDES: Any = {"whitespace_pattern": WHITESPACE, "coerce_one_of": True, "lenient": True}
+
+CONTROL = b"\xff"
+"""Begins the bytes of a control token."""
+
+
 class TokenTable(NamedTuple):
     """A vocabulary as llguidance wants it.
 
@@ -56,6 +62,7 @@ class Grammars:
     def __init__(self, table: Callable[[], TokenTable]) -> None:
         self._table = table
         self._tokenizer: Any = None
+        self._controls: Mapping[bytes, int] = {}  # names of control tokens that end nothing
         self._lock = threading.Lock()
 
     def compile(self, constraint: Constraint) -> Matcher:
@@ -69,9 +76,9 @@ class Grammars:
             raise InvalidRequest(
                 f"the {_WHAT[constraint.kind]} has {len(constraint.text)} characters, at most {MOST_TEXT} are allowed"
             )
-        grammar = _grammar(constraint)
-        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
         tokenizer = self._made_tokenizer()
+        grammar = _grammar(constraint, self._controls)
+        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
         matcher = Matcher(LLMatcher(tokenizer, grammar, log_level=0, limits=limits), tokenizer)
         try:
             matcher.fill()
@@ -86,6 +93,10 @@ class Grammars:
         with self._lock:
             if self._tokenizer is None:
                 pieces, ends, vocab, tokenize = self._table()
+                controls = {
+                    piece[1:]: id for id, piece in enumerate(pieces) if piece[:1] == CONTROL
+                }
+                self._controls = {name: id for name, id in controls.items() if id not in ends}
                 if (
                     not ends
                 ):  # llguidance needs one; it lies outside of the logits, so nobody samples it
@@ -203,15 +214,15 @@ _WHAT = {
 }
 
 
-def _grammar(constraint: Constraint) -> str:
+def _grammar(constraint: Constraint, controls: Mapping[bytes, int]) -> str:
     """A constraint in llguidance's own form. Raises InvalidRequest for what is not even a text of its kind."""
     from llguidance import LLMatcher
 
     match constraint.kind:
-        case "json":
-            return _json_grammar({"type": "object"})
-        case "schema":
-            return _json_grammar(_closed(_parsed(constraint)))
+        case "json" | "schema" if constraint.unless:
+            return LLMatcher.grammar_from_lark(_unless(_schema(constraint), constraint, controls))
+        case "json" | "schema":
+            return _json_grammar(_schema(constraint))
         case "regex":
             return LLMatcher.grammar_from_regex(constraint.text)
         case "choice":
@@ -229,18 +240,36 @@ def _parsed(constraint: Constraint) -> Any:
         raise InvalidRequest(f"the {_WHAT[constraint.kind]} is not valid JSON: {error}") from None
 
 
-def _json_grammar(schema: Any) -> str:
-    """``oneOf`` is taken for ``anyOf``, and keywords that llguidance does not know are passed over, as Ollama does."""
-    from llguidance import LLMatcher
-
+def _schema(constraint: Constraint) -> Any:
+    if constraint.kind == "json":
+        return {"type": "object"}
+    schema = _closed(_parsed(constraint))
     if not isinstance(schema, (dict, bool)):
         raise InvalidRequest("a JSON schema must be an object or a boolean")
     if schema is False:
         raise InvalidRequest("the JSON schema false allows no answer")
-    return LLMatcher.grammar_from_json_schema(
-        json.dumps({} if schema is True else schema),
-        overrides={"whitespace_pattern": WHITESPACE, "coerce_one_of": True, "lenient": True},
+    return {} if schema is True else schema
+
+
+def _unless(schema: Any, constraint: Constraint, controls: Mapping[bytes, int]) -> str:
+    """Lark for a schema, or one of the texts, as text or as a control token, and then anything."""
+    begins = [json.dumps(text) for text in constraint.unless]
+    begins += [
+        f"<[{controls[name]}]>" for text in constraint.unless if (name := text.encode()) in controls
+    ]
+    others = f" | <[{','.join(map(str, controls.values()))}]>" if controls else ""
+    form = json.dumps({**schema, "x-guidance": _OVERRIDES})
+    return (
+        f"start: form | other\nform: %json {form}\nother: ({' | '.join(begins)}) (TEXT{others})*\n"
+        "TEXT: /(.|\\n)+/\n"
     )
+
+
+def _json_grammar(schema: Any) -> str:
+    """``oneOf`` is taken for ``anyOf``, and keywords that llguidance does not know are passed over, as Ollama does."""
+    from llguidance import LLMatcher
+
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_OVERRIDES)
 
 
 def _choice(choices: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.models import install, random_model
+from tests.models import install, random_model, scripted_model
 from tests.served import Daemon, serve
 
 pytestmark = pytest.mark.llama
@@ -19,6 +19,12 @@ HARMONY = (
     "{# tools <|channel|> #}"
 )
 NAMES = [*(path.stem for path in sorted(TEMPLATES.glob("*.jinja"))), "gpt-oss"]
+
+SCRIPTS = {
+    "caller": '<tool_call>\n{"name": "now", "arguments": {"zone": "utc"}}\n</tool_call>',
+    "speaker": '{"answer": 42}',
+}
+"""What models that know tools say."""
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -38,6 +44,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         path = TEMPLATES / f"{name}.jinja"
         template = path.read_text() if path.exists() else HARMONY
         gguf = random_model(root / f"{name}.gguf", chat_template=template, n_ctx=4096)
+        install(root, name, gguf)
+    hermes = (TEMPLATES.parents[1] / "chat" / "tool.jinja").read_text()
+    for name, script in SCRIPTS.items():
+        gguf = scripted_model(root / f"{name}.gguf", script, chat_template=hermes)
         install(root, name, gguf)
     with serve(root, root) as running:
         yield running
@@ -62,3 +72,42 @@ def test_a_call_is_made(daemon: Daemon, name: str, choice: str, called: set[str]
         [function] = [call["function"] for call in calls]
         assert function["name"] in called and function["arguments"]["zone"] in ("utc", "cet")
     assert whole["content"] == "" == "".join(chunk["content"] for chunk in chunks)
+
+
+FORM = {
+    "type": "object",
+    "properties": {"answer": {"type": "integer"}},
+    "required": ["answer"],
+}
+
+
+@pytest.mark.parametrize("form", [FORM, "json"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_who_may_call_or_answer_in_a_form_does_either(daemon: Daemon, name: str, form: Any) -> None:
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [tool("now")],
+        "format": form,
+        "think": False,
+        "stream": False,
+    }
+    said = daemon.ask("POST", "/api/chat", body).json()["message"]
+    if name == "caller":
+        assert [call["function"]["arguments"] for call in said["tool_calls"]] == [{"zone": "utc"}]
+    else:
+        assert said["content"] == SCRIPTS[name] and "tool_calls" not in said
+
+
+def test_who_must_call_does_so_whatever_form_the_answer_shall_have(daemon: Daemon) -> None:
+    body = {
+        "model": "caller",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [tool("now")],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "format": FORM,
+        "stream": False,
+    }
+    said = daemon.ask("POST", "/api/chat", body).json()["message"]
+    assert [call["function"]["name"] for call in said["tool_calls"]] == ["now"]

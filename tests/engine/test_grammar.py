@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -261,6 +262,42 @@ def test_json_is_an_object_with_little_space(
     grammars: Grammars, model: Model, text: str, stops_at: str | None
 ) -> None:
     assert goes(grammars, model, Constraint("json"), text) == stops_at
+
+
+CITY = json.dumps({"type": "object", "properties": {"a": {"type": "integer"}}})
+
+
+@pytest.mark.parametrize("form", [Constraint("json"), Constraint("schema", CITY)])
+@pytest.mark.parametrize(
+    ("text", "stops_at"),
+    [
+        ('{"a":1}', None),
+        ('<tool_call>\n{"name": ', None),
+        ("[C]any\nthing", None),
+        ("<tool", None),
+        ("<tool>", ">"),
+        ("[x]", "x]"),
+        ('{"a":1}<tool_call>', "<tool_call>"),
+    ],
+)
+def test_an_answer_may_be_something_else_instead(
+    grammars: Grammars, model: Model, form: Constraint, text: str, stops_at: str | None
+) -> None:
+    form = msgspec.structs.replace(form, unless=("<tool_call>", "[C]"))
+    assert (goes(grammars, model, form, text) or "")[:1] == (stops_at or "")[:1]
+
+
+def test_what_begins_the_something_else_may_be_a_control_token(model: Model) -> None:
+    table = model.token_table()
+    pieces = [*table.pieces, b"\xff[CALLS]", b"\xff[ARGS]"]
+    calls, args = len(pieces) - 2, len(pieces) - 1
+    grammars = Grammars(lambda: table._replace(pieces=pieces))
+    form = Constraint("json", unless=("[CALLS]",))
+    words = model.tokenize("now", add_special=False)
+    assert grammars.compile(form)._matcher.try_consume_tokens(
+        [calls, *words, args, *words]
+    ) == 2 + 2 * len(words)
+    assert grammars.compile(form)._matcher.try_consume_tokens([args]) == 0
 
 
 def test_json_mode(model: Model, grammars: Grammars) -> None:

@@ -30,7 +30,7 @@ from . import harmony
 from .events import Event, Text, Thought, Tools, merged
 from .families import BARE
 from .finder import Finder
-from .forced import call_grammar
+from .forced import call_grammar, call_marks
 from .known import family_for, thinking_tags
 from .thinking import ThinkingParser
 
@@ -40,6 +40,7 @@ __all__ = [
     "Text",
     "Thought",
     "call_grammar",
+    "call_marks",
     "choose",
     "family_for",
     "merged",

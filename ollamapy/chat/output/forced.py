@@ -1,4 +1,4 @@
-"""The form of an answer that must be a tool call. Reads no answers."""
+"""The form of an answer that must be a tool call, or may be one instead of another form. Reads no answers."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def call_grammar(
     if family.name == "harmony":
         return _harmony_constraint(asked)
     return _constraint(family.writing, asked, parallel)
+
+
+def call_marks(template: Template) -> tuple[str, ...]:
+    """The texts with which a model that may call a tool begins to; none where its calls have no marks of their own."""
+    opens = (text for form in family_for(template).forms for text in form.opens)
+    return tuple(dict.fromkeys(opens))
 
 
 def _harmony_constraint(functions: Sequence[Mapping[str, Any]]) -> Constraint:
