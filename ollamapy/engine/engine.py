@@ -132,6 +132,7 @@ class Engine:
         self._events: list[Event] = []
         self._admissions = 0
         self._prefill_rate = 0.0
+        self._embeds_from = 0
         self._cancelled: set[int] = set()
         self._computing: frozenset[int] = frozenset()
 
@@ -173,7 +174,7 @@ class Engine:
                 self._before_long_step()
             spans.sort(key=_slot_id)
             self._commit(self._decode(spans))
-        embeds = self._embeddings.busy
+        embeds = self._embeddings.busy and not (spans and self._clock() < self._embeds_from)
         if embeds:
             self._embed()
         if self._events:
@@ -349,11 +350,14 @@ class Engine:
             self._model.abort()
 
     def _embed(self) -> None:
-        """A batch of texts to embed, brief where others wait for their next token."""
+        """A batch of texts to embed, brief where others wait for their next token; they get as much time after it."""
         if self._running:
             self._before_long_step()
+        began = self._clock()
         self._announce(self._embeddings.plan(brief=bool(self._running)))
         self._events += self._embeddings.compute()
+        now = self._clock()
+        self._embeds_from = now + (now - began)
 
     def _compute(self, spans: list[Span]) -> int:
         """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""

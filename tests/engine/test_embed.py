@@ -18,15 +18,24 @@ from .fake import FakeModel, FakePooling
 
 
 class Bench:
-    """An engine whose model pools with ``pooling``; ``events`` has what it said."""
+    """An engine whose model pools with ``pooling``; ``events`` has what it said.
 
-    def __init__(self, **pooling: int | bool) -> None:
+    Time is what the work takes: nanoseconds, ``decoding`` for a batch of tokens and ``embedding`` for one of texts.
+    """
+
+    def __init__(self, *, decoding: int = 1, embedding: int = 1, **pooling: int | bool) -> None:
         self.model = FakeModel()
         self.model.pooling = FakePooling(**pooling)  # type: ignore[arg-type]
         self.pooling = self.model.pooling
         self.pooling.aborted = lambda: self.model.aborted
+        self.now = 0
+        self.model.during_decode = lambda: self._takes(decoding)
+        self.pooling.during_compute = lambda: self._takes(embedding)
         self.events: list[Event] = []
-        self.engine = Engine(self.model, self.events.extend)
+        self.engine = Engine(self.model, self.events.extend, clock=lambda: self.now)
+
+    def _takes(self, time: int) -> None:
+        self.now += time
 
     def embed(self, id: int, *lengths: int) -> list[list[int]]:
         inputs = [[id * 10 + n] * length for n, length in enumerate(lengths)]
@@ -101,6 +110,17 @@ def test_it_takes_turns_with_decoding() -> None:
     ending = bench.ending(2)
     assert isinstance(ending, Finished) and ending.n_predicted == 8
     assert len(bench.pooling.computed) == 8, "a batch between any two tokens"
+    bench.run()
+    bench.has(1, inputs)
+
+
+def test_decoding_gets_as_much_time() -> None:
+    bench = Bench(decoding=1, embedding=10)
+    inputs = bench.embed(1, *[8] * 20)
+    bench.engine.submit(Sequence(2, [5, 6], Generation("", num_predict=50)))
+    while not any(isinstance(event, Finished) for event in bench.events):
+        bench.engine.step(wait=False)
+    assert len(bench.pooling.computed) == 5, "a batch after every tenth token"
     bench.run()
     bench.has(1, inputs)
 
