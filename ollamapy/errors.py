@@ -222,3 +222,8 @@ class RunnerCrashed(RunnerError):
         super().__init__(message)
         self.exit_code = exit_code
         self.tail = tail
+
+
+def reason(error: BaseException) -> str:
+    """Why the system refused, as part of a sentence of ours: "permission denied", without the number and the path."""
+    return (getattr(error, "strerror", None) or str(error)).lower()

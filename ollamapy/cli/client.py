@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import __version__
 from ..config import Address
-from ..errors import OllamapyError
+from ..errors import OllamapyError, reason
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 60.0
@@ -254,14 +254,14 @@ def _unreachable(url: str, error: Exception) -> Unreachable:
     refused = isinstance(error, ConnectionRefusedError)
     silent = isinstance(error, TimeoutError)
     if silent:
-        reason = "no answer in time"
+        said = "no answer in time"
     elif isinstance(error, http.client.RemoteDisconnected):
-        reason = "it hung up without an answer"
+        said = "it hung up without an answer"
     elif isinstance(error, (http.client.HTTPException, ValueError)):
-        reason = "what answers there is not an Ollama or ollamapy server"
+        said = "what answers there is not an Ollama or ollamapy server"
     else:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        said = reason(error)
     way_out = (
         "start one there with 'ollamapy daemon start', or correct OLLAMAPY_HOST or OLLAMA_HOST"
     )
-    return Unreachable(f"no server at {url} ({reason}), {way_out}", refused=refused, silent=silent)
+    return Unreachable(f"no server at {url} ({said}), {way_out}", refused=refused, silent=silent)

@@ -21,7 +21,7 @@ from typer._click import exceptions as usage
 from typer.core import TyperGroup
 
 from .. import __version__, human
-from ..errors import OllamapyError
+from ..errors import OllamapyError, reason
 from . import completion, launch, media, terminal, views
 from .client import AnsweredError, Client, Unreachable
 from .form import read_form
@@ -848,9 +848,8 @@ def lint(context: typer.Context, as_json: Json = False) -> None:
         with path.open("rb") as file:
             source = file.read(LIMIT + 1)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise OllamapyError(
-            f"cannot read {path} ({reason}), say: ollamapy lint MODELFILE"
+            f"cannot read {path} ({reason(error)}), say: ollamapy lint MODELFILE"
         ) from error
     # Not Path.exists(), which fails for names that are too long
     findings = advice.lint(source, lambda value: os.path.exists(local_path(value, path.parent)))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, reason
 
 LARGEST = 1024 * 1024
 """Characters of a schema's file: more than any server takes."""
@@ -23,9 +23,8 @@ def read_form(written: str) -> Any:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LARGEST + 1)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
         raise InvalidRequest(
-            f"the format must be json, a JSON Schema or the file of one, and {written!r} is none: {why}"
+            f"the format must be json, a JSON Schema or the file of one, and {written!r} is none: {reason(error)}"
         ) from None
     except ValueError:
         raise InvalidRequest(f"the format's file {written!r} is no text in UTF-8") from None

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .. import __version__
 from ..config import DEFAULT_PORT, FALLBACK_PORT, Address, Settings, environment
-from ..errors import OllamapyError
+from ..errors import OllamapyError, reason
 from .client import AnsweredError, Client, Unreachable
 from .terminal import Spinner
 
@@ -386,7 +386,6 @@ def _last_line(path: Path, begin: int) -> str:
 
 
 def _unwritable(directory: Path, error: OSError) -> OllamapyError:
-    reason = (error.strerror or str(error)).lower()
     return OllamapyError(
-        f"cannot write to {directory}: {reason}, set OLLAMAPY_HOME to a directory of yours"
+        f"cannot write to {directory}: {reason(error)}, set OLLAMAPY_HOME to a directory of yours"
     )

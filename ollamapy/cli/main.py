@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..config import Settings
-from ..errors import OllamapyError
+from ..errors import OllamapyError, reason
 from . import faults, terminal
 from .launch import Launcher, serve
 
@@ -33,7 +33,7 @@ def main(
     except OllamapyError as error:
         return _fail(str(error))
     except OSError as error:
-        what = (error.strerror or str(error)).lower()
+        what = reason(error)
         return _fail(f"{what}: {error.filename}" if error.filename else what)
     except Exception as error:
         return _fail(faults.recorded(error))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, reason
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".wav")
 
@@ -114,7 +114,7 @@ def _read(path: Path) -> bytes:
             raise InvalidRequest(f"file size exceeds maximum limit (100MB): '{path}'")
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"couldn't read '{path}': {error.strerror or error}") from None
+        raise InvalidRequest(f"couldn't read '{path}': {reason(error)}") from None
     known = (
         data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
         or (data[:4] == b"RIFF" and data[8:12] in (b"WAVE", b"WEBP"))

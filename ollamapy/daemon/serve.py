@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..config import Address, Settings
-from ..errors import OllamapyError
+from ..errors import OllamapyError, reason
 from ..registry.store import open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
@@ -92,7 +92,7 @@ def listen(address: Address) -> socket.socket:
 def _why_not(address: Address, error: OSError | OverflowError) -> str:
     if isinstance(error, OSError) and error.errno in _LISTEN_ERRORS:
         return _LISTEN_ERRORS[error.errno].format(address.url)
-    return f"cannot listen at {address.url}: {str(error).lower()}, choose another address with OLLAMAPY_HOST"
+    return f"cannot listen at {address.url}: {reason(error)}, choose another address with OLLAMAPY_HOST"
 
 
 _LISTEN_ERRORS = {

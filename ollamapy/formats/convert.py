@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-from ollamapy.errors import InvalidModel
+from ollamapy.errors import InvalidModel, reason
 
 from . import safetensors, vocabulary
 from .folder import Files, folder_files, one_line, read_json
@@ -531,8 +531,9 @@ def open_all(stack: ExitStack, tensors: Iterable[Tensor]) -> dict[Path, BinaryIO
     try:
         return {path: stack.enter_context(path.open("rb")) for path in {t.path for t in tensors}}
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidModel(f"cannot read the model's weights ({reason}), get them again") from error
+        raise InvalidModel(
+            f"cannot read the model's weights ({reason(error)}), get them again"
+        ) from error
 
 
 def _weight(name: str, tensor: Tensor, file: BinaryIO, family: Family, sizes: Sizes) -> Weight:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ollamapy.errors import InvalidModel
+from ollamapy.errors import InvalidModel, reason
 
 Files = Mapping[str, Path]
 """The files of a folder by their names in it."""
@@ -53,8 +53,8 @@ def folder_files(directory: Path) -> dict[str, Path]:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise InvalidModel(f"{name!r} is not a regular file, put the file itself there")
     except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
-        reason = (getattr(error, "strerror", None) or "a link leads nowhere").lower()
-        raise InvalidModel(f"cannot read the folder {directory.name!r} ({reason})") from error
+        why = reason(error) if isinstance(error, OSError) else "a link leads nowhere"
+        raise InvalidModel(f"cannot read the folder {directory.name!r} ({why})") from error
     return found
 
 
@@ -66,8 +66,7 @@ def read_bytes(files: Files, name: str, most: int = MAX_JSON_BYTES) -> bytes:
             raise InvalidModel(f"{name!r} has {size:,} bytes, which is no {name.split('.')[0]}")
         return files[name].read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidModel(f"cannot read {name!r} ({reason}), get it again") from error
+        raise InvalidModel(f"cannot read {name!r} ({reason(error)}), get it again") from error
 
 
 def read_json(files: Files, name: str, kind: type[T]) -> T:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeGuard
 
-from ollamapy.errors import InvalidModel
+from ollamapy.errors import InvalidModel, reason
 
 # Limits. Real headers: 40 pairs, 2,000 tensors, 262,144 tokens, 600,000 merges, 20 MB.
 MAX_PAIRS = 65_536
@@ -317,9 +317,8 @@ def read_header(source: Path | BinaryIO, *, arrays: bool = False) -> Header:
         with source.open("rb", buffering=0) as file:
             return _read(_Window(file), arrays)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise InvalidModel(
-            f"cannot read the model file ({reason}), make it readable or get it again"
+            f"cannot read the model file ({reason(error)}), make it readable or get it again"
         ) from error
 
 

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from ollamapy.errors import InvalidModel
+from ollamapy.errors import InvalidModel, reason
 
 from .writer import PIECE, Progress, Value, Weight, pieces_of, read_at, write
 
@@ -345,9 +345,8 @@ def _opened(path: Path, what: str) -> BinaryIO:
 
 
 def _unreadable(error: OSError, what: str) -> NoReturn:
-    reason = (error.strerror or str(error)).lower()
     raise InvalidModel(
-        f"cannot read the {what} ({reason}), make it readable or get it again"
+        f"cannot read the {what} ({reason(error)}), make it readable or get it again"
     ) from error
 
 

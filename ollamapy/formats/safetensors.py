@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
-from ollamapy.errors import InvalidModel
+from ollamapy.errors import InvalidModel, reason
 
 from .folder import Files, one_line, read_json
 
@@ -75,8 +75,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 _refuse(f"its header claims {length:,} bytes")
             header = file.read(length)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidModel(f"cannot read a safetensors file ({reason}), get it again") from error
+        raise InvalidModel(
+            f"cannot read a safetensors file ({reason(error)}), get it again"
+        ) from error
     if len(header) < length:
         _refuse("it ends in the middle of its header")
     return _tensors(path, header, data_at=_LENGTH.size + length, n_data=size - 8 - length)

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from ollamapy.errors import InvalidModel, StoreError
+from ollamapy.errors import InvalidModel, StoreError, reason
 
 Progress = Callable[[int, int], None]
 """Told of the bytes of weights that are written and of all there are. What it raises ends the conversion."""
@@ -58,9 +58,8 @@ def write(
             _write_header(target, architecture, metadata, weights)
             _append_weights(target, weights, progress)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise StoreError(
-            f"cannot write the converted model ({reason}), make room or choose another place"
+            f"cannot write the converted model ({reason(error)}), make room or choose another place"
         ) from error
 
 
@@ -79,8 +78,7 @@ def read_at(file: BinaryIO, offset: int, n_bytes: int) -> bytes:
         file.seek(offset)
         data = file.read(n_bytes)
     except OSError as error:  # not to be taken for a target that cannot be written
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidModel(f"cannot read the model file ({reason}), get it again") from error
+        raise InvalidModel(f"cannot read the model file ({reason(error)}), get it again") from error
     if len(data) < n_bytes:
         raise InvalidModel("the model file became shorter while it was read, get it again")
     return data

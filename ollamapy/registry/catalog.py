@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
 
-from ..errors import InvalidCatalogue, InvalidRequest
+from ..errors import InvalidCatalogue, InvalidRequest, reason
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import parse_options
 from .hub import is_safe_path
@@ -184,9 +184,7 @@ class Catalog:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise InvalidCatalogue(
-                    f"{folder}: {(error.strerror or str(error)).lower()}"
-                ) from error
+                raise InvalidCatalogue(f"{folder}: {reason(error)}") from error
             found.update(name for name in names if _FAMILY.fullmatch(name))
         return sorted(found)
 
@@ -268,7 +266,7 @@ def _content(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InvalidCatalogue(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise InvalidCatalogue(f"{path}: {reason(error)}") from error
     if len(content) > MAX_FILE:
         raise InvalidCatalogue(f"{path} has more than {MAX_FILE} bytes")
     return content

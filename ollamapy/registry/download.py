@@ -44,6 +44,7 @@ from ..errors import (
     RequestCancelled,
     StoreError,
     TransferError,
+    reason,
 )
 from ..human import format_bytes
 from . import journal
@@ -329,9 +330,8 @@ def _claim(
 
 
 def _cannot_write(folder: Path, error: OSError) -> OllamapyError:
-    reason = (error.strerror or str(error)).lower()
     return StoreError(
-        f"cannot write to {folder} ({reason}): make it writable or point OLLAMAPY_MODELS elsewhere"
+        f"cannot write to {folder} ({reason(error)}): make it writable or point OLLAMAPY_MODELS elsewhere"
     )
 
 

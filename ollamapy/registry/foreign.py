@@ -28,7 +28,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidModel, OllamapyError, StoreError
+from ..errors import InvalidModel, OllamapyError, StoreError, reason
 from ..formats.description import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
@@ -326,8 +326,9 @@ def _take_part(
         store.adopt_file(work, digest, linked=how == "linked")
         yield digest, how
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StoreError(f"cannot take {part.path} into {store.roots[0]} ({reason})") from None
+        raise StoreError(
+            f"cannot take {part.path} into {store.roots[0]} ({reason(error)})"
+        ) from None
     finally:
         with suppress(OSError):
             work.unlink(missing_ok=True)

@@ -54,6 +54,7 @@ from ..errors import (
     ModelNotFound,
     ReadOnlyModel,
     StoreError,
+    reason,
 )
 from ..human import format_bytes
 from ..names import Name
@@ -740,15 +741,13 @@ def _cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
         return StoreError(
             f"another process holds {root / 'partial' / 'lock'}, end it and try again"
         )
-    reason = (error.strerror or str(error)).lower()
     return StoreError(
-        f"cannot write to the models directory {root} ({reason}): make it writable or {elsewhere}"
+        f"cannot write to the models directory {root} ({reason(error)}): make it writable or {elsewhere}"
     )
 
 
 def _cannot_read(path: Path | str, error: OSError) -> StoreError:
-    reason = (error.strerror or str(error)).lower()
-    return StoreError(f"cannot read {path} ({reason}), make it readable")
+    return StoreError(f"cannot read {path} ({reason(error)}), make it readable")
 
 
 def _read_file(path: Path | str, limit: int) -> tuple[bytes, float]:

@@ -36,6 +36,7 @@ from ..errors import (
     InvalidRequest,
     ModelNotFound,
     StoreError,
+    reason,
 )
 from ..names import Name
 from . import journal
@@ -171,7 +172,7 @@ def _verify_blob(store: Store, layer: Layer, models: tuple[str, ...]) -> Iterato
                 if position == edge:
                     done.append(Segment(start, edge, crc))
     except OSError as error:
-        yield checked(f"cannot be read ({(error.strerror or str(error)).lower()})", size, root)
+        yield checked(f"cannot be read ({reason(error)})", size, root)
         return
     if there == size and f"sha256:{summed.hexdigest()}" == digest:
         if not known and size >= SUMS_FROM and root == store.roots[0]:
@@ -484,8 +485,7 @@ def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
     try:
         file = source.open("rb")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StoreError(f"cannot read {source} ({reason})") from None
+        raise StoreError(f"cannot read {source} ({reason(error)})") from None
     with file:
         members = _read_members(source, file)
         manifests = _read_manifests(source, file, members)
@@ -550,7 +550,7 @@ def _read_members(source: Path, file: IO[bytes]) -> dict[str, tarfile.TarInfo]:
     except (tarfile.TarError, RecursionError, ValueError, OverflowError, EOFError) as error:
         raise _no_export(source, f"it is no tar ({error})") from None
     except OSError as error:
-        raise StoreError(f"cannot read {source} ({error.strerror or error})") from None
+        raise StoreError(f"cannot read {source} ({reason(error)})") from None
     return members
 
 
@@ -623,5 +623,4 @@ def _shown(text: str) -> str:
 
 
 def _cannot_write(target: Path, error: OSError) -> StoreError:
-    reason = (error.strerror or str(error)).lower()
-    return StoreError(f"cannot write {target} ({reason})")
+    return StoreError(f"cannot write {target} ({reason(error)})")

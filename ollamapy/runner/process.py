@@ -28,6 +28,7 @@ from ..errors import (
     PromptTooLong,
     RunnerCrashed,
     RunnerError,
+    reason,
 )
 from ..types import Generation
 from .protocol import (
@@ -148,7 +149,7 @@ class RunnerProcess:
                 env=environment() | {"GGML_NO_BACKTRACE": "1"},
             )
         except OSError as error:
-            raise RunnerError(f"a runner process cannot be started: {error.strerror}") from error
+            raise RunnerError(f"a runner process cannot be started: {reason(error)}") from error
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(encode(load))

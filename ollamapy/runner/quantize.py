@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from ..config import child_command, environment
-from ..errors import RunnerCrashed, RunnerError
+from ..errors import RunnerCrashed, RunnerError, reason
 from .protocol import Failed, FrameReader, Loading, Quantize, Quantized, encode
 
 _TAIL_LINES = 20
@@ -77,7 +77,7 @@ async def _child(
             env=environment() | {"GGML_NO_BACKTRACE": "1"},
         )
     except OSError as error:
-        raise RunnerError(f"a process to quantize cannot be started: {error.strerror}") from error
+        raise RunnerError(f"a process to quantize cannot be started: {reason(error)}") from error
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     drain = asyncio.create_task(_keep_tail(child, tail), name=f"log of quantizing {child.pid}")
     try:
