@@ -211,7 +211,7 @@ class Resident:
         """Was the model loaded with all load options that the ticket asks for?
 
         What the loader did not ask for either is compared with what it got. A context that is larger than asked for
-        serves as well: the engine lets a request use as much of it as it asked for.
+        serves as well: the engine lets a request use as much of it as it asked for. It is one of whole steps of cells.
         """
         load = self.load
         got = Options(
@@ -224,7 +224,7 @@ class Resident:
         )
         has = self.asked.over(got)
         wants = ticket.asked.over(has)
-        if (wants.num_ctx or 0) <= load.n_ctx:
+        if (wants.num_ctx or 0) <= memory.padded(load.n_ctx):
             wants = msgspec.structs.replace(wants, num_ctx=has.num_ctx)
         return wants == has
 

@@ -124,6 +124,7 @@ CASES = [
     Case("the default, asked for, matches", ["a"], ["a ctx=4096"], ["grant 1"]),
     Case("automatic values match", ["a gpu=7"], ["a gpu=-1", "a thread=0"], ["grant 1", "grant 2"]),
     Case("a smaller context is there", ["a"], ["a ctx=512"], ["grant 1"]),
+    Case("one that rounds up to as many cells", ["a ctx=900"], ["a ctx=1000"], ["grant 1"]),
     Case("a larger one: load anew", ["a"], ["a ctx=8192"], ["stop a"]),
     Case("other options too", ["a"], ["a gpu=3"], ["stop a"]),
     Case("but not while it is used", ["a busy=1"], ["a ctx=8192"], []),
