@@ -7,8 +7,6 @@ that was hit, pings, errors inside a stream. A tool call is streamed in one piec
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +25,7 @@ from ...types import (
     Usage,
     parse_options,
 )
-from . import body, sse
+from . import body, ollama, sse
 
 FIELDS = {
     "model": "string", "max_tokens": "int", "messages": "[]api.Message", "system": "any", "stream": "bool",
@@ -43,8 +41,6 @@ MESSAGE_FIELDS = {"role": "string", "content": "any"}
 ROLES = ("user", "assistant", "system")
 
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
-
-_MOST_TOOLS = 1024
 
 _KINDS = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -154,8 +150,8 @@ def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
     """The tools in OpenAI's form. Those that Anthropic's own servers run are refused, those that its clients run have no schema."""
     if tools is None:
         return ()
-    if not isinstance(tools, list) or len(tools) > _MOST_TOOLS:
-        raise InvalidRequest(f"tools must be a list of at most {_MOST_TOOLS}")
+    if not isinstance(tools, list) or len(tools) > ollama.MOST_TOOLS:
+        raise InvalidRequest(f"tools must be a list of at most {ollama.MOST_TOOLS}")
     return tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
 
 
@@ -216,11 +212,8 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     for i, item in enumerate(items):
         where = f"messages[{i}]"
         given = body.fields(item, MESSAGE_FIELDS, "MessagesRequest", "messages")
-        role, content = given.get("role", "").lower(), given.get("content")
-        if role not in ROLES:
-            raise InvalidRequest(
-                f"role {role[:40]!r} of {where} is unknown, use one of {', '.join(ROLES)}"
-            )
+        role = body.role(given.get("role", ""), ROLES, where)
+        content = given.get("content")
         if isinstance(content, str):
             found.append(Message(role, content))
             continue
@@ -240,11 +233,11 @@ def _turn(content: Any, where: str, tools: dict[str, str]) -> _Turn:
     for place, block in _blocks(content, f"{where}.content"):
         match block["type"]:
             case "text":
-                turn.texts.append(_string(block, "text", place))
+                turn.texts.append(body.text(block, "text", place))
             case "image":
                 turn.images.append(_image(block, place))
             case "thinking":
-                turn.thinking = _string(block, "thinking", place)  # Ollama keeps the last one
+                turn.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
             case "tool_use":
                 turn.calls.append(call := _call(block, place))
                 tools[call.id] = call.name
@@ -284,13 +277,7 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     blocks = _blocks(content, where)
-    return "".join(_string(block, "text", at) for at, block in blocks if block["type"] == "text")
-
-
-def _string(block: Mapping[str, Any], name: str, where: str) -> str:
-    if not isinstance(value := block.get(name), str):
-        raise InvalidRequest(f"{where} must have a text as {name}")
-    return value
+    return "".join(body.text(block, "text", at) for at, block in blocks if block["type"] == "text")
 
 
 def _image(block: Mapping[str, Any], where: str) -> bytes:
@@ -301,9 +288,10 @@ def _image(block: Mapping[str, Any], where: str) -> bytes:
         raise InvalidRequest(
             f"invalid image source type: {str(sort)[:40]}. Only base64 images are supported."
         )
+    data = body.text(source, "data", f"{where}.source")
     try:
-        return base64.b64decode(_string(source, "data", f"{where}.source"), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return body.from_base64(data)
+    except InvalidRequest as error:
         raise InvalidRequest(f"{where}.source.data is no base64: {error}") from None
 
 
@@ -317,7 +305,7 @@ def _call(block: Mapping[str, Any], where: str) -> ToolCall:
 
 
 def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> Message:
-    id, content = _string(block, "tool_use_id", where), block.get("content") or ""
+    id, content = body.text(block, "tool_use_id", where), block.get("content") or ""
     images: tuple[bytes, ...] = ()
     if not isinstance(content, str):
         blocks = _blocks(content, f"{where}.content")

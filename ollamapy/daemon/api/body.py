@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -162,6 +162,23 @@ def model_name(given: Mapping[str, Any]) -> str:
     if not name:
         raise InvalidRequest("model is required")
     return name
+
+
+def role(written: str, roles: Sequence[str], where: str) -> str:
+    """One of the roles, whatever its case. Raises InvalidRequest."""
+    found = written.lower()
+    if found not in roles:
+        raise InvalidRequest(
+            f"role {found[:40]!r} of {where} is unknown, use one of {', '.join(roles)}"
+        )
+    return found
+
+
+def text(given: Mapping[str, Any], name: str, where: str) -> str:
+    """A text that must be there, in an object that no table of fields tells. Raises InvalidRequest."""
+    if not isinstance(value := given.get(name), str):
+        raise InvalidRequest(f"{where} must have a text as {name}")
+    return value
 
 
 def _typed(value: Any, go_type: str, field: str) -> Any:

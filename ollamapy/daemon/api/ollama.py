@@ -41,9 +41,7 @@ OLLAMA_VERSION = "0.32.15"
 
 ROLES = ("system", "user", "assistant", "tool")
 MOST_LOGPROBS = 20
-
 MOST_TOOLS = 1024
-
 
 Request = TypeVar("Request")
 
@@ -254,11 +252,7 @@ def _list(given: Mapping[str, Any], name: str) -> list[Any]:
 
 def _message(item: Any, index: int) -> Message:
     given = body.fields(item, MESSAGE_FIELDS, "ChatRequest", "messages")
-    role = given.get("role", "").lower()
-    if role not in ROLES:
-        raise InvalidRequest(
-            f"role {role[:40]!r} of messages[{index}] is unknown, use one of {', '.join(ROLES)}"
-        )
+    role = body.role(given.get("role", ""), ROLES, f"messages[{index}]")
     calls = given.get("tool_calls") or ()
     if not isinstance(calls, (list, tuple)):
         raise InvalidRequest(f"messages[{index}].tool_calls must be a list")

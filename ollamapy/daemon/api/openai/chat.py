@@ -105,7 +105,7 @@ def _choice_of_tools(tools: Any, choice: Any) -> tuple[Any, str | None]:
     return tools, choice
 
 
-def _name_of_tool(tool: Any) -> str | None:
+def _name_of_tool(tool: Any) -> str:
     function = tool.get("function") if isinstance(tool, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else ""
@@ -135,11 +135,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     names: dict[str, str] = {}  # of the tools called so far, by the calls' ids
     for i, item in enumerate(items):
         said = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
-        role = said.get("role", "").lower()
-        if role not in ROLES:
-            raise InvalidRequest(
-                f"role {role[:40]!r} of messages[{i}] is unknown, use one of {', '.join(ROLES)}"
-            )
+        role = body.role(said.get("role", ""), ROLES, f"messages[{i}]")
         for name in ("refusal", "audio", "function_call"):
             if said.get(name):
                 raise InvalidRequest(f"{name} of messages[{i}] is not supported, leave it out")

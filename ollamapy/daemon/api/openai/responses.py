@@ -257,7 +257,7 @@ class _Conversation:
             case "function_call":
                 self._call(_call(item, where))
             case "function_call_output":
-                id = _string(item, "call_id", where)
+                id = body.text(item, "call_id", where)
                 text, images = _content(item.get("output"), f"{where}.output")
                 tool = self._tools.get(id, "")
                 self.messages.append(
@@ -273,11 +273,7 @@ class _Conversation:
                 raise InvalidRequest(f'unknown input item type: "{str(sort)[:80]}"')
 
     def _say(self, item: Mapping[str, Any], where: str) -> None:
-        role = _string(item, "role", where).lower()
-        if role not in ROLES:
-            raise InvalidRequest(
-                f"role {role[:40]!r} of {where} is unknown, use one of {', '.join(ROLES)}"
-            )
+        role = body.role(body.text(item, "role", where), ROLES, where)
         text, images = _content(item.get("content"), f"{where}.content")
         thinking = self._take_thinking() if role == "assistant" else ""
         self.messages.append(Message(role, text, thinking, images=images))
@@ -314,9 +310,9 @@ def _content(content: Any, where: str) -> tuple[str, tuple[bytes, ...]]:
         place = f"{where}[{i}]"
         match part.get("type") if isinstance(part, dict) else None:
             case "input_text" | "output_text":
-                texts.append(_string(part, "text", place))
+                texts.append(body.text(part, "text", place))
             case "refusal":
-                texts.append(_string(part, "refusal", place))
+                texts.append(body.text(part, "refusal", place))
             case "input_image" if part.get("image_url") is None:
                 raise InvalidRequest(f"{place} must have its image as a data URI in image_url")
             case "input_image":
@@ -333,10 +329,10 @@ def _call(item: Mapping[str, Any], where: str) -> ToolCall:
         arguments = msgspec.json.decode(item.get("arguments") or "{}", type=dict[str, Any])
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"{where}.arguments must be an object, as JSON in a text") from None
-    name, namespace = _string(item, "name", where), item.get("namespace")
+    name, namespace = body.text(item, "name", where), item.get("namespace")
     if isinstance(namespace, str) and namespace and not name.startswith(f"{namespace}."):
         name = f"{namespace}.{name}"
-    return ToolCall(name, arguments, _string(item, "call_id", where))
+    return ToolCall(name, arguments, body.text(item, "call_id", where))
 
 
 def _thoughts(item: Mapping[str, Any], where: str) -> str:
@@ -346,13 +342,7 @@ def _thoughts(item: Mapping[str, Any], where: str) -> str:
     summary = item.get("summary") or []
     if not isinstance(summary, list) or not all(isinstance(part, dict) for part in summary):
         raise InvalidRequest(f"{where}.summary must be a list of texts")
-    return "".join(_string(part, "text", f"{where}.summary") for part in summary)
-
-
-def _string(item: Mapping[str, Any], name: str, where: str) -> str:
-    if not isinstance(value := item.get(name), str):
-        raise InvalidRequest(f"{where} must have a text as {name}")
-    return value
+    return "".join(body.text(part, "text", f"{where}.summary") for part in summary)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
