@@ -184,6 +184,12 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
     )
 
 
+async def whole(chunks: AsyncGenerator[Chunk, None]) -> Chunk:
+    """What an answer says altogether, when it has ended. Closes it, also when it is cancelled."""
+    async with aclosing(chunks):
+        return merge([chunk async for chunk in chunks])
+
+
 def load_request(spec: ModelSpec, options: Options, *, embeds: bool = False) -> LoadRequest:
     """What the scheduler needs to know of a model for a request with these options; ``embeds``: one for embeddings."""
     return LoadRequest(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from msgspec.structs import replace
-from starlette.responses import Response
 
 from ...types import ChatRequest
 from .. import generate
 from ..api import anthropic, sse
 from ..api.stream import Lines
 from ..generate import Services
-from .call import Answer, Call, Dialect, Path, describe
-
-_JSON = "application/json"
+from .call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
 
 
 async def _messages(services: Services, call: Call) -> Answer:
@@ -29,15 +24,13 @@ async def _messages(services: Services, call: Call) -> Answer:
             media_type=sse.MEDIA_TYPE,
             idle=answer.ping,
         )
-    async with aclosing(chunks):
-        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
-    return Response(whole, media_type=_JSON)
+    return plain_json_answer(answer.whole(await generate.whole(chunks)))
 
 
 async def _count_tokens(services: Services, call: Call) -> Answer:
     request = anthropic.parse_count(call.body).request
     rendered = await generate.render(services, await _able(services, request))
-    return Response(anthropic.encode_count(rendered.tokens), media_type=_JSON)
+    return plain_json_answer(anthropic.encode_count(rendered.tokens))
 
 
 async def _able(services: Services, request: ChatRequest) -> ChatRequest:
@@ -54,5 +47,5 @@ DIALECT = Dialect(
         Path("/v1/messages/count_tokens", "POST", _count_tokens),
     ),
     anthropic.encode_error,
-    error_type=_JSON,
+    error_type=PLAIN_JSON,
 )

@@ -18,6 +18,9 @@ from ..generate import Services
 log = logging.getLogger(__name__)
 
 JSON = "application/json; charset=utf-8"
+"""The type of Ollama's own answers."""
+PLAIN_JSON = "application/json"
+"""Without a charset: the type of the other APIs, and of what Ollama says at the end of pulls and the like."""
 
 Answer = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
 
@@ -73,6 +76,11 @@ def describe(error: Exception) -> tuple[int, str, str]:
 def json_answer(body: bytes) -> Response:
     """An answer with the type that Ollama's API gives."""
     return Response(body, media_type=JSON)
+
+
+def plain_json_answer(body: bytes) -> Response:
+    """An answer with the type that the other APIs give."""
+    return Response(body, media_type=PLAIN_JSON)
 
 
 def is_loopback(host: str) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from starlette.responses import Response
-
 from ..api import openapi
 from ..generate import Services
-from .call import Answer, Call, Dialect, Path
+from .call import Answer, Call, Dialect, Path, plain_json_answer
 from .native import encode_error
 
 
@@ -22,6 +20,6 @@ def describing(dialects: Iterable[Dialect]) -> Dialect:
         return openapi.document([*paths, ("GET", "/openapi.json")])
 
     async def _document(services: Services, call: Call) -> Answer:
-        return Response(written(), media_type="application/json")
+        return plain_json_answer(written())
 
     return Dialect((Path("/openapi.json", "GET", _document),), encode_error)

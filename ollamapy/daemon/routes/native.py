@@ -112,8 +112,7 @@ async def _answered(
 ) -> Answer:
     if stream:
         return Lines(chunks, encode, failed=last_line)
-    async with aclosing(chunks):
-        return json_answer(encode(generate.merge([chunk async for chunk in chunks])))
+    return json_answer(encode(await generate.whole(chunks)))
 
 
 def last_line(error: Exception) -> bytes:

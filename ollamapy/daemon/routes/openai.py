@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from starlette.responses import Response
-
 from ...types import ChatRequest, Chunk, GenerateRequest
 from .. import choices, embed, generate
+from ..api import sse
 from ..api.openai import chat, completions, models, vectors, wire
 from ..api.stream import Lines
 from ..generate import Services
-from .call import Answer, Call, Dialect, Path, describe
-
-_JSON = "application/json"
+from .call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
 
 
 class _Writer(Protocol):
@@ -33,7 +30,7 @@ async def _chat(services: Services, call: Call) -> Answer:
     writer = chat.Answer(model, len(asked.requests), include_usage=asked.include_usage)
     if asked.render_only:
         rendered = await generate.render(services, asked.requests[0])
-        return _answer(writer.rendered(rendered.prompt))
+        return plain_json_answer(writer.rendered(rendered.prompt))
     return await _answered(services, asked.requests, writer, asked.stream)
 
 
@@ -69,38 +66,36 @@ async def _answered(
             heard,
             writer.frames,
             failed=lambda error: wire.event(wire.encode_error(*describe(error))),
-            media_type=b"text/event-stream",
+            media_type=sse.MEDIA_TYPE,
             ending=wire.DONE,
         )
     said: list[list[Chunk]] = [[] for _ in requests]
     async with aclosing(heard):
         async for place, chunk in heard:
             said[place].append(chunk)
-    return _answer(writer.whole([generate.merge(each) for each in said]))
+    return plain_json_answer(writer.whole([generate.merge(each) for each in said]))
 
 
 async def _embeddings(services: Services, call: Call) -> Answer:
     asked = vectors.parse_embeddings(call.body)
     found = await embed.embed(services, asked.request)
-    return _answer(await asyncio.to_thread(vectors.encode_embeddings, asked, found))
+    return plain_json_answer(await asyncio.to_thread(vectors.encode_embeddings, asked, found))
 
 
 async def _rerank(services: Services, call: Call) -> Answer:
     asked = vectors.parse_rerank(call.body)
-    return _answer(vectors.encode_reranked(asked, await embed.rerank(services, asked.request)))
+    return plain_json_answer(
+        vectors.encode_reranked(asked, await embed.rerank(services, asked.request))
+    )
 
 
 async def _models(services: Services, call: Call) -> Answer:
-    return _answer(models.encode_list(await services.models.list()))
+    return plain_json_answer(models.encode_list(await services.models.list()))
 
 
 async def _model(services: Services, call: Call) -> Answer:
     name = call.path["name"]
-    return _answer(models.encode_model(name, await services.models.load(name)))
-
-
-def _answer(body: bytes) -> Response:
-    return Response(body, media_type=_JSON)
+    return plain_json_answer(models.encode_model(name, await services.models.load(name)))
 
 
 DIALECT = Dialect(
@@ -113,5 +108,5 @@ DIALECT = Dialect(
         Path("/v1/models/{name:path}", "GET", _model),
     ),
     wire.encode_error,
-    error_type=_JSON,
+    error_type=PLAIN_JSON,
 )

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
-from starlette.responses import Response
-
 from .. import generate
 from ..api import sse
 from ..api.body import Misread
 from ..api.openai import responses, wire
 from ..api.stream import Lines
 from ..generate import Services
-from .call import Answer, Call, Dialect, Path, describe
-
-_JSON = "application/json"
+from .call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
 
 
 async def _responses(services: Services, call: Call) -> Answer:
@@ -31,9 +25,9 @@ async def _responses(services: Services, call: Call) -> Answer:
             failed=lambda error: answer.failed(*describe(error)),
             media_type=sse.MEDIA_TYPE,
         )
-    async with aclosing(chunks):
-        whole = answer.whole(generate.merge([chunk async for chunk in chunks]))
-    return Response(whole, media_type=_JSON)
+    return plain_json_answer(answer.whole(await generate.whole(chunks)))
 
 
-DIALECT = Dialect((Path("/v1/responses", "POST", _responses),), wire.encode_error, error_type=_JSON)
+DIALECT = Dialect(
+    (Path("/v1/responses", "POST", _responses),), wire.encode_error, error_type=PLAIN_JSON
+)

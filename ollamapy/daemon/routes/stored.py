@@ -20,7 +20,7 @@ from ..create import create
 from ..generate import Services, load_request
 from ..pull import PullRequest
 from ..push import push
-from .call import JSON, Answer, Call, Path, json_answer
+from .call import JSON, PLAIN_JSON, Answer, Call, Path, json_answer, plain_json_answer
 from .native import last_line
 
 
@@ -117,8 +117,8 @@ async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Answe
         async with aclosing(steps):
             *_, last = [step async for step in steps]
     except OllamapyError as error:
-        return Response(last_line(error), error.status, media_type="application/json")
-    return Response(ollama.encode(last), media_type="application/json")
+        return Response(last_line(error), error.status, media_type=PLAIN_JSON)
+    return plain_json_answer(ollama.encode(last))
 
 
 PATHS = (
