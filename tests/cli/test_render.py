@@ -53,7 +53,7 @@ def test_a_chat_as_json(daemon: Daemon, ollamapy: Command, tmp_path: Path) -> No
         (["--messages", "FILE"], "[", "is not JSON"),
         (["--messages", "FILE"], "{}", "no JSON list of messages"),
         (["--messages", "FILE"], "[5]", "cannot unmarshal number"),
-        (["--messages", "FILE.none"], "", "No such file"),
+        (["--messages", "FILE.none"], "", "no such file"),
     ],
 )
 def test_mistakes(
