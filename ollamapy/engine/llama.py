@@ -29,6 +29,9 @@ KV_TYPES = {
 }  # fmt: skip
 _GGML_BF16 = 30
 _LOG_WARN = 3
+_OTHER_POOLING = "model default pooling_type is"
+"""What llama.cpp warns of when a context pools as we say and not as the file does."""
+
 FAR_TOO_LONG = 64
 
 _kept: list[Any] = []
@@ -499,7 +502,8 @@ class Model:
         def write(level: int, text: bytes, _: Any) -> None:
             if not _LOG_WARN <= level <= _LOG_WARN + 1 or self._flag[0] != b"\x00":
                 return  # after an abort llama.cpp reports what was asked of it
-            if line := text.decode(errors="replace").strip():
+            line = text.decode(errors="replace").strip()
+            if line and _OTHER_POOLING not in line:
                 self._last_log = [*self._last_log[-3:], line]
                 if log is not None:
                     log(line)

@@ -156,6 +156,14 @@ def test_other_poolings(folder: Path, bert: Model, pooling: str | None) -> None:
     model.close()
 
 
+def test_a_pooling_that_we_choose_is_no_warning(folder: Path) -> None:
+    lines: list[str] = []
+    model = load(random_model(folder / "quiet.gguf"), log=lines.append)
+    model.pooled("")
+    model.close()
+    assert [line for line in lines if "pooling" in line] == []
+
+
 def test_a_text_that_fills_the_context(bert: Model) -> None:
     full = bert.tokenize("")[:1] * 128
     assert vectors(bert, [full, [2, 3], full]).shape == (3, 64)
