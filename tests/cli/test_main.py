@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ollamapy.cli.main import main
+
 from .conftest import Command, free_ports
 
 FORBIDDEN = {
@@ -53,21 +55,22 @@ def test_help_is_plain_text_and_status_0(ollamapy: Command) -> None:
     )
 
 
-def test_help_on_every_command_says_how_it_is_used(ollamapy: Command) -> None:
-    assert ollamapy("help").stdout == ollamapy("--help").stdout
-    listed = ollamapy("help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+def test_help_on_every_command_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*words: str) -> str:
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    assert shown("help") == shown("--help")
+    listed = shown("help").partition("Commands:\n")[2].partition("\n\n")[0]
     commands = [line.split()[0] for line in listed.splitlines()]
     assert {"serve", "run", "daemon", "help"} <= set(commands)
     for words in [*([each] for each in commands), ["daemon", "start"], ["daemon", "logs"]]:
-        shown = ollamapy("help", *words)
-        assert shown.stdout == ollamapy(*words, "--help").stdout
-        assert shown.stdout.startswith(f"Usage: ollamapy {' '.join(words)} ")
-    assert ollamapy("start", "-h").stdout == ollamapy("serve", "-h").stdout.replace(
-        "serve", "start", 1
-    )
-    unknown = ollamapy("help", "nosuch")
+        said = shown("help", *words)
+        assert said == shown(*words, "--help")
+        assert said.startswith(f"Usage: ollamapy {' '.join(words)} ")
+    assert shown("start", "-h") == shown("serve", "-h").replace("serve", "start", 1)
     says = 'Error: unknown command "nosuch" for "ollamapy", see: ollamapy --help\n'
-    assert (unknown.returncode, unknown.stderr) == (1, says)
+    assert (main(["help", "nosuch"]), capsys.readouterr().err) == (1, says)
 
 
 def test_the_version_needs_no_daemon(ollamapy: Command, home: Path) -> None:
