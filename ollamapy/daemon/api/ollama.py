@@ -231,7 +231,7 @@ def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
         number = isinstance(bias, (int, float)) and not isinstance(bias, bool)
         if not token.isascii() or not token.isdigit() or len(token) > 9 or not number:
             raise InvalidRequest("logit_bias must be an object of token ids and numbers")
-        pairs.append((int(token), max(-100.0, min(float(bias), 100.0))))
+        pairs.append((int(token), float(max(-100, min(bias, 100)))))
     return tuple(pairs)
 
 

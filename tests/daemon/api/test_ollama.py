@@ -73,6 +73,7 @@ HI = [{"role": "user", "content": "Hi"}]
         ({"format": {"type": "null"}}, GenerateRequest("m", constraint=Constraint("schema", '{"type":"null"}'))),
         ({"grammar": 'root ::= "x"'}, GenerateRequest("m", constraint=Constraint("gbnf", 'root ::= "x"'))),
         ({"logit_bias": {"7": 1, "8": -1e9}}, GenerateRequest("m", logit_bias=((7, 1.0), (8, -100.0)))),
+        ({"logit_bias": {"7": 10**400}}, GenerateRequest("m", logit_bias=((7, 100.0),))),
         ({"options": {"context_policy": "error"}}, GenerateRequest("m", options=Options(context_policy="error"))),
     ],
 )  # fmt: skip
