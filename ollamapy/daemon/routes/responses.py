@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import generate
 from ..api import sse
 from ..api.body import Misread
-from ..api.openai import responses, wire
+from ..api.openai import response_events, responses, wire
 from ..api.stream import Lines
 from ..generate import Services
 from .call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
@@ -17,7 +17,7 @@ async def _responses(services: Services, call: Call) -> Answer:
         raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
     asked = responses.parse(call.body)
     chunks = generate.answer(services, asked.request)
-    answer = responses.Answer(asked)
+    answer = response_events.Answer(asked)
     if asked.stream:
         return Lines(
             chunks,

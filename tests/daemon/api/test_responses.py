@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ollamapy.daemon.api.body import Misread
 from ollamapy.daemon.api.openai import responses
+from ollamapy.daemon.api.openai.response_events import Answer
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import (
     ChatRequest,
@@ -162,7 +163,7 @@ def test_a_namespace_is_a_prefix() -> None:
 def test_the_call_of_a_namespaces_tool_names_both() -> None:
     found = asked(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
     calls = (ToolCall("ns.f", {}, "c1"), ToolCall("f", {}, "c2"))
-    whole = json.loads(responses.Answer(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
+    whole = json.loads(Answer(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
     inner, outer = whole["output"]
     assert (inner["namespace"], inner["name"]) == ("ns", "f")
     assert "namespace" not in outer and outer["name"] == "f"
@@ -299,7 +300,7 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    answer = responses.Answer(asked())
+    answer = Answer(asked())
     return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
 
 
@@ -309,7 +310,7 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 
 def test_a_whole_response() -> None:
     found = json.loads(
-        responses.Answer(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
+        Answer(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
             Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
         )
     )
@@ -375,10 +376,10 @@ def test_an_answer_that_says_nothing_is_an_empty_text(thinking: str) -> None:
 
 
 def test_a_stream_that_fails_says_so_once() -> None:
-    answer = responses.Answer(asked())
+    answer = Answer(asked())
     stream = answer.events(Chunk("Ye")) + b"\n" + answer.failed(500, "the runner crashed")
     last = read(stream)[-1]
     assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
     assert last["response"]["error"] == {"code": "server_error", "message": "the runner crashed"}
-    [event] = read(responses.Answer(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
+    [event] = read(Answer(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
     assert event["response"]["error"]["code"] == "context_length_exceeded"

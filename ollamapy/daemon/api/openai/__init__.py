@@ -2,7 +2,7 @@
 
     wire.py         what its endpoints share: options, efforts, usage, events, errors
     chat.py         /v1/chat/completions
-    responses.py    /v1/responses
+    responses.py    /v1/responses, and response_events.py its answers
     completions.py  /v1/completions
     vectors.py      /v1/embeddings, /v1/rerank
     models.py       /v1/models
