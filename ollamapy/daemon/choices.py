@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from ..types import ChatRequest, Chunk, GenerateRequest
+from ..types import Chunk
 from . import generate
 from .generate import Services
+from .prompting import Request
 
 AT_ONCE = 16
 """Answers to one request that are in work together: others shall not wait behind a hundred of them."""
 
 
 async def answers(
-    services: Services, requests: Sequence[GenerateRequest | ChatRequest]
+    services: Services, requests: Sequence[Request]
 ) -> AsyncGenerator[tuple[int, Chunk], None]:
     """The chunks of all answers as they come, each with the place of its request.
 
@@ -30,7 +31,7 @@ async def answers(
     heard: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue(AT_ONCE)
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def answer(place: int, request: GenerateRequest | ChatRequest) -> None:
+    async def answer(place: int, request: Request) -> None:
         async with room, aclosing(generate.answer(services, request)) as chunks:
             async for chunk in chunks:
                 await heard.put((place, chunk))

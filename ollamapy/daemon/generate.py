@@ -11,15 +11,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..chat import output
-from ..chat import prompt as prompts
-from ..chat.template import Marks, Template, choose, go_capabilities
+from ..chat.template import Template
 from ..config import Settings
-from ..errors import InvalidRequest, RunnerCrashed, TemplateError
+from ..errors import InvalidRequest, RunnerCrashed
 from ..runner.protocol import Done, Piece, Ready
 from ..runner.proven import is_fault
 from ..types import (
@@ -29,7 +28,6 @@ from ..types import (
     FinishReason,
     GenerateRequest,
     Generation,
-    Message,
     Options,
     Rendered,
     TokenLogprob,
@@ -40,6 +38,7 @@ from ..types import (
 )
 from .memory import padded
 from .models import Models, ModelSpec
+from .prompting import Prompt, Request, fitted, prompt_of, template_of, tools_of
 from .render import Renderer
 from .running import Running
 from .scheduler import Lease, LoadRequest, Runner, Scheduler
@@ -59,8 +58,6 @@ _TAIL = 400
 
 CONTEXTS_PER_ANSWER = 10
 """An answer is cut off after this many times the context: a model that never stops must not run for ever (as in Ollama)."""
-
-Request = GenerateRequest | ChatRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +110,9 @@ async def _answered(
         options = request.options.over(spec.options)
         n_ctx = _context_length(options, ready)
         policy = options.context_policy if request.truncate else "error"
-        prompt = await _prompt(services, spec, request, runner, ready)
+        prompt = await prompt_of(services.renderer, spec, request, runner, ready)
         if isinstance(request, ChatRequest) and policy not in ("error", "shift"):
-            prompt = await _fitted(services, spec, request, runner, ready, prompt, n_ctx)
+            prompt = await fitted(services.renderer, spec, request, runner, ready, prompt, n_ctx)
         forced = _forced_call(spec, request)
         constraint = forced or _form(spec, request)
         parser = _parser(spec, request, prompt.text, forced=forced is not None)
@@ -167,7 +164,7 @@ async def render(services: Services, request: Request) -> Rendered:
     spec = await services.models.load(request.model)
     request = _thinking(spec, request)
     async with _leased(services, spec, request) as (lease, ready):
-        prompt = await _prompt(services, spec, request, lease.runner, ready)
+        prompt = await prompt_of(services.renderer, spec, request, lease.runner, ready)
         return Rendered(prompt.text, len(await lease.runner.tokenize(prompt.text)))
 
 
@@ -204,20 +201,6 @@ def load_request(spec: ModelSpec, options: Options, *, embeds: bool = False) -> 
         adapter_size=spec.adapter_size,
         embeds=embeds,
     )
-
-
-def template_of(spec: ModelSpec, request: Request) -> Template:
-    """How the prompt of a request is written.
-
-    A suffix is a matter of the Go template, even where the Jinja template is preferred in chats.
-    """
-    if isinstance(request, ChatRequest):
-        return choose(spec.go_template, spec.jinja_template, spec.joins_messages)
-    if request.template:
-        return Template("go", request.template)
-    if request.suffix and "insert" in go_capabilities(spec.go_template or ""):
-        return Template("go", spec.go_template or "")
-    return choose(spec.go_template, spec.jinja_template, spec.joins_messages).for_generate
 
 
 def _has_work(request: Request) -> bool:
@@ -278,103 +261,15 @@ async def _leased(
         yield lease, await lease.runner.ready()
 
 
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """What a model is given to continue: as tokens too, where they had to be counted. ``dropped_tokens`` is the difference that
-    the messages left out make."""
-
-    text: str
-    tokens: tuple[int, ...] | None = None
-    dropped_messages: int = 0
-    dropped_tokens: int = 0
-
-
-async def _prompt(
-    services: Services,
-    spec: ModelSpec,
-    request: Request,
-    runner: Runner,
-    ready: Ready,
-    cut: int = 0,
-) -> _Prompt:
-    """The prompt of a request, by the rules of ``chat/prompt.py``, without the ``cut`` oldest messages."""
-    if isinstance(request, GenerateRequest) and request.raw:
-        return _Prompt(request.prompt, request.tokens or None)
-    marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
-    template = template_of(spec, request)
-    try:
-        if isinstance(request, GenerateRequest) and request.suffix:
-            prompt = await services.renderer.render_gap(
-                template, request.prompt, request.suffix, marks=marks
-            )
-        else:
-            messages = prompts.without_oldest(_messages(spec, request), cut)
-            messages = prompts.without_old_thoughts(messages)
-            prompt = await services.renderer.render(
-                template, messages, marks=marks, tools=_tools(request), think=request.think
-            )
-    except TemplateError as error:
-        if isinstance(request, GenerateRequest) and request.template:
-            raise InvalidRequest(f"template: {error}") from None  # it is not the model's fault
-        raise
-    if isinstance(request, GenerateRequest) and request.context:
-        prompt = prompts.after_context(await runner.detokenize(request.context), prompt)
-    return _Prompt(prompt)
-
-
-async def _fitted(
-    services: Services,
-    spec: ModelSpec,
-    request: ChatRequest,
-    runner: Runner,
-    ready: Ready,
-    whole: _Prompt,
-    n_ctx: int,
-) -> _Prompt:
-    """The prompt with as few of the oldest messages left out as must be, found by bisection.
-
-    Where even the last message alone is too long, the whole: the runner refuses it with both numbers.
-    """
-    if (
-        len(whole.text.encode("utf-8", "replace")) + 2 < n_ctx
-    ):  # no token is less than a byte; BOS, EOS
-        return whole
-    n_whole = len(whole_tokens := await runner.tokenize(whole.text))
-    whole = replace(whole, tokens=whole_tokens)
-    if n_whole < n_ctx:
-        return whole
-    messages = _messages(spec, request)
-    cuts = prompts.cuts(messages)[1:]
-    best, low, high = whole, 0, len(cuts)
-    while low < high:
-        middle = (low + high) // 2 if best is not whole else high - 1  # the shortest first
-        prompt = await _prompt(services, spec, request, runner, ready, cuts[middle])
-        tokens = await runner.tokenize(prompt.text)
-        if len(tokens) < n_ctx:
-            dropped = len(messages) - len(prompts.without_oldest(messages, cuts[middle]))
-            best, high = _Prompt(prompt.text, tokens, dropped, n_whole - len(tokens)), middle
-        elif best is whole:
-            break
-        else:
-            low = middle + 1
-    return best
-
-
 def _has_images(request: Request) -> bool:
     if isinstance(request, ChatRequest):
         return any(message.images for message in request.messages)
     return bool(request.images)
 
 
-def _tools(request: Request) -> tuple[dict[str, Any], ...]:
-    if isinstance(request, GenerateRequest) or request.tool_choice == "none":
-        return ()
-    return tuple(prompts.tool_for_template(tool) for tool in request.tools)
-
-
 def _form(spec: ModelSpec, request: Request) -> Constraint | None:
     """The form that is asked for; an answer that may call tools has it only where it calls none, as in OpenAI's API."""
-    if request.constraint is None or not _tools(request):
+    if request.constraint is None or not tools_of(request):
         return request.constraint
     marks = output.call_marks(template_of(spec, request))
     return msgspec.structs.replace(request.constraint, unless=marks)
@@ -382,7 +277,7 @@ def _form(spec: ModelSpec, request: Request) -> Constraint | None:
 
 def _forced_call(spec: ModelSpec, request: Request) -> Constraint | None:
     """The form of an answer that must call a tool, whatever form was asked for: that is for an answer that calls none."""
-    if isinstance(request, GenerateRequest) or not _tools(request):
+    if isinstance(request, GenerateRequest) or not tools_of(request):
         return None
     return output.call_grammar(
         template_of(spec, request), request.tools, request.tool_choice, request.parallel_tool_calls
@@ -403,7 +298,7 @@ def _parser(spec: ModelSpec, request: Request, prompt: str, *, forced: bool) -> 
         return output.choose(Template("bare"))
     return output.choose(
         template_of(spec, request),
-        tools=_tools(request),
+        tools=tools_of(request),
         prompt_tail=prompt[-_TAIL:],
         forced=forced,
     )
@@ -424,23 +319,6 @@ def _heard(
     )
     said = chunk.text or chunk.thinking or chunk.tool_deltas or chunk.tool_calls or logprobs
     return chunk if said else None
-
-
-def _messages(spec: ModelSpec, request: Request) -> tuple[Message, ...]:
-    """The conversation that a request is part of."""
-    if isinstance(request, ChatRequest):
-        return prompts.chat_messages(
-            prompts.with_known_roles(request.messages, template_of(spec, request)),
-            model_system=spec.system,
-            model_messages=spec.messages,
-        )
-    return prompts.generate_messages(
-        request.prompt,
-        system=request.system,
-        model_system=spec.system,
-        model_messages=spec.messages,
-        has_context=request.context is not None,
-    )
 
 
 def _shifts(spec: ModelSpec) -> bool:
@@ -474,7 +352,7 @@ async def _context(
 def _last(
     done: Done,
     context: tuple[int, ...],
-    prompt: _Prompt,
+    prompt: Prompt,
     started: int,
     load_duration: int,
     grown: tuple[int, int] | None,

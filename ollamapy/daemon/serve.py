@@ -28,9 +28,10 @@ from ..runner.protocol import Load
 from ..runner.proven import Proven
 from ..types import ChatRequest, Options
 from . import memory
-from .generate import Services, load_request, template_of
+from .generate import Services, load_request
 from .log import RotatedLog, is_stderr
 from .models import Models
+from .prompting import template_of
 from .render import Renderer
 from .scheduler import LoadRequest, Scheduler
 

@@ -11,7 +11,8 @@ import gguf
 import numpy as np
 import pytest
 
-from ollamapy.daemon.generate import CONTEXTS_PER_ANSWER, Request, answer, merge, render
+from ollamapy.daemon.generate import CONTEXTS_PER_ANSWER, answer, merge, render
+from ollamapy.daemon.prompting import Request
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.types import ChatRequest, Chunk, GenerateRequest, Message, Options, Sampling
 from tests.models import install, scripted_model

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from ...types import ChatRequest, Chunk, GenerateRequest
+from ...types import Chunk, GenerateRequest
 from .. import choices, embed, generate
 from ..api import sse
 from ..api.openai import chat, completions, models, vectors, wire
 from ..api.stream import Lines
 from ..generate import Services
+from ..prompting import Request
 from .call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
 
 
@@ -56,7 +57,7 @@ async def _prompt(services: Services, request: GenerateRequest) -> str:
 
 async def _answered(
     services: Services,
-    requests: Sequence[ChatRequest | GenerateRequest],
+    requests: Sequence[Request],
     writer: _Writer,
     stream: bool,
 ) -> Answer:
