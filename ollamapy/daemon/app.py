@@ -48,6 +48,7 @@ def create_app(services: Services) -> ASGIApp:
         for path in dialect.paths
     ]
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
+    app.router.redirect_slashes = False  # an unknown path is a 404, as in Ollama
     return Gate(
         app,
         origins=services.settings.origins,

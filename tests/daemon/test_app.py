@@ -140,6 +140,10 @@ def test_what_needs_no_model(model_store: Path) -> None:
         assert "server" not in head.headers
         missing = await client.ask("GET", "/nowhere")
         assert (missing.status, missing.body) == (404, b"404 page not found")
+        slashed = await client.ask("GET", "/api/version/")
+        assert (slashed.status, slashed.body) == (404, b"404 page not found")
+        status = await client.ask("GET", "/api/status")
+        assert json.loads(status.body) == {"cloud": {"disabled": True, "source": "config"}}
         wrong = await client.ask("GET", "/api/generate")
         assert (wrong.status, wrong.body) == (405, b"405 method not allowed")
         assert wrong.headers["content-type"] == missing.headers["content-type"] == "text/plain"

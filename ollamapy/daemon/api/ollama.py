@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 OLLAMA_VERSION = "0.32.15"
 """The Ollama that we are compatible with: clients refuse old ones."""
 
-ROLES = ("system", "user", "assistant", "tool")
+# "developer" and "control" are names that models' own templates know
+ROLES = ("system", "developer", "user", "assistant", "tool", "control")
 MOST_LOGPROBS = 20
 MOST_TOOLS = 1024
 
@@ -127,6 +128,8 @@ def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Cha
         **common(given),
     )
     names = {tool["function"]["name"] for tool in request.tools}
+    if request.tool_choice not in ("auto", "none") and not names:
+        raise InvalidRequest("tool_choice asks for a tool, but no tools are given")
     if request.tool_choice not in ("auto", "none", "required", *names):
         raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
     return request
@@ -464,6 +467,11 @@ def encode_version(busy: int, models: Path | None) -> bytes:
     ours = {"ollamapy": __version__, "pid": os.getpid(), "busy": busy}
     where = {} if models is None else {"models": str(models)}
     return encode({"version": OLLAMA_VERSION, **ours, **where})
+
+
+def encode_status() -> bytes:
+    """The answer of /api/status: Ollama's cloud, which is nowhere asked from here."""
+    return encode({"cloud": {"disabled": True, "source": "config"}})
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -225,6 +225,10 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         "The Ollama it stands in for, and what it is itself",
         {JSON: _object({"version": _TEXT, "ollamapy": _TEXT, "pid": _INTEGER, "busy": _INTEGER}, models=_TEXT)},
     ),
+    ("GET", "/api/status"): _Operation(
+        "That no cloud is asked",
+        {JSON: _object({"cloud": _object({"disabled": _FLAG, "source": _TEXT})})},
+    ),
     ("GET", "/api/tags"): _Operation(
         "The stored models", {JSON: _object({"models": _list(_ref(ListedModel))})}, raises=_MODEL
     ),

@@ -30,6 +30,10 @@ async def _version(services: Services, call: Call) -> Answer:
     return json_answer(ollama.encode_version(services.scheduler.busy + services.pulls.busy, models))
 
 
+async def _status(services: Services, call: Call) -> Answer:
+    return json_answer(ollama.encode_status())
+
+
 async def _ps(services: Services, call: Call) -> Answer:
     return json_answer(ollama.encode_ps(services.scheduler.loaded()))
 
@@ -128,6 +132,7 @@ def encode_error(status: int, message: str, code: str) -> bytes:
 PATHS = (
     Path("/", "GET", _root),
     Path("/api/version", "GET", _version),
+    Path("/api/status", "GET", _status),
     Path("/api/ps", "GET", _ps),
     Path("/api/generate", "POST", _generate),
     Path("/api/chat", "POST", _chat),

@@ -195,7 +195,8 @@ def test_chat_with_tools() -> None:
     ("body", "message"),
     [
         ({"tools": [{"type": "function"}]}, "tools[0] must have a function with a name"),
-        ({"tools": {}, "tool_choice": "f"}, "tool_choice must be auto, none, required"),
+        ({"tool_choice": "required"}, "no tools are given"),
+        ({"tools": [TOOL], "tool_choice": "g"}, "tool_choice must be auto, none, required"),
         ({"tools": {"a": 1}}, "tools must be a list"),
         ({"tools": [{"function": {"name": "f", "parameters": []}}]}, "must be an object"),
     ],

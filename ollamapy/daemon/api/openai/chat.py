@@ -29,7 +29,7 @@ MESSAGE_FIELDS = {
     "reasoning": "string", "reasoning_content": "string", "refusal": "any", "audio": "any", "function_call": "any",
 }  # fmt: skip
 
-ROLES = ("developer", *ollama.ROLES)
+ROLES = ollama.ROLES
 _IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 
@@ -100,8 +100,6 @@ def _choice_of_tools(tools: Any, choice: Any) -> tuple[Any, str | None]:
         choice = _name_of_tool(choice)
     if choice is not None and not isinstance(choice, str):
         raise InvalidRequest("tool_choice must be auto, none, required or one of the tools")
-    if not tools and choice not in (None, "auto", "none"):
-        raise InvalidRequest("tool_choice asks for a tool, but no tools are given")
     return tools, choice
 
 
