@@ -22,7 +22,7 @@ Attempt = Callable[[Sequence[Turn], Sequence[Mapping[str, Any]]], str | None]
 """What a template makes of messages and tools; None where it fails."""
 
 DEEPSEEK = "<｜tool▁sep｜>"
-"""In the templates that :func:`told_of` is for."""
+"""In the templates that :func:`with_tools_told` is for."""
 
 _KEY, _VALUE, _OTHER = "needle_key", "needle value", "needle other"
 _RESULT = "needle result"
@@ -92,7 +92,24 @@ def taste(attempt: Attempt) -> Taste:
     return single if most > 1 and worth(single, both) > worth(best, both) else best
 
 
-def told_of(
+def _conversation(values: Sequence[str], said: str) -> list[Turn]:
+    ids = [f"call_{n}ab12cd3" for n in range(len(values))]
+    calls = [
+        {"id": id, "type": "function", "function": {"name": "needle_tool", "arguments": {_KEY: value}}}
+        for id, value in zip(ids, values, strict=True)
+    ]  # fmt: skip
+    results = [
+        {"role": "tool", "content": _RESULT, "tool_name": "needle_tool", "name": "needle_tool", "tool_call_id": id}
+        for id in ids
+    ]  # fmt: skip
+    return [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": said, "tool_calls": calls},
+        *results,
+    ]
+
+
+def with_tools_told(
     turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], attempt: Attempt
 ) -> list[Turn]:
     """The conversation of a DeepSeek model; its template writes calls, but says nothing of the tools. Then the system message does, in
@@ -119,23 +136,6 @@ def told_of(
         first = {**turns[0], "content": f"{turns[0]['content']}\n\n{said}"}
         return [first, *turns[1:]]
     return [{"role": "system", "content": said}, *turns]
-
-
-def _conversation(values: Sequence[str], said: str) -> list[Turn]:
-    ids = [f"call_{n}ab12cd3" for n in range(len(values))]
-    calls = [
-        {"id": id, "type": "function", "function": {"name": "needle_tool", "arguments": {_KEY: value}}}
-        for id, value in zip(ids, values, strict=True)
-    ]  # fmt: skip
-    results = [
-        {"role": "tool", "content": _RESULT, "tool_name": "needle_tool", "name": "needle_tool", "tool_call_id": id}
-        for id in ids
-    ]  # fmt: skip
-    return [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": said, "tool_calls": calls},
-        *results,
-    ]
 
 
 def adapted(turns: Sequence[Turn], taste: Taste, source: str) -> list[Turn]:

@@ -68,7 +68,7 @@ def render(
         template = _compile(source)
         turns: list[Turn] = [_turn(message, source) for message in messages]
         if tools and calls.DEEPSEEK in source:
-            turns = calls.told_of(turns, tools, _attempt(source))
+            turns = calls.with_tools_told(turns, tools, _attempt(source))
         order = _order(source) if orders.is_unusual(turns) else orders.Order()
         if order.one_system:
             turns = orders.first_system(turns)
@@ -150,17 +150,9 @@ def _takes_system(source: str) -> bool:
     """
     system = {"role": "system", "content": "System message"}
     question = {"role": "user", "content": "User message"}
-    template = _compile(source)
-
-    def attempt(*messages: Turn) -> str | None:
-        try:
-            return _text(template, {**_standard(), "messages": messages})
-        except (MemoryError, TemplateError):
-            raise
-        except Exception:  # whatever it is: the template does not take these messages
-            return None
-
-    return "System message" in (attempt(system, question) or "") or attempt(question) is None
+    attempt = _attempt(source)
+    both = attempt([system, question], ()) or ""
+    return system["content"] in both or attempt([question], ()) is None
 
 
 @lru_cache(maxsize=8)
@@ -184,7 +176,7 @@ def _attempt(source: str) -> calls.Attempt:
             return _text(template, {**_standard(), **_named(tools, source), "messages": turns})
         except (MemoryError, TemplateError):
             raise
-        except Exception:  # as above
+        except Exception:  # whatever it is: the template does not take these messages
             return None
 
     return attempt
