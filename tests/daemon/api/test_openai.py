@@ -158,6 +158,15 @@ def test_what_is_understood(body: dict[str, Any], field: str, value: Any) -> Non
     assert getattr(request(**body), field) == value
 
 
+@pytest.mark.parametrize(
+    ("choice", "several"),
+    [("auto", True), ("required", True), ({"type": "function", "function": {"name": "f"}}, False)],
+)
+def test_a_tool_that_is_named_is_called_once(choice: Any, several: bool) -> None:
+    [request] = parse(tools=[TOOL], tool_choice=choice, parallel_tool_calls=True).requests
+    assert request.parallel_tool_calls is several
+
+
 def test_allowed_tools_are_the_only_ones() -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
     choice = {"type": "allowed_tools", "allowed_tools": allowed}

@@ -146,6 +146,7 @@ def test_tool_choice(choice: Any, means: str) -> None:
     request = parse(tools=[TOOL], tool_choice=choice)
     assert (request.tools, request.tool_choice) == ((FUNCTION,), means)
     assert asked(tools=[TOOL], tool_choice=choice).echo["tool_choice"] == choice
+    assert request.parallel_tool_calls is (means != "f"), "one that is named is called once"
 
 
 def test_only_allowed_tools_are_given_to_the_model() -> None:

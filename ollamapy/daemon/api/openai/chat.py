@@ -61,7 +61,7 @@ def parse(data: bytes) -> AskedChat:
             format=_format(given.get("response_format", {})),
             tools=tools,
             tool_choice=choice,
-            parallel_tool_calls=given.get("parallel_tool_calls"),
+            parallel_tool_calls=wire.several_calls(choice, given.get("parallel_tool_calls")),
         )
         messages = _messages(given["messages"])
         n = wire.count(given)

@@ -74,7 +74,7 @@ def parse(data: bytes) -> Asked:
             "top_logprobs": given.get("top_logprobs"),
             "tools": allowed,
             "tool_choice": choice,
-            "parallel_tool_calls": given.get("parallel_tool_calls"),
+            "parallel_tool_calls": wire.several_calls(choice, given.get("parallel_tool_calls")),
         }
         messages = _messages(given.get("input"), given.get("instructions", ""))
     for name in ("previous_response_id", "conversation", "prompt"):
@@ -127,7 +127,7 @@ def _echo(given: Mapping[str, Any], request: ChatRequest) -> dict[str, Any]:
         "instructions": given.get("instructions"),
         "tools": [_told(tool) for tool in given.get("tools", ()) if not _is_web_search(tool)],
         "tool_choice": given.get("tool_choice", "auto"),
-        "parallel_tool_calls": request.parallel_tool_calls,
+        "parallel_tool_calls": given.get("parallel_tool_calls", True),
         "truncation": given.get("truncation", "disabled"),
         "text": {"format": {"type": "text"}, **given.get("text", {})},
         "reasoning": given.get("reasoning"),

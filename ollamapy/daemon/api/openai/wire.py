@@ -104,6 +104,11 @@ def _tokens(value: list[Any], name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+def several_calls(choice: str | None, asked: bool | None) -> bool | None:
+    """May an answer have several calls? One tool that is named must be called exactly once, as OpenAI has it."""
+    return asked if choice in (None, "auto", "none", "required") else False
+
+
 def effort(value: Any) -> bool | str | None:
     """What a reasoning effort asks of ``think``; None for none given. Raises InvalidRequest."""
     if value is None or value == "":
