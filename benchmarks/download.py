@@ -243,9 +243,9 @@ def measure_list(folder: Path, count: int = 1000) -> dict[str, float]:
 
 def list_command(folder: Path, times: int) -> list[float]:
     """Seconds of `ollamapy list` for that store, so many times after a daemon's start."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    from benchmarks.load import free_port
+
+    host = f"127.0.0.1:{free_port()}"
     own = {"OLLAMAPY_HOME": str(folder), "OLLAMAPY_MODELS": str(folder / "many")}
     environment = {**os.environ, **own, "OLLAMAPY_HOST": host}
     ollamapy = [sys.executable, "-m", "ollamapy"]

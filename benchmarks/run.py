@@ -14,12 +14,12 @@ import argparse
 import json
 import multiprocessing
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from benchmarks import bare, constrained, download, models
-from benchmarks.load import Server, rate_together, words
+from benchmarks.load import Server, free_port, rate_together, words
 
 N_CTX = 2048
 N_SLOTS = 8
@@ -74,19 +74,15 @@ class Own:
 
     def __init__(self, store: Path) -> None:
         self._home = tempfile.TemporaryDirectory()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.env = os.environ | {
+        host = f"127.0.0.1:{free_port()}"
+        env = os.environ | {
             "OLLAMAPY_HOME": self._home.name,
             "OLLAMAPY_MODELS": str(store),
-            "OLLAMAPY_HOST": f"127.0.0.1:{self.port}",
+            "OLLAMAPY_HOST": host,
             "OLLAMAPY_NUM_PARALLEL": str(N_SLOTS),
         }
-        self.process = subprocess.Popen(
-            [*OLLAMAPY, "serve"], env=self.env, stderr=subprocess.DEVNULL
-        )
-        self.server = Server(f"http://127.0.0.1:{self.port}")
+        self.process = subprocess.Popen([*OLLAMAPY, "serve"], env=env, stderr=subprocess.DEVNULL)
+        self.server = Server(f"http://{host}")
         while True:
             try:
                 self.server.get("/api/version")
@@ -145,13 +141,9 @@ def http_load(server: Server, model: str, big: bool) -> dict[str, float]:
 
 def start_up(repeat: int = 7) -> dict[str, float]:
     """Seconds of the command line: nothing running -> first text of tinystories, ``list``, ``--version``."""
-    with tempfile.TemporaryDirectory() as home, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        env = os.environ | {
-            "OLLAMAPY_HOME": home,
-            "OLLAMAPY_HOST": f"127.0.0.1:{free.getsockname()[1]}",
-        }
-        free.close()
+    with tempfile.TemporaryDirectory() as home:
+        host = f"127.0.0.1:{free_port()}"
+        env = os.environ | {"OLLAMAPY_HOME": home, "OLLAMAPY_HOST": host}
         cold, lists = [], []
         for _ in range(repeat):
             began = time.perf_counter()
@@ -200,20 +192,8 @@ def timed(command: list[str], env: dict[str, str]) -> float:
 def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
     """One model. The bare loop and ollamapy take turns, so that both meet the same moods of a shared machine."""
     big, model, steps = name == "1b", f"bench-{name}", ANSWER[name == "1b"]
-    base: dict[str, list[float]] = {
-        "decode1": [],
-        "decode8": [],
-        "prefill": [],
-        "load": [],
-        "rss": [],
-    }
-    ours: dict[str, list[float]] = {
-        "decode1": [],
-        "decode8": [],
-        "first8": [],
-        "idle_full": [],
-        "load": [],
-    }
+    base: dict[str, list[float]] = defaultdict(list)
+    ours: dict[str, list[float]] = defaultdict(list)
     own = Own(store)
     server = own.server
     try:
@@ -241,13 +221,16 @@ def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
         prompts["prefill"] = max(prompts["prefill"], cold.prompt_tokens / cold.first)
     finally:
         own.close()
-    best = {key: (min if key in LEAST else max)(values) for key, values in base.items()}
-    got = {key: (min if key in LEAST else max)(values) for key, values in ours.items()}
     return {
-        "bare": best,
-        "ollamapy": got | prompts | {"daemon_idle": idle, "runner_rss": runner},
+        "bare": best(base),
+        "ollamapy": best(ours) | prompts | {"daemon_idle": idle, "runner_rss": runner},
         "all": {"bare": base, "ollamapy": ours},
     }
+
+
+def best(turns: dict[str, list[float]]) -> dict[str, float]:
+    """Of each measurement the turn that counts."""
+    return {key: (min if key in LEAST else max)(values) for key, values in turns.items()}
 
 
 def model_table(name: str, got: dict[str, Any]) -> str:
