@@ -202,6 +202,18 @@ def _go_escape(character: str) -> str:
 
 # Values in Go's syntax
 
+
+_TRUTHS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
+def parse_boolean(text: str) -> bool | None:
+    """A truth value, as Go's strconv.ParseBool reads it; None where it would refuse."""
+    return _TRUTHS.get(text)
+
+
 _ESCAPES = {
     "\a": r"\a",
     "\b": r"\b",

@@ -391,12 +391,9 @@ def _print_embedding(
 
 
 def _boolean(flag: str, text: str) -> bool:
-    """A flag's value as Go's strconv.ParseBool reads it."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise OllamapyError(f"invalid value for --{flag}: {text!r}, it is true or false")
+    if (value := human.parse_boolean(text)) is None:
+        raise OllamapyError(f"invalid value for --{flag}: {text!r}, it is true or false")
+    return value
 
 
 def _check_duration(text: str) -> None:

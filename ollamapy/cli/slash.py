@@ -279,10 +279,9 @@ def _scalar(kind: str, words: Sequence[str]) -> Any:
     if kind == "string":
         return words[0]
     if kind == "boolean":
-        for value, texts in ((True, "1 t T TRUE true True"), (False, "0 f F FALSE false False")):
-            if words[0] in texts.split():
-                return value
-        raise invalid
+        if (boolean := human.parse_boolean(words[0])) is None:
+            raise invalid
+        return boolean
     try:
         number = int(words[0]) if kind == "integer" else float(words[0])
     except ValueError:

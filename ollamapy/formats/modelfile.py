@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import human
 from ..errors import InvalidModelfile
 from ..types import CONTEXT_POLICIES, OPTION_KINDS, Message
 
@@ -414,10 +415,6 @@ _FLOAT = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE
 _HEX = r"[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*+"
 _HEX_FLOAT = re.compile(rf"[+-]?0[xX]_?(?:{_HEX}(?:\.(?:{_HEX})?)?|\.{_HEX})[pP][+-]?{_DIGITS}")
 _LONGEST_NUMBER = 1024
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
 # golang.org/x/mod/semver: minor and patch may be missing, what follows the patch needs it
 _PART = r"(?:0|[1-9][0-9]*)"
 _PRERELEASE = rf"(?:{_PART}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
@@ -466,7 +463,7 @@ def parse_parameter(name: str, text: str) -> Parameter:
         allowed = ", ".join(CONTEXT_POLICIES)
         raise ValueError(f"invalid value [{_shown(text)}] for {name}, one of: {allowed}")
     if kind == "boolean":
-        if (boolean := _BOOLEANS.get(text)) is not None:
+        if (boolean := human.parse_boolean(text)) is not None:
             return boolean
         raise ValueError(f"invalid bool value [{_shown(text)}] for {name}, write true or false")
     if kind == "integer":
