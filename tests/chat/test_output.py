@@ -49,6 +49,7 @@ COMMAND_R = "Action: ```json tool_name"
 KIMI = "<|tool_calls_section_begin|>"
 LFM = "<|tool_call_start|>"
 SOLAR = "<|tool_call:begin|>"
+M3 = "]<]minimax[>["
 
 CODER_CALL = (
     "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
@@ -162,6 +163,11 @@ ANSWERS: list[tuple[str, str, str, str, Calls]] = [
     (KIMI, f"Hi{KIMI_CALL}", "Hi", "", [PARIS]),
     (LFM, f"<|tool_call_start|>{PYTHON_CALL}<|tool_call_end|>ok", "ok", "", [THREE, TIME]),
     (LFM, "[1, 2] is a list", "[1, 2] is a list", "", []),
+    (LFM, '<|tool_call_start|>[get_weather(city="Pa\nris", tags=["it\'s\n"])]<|tool_call_end|>', "", "", [("get_weather", {"city": "Pa\nris", "tags": ["it's\n"]})]),
+    (SOLAR, '<|tool_calls|><|tool_call:begin|>id-1<|tool_call:name|>now<|tool_call:args|>{}<|tool_call:end|>', "", "", [TIME]),
+    (M3, f"{M3}<tool_call>\n{M3}<invoke name=\"get_weather\">{M3}<city>Paris{M3}</city>{M3}<days>3{M3}</days>{M3}</invoke>\n{M3}</tool_call>", "", "", [THREE]),
+    (M3, f"Hi{M3}<tool_call>{M3}<invoke name=\"now\">{M3}</invoke>{M3}<invoke name=\"get_weather\">{M3}<city>{M3}</city>{M3}<tags>{M3}</tags>{M3}</invoke>{M3}</tool_call>", "Hi", "", [TIME, ("get_weather", {"city": "", "tags": []})]),
+    ("<arg_key></think><think>", f"<think>I say <tool_call> now. {GLM_CALL}", "", "I say <tool_call> now. ", [THREE]),
     (SOLAR, '<|think|>hm<|end|><|begin|>assistant<|tool_calls|><|tool_call:begin|>id-1<|tool_call:name|>get_weather<|tool_call:args|>{"city": "Paris"}<|tool_call:end|><|calls|>', "<|think|>hm", "", [PARIS]),
     ("<|tools_prefix|>", '<|tools_prefix|>[{"get_weather": {"city": "Paris"}}, {"now": {}}]<|tools_suffix|>', "", "", [PARIS, TIME]),
     ("<TOOLCALL>", f"<TOOLCALL>[{OBJECT}]</TOOLCALL>", "", "", [PARIS]),
@@ -207,6 +213,12 @@ NO_CALLS = [
     (HARMONY, "<|channel|>"),
     (KIMI, "<|tool_calls_section_begin|><|tool_call_begin|>functions.unknown:0"),
     ("<|tool_call> <tool_call|>", "<|tool_call>call:unknown{}<tool_call|>"),
+    (M3, f'{M3}<tool_call>{M3}<invoke name="unknown">{M3}</invoke>{M3}</tool_call>'),
+    (M3, f'{M3}<tool_call>{M3}<invoke name="now">{M3}<a>1{M3}</invoke>{M3}</tool_call> x'),
+    (M3, f'{M3}<tool_call>{M3}<invoke name="now">{M3}<a>1{M3}</a>b{M3}</invoke>{M3}</tool_call>'),
+    (M3, f'{M3}<tool_call>{M3}<invoke name="now">{M3}<a>1{M3}<b>2{M3}</b>{M3}</a>{M3}</invoke>'),
+    (M3, f'{M3}<tool_call>{M3}<invoke name="now">' + f"{M3}<a>" * 100 + f"{M3}</a>" * 100),
+    (">>> all", ">>> not a call"),
     ("<|tool_call> <tool_call|>", "<|tool_call>call:get_weather{city:}<tool_call|>"),
 ]
 
@@ -456,6 +468,8 @@ def test_a_template_that_is_none_has_the_generic_family() -> None:
 @pytest.mark.parametrize(
     ("source", "marks"),
     [
+        ("<|tool_call> <tool_call|>", ("<|tool_call>", "<tool_call|>", "<|channel>")),
+        (M3, (M3, "<tool_call>")),
         ("{{ messages }}", ()),
         ("[AVAILABLE_TOOLS] [TOOL_CALLS] {{ tools }}", ("[TOOL_CALLS]",)),
         ("<|start|><|channel|>{{ tools }}<|message|><|call|>", ("<|channel|>", "<|message|>")),

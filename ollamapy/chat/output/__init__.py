@@ -10,6 +10,7 @@ only marks, and white space around marks, are no text.
     jsoncalls.py      with JSON arguments
     xmlcalls.py       with a tag for each argument
     pycalls.py        in Python's syntax, or Gemma's
+    treecalls.py      with tags for all that is in an argument
     harmony.py    gpt-oss: all of it
     families.py   the table of formats
     known.py      which of them a template is of
@@ -142,14 +143,15 @@ def choose(
     inside = bool(opening) and tail.endswith(opening)
     over = bool(closing) and tail.endswith(closing)
     if opening and closing:
-        stages.append(ThinkingParser(opening, closing, inside=inside, over=over))
-    forms = family.forms if tools else ()
+        cuts = _with_names(family.cuts, known)
+        stages.append(ThinkingParser(opening, closing, inside, over, cuts))
+    forms = family.forms if tools or family.begun else ()
     if tools and forced and BARE not in forms:
         forms = (*forms, BARE)
     if forms or family.drops:
-        finder = Finder(forms, family.drops, known)
-        if tools and family.begun and tail.endswith(family.begun):
-            finder.feed(family.begun)
+        finder = Finder(forms, _with_names(family.drops, known), known)
+        if family.begun and tail.endswith(family.begun):
+            finder.begin(family.begun)
         stages.append(finder)
     end = closing if inside else ""
     return Parser(
@@ -162,7 +164,16 @@ def choose(
     )
 
 
-_CONTROL = re.compile(r"<\|[^|\s]+\|>|<｜[^｜]+｜>|\[/?[A-Z_]+\]|</?[\w:]+>")
+def _with_names(marks: Sequence[str], tools: Tools) -> tuple[str, ...]:
+    """``marks``, those with ``{}`` once for each tool's name."""
+    found: dict[str, None] = {}
+    for mark in marks:
+        names = tools.names if "{}" in mark else ("",)
+        found.update(dict.fromkeys(mark.replace("{}", name) for name in names))
+    return tuple(found)
+
+
+_CONTROL = re.compile(r"<\|[^|\s]+\|>|<｜[^｜]+｜>|\[/?[A-Z_]+\]|</?\|?[\w:]+\|?>|\]<\]\w+\[>\[")
 
 
 @lru_cache(maxsize=256)

@@ -33,9 +33,9 @@ that breaks off has deltas, no ToolCall, and all its text comes as Text."""
 def held(text: str, tags: Sequence[str]) -> int:
     """How many characters at the end of ``text`` may be the beginning of one of ``tags``."""
     longest = max(map(len, tags), default=1) - 1
+    firsts = {tag[:1] for tag in tags}
     for length in range(min(longest, len(text)), 0, -1):
-        tail = text[-length:]
-        if any(tag.startswith(tail) for tag in tags):
+        if text[-length] in firsts and any(tag.startswith(text[-length:]) for tag in tags):
             return length
     return 0
 

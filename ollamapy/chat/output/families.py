@@ -6,6 +6,7 @@ The formats are those of the models' own chat templates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from .finder import Form
 from .jsoncalls import JsonForm
 from .pycalls import WholeForm, gemma_calls, python_calls
+from .treecalls import MARK, tree_calls
 from .xmlcalls import XmlForm
 
 
@@ -31,7 +33,8 @@ class Writing:
 @dataclass(frozen=True, slots=True)
 class Family:
     """``is_of`` knows the family by the text of a template. ``drops``: marks that are no text.
-    ``begun``: a tag that the prompt may end with, and which then belongs to the answer."""
+    ``begun``: a tag that the prompt may end with, and which then belongs to the answer. ``cuts``
+    begin a call even in a thought without an end. In drops and cuts ``{}`` is a tool's name."""
 
     name: str
     is_of: Callable[[str], bool]
@@ -39,6 +42,7 @@ class Family:
     drops: tuple[str, ...] = ()
     writing: Writing = Writing()
     begun: str = ""
+    cuts: tuple[str, ...] = ()
 
 
 def _has(*marks: str) -> Callable[[str], bool]:
@@ -115,6 +119,7 @@ FAMILIES: tuple[Family, ...] = (
                 id=r"(functions\.[^\s<]+:\d+)",
             ),
         ),
+        cuts=("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
     ),
     Family(
         "kimi-k3",
@@ -130,12 +135,18 @@ FAMILIES: tuple[Family, ...] = (
                 texts=('type="string"', "type="),
             ),
         ),
-        drops=("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+        drops=(
+            "<|open|>response<|sep|>",
+            "<|close|>response<|sep|>",
+            "<|close|>message<|sep|>",
+        ),
+        cuts=("<|open|>response<|sep|>", "<|open|>tools<|sep|>"),
     ),
     Family(
         "deepseek-dsml",
         _has("｜DSML｜"),
         (_invoke("｜DSML｜", "｜DSML｜function_calls", "｜DSML｜tool_calls"),),
+        cuts=("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"),
     ),
     Family(
         "deepseek",
@@ -149,7 +160,32 @@ FAMILIES: tuple[Family, ...] = (
         ),
     ),
     Family("minimax", _has("<invoke name=", "minimax:"), (_invoke("", "minimax:tool_call"),)),
-    Family("glimmer", _has("<atem:invoke"), (_invoke("atem:", "atem:function_calls"),)),
+    Family(
+        "minimax-m3",
+        _has(MARK),
+        (
+            WholeForm(
+                tree_calls,
+                rf'\s*{re.escape(MARK)}<invoke name="',
+                (f'{MARK}<invoke name="',),
+                opens=(f"{MARK}<tool_call>",),
+                closes=(f"{MARK}</tool_call>",),
+            ),
+        ),
+        drops=("</mm:think>",),
+    ),
+    Family(
+        "glimmer",
+        _has("<atem:invoke"),
+        (_invoke("atem:", "atem:function_calls"),),
+        drops=(
+            "<|start|>assistant",
+            " to=user<|message|>",
+            " to={}<|message|>",
+            "<|eom|>",
+            "<|eot|>",
+        ),
+    ),
     Family(
         "minicpm",
         _has("<function name="),
@@ -170,12 +206,18 @@ FAMILIES: tuple[Family, ...] = (
         (_arg_key(":opensource", "tool_calls:opensource"),),
     ),
     Family("seed", _has("<seed:tool_call>"), (_SEED,)),
-    Family("qwen3-coder", _has("<function=", "<parameter="), (_QWEN_CODER, _TOOL_CALL)),
+    Family(
+        "qwen3-coder",
+        _has("<function=", "<parameter="),
+        (_QWEN_CODER, _TOOL_CALL),
+        cuts=("<tool_call>\n<function={}>",),
+    ),
     Family(
         "glm",
         _has("<arg_key>"),
         (_arg_key(""), _TOOL_CALL),
         writing=Writing("<tool_call>", "</tool_call>"),
+        cuts=("<tool_call>{}",),
     ),
     Family(
         "functionary-v3.1",
@@ -200,6 +242,7 @@ FAMILIES: tuple[Family, ...] = (
                 closes=("<tool_call|>",),
             ),
         ),
+        drops=("<|channel>thought\n<channel|>", "<|channel>", "<channel|>", "<|tool_response>"),
     ),
     Family(
         "functiongemma",
@@ -410,6 +453,7 @@ _BUILT: tuple[tuple[str, tuple[str, str]], ...] = (
     ("<think{}>", ("<think:opensource>", "</think:opensource>")),
     ("<|open|>", ("<|open|>think<|sep|>", "<|close|>think<|sep|>")),
     ("<|think|><|end|>", ("<|think|>", "<|end|>")),
+    ("<atem:invoke", ("to=self<|message|>", "<|eom|>")),
     ("[BEGIN FINAL RESPONSE]", ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
 )
 """A mark of templates that put their tags together from pieces, and the tags."""

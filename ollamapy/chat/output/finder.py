@@ -60,6 +60,7 @@ class Finder:
         self._body: Body | None = None
         self._after_call = False  # nothing but white space since a section with a call
         self._space: list[str] = []  # this white space: text only if text follows
+        self._unsaid = ""  # is to be left out of the first text, if that begins with it
 
     def feed(self, text: str) -> list[Event]:
         """What is known after ``text``."""
@@ -79,6 +80,11 @@ class Finder:
             elif not self._found_section(events):
                 break
         return events
+
+    def begin(self, tag: str) -> None:
+        """Read on after ``tag``, which the prompt ends with: it begins a section, and is no text."""
+        self.feed(tag)
+        self._unsaid = tag
 
     def flush(self) -> list[Event]:
         """What was held back until the end."""
@@ -143,6 +149,9 @@ class Finder:
 
     def _say(self, events: list[Event], said: Sequence[Event]) -> None:
         for event in said:
+            if isinstance(event, Text) and self._unsaid:
+                event = Text(event.text.removeprefix(self._unsaid))
+            self._unsaid = ""
             if not isinstance(event, Text):
                 self._after_call = True
                 self._space.clear()

@@ -123,7 +123,8 @@ class HarmonyParser:
     def _enter(self, header: str) -> None:
         """Go where the header says. What is kept is to be given out where nobody is known there."""
         to = _TO.search(header)
-        channel = _CHANNEL.search(header)
+        # A header may say two channels; it goes where the last one says.
+        channel = next(reversed([*_CHANNEL.finditer(header)]), None)
         self._kept = []
         if to is not None and to[1] not in ("assistant", "user", "all"):
             self._kept = [header]

@@ -221,14 +221,17 @@ class JsonBody:
         return events, None
 
     def flush(self) -> tuple[list[Event], str | None]:
-        rest = self._text.strip(" \t\r\n,]")
-        if self._scanner is None and self._called and self._is_closing(rest):
+        if self._scanner is None and self._called and self._is_closing(self._text):
             return [], None
         if self._scanner is None:
             return self._leave(self._text)[:2]
         return [Text("".join(self._kept))], None
 
-    def _is_closing(self, rest: str) -> bool:
+    def _is_closing(self, text: str) -> bool:
+        """Whether ``text`` is what stands after a call, as far as the model has written it."""
+        for word in sorted(self._form.words, key=len, reverse=True):
+            text = text.replace(word, "")
+        rest = text.strip(" \t\r\n,]")
         return any(tag.startswith(rest) for tag in ("", *self._form.closes))
 
     # ---- before an object ----

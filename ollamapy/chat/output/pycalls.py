@@ -143,7 +143,7 @@ def python_calls(text: str, tools: Tools) -> list[Asked] | None:
     """The calls in ``f(x=1)``, ``[f(x=1), g()]`` or lines of them; None if anything else is there or
     a function is unknown. ``f.call(x=1)`` is f, ``print(f(x=1))`` is f, ``null`` is None."""
     try:
-        tree = ast.parse(text.strip())
+        tree = ast.parse(_escaped(text.strip()))
         calls: list[Asked] = []
         for statement in tree.body:
             value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
@@ -156,6 +156,19 @@ def python_calls(text: str, tools: Tools) -> list[Asked] | None:
         return calls
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _escaped(text: str) -> str:
+    """``text`` with line breaks in strings escaped: models write them as they are."""
+    return _STRING.sub(lambda found: found[0].replace("\n", "\\n"), text) if "\n" in text else text
+
+
+# A string without an end goes to the end of the text: so every beginning is looked at once.
+_STRING = re.compile(
+    r"""\"{3}(?:[^\\]|\\.?)*?(?:\"{3}|\Z)|'{3}(?:[^\\]|\\.?)*?(?:'{3}|\Z)"""
+    r"""|"(?:[^"\\]|\\.?)*(?:"|\Z)|'(?:[^'\\]|\\.?)*(?:'|\Z)""",
+    re.DOTALL,
+)
 
 
 def _python_call(node: ast.AST | None, tools: Tools) -> Asked | None:

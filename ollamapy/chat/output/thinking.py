@@ -2,11 +2,14 @@
 
 The rule is Ollama's: thinking is what stands between the tags at the very beginning, white space
 before it, after the opening and after the closing tag is dropped, and tags further on are text.
+Models forget the closing tag where they call a tool: what begins a call ends a thought too.
 """
 
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Sequence
 
 from .events import Event, Text, Thought, held
 
@@ -21,10 +24,20 @@ class _State(enum.Enum):
 
 class ThinkingParser:
     """``inside``: the prompt has ended with the opening tag already. ``over``: it has ended with the
-    closing tag, so all that comes is the answer."""
+    closing tag, so all that comes is the answer. ``cuts`` end thinking as well, and belong to what
+    follows."""
 
-    def __init__(self, open: str, close: str, inside: bool = False, over: bool = False) -> None:
+    def __init__(
+        self,
+        open: str,
+        close: str,
+        inside: bool = False,
+        over: bool = False,
+        cuts: Sequence[str] = (),
+    ) -> None:
         self._open, self._close = open, close
+        self._ends = (close, *cuts)
+        self._end = re.compile("|".join(map(re.escape, sorted(self._ends, key=len, reverse=True))))
         self._state = _State.OPENED if inside else _State.DONE if over else _State.LOOKING
         self._buffer = ""
         self._blank: list[str] = []  # white space before anything else
@@ -71,12 +84,13 @@ class ThinkingParser:
         return bool(self._buffer)
 
     def _think(self) -> list[Event]:
-        thought, closed, rest = self._buffer.partition(self._close)
-        if closed:
-            self._buffer = rest
-            self._state = _State.CLOSED
+        end = self._end.search(self._buffer)
+        if end is None:
+            thought = self._taken(len(self._buffer) - held(self._buffer, self._ends))
         else:
-            thought = self._taken(len(self._buffer) - held(self._buffer, (self._close,)))
+            thought = self._taken(end.start())
+            self._buffer = self._buffer.removeprefix(self._close)
+            self._state = _State.CLOSED
         return [Thought(thought)] if thought else []
 
     def _taken(self, count: int) -> str:

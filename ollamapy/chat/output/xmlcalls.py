@@ -70,6 +70,7 @@ class XmlBody:
         self._is_text: bool | None = None  # as its tag says
         self._value: list[str] = []
         self._streams = False  # the value is text whatever comes
+        self._is_padded = False  # the value has begun with a line break of its own
 
     def feed(self, text: str) -> tuple[list[Event], str | None]:
         events: list[Event] = []
@@ -185,7 +186,10 @@ class XmlBody:
 
     def _read_value(self, events: list[Event]) -> bool | None:
         assert self._call is not None and self._key is not None
-        end = self._buffer.find(self._form.value_end)
+        quote = self._open_quote()
+        if quote is None:
+            return None
+        end = self._buffer.find(self._form.value_end, quote)
         if end < 0:
             tags = [self._form.value_end]
             if self._form.padded:
@@ -208,6 +212,15 @@ class XmlBody:
             events += self._call.piece(member + json.dumps(value, ensure_ascii=False))
         return True
 
+    def _open_quote(self) -> int | None:
+        """Where in the buffer the value's end is to be looked for: after its quotes, if it has them;
+        None while they are open."""
+        before, after = self._form.quoted
+        begun = self._buffer.lstrip()
+        if not before or self._value or not begun.startswith(before[: len(begun)]):
+            return 0
+        return self._buffer.find(after) if after in self._buffer else None
+
     def _take(self, size: int, events: list[Event], final: bool) -> None:
         """The next ``size`` characters belong to the value."""
         assert self._call is not None and self._key is not None
@@ -216,8 +229,9 @@ class XmlBody:
         begins = not self._value
         if self._form.padded:
             if begins:
+                self._is_padded = piece.startswith("\n")
                 piece = piece.removeprefix("\n")
-            if final:
+            if final and self._is_padded:
                 piece = piece.removesuffix("\n")
         if not (size or final):
             return
@@ -298,7 +312,7 @@ def coerced(text: str, schema: Any, is_text: bool | None = None) -> Any:
         return text
     kinds = kinds_of(schema)
     stripped = text.strip()
-    if is_text is None and "string" in kinds and (kinds == {"string"} or stripped != "null"):
+    if is_text is None and kinds == {"string"}:
         return text
     value = _literal(stripped)
     if value is _NOT_ONE or (kinds and not _is_of(value, kinds)):

@@ -1,0 +1,63 @@
+"""Answers of the models whose chat templates llama.cpp carries, and what llama.cpp reads in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.chat.output import Event, Text, Thought, choose, family_for, merged, thinking_tags
+from ollamapy.chat.template import Template
+from ollamapy.types import ToolCall
+
+FILE = Path(__file__).parent.parent / "data" / "output" / "llama.jsonl"
+LINES = [json.loads(line) for line in FILE.read_text().splitlines()]
+TEMPLATES = {line["template"]: line for line in LINES if line["kind"] == "template"}
+TOOLS = {line["key"]: line for line in LINES if line["kind"] == "tool"}
+ANSWERS = [line for line in LINES if line["kind"] == "answer"]
+
+
+def heard(line: dict[str, Any], pieces: Sequence[str]) -> list[Event]:
+    """The events but for the pieces of calls."""
+    tools = [
+        {"type": "function", "function": {key: TOOLS[tool][key] for key in ("name", "parameters")}}
+        for tool in line["tools"]
+    ]
+    template = Template("jinja", TEMPLATES[line["template"]]["marks"])
+    reader = choose(template, tools=tools, prompt_tail=line["tail"], new_id=lambda: "id")
+    events = [event for piece in pieces for event in reader.feed(piece)] + reader.flush()
+    return merged([event for event in events if isinstance(event, (Text, Thought, ToolCall))])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_family_of_a_template(name: str) -> None:
+    template = Template("jinja", TEMPLATES[name]["marks"])
+    assert family_for(template).name == TEMPLATES[name]["family"]
+    assert list(thinking_tags(template)) == TEMPLATES[name]["thinking"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_is_read_as_llama_cpp_reads_it(name: str) -> None:
+    for line in ANSWERS:
+        if line["template"] == name:
+            events = heard(line, [line["text"]])
+            text = "".join(event.text for event in events if isinstance(event, Text))
+            thought = "".join(event.text for event in events if isinstance(event, Thought))
+            assert text.strip() == line["content"], line["text"]
+            assert thought.strip() == line["thinking"], line["text"]
+            calls = [[e.name, e.arguments] for e in events if isinstance(e, ToolCall)]
+            assert calls == line["calls"], line["text"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_is_read_alike_wherever_it_is_cut(name: str) -> None:
+    for line in ANSWERS:
+        if line["template"] == name:
+            text = line["text"]
+            whole = heard(line, [text])
+            assert heard(line, text) == whole, text
+            for at in range(1, len(text)):
+                assert heard(line, [text[:at], text[at:]]) == whole, (at, text)
