@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 from .. import __version__, human
 from ..errors import OllamapyError, reason
-from . import completion, launch, media, terminal, views
+from . import ask, completion, launch, terminal, views
 from .client import AnsweredError, Client, Unreachable
 from .form import read_form
 from .launch import Launcher, Stranger
@@ -277,10 +277,9 @@ def run_(
     model that is not there is pulled first. An embedding model's answer is its vector.
     """
     model, *words = _at_least(context, 1)
-    if keepalive is not None:
-        _check_duration(keepalive)
     wishes: dict[str, Any] = {}
     if keepalive is not None:
+        _check_duration(keepalive)
         wishes["keep_alive"] = keepalive
     if think is not None:
         wishes["think"] = parse_think(think)
@@ -300,12 +299,10 @@ def run_(
         return
     model = _of_address(_launcher(context), model, insecure)
     client = _launcher(context).connect(preload=model)
-    prompt = _prompt(words)
-    body: dict[str, Any] = {"model": model, "prompt": prompt, **wishes}
+    body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **wishes}
 
     def answered() -> dict[str, Any]:
-        asked = _seen(client, body)
-        return _print_answer(client, asked, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
+        return ask.print_answer(client, body, wrap=not nowordwrap, thoughts=Thoughts(hidethinking))
 
     try:
         try:
@@ -316,24 +313,15 @@ def run_(
             body["model"] = transfer.pull_absent(client, model, error, insecure)
             final = answered()
     except AnsweredError as error:
-        if not _only_embeds(error):
+        if not ask.only_embeds(error):
             raise _with_installed(client, error) from error
-        _print_embedding(client, body, truncate, dimensions)
+        cuts = None if truncate is None else _boolean("truncate", truncate)
+        ask.print_embedding(client, body, cuts, dimensions)
         return
     for note in views.notes(final):
         print(note, file=sys.stderr)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
-
-
-def _seen(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The request, with the files that its prompt names attached if the model can make something of them."""
-    if not media.names_files(body["prompt"]) or not media.perceives(client.show(body["model"])):
-        return body
-    text, files, notes = media.attach(body["prompt"])
-    for note in notes:
-        print(terminal.printable(note), file=sys.stderr)
-    return {**body, "prompt": text, "images": list(files)}
 
 
 def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
@@ -358,36 +346,9 @@ def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
 
             repl.run(transfer.pull_absent(launcher.connect(), model, error, insecure))
     except AnsweredError as error:
-        if _only_embeds(error):
-            raise OllamapyError(_NOTHING_TO_EMBED) from error
+        if ask.only_embeds(error):
+            raise OllamapyError(ask.NOTHING_TO_EMBED) from error
         raise _with_installed(launcher.connect(), error) from error
-
-
-_NOTHING_TO_EMBED = 'embedding models require input text. Usage: ollamapy run NAME "your text here"'
-
-
-def _only_embeds(error: AnsweredError) -> bool:
-    """Is it the answer of a model that makes vectors and no text?"""
-    said = str(error)
-    return error.status == 400 and said.endswith(("does not support generate", "support chat"))
-
-
-def _print_embedding(
-    client: Client, body: Mapping[str, Any], truncate: str | None, dimensions: int | None
-) -> None:
-    """The vector of the prompt, as JSON in a line."""
-    prompt = body["prompt"]
-    if not prompt:
-        raise OllamapyError(_NOTHING_TO_EMBED)
-    asked: dict[str, Any] = {"model": body["model"], "input": prompt}
-    if "keep_alive" in body:
-        asked["keep_alive"] = body["keep_alive"]
-    if truncate is not None:
-        asked["truncate"] = _boolean("truncate", truncate)
-    if dimensions is not None:
-        asked["dimensions"] = dimensions
-    [vector] = client.embed(asked)["embeddings"]
-    print(json.dumps(vector, separators=(",", ":")))
 
 
 def _boolean(flag: str, text: str) -> bool:
@@ -401,65 +362,6 @@ def _check_duration(text: str) -> None:
         human.parse_duration(text)
     except ValueError as error:
         raise OllamapyError(f"{error}, write it like 30s, 5m, 1h30m or -1s (for ever)") from error
-
-
-def _prompt(words: Sequence[str]) -> str:
-    """stdin, unless it is a terminal, then the arguments; bytes that are not UTF-8 become U+FFFD."""
-    parts = [word.encode(errors="surrogateescape").decode(errors="replace") for word in words]
-    if not sys.stdin.isatty():
-        piped = sys.stdin.buffer.read().decode(errors="replace")
-        parts = [piped, *parts] if piped else parts
-    return " ".join(parts)
-
-
-def _print_answer(
-    client: Client, body: Mapping[str, Any], *, wrap: bool, thoughts: Thoughts
-) -> dict[str, Any]:
-    """Stream an answer to stdout; returns its last chunk. On a terminal: safe, wrapped, with what it continues."""
-    out = sys.stdout
-    on_terminal = out.isatty()
-    wrapping = terminal.Wrap(terminal.columns) if wrap and terminal.has_cursor(out) else None
-
-    def put(text: str, style: Callable[[str], str] = str) -> None:
-        text = terminal.printable(text) if on_terminal else text
-        out.write(style(wrapping.feed(text) if wrapping else text))
-        out.flush()
-
-    stream = client.generate(body)
-    faint = terminal.dim if terminal.has_colour(out) else str
-    spinner = terminal.Spinner(f"loading {body['model']}")
-    written, final = False, dict[str, Any]()
-    try:
-        with spinner:
-            opening = _opening(client, body) if on_terminal and body["prompt"] else ""
-            for chunk in stream:
-                for text, is_thought in thoughts.pieces(
-                    chunk.get("thinking") or "", chunk.get("response") or ""
-                ):
-                    spinner.stop()
-                    if opening:
-                        put(opening, faint)
-                    put(text, faint if is_thought else str)
-                    opening, written = "", True
-                final = chunk
-    except BaseException:
-        if written and on_terminal:
-            out.write("\n")
-        raise
-    finally:
-        stream.close()
-    if body["prompt"]:
-        out.write("\n\n")
-        out.flush()
-    return final
-
-
-def _opening(client: Client, body: Mapping[str, Any]) -> str:
-    """The prompt, if the model has no chat template and so goes on writing it."""
-    try:
-        return "" if client.show(body["model"]).get("template") else str(body["prompt"])
-    except (AnsweredError, Unreachable):
-        return ""  # the answer itself will say what is wrong
 
 
 def _with_installed(client: Client, error: AnsweredError) -> OllamapyError:
@@ -781,7 +683,7 @@ def render(
         chat = _messages(messages)
         body["messages"] = [{"role": "system", "content": system}, *chat] if system else chat
     else:
-        body |= {"prompt": _prompt(words), "system": system, "raw": raw}
+        body |= {"prompt": ask.prompt(words), "system": system, "raw": raw}
         if not body["prompt"]:
             raise OllamapyError("there is no prompt to render, give one or --messages FILE")
     client = _launcher(context).connect()
