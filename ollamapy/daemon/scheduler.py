@@ -18,7 +18,6 @@ The rules, as ``decide`` has them:
    options that it gave equal those that the runner was loaded with. If the first in the queue does
    not fit the runner, all behind it wait too, and the runner is loaded anew once it is idle: two
    clients with different options take turns. A context is a minimum: a longer one serves as well,
-   one that is shorter than who gives no number would get does not serve them,
    and who needs more than is loaded is told that the model was loaded anew.
 2. A runner has at most ``LEASES_PER_SLOT`` requests for each of its slots, so that the engine
    always finds its next one; the others wait here. More than ``max_queue`` waiting requests, over
@@ -180,8 +179,7 @@ class Resident:
     ``request`` is the loader's, ``used_at`` the last time that a request came or went, ``heard_at``
     the last sign that a load goes on. The timer of ``keep_alive`` (seconds, None for ever) runs
     only while no request is in flight. ``grown_from``: tokens of the shorter context that it was
-    loaded with before, until the first request was told; 0 else. ``own_ctx``: tokens of context that who asks for none shall
-    have, where the loader asked for a number; 0 else.
+    loaded with before, until the first request was told; 0 else.
     """
 
     request: LoadRequest
@@ -197,7 +195,6 @@ class Resident:
     ready: Ready | None = None
     runner: Runner | None = None
     grown_from: int = 0
-    own_ctx: int = 0
 
     @property
     def n_ctx(self) -> int:
@@ -215,8 +212,6 @@ class Resident:
 
         What the loader did not ask for either is compared with what it got. A context that is larger than asked for
         serves as well: the engine lets a request use as much of it as it asked for. It is one of whole steps of cells.
-        A shorter one than would have been chosen serves only who asked for so few: one program's small number must not
-        cut short the conversations of all others.
         """
         load = self.load
         got = Options(
@@ -229,9 +224,9 @@ class Resident:
         )
         has = self.asked.over(got)
         wants = ticket.asked.over(has)
-        least = ticket.asked.num_ctx or self.own_ctx
-        enough = least <= memory.padded(load.n_ctx)
-        return msgspec.structs.replace(wants, num_ctx=has.num_ctx if enough else least) == has
+        if (wants.num_ctx or 0) <= memory.padded(load.n_ctx):
+            wants = msgspec.structs.replace(wants, num_ctx=has.num_ctx)
+        return wants == has
 
     @property
     def idle(self) -> bool:
@@ -956,30 +951,16 @@ class Scheduler:
             self._enter(resident, runner)
 
     def _resident(self, request: LoadRequest, load: Load) -> Resident:
-        now, asked = self._clock(), asked_for(request)
+        now = self._clock()
         return Resident(
             request=request,
-            asked=asked,
+            asked=asked_for(request),
             load=load,
             size=request.size(load),
             keep_alive=self._state.settings.keep_alive,
             used_at=now,
             heard_at=now,
-            own_ctx=self._chosen_context(request) if asked.num_ctx else 0,
         )
-
-    def _chosen_context(self, request: LoadRequest) -> int:
-        """Tokens of context of the model where nobody asks for a number."""
-        options = msgspec.structs.replace(request.options, num_ctx=None)
-        load = memory.wish(
-            request.header,
-            request.path,
-            options,
-            self._state.settings,
-            self._measure(),
-            adapters=request.adapter_size,
-        )
-        return load.n_ctx
 
     def _enter(self, resident: Resident, runner: Runner) -> None:
         """From now on the runner is one of ours; watch it."""

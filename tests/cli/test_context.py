@@ -89,7 +89,7 @@ def test_a_context_is_a_minimum_and_its_growth_is_told_once(
     assert run("mid") == grown and loaded(fresh) == 2048
     assert not runner.is_running()
     [runner] = fresh.runners()
-    assert run("mid") == run("small") == "", "less is there already"
+    assert run("mid") == run("small") == run("plain") == "", "less is there already"
     assert fresh.runners() == [runner] and loaded(fresh) == 2048
     assert "mid:latest is loaded anew: its context grows from 1024 to 2048" in fresh.log.read_text()
     # a load without a prompt is told, too
@@ -97,14 +97,6 @@ def test_a_context_is_a_minimum_and_its_growth_is_told_once(
         "POST", "/api/generate", {"model": "mid", "options": {"num_ctx": 4096}, "stream": False}
     )
     assert answer.json()["context_grown"] == {"from": 2048, "to": 4096}
-
-
-def test_a_small_number_of_one_program_does_not_bind_who_asks_for_none(
-    fresh: Daemon, ollamapy: Command
-) -> None:
-    for model, length in (("small", 1024), ("plain", CONTEXTS[1]), ("small", CONTEXTS[1])):
-        assert ollamapy("run", model, "Hi", host=host(fresh)).stdout == f"{SAYS}\n\n"
-        assert loaded(fresh) == length
 
 
 POLICIES = [

@@ -788,7 +788,7 @@ def test_loaded_tells_what_ps_shows() -> None:
         await quiet()
         assert (machine.loaded().status, machine.loaded().n_ctx) == (Status.STARTING, 300)
         machine.runners[0].become_ready(gpu_layers=1)
-        machine.ask("a", num_ctx=300)
+        machine.ask("a")
         await quiet()
         shown = machine.loaded()
         whole = size(machine.runners[0])
