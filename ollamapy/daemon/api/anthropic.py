@@ -320,10 +320,16 @@ def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> M
 def _usage(usage: Usage | None) -> dict[str, Any]:
     """``input_tokens`` counts the whole prompt, as Ollama counts.
 
-    So what came from the cache is not told beside it: this API's clients add the two.
+    So what came from the cache is not told beside it: this API's clients add the two. ``prompt_truncated`` is ours: what was cut
+    off because it did not fit.
     """
     usage = usage or Usage()
-    return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+    cut = ollama.truncated(usage)
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        **({"prompt_truncated": cut} if cut else {}),
+    }
 
 
 class MessageAnswer:

@@ -303,6 +303,12 @@ def test_a_whole_answer_with_calls() -> None:
     assert said["content"] == [call] and said["stop_reason"] == "tool_use"
 
 
+def test_what_did_not_fit_is_told() -> None:
+    cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
+    said = whole(Chunk("Yes.", finish_reason="stop", usage=cut))
+    assert said["usage"] == {**COUNTS, "prompt_truncated": {"messages": 2, "tokens": 40}}
+
+
 def test_an_empty_answer_is_an_empty_list() -> None:
     assert whole(Chunk(finish_reason="length"))["content"] == []
     assert whole(Chunk(finish_reason="length"))["stop_reason"] == "max_tokens"

@@ -309,6 +309,12 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
     return [each["type"].removeprefix("response.") for each in found]
 
 
+def test_what_did_not_fit_is_told() -> None:
+    cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
+    found = json.loads(Answer(asked()).whole(Chunk("Yes.", finish_reason="stop", usage=cut)))
+    assert found["usage"]["prompt_truncated"] == {"messages": 2, "tokens": 40}
+
+
 def test_a_whole_response() -> None:
     found = json.loads(
         Answer(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
