@@ -61,3 +61,9 @@ def test_an_answer_is_read_alike_wherever_it_is_cut(name: str) -> None:
             assert heard(line, text) == whole, text
             for at in range(1, len(text)):
                 assert heard(line, [text[:at], text[at:]]) == whole, (at, text)
+
+
+def test_a_recipient_that_begins_a_thought_has_its_space() -> None:
+    """What is put in the model's mouth is the tag as the model writes it, after the prompt's end."""
+    template = Template("jinja", TEMPLATES["muse-glimmer"]["marks"])
+    assert choose(template).opens == " to=self<|message|>"

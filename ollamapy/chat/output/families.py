@@ -453,7 +453,7 @@ _BUILT: tuple[tuple[str, tuple[str, str]], ...] = (
     ("<think{}>", ("<think:opensource>", "</think:opensource>")),
     ("<|open|>", ("<|open|>think<|sep|>", "<|close|>think<|sep|>")),
     ("<|think|><|end|>", ("<|think|>", "<|end|>")),
-    ("<atem:invoke", ("to=self<|message|>", "<|eom|>")),
+    ("<atem:invoke", (" to=self<|message|>", "<|eom|>")),
     ("[BEGIN FINAL RESPONSE]", ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
 )
 """A mark of templates that put their tags together from pieces, and the tags."""

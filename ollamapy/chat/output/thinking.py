@@ -72,10 +72,11 @@ class ThinkingParser:
         begun = self._buffer.lstrip()
         self._blank.append(self._buffer[: len(self._buffer) - len(begun)])
         self._buffer = begun
-        if begun.startswith(self._open):
-            self._buffer = begun[len(self._open) :]
+        tag = self._open.lstrip()
+        if begun.startswith(tag):
+            self._buffer = begun[len(tag) :]
             self._state = _State.OPENED
-        elif not self._open.startswith(begun):
+        elif not tag.startswith(begun):
             self._buffer = "".join(self._blank) + begun
             self._state = _State.DONE
 
