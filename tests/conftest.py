@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ HELLO = "Hello! I am a scripted model."
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--soak N``: how long the tests marked so go on, in units of some seconds."""
     parser.addoption("--soak", type=int, default=1, metavar="N", help="soak tests: N times as long")
+
+
+def pytest_configure() -> None:
+    """What a developer has set for an ollamapy or a hub of theirs is nothing to the tests'."""
+    for name in list(os.environ):
+        if name.startswith(("OLLAMA", "HF_", "HUGGING")):
+            del os.environ[name]
 
 
 @pytest.fixture
