@@ -106,7 +106,10 @@ class Repl:
     def _step(self) -> bool:
         """Read one line and do what it says; whether to go on."""
         try:
-            text = self._line.read(self._placeholder(), self._status())
+            try:
+                text = self._line.read(self._placeholder(), self._status())
+            finally:
+                self._interrupts.take_back()
         except EOFError:
             return False
         except KeyboardInterrupt:

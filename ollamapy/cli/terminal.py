@@ -108,6 +108,10 @@ class Interrupts:
         self._before = signal.signal(signal.SIGINT, self._pressed)
         return self
 
+    def take_back(self) -> None:
+        """Hear Ctrl-C again, after somebody else who heard it and, struck by one at the end, did not hand it back."""
+        signal.signal(signal.SIGINT, self._pressed)
+
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 

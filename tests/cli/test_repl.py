@@ -44,6 +44,10 @@ class Chat:
         if self.pid == 0:
             # The width must be there before the command looks
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+            # At Ctrl-C a terminal drops what it was given and has not shown, half an escape sequence too: ours must not
+            modes = termios.tcgetattr(0)
+            modes[3] |= termios.NOFLSH
+            termios.tcsetattr(0, termios.TCSANOW, modes)
             os.execve(command[0], [*command], {**environment})
         self._screen = pyte.Screen(columns, ROWS)
         self._stream = pyte.ByteStream(self._screen)

@@ -91,3 +91,12 @@ def test_ctrl_c_is_heard_once_and_only_where_it_is_listened_for() -> None:
             list(map(signal.raise_signal, press))
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_is_taken_back_from_who_did_not_return_it() -> None:
+    with Interrupts() as interrupts:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts.take_back()
+        signal.raise_signal(signal.SIGINT)  # heard by nobody, and no KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt), interrupts.heard():
+            signal.raise_signal(signal.SIGINT)
