@@ -289,6 +289,20 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
 
 
+class Embedding(msgspec.Struct, frozen=True):
+    """What a runner is asked to embed: a vector for each input, a text or token ids.
+
+    ``n_ctx``: an input has at most so many tokens (None: as many as the context); ``truncate``: one that has more loses its end,
+    else all are refused. ``dimensions``: the first so many numbers of a vector, 0 for all; ``normalize``: of length 1.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    truncate: bool = True
+    n_ctx: int | None = None
+    dimensions: int = 0
+    normalize: bool = True
+
+
 class Embedded(msgspec.Struct, frozen=True):
     """One vector for each input, in order; ``tokens`` counts what was read of all inputs. Durations in nanoseconds.
 

@@ -16,7 +16,7 @@ from msgspec import UnsetType
 
 from ..errors import RunnerCrashed
 from ..runner.proven import is_fault
-from ..types import Embedded, EmbedRequest, Options, Reranked, RerankRequest
+from ..types import Embedded, Embedding, EmbedRequest, Options, Reranked, RerankRequest
 from .generate import Services, load_request
 from .models import ModelSpec
 from .scheduler import Runner
@@ -46,13 +46,14 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
         async with _leased(services, spec, request.options, request.keep_alive) as runner:
             load_duration = time.monotonic_ns() - started
             for inputs in groups(request.inputs):
-                found = await runner.embed(
+                job = Embedding(
                     tuple(inputs),
                     truncate=request.truncate,
                     n_ctx=None if most is None else max(most, 0),
                     dimensions=request.dimensions or 0,
                     normalize=request.normalize,
                 )
+                found = await runner.embed(job)
                 vectors += _rows(found.vectors, len(inputs))
                 tokens += sum(found.n_tokens)
         return Embedded(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)

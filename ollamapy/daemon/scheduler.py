@@ -65,7 +65,7 @@ from ..formats.gguf import Header
 from ..human import format_bytes, format_duration
 from ..names import Name
 from ..runner.protocol import Done, Embedded, Load, Piece, Ready
-from ..types import Generation, Options
+from ..types import Embedding, Generation, Options
 from . import memory
 
 log = logging.getLogger(__name__)
@@ -89,15 +89,7 @@ class Runner(Protocol):
 
     def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
 
-    async def embed(
-        self,
-        inputs: tuple[str | tuple[int, ...], ...],
-        *,
-        truncate: bool = True,
-        n_ctx: int | None = None,
-        dimensions: int = 0,
-        normalize: bool = True,
-    ) -> Embedded: ...
+    async def embed(self, job: Embedding) -> Embedded: ...
 
     async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded: ...
 

@@ -26,7 +26,7 @@ from ..engine.llama import Model
 from ..engine.quantize import quantize
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
-from ..types import Constraint, Generation
+from ..types import Constraint, Embedding, Generation
 from . import protocol
 from .protocol import Frame, Piece
 
@@ -168,7 +168,7 @@ class Texts:
                 | protocol.Detokenize(tokens=given)
             ):
                 size = len(given)
-            case protocol.Embed(inputs=inputs) | protocol.Rerank(documents=inputs):
+            case protocol.Embed(job=Embedding(inputs=inputs)) | protocol.Rerank(documents=inputs):
                 size = sum(map(len, inputs))
         with self._lock:
             self._pending.add(frame.id)
@@ -214,7 +214,7 @@ class Texts:
             case protocol.Generate():
                 self._submit(self._sequence(frame.id, frame.job))
             case protocol.Embed():
-                self._submit(self._texts_to_embed(frame))
+                self._submit(self._texts_to_embed(frame.id, frame.job))
             case protocol.Rerank(query=query):
                 pairs = enumerate(frame.documents)
                 inputs = [pair_tokens(self._model, query, text, place) for place, text in pairs]
@@ -231,15 +231,15 @@ class Texts:
                 self._pending.discard(request.id)
                 self._engine.submit(request)
 
-    def _texts_to_embed(self, frame: protocol.Embed) -> Job:
+    def _texts_to_embed(self, id: int, job: Embedding) -> Job:
         model = self._model
-        longest = model.longest_input if frame.n_ctx is None else frame.n_ctx
+        longest = model.longest_input if job.n_ctx is None else job.n_ctx
         longest = min(longest, model.longest_input)
         inputs = [
-            input_tokens(model, given, place, longest, frame.truncate)
-            for place, given in enumerate(frame.inputs)
+            input_tokens(model, given, place, longest, job.truncate)
+            for place, given in enumerate(job.inputs)
         ]
-        return Job(frame.id, inputs, dimensions=frame.dimensions, normalize=frame.normalize)
+        return Job(id, inputs, dimensions=job.dimensions, normalize=job.normalize)
 
     def _sequence(self, id: int, job: Generation) -> Sequence:
         model = self._model

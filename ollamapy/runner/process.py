@@ -30,7 +30,7 @@ from ..errors import (
     RunnerError,
     reason,
 )
-from ..types import Generation
+from ..types import Embedding, Generation
 from .protocol import (
     PROTOCOL,
     Cancel,
@@ -202,22 +202,13 @@ class RunnerProcess:
             if self._requests.pop(id, None) is not None:
                 self._send(Cancel(id))
 
-    async def embed(
-        self,
-        inputs: tuple[str | tuple[int, ...], ...],
-        *,
-        truncate: bool = True,
-        n_ctx: int | None = None,
-        dimensions: int = 0,
-        normalize: bool = True,
-    ) -> Embedded:
-        """A vector for each input, as :class:`~.protocol.Embed` says. Cancelling this cancels the work.
+    async def embed(self, job: Embedding) -> Embedded:
+        """A vector for each input, as the job says. Cancelling this cancels the work.
 
         Raises InvalidRequest (an input that is too long too) and RunnerError.
         """
         id, request = self._open()
-        frame = Embed(id, inputs, truncate, n_ctx, dimensions, normalize)
-        answer = await self._ask(id, request, frame)
+        answer = await self._ask(id, request, Embed(id, job))
         assert isinstance(answer, Embedded)
         return answer
 

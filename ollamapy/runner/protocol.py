@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
-from ..types import Generation, TokenLogprob
+from ..types import Embedding, Generation, TokenLogprob
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_FRAME = 256 * 1024 * 1024
@@ -84,18 +84,10 @@ class Detokenize(Frame, frozen=True):
 
 
 class Embed(Frame, frozen=True):
-    """Ask for a vector for each input, a text or token ids; answered by Embedded.
-
-    ``n_ctx``: an input has at most so many tokens (None: as many as the context); ``truncate``: one that has more loses its end,
-    else all are refused. ``dimensions``: the first so many numbers of a vector, 0 for all; ``normalize``: of length 1.
-    """
+    """Ask for the vectors of a job; answered by Embedded."""
 
     id: int
-    inputs: tuple[str | tuple[int, ...], ...]
-    truncate: bool = True
-    n_ctx: int | None = None
-    dimensions: int = 0
-    normalize: bool = True
+    job: Embedding
 
 
 class Rerank(Frame, frozen=True):

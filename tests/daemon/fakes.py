@@ -18,7 +18,7 @@ from ollamapy.errors import OllamapyError
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
-from ollamapy.types import Generation, TokenLogprob
+from ollamapy.types import Embedding, Generation, TokenLogprob
 
 
 class FakeRunner:
@@ -38,7 +38,7 @@ class FakeRunner:
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
         self.asked: list[Generation] = []
-        self.embeds: list[tuple[object, ...]] = []
+        self.embeds: list[Embedding] = []
         self.endings: list[str] = []
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
@@ -70,21 +70,13 @@ class FakeRunner:
             self.endings.append(ending)
             self.changed.set()
 
-    async def embed(
-        self,
-        inputs: tuple[str | tuple[int, ...], ...],
-        *,
-        truncate: bool = True,
-        n_ctx: int | None = None,
-        dimensions: int = 0,
-        normalize: bool = True,
-    ) -> Embedded:
+    async def embed(self, job: Embedding) -> Embedded:
         """Each vector is the length of its text and 0.5."""
-        self.embeds.append((inputs, truncate, n_ctx, dimensions, normalize))
+        self.embeds.append(job)
         self.changed.set()
         await self.prefilled.wait()
-        numbers = [number for text in inputs for number in (float(len(text)), 0.5)]
-        return Embedded(1, array("f", numbers).tobytes(), tuple(len(text) for text in inputs))
+        numbers = [number for text in job.inputs for number in (float(len(text)), 0.5)]
+        return Embedded(1, array("f", numbers).tobytes(), tuple(len(text) for text in job.inputs))
 
     async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded:
         """A document's score is its length."""

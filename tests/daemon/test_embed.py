@@ -136,7 +136,10 @@ def test_options_reach_the_runner_and_vectors_come_back_in_order(model_store: Pa
             assert [vector[0] for vector in found.vectors] == [len(text) for text in inputs]
             assert found.tokens == sum(map(len, inputs)) and found.load_duration > 0
             runner = services.runners[0]
-            assert [asked[1:] for asked in runner.embeds] == [(False, 77, 3, False)] * 3
+            for job in runner.embeds:
+                asked = (job.truncate, job.n_ctx, job.dimensions, job.normalize)
+                assert asked == (False, 77, 3, False)
+            assert len(runner.embeds) == 3
             assert runner.load.embeds and runner.load.generates
             assert await embed.embed(services.services, EmbedRequest("plain", ())) != found
 

@@ -49,7 +49,7 @@ from ollamapy.errors import (
 from ollamapy.formats.gguf import Header, Tensor
 from ollamapy.names import Name
 from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
-from ollamapy.types import Generation, Options
+from ollamapy.types import Embedding, Generation, Options
 
 GB = 10**9
 
@@ -381,7 +381,7 @@ class FakeRunner:
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
 
-    async def embed(self, inputs: object, **how: object) -> Embedded:
+    async def embed(self, job: Embedding) -> Embedded:
         raise NotImplementedError
 
     async def rerank(self, query: str, documents: object) -> Embedded:
