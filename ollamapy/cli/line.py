@@ -61,7 +61,7 @@ def open_line(
     """The input that this terminal is capable of; ``models`` gives the names for completion."""
     if not terminal.has_cursor(sys.stdout):
         return PlainLine(interrupts)
-    return EditedLine(StoredHistory(paths.history, keeps_history), editor, models)
+    return EditedLine(StoredHistory(paths.history, keeps_history), editor, models, interrupts)
 
 
 class PlainLine:
@@ -162,9 +162,14 @@ class EditedLine:
     """Lines edited with prompt_toolkit, in the manner of readline."""
 
     def __init__(
-        self, history: StoredHistory, editor: str, models: Callable[[], Sequence[str]]
+        self,
+        history: StoredHistory,
+        editor: str,
+        models: Callable[[], Sequence[str]],
+        interrupts: terminal.Interrupts,
     ) -> None:
         self._history = history
+        self._interrupts = interrupts
         self._editor = editor
         self._session: PromptSession[str] = PromptSession(
             slash.PROMPT,
@@ -202,7 +207,10 @@ class EditedLine:
         def right() -> FormattedText:
             return grey("" if self._session.default_buffer.text else status)()
 
-        text = self._session.prompt(placeholder=grey(placeholder), rprompt=right)
+        try:
+            text = self._session.prompt(placeholder=grey(placeholder), rprompt=right)
+        finally:
+            self._interrupts.take_back()
         # What the terminal sent is not always UTF-8
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

@@ -106,10 +106,7 @@ class Repl:
     def _step(self) -> bool:
         """Read one line and do what it says; whether to go on."""
         try:
-            try:
-                text = self._line.read(self._placeholder(), self._status())
-            finally:
-                self._interrupts.take_back()
+            text = self._line.read(self._placeholder(), self._status())
         except EOFError:
             return False
         except KeyboardInterrupt:
