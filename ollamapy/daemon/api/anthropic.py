@@ -324,11 +324,10 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
     off because it did not fit.
     """
     usage = usage or Usage()
-    cut = ollama.truncated(usage)
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
-        **({"prompt_truncated": cut} if cut else {}),
+        **ollama.truncated(usage),
     }
 
 

@@ -446,14 +446,15 @@ def _metrics(chunk: Chunk) -> dict[str, Any]:
         "prompt_eval_duration": usage.prompt_duration,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.completion_duration,
-        "prompt_truncated": truncated(usage),
+        **truncated(usage),
     }
 
 
-def truncated(usage: Usage) -> dict[str, int] | None:
-    """What was cut off a prompt that did not fit, None for nothing."""
-    cut = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
-    return {name: count for name, count in cut.items() if count} or None
+def truncated(usage: Usage) -> dict[str, dict[str, int]]:
+    """``prompt_truncated``, what was cut off a prompt that did not fit, for an answer's other keys; empty for nothing."""
+    counts = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
+    cut = {name: count for name, count in counts.items() if count}
+    return {"prompt_truncated": cut} if cut else {}
 
 
 def encode_error(message: str) -> bytes:

@@ -192,12 +192,11 @@ def _logprob(each: TokenLogprob) -> dict[str, Any]:
 
 def _usage(usage: Usage) -> dict[str, Any]:
     """The details are 0, as in Ollama. ``prompt_truncated`` is ours: what was cut off because it did not fit."""
-    cut = ollama.truncated(usage)
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0},
-        **({"prompt_truncated": cut} if cut else {}),
+        **ollama.truncated(usage),
     }

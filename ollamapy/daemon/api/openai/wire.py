@@ -179,10 +179,9 @@ def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
     cached = sum(each.cached_tokens for each in firsts)
     said = sum(chunk.usage.completion_tokens for each in prompts for chunk in each if chunk.usage)
     found = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
-    more: dict[str, Any] = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
-    if cut := next(filter(None, map(truncated, firsts)), None):
-        more["prompt_truncated"] = cut
-    return {**found, **more}
+    details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
+    cut = next(filter(None, map(truncated, firsts)), {})
+    return {**found, **details, **cut}
 
 
 def event(data: bytes) -> bytes:
