@@ -205,7 +205,8 @@ def measure_list(folder: Path, count: int = 1000) -> dict[str, float]:
     from benchmarks.models import vocabulary
     from ollamapy.formats.writer import Weight, write
     from ollamapy.names import Name
-    from ollamapy.registry.store import CONFIG_TYPE, LAYER_PREFIX, Layer, Store, print_manifest
+    from ollamapy.registry.manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
+    from ollamapy.registry.store import Store
 
     tokens = vocabulary()
     metadata = {

@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ollamapy"
 FILES = sorted(ROOT.rglob("*.py"))
-VOCABULARY = {"errors", "names", "types", "config", "human", ""}
+VOCABULARY = {"errors", "names", "types", "config", "human", "digests", "files", ""}
 
 MAY_IMPORT = {
     "": {"cli"},  # ollamapy/__main__.py

@@ -24,8 +24,9 @@ from ..registry import hub, remote, source
 from ..registry.catalog import Catalog, Entry, Family, guessed_size
 from ..registry.http import Patience
 from ..registry.hub import HubSettings
+from ..registry.manifest import Manifest
 from ..registry.source import Source
-from ..registry.store import Manifest, Store, open_store
+from ..registry.store import Store, open_store
 from . import views
 from .terminal import printable, table
 

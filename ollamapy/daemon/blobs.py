@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from ..digests import parse_digest
 from ..errors import InvalidName, ModelNotFound, RemoteNotFound
 from ..names import Name
-from ..registry.store import Store, parse_digest
+from ..registry.store import Store
 from .api.stream import drop_rest
 
 _BATCH = 1024 * 1024  # bytes handed to the disk at a time

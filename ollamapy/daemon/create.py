@@ -39,6 +39,7 @@ from .. import human
 from ..chat import template as templates
 from ..chat.known import PROBES, Format, candidates
 from ..chat.template import Marks, Template
+from ..digests import parse_digest
 from ..errors import (
     InvalidModel,
     InvalidModelfile,
@@ -56,16 +57,8 @@ from ..formats.lora import convert_adapter
 from ..formats.modelfile import DEPRECATED, Instruction, read_version
 from ..formats.quantization import TYPES, type_name
 from ..names import Name
-from ..registry.store import (
-    CONFIG_TYPE,
-    LAYER_PREFIX,
-    MAX_SMALL,
-    Layer,
-    Manifest,
-    Store,
-    parse_digest,
-    print_manifest,
-)
+from ..registry.manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, Manifest, print_manifest
+from ..registry.store import MAX_SMALL, Store
 from ..runner.quantize import quantize
 from ..types import OPTION_KINDS, Message, Progress, parse_options
 from .models import read_parameters

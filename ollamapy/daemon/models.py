@@ -29,7 +29,8 @@ from ..errors import InvalidModel, InvalidRequest, ModelNotFound, OllamapyError
 from ..formats.gguf import Header, joined, read_header
 from ..formats.modelfile import quote
 from ..names import Name
-from ..registry.store import Layer, Manifest, Store
+from ..registry.manifest import Layer, Manifest
+from ..registry.store import Store
 from ..types import Message, Options, parse_options
 from .facts import Facts
 

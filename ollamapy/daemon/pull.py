@@ -38,17 +38,17 @@ from ..registry.catalog import Catalog
 from ..registry.download import Fetched, Limits
 from ..registry.http import Access, Patience
 from ..registry.hub import HubSettings
-from ..registry.route import RemoteFile
-from ..registry.source import Source, Wanted
-from ..registry.store import (
+from ..registry.manifest import (
     CONFIG_TYPE,
     LAYER_PREFIX,
     Layer,
     Manifest,
-    Store,
     parse_manifest,
     print_manifest,
 )
+from ..registry.route import RemoteFile
+from ..registry.source import Source, Wanted
+from ..registry.store import Store
 from ..types import Progress
 from .threads import in_own_thread
 

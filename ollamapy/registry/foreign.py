@@ -33,9 +33,10 @@ from ..formats.description import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from . import hub
+from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
 from .pieces import MIB
 from .route import RemoteFile
-from .store import CONFIG_TYPE, LAYER_PREFIX, Layer, Store, print_manifest
+from .store import Store
 from .upkeep import Progress
 
 TOOLS = ("ollama", "lmstudio", "hf", "llama.cpp")

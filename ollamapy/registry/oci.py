@@ -36,8 +36,8 @@ from .http import (
     unreachable,
 )
 from .hub import HubSettings
+from .manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .route import RemoteFile
-from .store import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 
 HUB_HOSTS = ("hf.co", "huggingface.co")
 

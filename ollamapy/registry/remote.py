@@ -15,9 +15,10 @@ from typing import Any
 from ..errors import InvalidModel, TransferError
 from ..formats.gguf import Header, joined, read_header
 from .http import Access, BrokenConnection, Patience, Session, backoff, unreachable
+from .manifest import Manifest
 from .route import Busy, Odd, Refused, RemoteFile, Route, Rung
 from .source import Source
-from .store import Manifest, Store
+from .store import Store
 
 _TRIES = 4
 _FIRST = 512 * 1024

@@ -29,174 +29,48 @@ completion use it before anything else), and downloads nothing.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import logging
 import os
-import re
 import shutil
-import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
 
 from ..config import Paths, builtin_models
+from ..digests import Sha256, parse_digest
 from ..errors import (
     DiskFull,
     InvalidModel,
-    InvalidName,
     InvalidRequest,
     ModelNotFound,
     ReadOnlyModel,
     StoreError,
-    reason,
 )
+from ..files import make_folder, sync_folder
 from ..human import format_bytes
 from ..names import Name
+from .layout import blob_name, find_parts, installed, manifest_path, spelling
+from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
+from .work import (
+    WorkFile,
+    cannot_read,
+    locked,
+    read_file,
+    remove_abandoned,
+    remove_empty,
+    work_path,
+    writing,
+)
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())  # shell completion sets up no logging, and must not print
 
-MAX_MANIFEST = 4 * 2**20
-"""Bytes: what registries allow. A model of a thousand separate tensors takes 250 kB."""
 
 MAX_SMALL = 8 * 2**20
 """Bytes of a layer that is read whole: configuration, template, parameters, licence, messages."""
-
-GRACE = 3600.0
-"""Seconds that a file which nothing names is left alone: its writer may not be done."""
-
-LAYER_PREFIX = "application/vnd.ollama.image."
-CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
-MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-
-_DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WORK_PREFIX = "work-"  # files that nobody resumes; downloads, which are resumed, have other names
-_LOCK_TIMEOUT = 60.0  # seconds; what is done under the lock takes milliseconds
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One blob of a model. `digest` is "sha256:" and 64 lower-case hex digits; `size` is bytes.
-
-    `from_` is the model that a weights layer was taken from, `name` a tensor's; "" where not said.
-    """
-
-    media_type: str
-    digest: str
-    size: int
-    from_: str = ""
-    name: str = ""
-
-    @property
-    def kind(self) -> str:
-        """ "model", "params", "template"...; "" for what is not a layer of Ollama's."""
-        found = self.media_type.startswith(LAYER_PREFIX)
-        return self.media_type[len(LAYER_PREFIX) :] if found else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a model consists of. `digest` (bare hex) and `modified_at` (seconds) are the file's."""
-
-    config: Layer
-    layers: tuple[Layer, ...]
-    digest: str
-    modified_at: float
-
-    @property
-    def blobs(self) -> tuple[Layer, ...]:
-        """All that must be in the store: the configuration and the layers."""
-        return (self.config, *self.layers)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all blobs."""
-        return sum(layer.size for layer in self.blobs)
-
-
-# Digests and manifests, as text
-
-
-def parse_digest(text: str) -> str:
-    """A digest as "sha256:<64 lower-case hex>", from either spelling. Raises InvalidRequest."""
-    found = _DIGEST.fullmatch(text)
-    if not found:
-        raise InvalidRequest("invalid digest format, expected sha256: and 64 hexadecimal digits")
-    return f"sha256:{found[1].lower()}"
-
-
-def parse_manifest(content: bytes, modified_at: float = 0.0) -> Manifest:
-    """A manifest from its file's content. Raises InvalidModel that says what is wrong."""
-    if len(content) > MAX_MANIFEST:
-        raise InvalidModel(f"it is larger than {MAX_MANIFEST} bytes")
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        raise InvalidModel("it is not JSON") from None
-    if not isinstance(value, dict):
-        raise InvalidModel("it is not a JSON object")
-    layers = value.get("layers")
-    if not isinstance(layers, list):
-        raise InvalidModel("it has no list of layers")
-    return Manifest(
-        config=_layer(value.get("config"), "config"),
-        layers=tuple([_layer(each, "layer") for each in layers]),
-        digest=hashlib.sha256(content).hexdigest(),
-        modified_at=modified_at,
-    )
-
-
-def _layer(value: Any, what: str) -> Layer:
-    if not isinstance(value, dict):
-        raise InvalidModel(f"its {what} is not a JSON object")
-    media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
-    from_, name = value.get("from") or "", value.get("name") or ""
-    found = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
-    if not found:
-        raise InvalidModel(f"its {what} has no valid digest")
-    if type(size) is not int or not 0 <= size < 2**63:  # a truth value is an int, too
-        raise InvalidModel(f"its {what} has no valid size")
-    if not (_is_text(media_type) and _is_text(from_) and _is_text(name)):
-        raise InvalidModel(f"its {what} has a field that is not text")
-    return Layer(media_type, f"sha256:{found[1].lower()}", size, from_, name)
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    """Whether it is a text that can be written again: not with half of a surrogate pair."""
-    if not isinstance(value, str):
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def print_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:
-    """A manifest's file content, as Ollama writes it for a model that it creates."""
-    value = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": _layer_value(config),
-        "layers": [_layer_value(layer) for layer in layers],
-    }
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _layer_value(layer: Layer) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "mediaType": layer.media_type,
-        "digest": layer.digest,
-        "size": layer.size,
-    }
-    if layer.from_:
-        value["from"] = layer.from_
-    if layer.name:
-        value["name"] = layer.name
-    return value
 
 
 # The store
@@ -257,7 +131,7 @@ class Store:
         for root in self.roots:
             if root in self._unlisted:
                 continue
-            here = _installed(root)
+            here = installed(root)
             seen.update(path for _, path in here)
             for name, path in here:
                 if name.full.lower() not in hidden:
@@ -272,7 +146,7 @@ class Store:
         """Every manifest of every root, also the hidden and the damaged ones."""
         found = []
         for root in self.roots:
-            for name, path in _installed(root):
+            for name, path in installed(root):
                 try:
                     each = Installed(root, name, Path(path), self._manifest(path))
                 except FileNotFoundError:  # deleted since
@@ -298,9 +172,9 @@ class Store:
         """The manifest of an installed model, byte for byte, and what it says. Raises as `manifest`."""
         path, _ = self._require(name)
         try:
-            content, modified_at = _read_file(path, MAX_MANIFEST)
+            content, modified_at = read_file(path, MAX_MANIFEST)
         except OSError as error:
-            raise _cannot_read(path, error) from error
+            raise cannot_read(path, error) from error
         return content, parse_manifest(content, modified_at)
 
     def has(self, digest: str) -> bool:
@@ -320,13 +194,13 @@ class Store:
         """A layer's content. Raises InvalidModel if it is larger than `limit` bytes."""
         path = self.blob_path(layer.digest)
         try:
-            return _read_file(path, limit)[0]
+            return read_file(path, limit)[0]
         except InvalidModel as error:
             raise InvalidModel(
                 f"{_short(layer.digest)} is damaged: {error}, get the model again"
             ) from None
         except OSError as error:
-            raise _cannot_read(path, error) from error
+            raise cannot_read(path, error) from error
 
     # Writing
 
@@ -348,7 +222,7 @@ class Store:
     def touch(self, digest: str) -> None:
         """Make a blob young that is about to be named in a manifest: see `GRACE`."""
         with suppress(OSError):  # of another user, or only read: nobody of ours removes it
-            path = self.roots[0] / "blobs" / _file_name(parse_digest(digest))
+            path = self.roots[0] / "blobs" / blob_name(parse_digest(digest))
             os.utime(path)
 
     def adopt_file(self, path: Path, digest: str, *, linked: bool = False) -> None:
@@ -357,17 +231,17 @@ class Store:
         A `linked` one is another program's too: it is not written to, nor its rights changed.
         Raises StoreError; the file is where it was then.
         """
-        target = self.roots[0] / "blobs" / _file_name(parse_digest(digest))
-        with _writing(self.roots[0], target):
+        target = self.roots[0] / "blobs" / blob_name(parse_digest(digest))
+        with writing(self.roots[0], target):
             if not linked:
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
                 path.chmod(0o644)
-            _make_folder(target.parent)
+            make_folder(target.parent)
             os.replace(path, target)
             # where both are one file already, rename does nothing
             path.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def check_room(self, needed: int) -> None:
         """Raises DiskFull if the first root's disk has not that many bytes free."""
@@ -386,10 +260,10 @@ class Store:
 
         What is left of it when its writer died is swept up after `GRACE`.
         """
-        path = _work_path(self.roots[0])
-        with _writing(self.roots[0], path):
-            _make_folder(path.parent)
-            _remove_abandoned(path.parent, self.now())
+        path = work_path(self.roots[0])
+        with writing(self.roots[0], path):
+            make_folder(path.parent)
+            remove_abandoned(path.parent, self.now())
         return path
 
     @contextmanager
@@ -398,7 +272,7 @@ class Store:
 
         Not to be held around `write_manifest`, `delete` and `remove_unused`. Raises StoreError.
         """
-        with _locked(self.roots[0]):
+        with locked(self.roots[0]):
             yield
 
     def write_manifest(self, name: Name, content: bytes) -> Name:
@@ -408,13 +282,13 @@ class Store:
         spelling is returned. Raises InvalidModel, StoreError.
         """
         manifest = parse_manifest(content)
-        with _locked(self.roots[0]):
+        with locked(self.roots[0]):
             for layer in manifest.blobs:
                 self.blob_path(layer.digest)
-            with _WorkFile(self.roots[0], self.now) as work:
+            with WorkFile(self.roots[0], self.now) as work:
                 work.write(content)
-                name = _spelling(self.roots[0], name)
-                work.put(_manifest_path(self.roots[0], name))
+                name = spelling(self.roots[0], name)
+                work.put(manifest_path(self.roots[0], name))
         return name
 
     def copy(self, source: Name, destination: Name) -> Name:
@@ -426,7 +300,7 @@ class Store:
 
         Raises ModelNotFound, ReadOnlyModel and StoreError.
         """
-        with _locked(self.roots[0]):
+        with locked(self.roots[0]):
             located = self._locate(name)
             if located is None:
                 raise ModelNotFound(f"model '{name.display}' not found")
@@ -435,14 +309,14 @@ class Store:
                 raise ReadOnlyModel(
                     f"model '{name.display}' cannot be deleted: it belongs to {root}, which is only read"
                 )
-            path = _manifest_path(root, name)
+            path = manifest_path(root, name)
             manifest = None
             with suppress(InvalidModel, OSError):  # a damaged one can go; its blobs are not known
                 manifest = self._manifest(str(path))
-            with _writing(root, path):
+            with writing(root, path):
                 path.unlink()
-                _sync_folder(path.parent)
-                _remove_empty(path.parent, path.parents[3])
+                sync_folder(path.parent)
+                remove_empty(path.parent, path.parents[3])
                 if manifest is not None:
                     self._remove_unused({layer.digest for layer in manifest.blobs})
 
@@ -451,7 +325,7 @@ class Store:
 
         Raises StoreError.
         """
-        with _locked(self.roots[0]), _writing(self.roots[0], self.roots[0] / "blobs"):
+        with locked(self.roots[0]), writing(self.roots[0], self.roots[0] / "blobs"):
             self._remove_unused({layer.digest for layer in blobs})
 
     @contextmanager
@@ -488,12 +362,12 @@ class Store:
         for digest in digests - used:
             if self._held[digest] > 0:
                 continue
-            (self.roots[0] / "blobs" / _file_name(digest)).unlink(missing_ok=True)
+            (self.roots[0] / "blobs" / blob_name(digest)).unlink(missing_ok=True)
             self.sums_path(digest).unlink(missing_ok=True)
 
     def sums_path(self, digest: str) -> Path:
         """Where the checksums of a blob's pieces are kept, if they are."""
-        return self.roots[0] / "sums" / f"{_file_name(parse_digest(digest))}.json"
+        return self.roots[0] / "sums" / f"{blob_name(parse_digest(digest))}.json"
 
     # How things are found
 
@@ -502,7 +376,7 @@ class Store:
         located = self._locate(name)
         if located is None:
             raise ModelNotFound(f"model '{name.display}' not found")
-        path = _manifest_path(*located)
+        path = manifest_path(*located)
         try:
             return path, self._manifest(str(path))
         except FileNotFoundError:  # deleted since
@@ -512,7 +386,7 @@ class Store:
                 f"the manifest {path} is damaged: {error}, get the model again"
             ) from None
         except OSError as error:
-            raise _cannot_read(path, error) from error
+            raise cannot_read(path, error) from error
 
     def _locate(self, name: Name) -> tuple[Path, Name] | None:
         """The root that holds a model, and its spelling there."""
@@ -520,12 +394,12 @@ class Store:
         for root in self.roots:
             manifests = os.path.realpath(root / "manifests")
             try:
-                if parts := _find(manifests, name.path.parts, manifests):
+                if parts := find_parts(manifests, name.path.parts, manifests):
                     return root, Name(*parts)
             except OSError as error:
                 unreadable = error
         if unreadable is not None:
-            raise _cannot_read(unreadable.filename, unreadable)
+            raise cannot_read(unreadable.filename, unreadable)
         return None
 
     def _manifest(self, path: str) -> Manifest:
@@ -535,7 +409,7 @@ class Store:
         state_known, known = self._known.get(path, (None, None))
         if known is None or state != state_known:
             try:
-                known = parse_manifest(*_read_file(path, MAX_MANIFEST))
+                known = parse_manifest(*read_file(path, MAX_MANIFEST))
             except InvalidModel as error:
                 log.warning("the manifest %s is damaged: %s", path, error)
                 known = error
@@ -545,7 +419,7 @@ class Store:
         return known
 
     def _blob(self, digest: str) -> Path | None:
-        file_name = _file_name(digest)
+        file_name = blob_name(digest)
         folders = [root / "blobs" for root in self.roots]
         for folder in folders:
             if (folder / file_name).is_file():
@@ -564,8 +438,8 @@ class BlobWriter:
 
     def __init__(self, store: Store, expected: str | None) -> None:
         self._store, self._expected = store, expected
-        self._work = _WorkFile(store.roots[0], store.now)
-        self._summed, self._size = hashlib.sha256(), 0
+        self._work = WorkFile(store.roots[0], store.now)
+        self._summed, self._size = Sha256(), 0
 
     def __enter__(self) -> BlobWriter:
         self._work.__enter__()
@@ -582,248 +456,15 @@ class BlobWriter:
 
     def put(self) -> str:
         """Make it a blob; its digest. Raises InvalidRequest if another was expected, StoreError."""
-        found = f"sha256:{self._summed.hexdigest()}"
+        found = self._summed.digest
         if self._expected is not None and found != self._expected:
             raise InvalidRequest(f'digest mismatch, expected "{self._expected}", got "{found}"')
         path = self._store._blob(found)
         if path is None or path.stat().st_size != self._size:
-            self._work.put(self._store.roots[0] / "blobs" / _file_name(found))
+            self._work.put(self._store.roots[0] / "blobs" / blob_name(found))
         else:
             self._store.touch(found)
         return found
-
-
-# Finding names below manifests/
-
-
-def _installed(root: Path) -> list[tuple[Name, str]]:
-    """The names in a root and the paths of their manifests; what cannot be a name is left out."""
-    manifests = os.path.realpath(root / "manifests")
-    level: list[tuple[tuple[str, ...], str]] = [((), manifests)]
-    for _ in range(4):  # host, namespace, model, tag
-        deeper = []
-        for parts, folder in level:
-            try:
-                entries = _entries(folder, manifests)
-            except OSError as error:
-                log.warning("cannot read %s: %s", folder, error.strerror)
-                continue
-            deeper += [((*parts, entry.name), entry.path) for entry in entries]
-        level = deeper
-    found = []
-    for parts, path in level:
-        with suppress(InvalidName):
-            found.append((Name(*parts), path))
-    return found
-
-
-def _find(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
-    """The spelling of the parts `wanted` below `folder`, the one as written before others."""
-    if not wanted:
-        return () if os.path.isfile(folder) else None
-    for entry in _spellings(wanted[0], _entries(folder, inside)):
-        rest = _find(entry.path, wanted[1:], inside)
-        if rest is not None:
-            return (entry.name, *rest)
-    return None
-
-
-def _spelling(root: Path, name: Name) -> Name:
-    """A name to be written, with each part as the root spells it already: no two differ in case."""
-    manifests = folder = os.path.realpath(root / "manifests")
-    parts = []
-    for part in name.path.parts:
-        entries = _spellings(part, _entries(folder, manifests))
-        parts.append(entries[0].name if entries else part)
-        folder = os.path.join(folder, parts[-1])
-    return Name(*parts)
-
-
-def _spellings(part: str, entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """The entries that equal a part of a name but for case, that with its very spelling first."""
-    equal = [each for each in entries if each.name.lower() == part.lower() and each.name.isascii()]
-    return sorted(equal, key=lambda each: (each.name != part, each.name))
-
-
-def _entries(folder: str, inside: str) -> list[os.DirEntry[str]]:
-    """What is in a folder (nothing if there is none) without links that lead out of `inside`."""
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                entry
-                for entry in entries
-                if not entry.is_symlink()
-                or os.path.realpath(entry.path).startswith(inside + os.sep)
-            ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _manifest_path(root: Path, name: Name) -> Path:
-    return Path(os.path.realpath(root / "manifests"), name.path)
-
-
-# Files
-
-
-class _WorkFile:
-    """A new file in partial/ that becomes another by `put`, or else is gone at the end.
-
-    Every error of the operating system becomes a StoreError.
-    """
-
-    def __init__(self, root: Path, now: Callable[[], float]) -> None:
-        self._root = root
-        self._now = now
-        self._path = _work_path(root)
-
-    def __enter__(self) -> _WorkFile:
-        with _writing(self._root, self._path):
-            _make_folder(self._path.parent)
-            _remove_abandoned(self._path.parent, self._now())
-            self._file = self._path.open("xb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # what could not be written is reported already
-            self._file.close()
-        with suppress(OSError):
-            self._path.unlink()
-
-    def write(self, chunk: bytes) -> None:
-        with _writing(self._root, self._path):
-            self._file.write(chunk)
-
-    def put(self, target: Path) -> None:
-        """Make it `target`, at once and for good: on the disk before it has the name."""
-        with _writing(self._root, target):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            _make_folder(target.parent)
-            os.replace(self._path, target)
-            _sync_folder(target.parent)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold off everybody else who writes manifests or deletes in a root."""
-    from filelock import FileLock  # imports half of asyncio: only writers pay for it
-
-    path = root / "partial" / "lock"
-    with _writing(root, path):
-        _make_folder(path.parent)
-        lock = FileLock(path, timeout=_LOCK_TIMEOUT)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _writing(root: Path, target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _cannot_write(root, target, error) from error
-
-
-def _cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
-    elsewhere = "point OLLAMAPY_MODELS at another folder"
-    if error.errno in _DISK_FULL:
-        return StoreError(f"the disk is full, cannot write {target}: make room or {elsewhere}")
-    if error.errno == errno.EXDEV:
-        return StoreError(
-            f"{target.parent} and {root / 'partial'} must be on one file system: {elsewhere}"
-        )
-    if isinstance(error, TimeoutError):
-        return StoreError(
-            f"another process holds {root / 'partial' / 'lock'}, end it and try again"
-        )
-    return StoreError(
-        f"cannot write to the models directory {root} ({reason(error)}): make it writable or {elsewhere}"
-    )
-
-
-def _cannot_read(path: Path | str, error: OSError) -> StoreError:
-    return StoreError(f"cannot read {path} ({reason(error)}), make it readable")
-
-
-def _read_file(path: Path | str, limit: int) -> tuple[bytes, float]:
-    """A regular file's content and modification time in seconds. Raises OSError, InvalidModel."""
-    # O_NONBLOCK: opening a pipe must not wait for its other end
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.open(path, flags)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidModel("it is not a regular file")
-        if status.st_size > limit:
-            raise InvalidModel(f"it is larger than {limit} bytes")
-        content = b""
-        while more := os.read(file, status.st_size - len(content)):
-            content += more
-    finally:
-        os.close(file)
-    return content, status.st_mtime
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they are there after a power cut."""
-    if not path.is_dir():
-        _make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """Bring a folder's entries to the disk; Windows and some file systems cannot."""
-    if os.name == "nt":
-        return
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(folder)
-
-
-def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove empty folders from `folder` up to below `top`."""
-    with suppress(OSError):  # the first that is not empty ends it
-        while folder != top:
-            folder.rmdir()
-            folder = folder.parent
-
-
-def _work_path(root: Path) -> Path:
-    return root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
-
-
-def _remove_abandoned(folder: Path, now: float) -> None:
-    """Remove work files whose writers died."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if is_work(entry.name) and age(entry.stat(), now) > GRACE:
-                    os.unlink(entry.path)
-
-
-def is_work(name: str) -> bool:
-    """Whether a file in partial/ is one that nobody resumes."""
-    return name.startswith(_WORK_PREFIX)
-
-
-def age(status: os.stat_result, now: float) -> float:
-    """Seconds since anything was done to a file: a link to an old one is new all the same."""
-    return now - max(status.st_mtime, status.st_ctime)
-
-
-def _file_name(digest: str) -> str:
-    return digest.replace(":", "-")
 
 
 def _short(digest: str) -> str:

@@ -30,6 +30,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from ..digests import parse_digest
 from ..errors import (
     InvalidModel,
     InvalidName,
@@ -41,19 +42,10 @@ from ..errors import (
 from ..names import Name
 from . import journal
 from .download import SUMS_FROM
+from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .pieces import MIB, Segment, piece_size
-from .store import (
-    GRACE,
-    MAX_MANIFEST,
-    Installed,
-    Layer,
-    Manifest,
-    Store,
-    age,
-    is_work,
-    parse_digest,
-    parse_manifest,
-)
+from .store import Installed, Store
+from .work import GRACE, age, is_work
 
 _MAX_MEMBERS = 10_000  # of a tar; a model of separate tensors has a thousand
 _MAX_HEADER = 64 * 1024  # bytes that one header of a tar may have

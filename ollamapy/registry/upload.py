@@ -40,8 +40,8 @@ from .http import (
     said_by,
     unreachable,
 )
+from .manifest import MANIFEST_TYPE
 from .oci import bearer, token_for
-from .store import MANIFEST_TYPE
 
 PIECE = 64 * 2**20
 """Bytes of one request to a registry."""

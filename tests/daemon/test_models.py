@@ -27,7 +27,8 @@ from ollamapy.daemon.models import (
 from ollamapy.errors import InvalidModel, InvalidName, ModelNotFound, StoreError
 from ollamapy.formats.gguf import Header
 from ollamapy.names import Name
-from ollamapy.registry.store import Layer, Store, parse_manifest, print_manifest
+from ollamapy.registry.manifest import Layer, parse_manifest, print_manifest
+from ollamapy.registry.store import Store
 from ollamapy.types import Message, Options
 from tests.models import CHATML, GO_CHATML, install, random_model
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ollamapy.registry import journal
-from ollamapy.registry.store import MAX_MANIFEST
+from ollamapy.registry.manifest import MAX_MANIFEST
 from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.models import random_model, split
 from tests.registry.fake_hub import FakeHub, content, sha256

@@ -20,7 +20,8 @@ from ollamapy.registry import oci
 from ollamapy.registry.download import fetch, read_small
 from ollamapy.registry.http import Access
 from ollamapy.registry.hub import HubSettings
-from ollamapy.registry.store import MAX_MANIFEST, Store
+from ollamapy.registry.manifest import MAX_MANIFEST
+from ollamapy.registry.store import Store
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
 

@@ -10,9 +10,9 @@ from ollamapy.errors import InvalidModel, TransferError
 from ollamapy.formats.gguf import read_header
 from ollamapy.names import Name
 from ollamapy.registry import oci, remote
+from ollamapy.registry.manifest import parse_manifest
 from ollamapy.registry.route import RemoteFile
 from ollamapy.registry.source import Part, Source
-from ollamapy.registry.store import parse_manifest
 from tests.models import random_model
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256

@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.config import Paths
+from ollamapy.digests import parse_digest
 from ollamapy.errors import (
     InvalidModel,
     InvalidRequest,
@@ -33,18 +34,16 @@ from ollamapy.errors import (
     StoreError,
 )
 from ollamapy.names import Name
-from ollamapy.registry.store import (
+from ollamapy.registry.manifest import (
     CONFIG_TYPE,
-    GRACE,
     LAYER_PREFIX,
     MAX_MANIFEST,
     Layer,
-    Store,
-    open_store,
-    parse_digest,
     parse_manifest,
     print_manifest,
 )
+from ollamapy.registry.store import Store, open_store
+from ollamapy.registry.work import GRACE
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 HELLO = Name.parse("hello")

@@ -24,8 +24,9 @@ from ollamapy.registry import journal, upkeep
 from ollamapy.registry.download import fetch
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.route import RemoteFile
-from ollamapy.registry.store import GRACE, Store
+from ollamapy.registry.store import Store
 from ollamapy.registry.upkeep import Checked, Imported, Progress
+from ollamapy.registry.work import GRACE
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.registry.test_download import QUICK
 from tests.registry.test_store import in_child, put, steps_until_done

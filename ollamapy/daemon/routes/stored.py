@@ -10,7 +10,7 @@ from functools import partial
 from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
-from ...registry.store import MANIFEST_TYPE
+from ...registry.manifest import MANIFEST_TYPE
 from ...types import Options, Progress
 from .. import blobs
 from ..api import ollama, stored

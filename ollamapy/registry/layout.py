@@ -1,0 +1,93 @@
+"""Where things lie below a root of the store, and how a name is found there.
+
+    <root>/manifests/<host>/<namespace>/<model>/<tag>
+    <root>/blobs/sha256-<64 hex>
+
+Names are checked before they become paths. A link below manifests/ is followed only as far as
+manifests/. Reads folders; writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import InvalidName
+from ..names import Name
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())  # shell completion sets up no logging, and must not print
+
+
+def manifest_path(root: Path, name: Name) -> Path:
+    return Path(os.path.realpath(root / "manifests"), name.path)
+
+
+def blob_name(digest: str) -> str:
+    return digest.replace(":", "-")
+
+
+def installed(root: Path) -> list[tuple[Name, str]]:
+    """The names in a root and the paths of their manifests; what cannot be a name is left out."""
+    manifests = os.path.realpath(root / "manifests")
+    level: list[tuple[tuple[str, ...], str]] = [((), manifests)]
+    for _ in range(4):  # host, namespace, model, tag
+        deeper = []
+        for parts, folder in level:
+            try:
+                entries = _entries(folder, manifests)
+            except OSError as error:
+                log.warning("cannot read %s: %s", folder, error.strerror)
+                continue
+            deeper += [((*parts, entry.name), entry.path) for entry in entries]
+        level = deeper
+    found = []
+    for parts, path in level:
+        with suppress(InvalidName):
+            found.append((Name(*parts), path))
+    return found
+
+
+def find_parts(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
+    """The spelling of the parts `wanted` below `folder`, the one as written before others."""
+    if not wanted:
+        return () if os.path.isfile(folder) else None
+    for entry in _spellings(wanted[0], _entries(folder, inside)):
+        rest = find_parts(entry.path, wanted[1:], inside)
+        if rest is not None:
+            return (entry.name, *rest)
+    return None
+
+
+def spelling(root: Path, name: Name) -> Name:
+    """A name to be written, with each part as the root spells it already: no two differ in case."""
+    manifests = folder = os.path.realpath(root / "manifests")
+    parts = []
+    for part in name.path.parts:
+        entries = _spellings(part, _entries(folder, manifests))
+        parts.append(entries[0].name if entries else part)
+        folder = os.path.join(folder, parts[-1])
+    return Name(*parts)
+
+
+def _spellings(part: str, entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """The entries that equal a part of a name but for case, that with its very spelling first."""
+    equal = [each for each in entries if each.name.lower() == part.lower() and each.name.isascii()]
+    return sorted(equal, key=lambda each: (each.name != part, each.name))
+
+
+def _entries(folder: str, inside: str) -> list[os.DirEntry[str]]:
+    """What is in a folder (nothing if there is none) without links that lead out of `inside`."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry
+                for entry in entries
+                if not entry.is_symlink()
+                or os.path.realpath(entry.path).startswith(inside + os.sep)
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,158 @@
+"""Work files: new content in partial/ that becomes a file of the store, whole, or is gone again.
+
+Every error of the operating system on the way becomes a StoreError that says what to do. A lock in
+the same folder orders the processes that write manifests and delete.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InvalidModel, StoreError, reason
+from ..files import make_folder, sync_folder
+
+GRACE = 3600.0
+"""Seconds that a file which nothing names is left alone: its writer may not be done."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WORK_PREFIX = "work-"  # files that nobody resumes; downloads, which are resumed, have other names
+_LOCK_TIMEOUT = 60.0  # seconds; what is done under the lock takes milliseconds
+
+
+class WorkFile:
+    """A new file in partial/ that becomes another by `put`, or else is gone at the end.
+
+    Every error of the operating system becomes a StoreError.
+    """
+
+    def __init__(self, root: Path, now: Callable[[], float]) -> None:
+        self._root = root
+        self._now = now
+        self._path = work_path(root)
+
+    def __enter__(self) -> WorkFile:
+        with writing(self._root, self._path):
+            make_folder(self._path.parent)
+            remove_abandoned(self._path.parent, self._now())
+            self._file = self._path.open("xb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what could not be written is reported already
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        with writing(self._root, self._path):
+            self._file.write(chunk)
+
+    def put(self, target: Path) -> None:
+        """Make it `target`, at once and for good: on the disk before it has the name."""
+        with writing(self._root, target):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            make_folder(target.parent)
+            os.replace(self._path, target)
+            sync_folder(target.parent)
+
+
+def work_path(root: Path) -> Path:
+    return root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+
+
+def remove_abandoned(folder: Path, now: float) -> None:
+    """Remove work files whose writers died."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if is_work(entry.name) and age(entry.stat(), now) > GRACE:
+                    os.unlink(entry.path)
+
+
+def is_work(name: str) -> bool:
+    """Whether a file in partial/ is one that nobody resumes."""
+    return name.startswith(_WORK_PREFIX)
+
+
+def age(status: os.stat_result, now: float) -> float:
+    """Seconds since anything was done to a file: a link to an old one is new all the same."""
+    return now - max(status.st_mtime, status.st_ctime)
+
+
+def remove_empty(folder: Path, top: Path) -> None:
+    """Remove empty folders from `folder` up to below `top`."""
+    with suppress(OSError):  # the first that is not empty ends it
+        while folder != top:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def read_file(path: Path | str, limit: int) -> tuple[bytes, float]:
+    """A regular file's content and modification time in seconds. Raises OSError, InvalidModel."""
+    # O_NONBLOCK: opening a pipe must not wait for its other end
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidModel("it is not a regular file")
+        if status.st_size > limit:
+            raise InvalidModel(f"it is larger than {limit} bytes")
+        content = b""
+        while more := os.read(file, status.st_size - len(content)):
+            content += more
+    finally:
+        os.close(file)
+    return content, status.st_mtime
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold off everybody else who writes manifests or deletes in a root."""
+    from filelock import FileLock  # imports half of asyncio: only writers pay for it
+
+    path = root / "partial" / "lock"
+    with writing(root, path):
+        make_folder(path.parent)
+        lock = FileLock(path, timeout=_LOCK_TIMEOUT)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writing(root: Path, target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(root, target, error) from error
+
+
+def cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
+    elsewhere = "point OLLAMAPY_MODELS at another folder"
+    if error.errno in DISK_FULL:
+        return StoreError(f"the disk is full, cannot write {target}: make room or {elsewhere}")
+    if error.errno == errno.EXDEV:
+        return StoreError(
+            f"{target.parent} and {root / 'partial'} must be on one file system: {elsewhere}"
+        )
+    if isinstance(error, TimeoutError):
+        return StoreError(
+            f"another process holds {root / 'partial' / 'lock'}, end it and try again"
+        )
+    return StoreError(
+        f"cannot write to the models directory {root} ({reason(error)}): make it writable or {elsewhere}"
+    )
+
+
+def cannot_read(path: Path | str, error: OSError) -> StoreError:
+    return StoreError(f"cannot read {path} ({reason(error)}), make it readable")
