@@ -18,9 +18,14 @@ from ..config import environment
 from ..errors import InvalidRequest, OllamapyError
 from ..human import format_bytes
 from ..names import Name
-from ..registry import foreign, upkeep
+from ..registry import archive, foreign
+from ..registry import prune as pruning
+from ..registry import usage as disk
+from ..registry import verify as verifying
+from ..registry.archive import Imported
 from ..registry.store import Store, open_store
-from ..registry.upkeep import Checked, Imported, Progress
+from ..registry.verify import Checked
+from ..types import Progress
 from . import terminal, transfer
 from .launch import Launcher
 from .progress import Steps
@@ -66,7 +71,7 @@ def verify(launcher: Launcher, name: str | None, *, repair: bool, as_json: bool)
     """Read everything and compare it with its digest; the exit status is 1 if something is wrong in the end."""
     store = _open(launcher)
     wanted = Name.parse(name) if name else None
-    found = list(_watch("verifying", upkeep.verify(store, wanted)))
+    found = list(_watch("verifying", verifying.verify(store, wanted)))
     wrong = [each for each in found if each.fault]
     repaired = _repair(launcher, store, wrong) if repair and wrong else set[str]()
     if as_json:
@@ -104,7 +109,7 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
         for each in wrong:
             try:
                 if each.is_blob and each.root is not None:
-                    upkeep.set_aside(store, each)
+                    verifying.set_aside(store, each)
                 tried.append(each)
             except OllamapyError as error:
                 print(f"Warning: {error}", file=sys.stderr)
@@ -116,7 +121,7 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
             except OllamapyError as error:
                 print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)
     finally:  # also after Ctrl-C
-        repaired = {each.what for each in tried if upkeep.put_back(store, each)}
+        repaired = {each.what for each in tried if verifying.put_back(store, each)}
     return repaired
 
 
@@ -127,7 +132,7 @@ def prune(launcher: Launcher, *, dry_run: bool, yes: bool, as_json: bool) -> Non
     """Remove what is of no use. In a store that an Ollama may use, too, only after a word."""
     store = _open(launcher)
     if launcher.settings.paths.models_shared and not (dry_run or yes):
-        planned = upkeep.prune(store, dry_run=True)
+        planned = pruning.prune(store, dry_run=True)
         if not planned:
             return print("nothing to remove")
         size = format_bytes(sum(each.size for each in planned))
@@ -139,7 +144,7 @@ def prune(launcher: Launcher, *, dry_run: bool, yes: bool, as_json: bool) -> Non
             raise OllamapyError(
                 f"{size} in {root} would be removed, which an Ollama may use, too: allow it with --yes"
             )
-    removed = upkeep.prune(store, dry_run=dry_run)
+    removed = pruning.prune(store, dry_run=dry_run)
     if as_json:
         return _print_json({"unused" if dry_run else "removed": _wastes(removed)})
     for each in removed:
@@ -151,7 +156,7 @@ def prune(launcher: Launcher, *, dry_run: bool, yes: bool, as_json: bool) -> Non
         print(f"{size} would be removed" if dry_run else f"{size} removed")
 
 
-def _wastes(wastes: list[upkeep.Waste]) -> list[dict[str, Any]]:
+def _wastes(wastes: list[pruning.Waste]) -> list[dict[str, Any]]:
     return [{"kind": each.kind, "name": each.name, "size": each.size} for each in wastes]
 
 
@@ -161,7 +166,7 @@ def _wastes(wastes: list[upkeep.Waste]) -> list[dict[str, Any]]:
 def usage(launcher: Launcher, *, as_json: bool) -> None:
     """What the models take, the one first that frees most."""
     store = _open(launcher)
-    found = upkeep.usage(store)
+    found = disk.usage(store)
     if as_json:
         return _print_json(asdict(found) | {"total": found.total, "directory": store.roots[0]})
     rows = [
@@ -182,14 +187,14 @@ def usage(launcher: Launcher, *, as_json: bool) -> None:
 
 def export(launcher: Launcher, name: str, target: Path) -> None:
     """A model in one file."""
-    for _ in _watch("exporting", upkeep.export(_open(launcher), Name.parse(name), target)):
+    for _ in _watch("exporting", archive.export(_open(launcher), Name.parse(name), target)):
         pass
     print(f"{Name.parse(name).display} is in {target} ({format_bytes(target.stat().st_size)})")
 
 
 def import_file(launcher: Launcher, source: Path, *, as_json: bool) -> None:
     """The models of such a file."""
-    found = list(_watch("importing", upkeep.import_file(_open(launcher), source)))
+    found = list(_watch("importing", archive.import_file(_open(launcher), source)))
     _print_imported(found, as_json)
 
 

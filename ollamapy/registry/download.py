@@ -79,8 +79,6 @@ from .store import MAX_SMALL, Store
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
-SUMS_FROM = 4 * MIB
-"""Bytes from which on a blob's pieces are worth to be known: a smaller one is fetched whole."""
 
 _CHUNK = 256 * 1024  # bytes written at a time
 _CHUNK_SECONDS = 0.1  # and no later than this after they came
@@ -533,10 +531,9 @@ class _Download:
         self._store.adopt_file(self._data, digest)
         with suppress(OSError):
             self._journal.unlink(missing_ok=True)
-        if self._file.size >= SUMS_FROM:
+        if self._file.size >= journal.SUMS_FROM:
             sums = self._store.sums_path(digest)
             with suppress(OSError):  # without them a repair fetches more
-                sums.parent.mkdir(exist_ok=True)
                 journal.write(sums, self._file.size, self._file.path, self._pieces.segments())
 
     # Threads

@@ -32,12 +32,12 @@ from ..errors import InvalidModel, OllamapyError, StoreError, reason
 from ..formats.description import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
+from ..types import Progress
 from . import hub
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
 from .pieces import MIB
 from .route import RemoteFile
 from .store import Store
-from .upkeep import Progress
 
 TOOLS = ("ollama", "lmstudio", "hf", "llama.cpp")
 
@@ -282,7 +282,7 @@ def take(
     for part in found.parts:
         for step in _take_part(store, part, may_copy):
             if isinstance(step, int):
-                yield Progress(found.name.display, completed + step, found.size)
+                yield Progress("verifying", "", found.size, completed + step)
             else:
                 digest, way = step
                 digests.append(digest)

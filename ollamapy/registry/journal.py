@@ -12,15 +12,17 @@ flushed; its checksum is compared again before it is believed. What cannot be re
 from __future__ import annotations
 
 import json
-import os
 import stat
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from .pieces import Segment, tidy
+from ..files import replace_file
+from .pieces import MIB, Segment, tidy
 
-_LIMIT = 4 * 2**20
+SUMS_FROM = 4 * MIB
+"""Bytes from which on the checksums of a blob's pieces are kept: a smaller one is fetched whole."""
+
+_LIMIT = 4 * MIB
 
 
 def read(path: Path, size: int) -> list[Segment]:
@@ -52,14 +54,7 @@ def write(path: Path, size: int, source: str, segments: Sequence[Segment]) -> No
         "source": source,
         "done": [[each.start, each.end, each.crc] for each in segments],
     }
-    # two writers may disagree on the lock; a dead one's file is written over by its next namesake
-    work = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident() % 1000}")
-    try:
-        work.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
-        os.replace(work, path)
-    except OSError:
-        work.unlink(missing_ok=True)
-        raise
+    replace_file(path, json.dumps(value, separators=(",", ":")).encode())
 
 
 def kept(path: Path, size: int) -> int:

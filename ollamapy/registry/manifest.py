@@ -57,6 +57,11 @@ class Manifest:
         return (self.config, *self.layers)
 
     @property
+    def distinct(self) -> tuple[Layer, ...]:
+        """The blobs, each once: a model may name one twice."""
+        return tuple({layer.digest: layer for layer in self.blobs}.values())
+
+    @property
     def size(self) -> int:
         """Bytes of all blobs."""
         return sum(layer.size for layer in self.blobs)

@@ -15,7 +15,7 @@ from ollamapy.registry.store import Store
 from tests.models import CHATML, install, random_model
 from tests.registry.conftest import hub as hub  # the fixture
 from tests.registry.fake_hub import FakeHub
-from tests.registry.test_store import put
+from tests.registry.stores import put
 from tests.served import serve
 
 from .conftest import Command

@@ -73,8 +73,8 @@ from ollamapy.registry.store import Store
 from tests.models import random_model
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
+from tests.registry.stores import faults
 from tests.registry.test_download import DATA, INF, QUICK, ROOT, get, is_whole, offer
-from tests.registry.test_upkeep import faults
 
 # 1 and 12: whole pulls
 

@@ -18,8 +18,7 @@ from ollamapy.registry.foreign import Found, Linked
 from ollamapy.registry.store import Store
 from tests.models import random_model
 from tests.registry.fake_hub import sha256
-from tests.registry.test_store import put
-from tests.registry.test_upkeep import faults
+from tests.registry.stores import faults, put
 
 REPO = "models--user--Tiny-GGUF"
 

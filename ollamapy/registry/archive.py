@@ -1,0 +1,244 @@
+"""A model in one file: a tar with the store's own layout.
+
+    manifests/<host>/<namespace>/<model>/<tag>
+    blobs/sha256-<64 hex>
+
+`tar x` in a models directory of Ollama's installs it, too. No path in a tar is ever used as a path.
+Both directions are iterators that yield `Progress`; nothing here prints or asks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..digests import Sha256, is_digest, parse_digest
+from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError, reason
+from ..names import Name
+from ..types import Progress
+from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
+from .pieces import MIB
+from .store import Store
+
+_MAX_MEMBERS = 10_000  # of a tar; a model of separate tensors has a thousand
+_MAX_HEADER = 64 * 1024  # bytes that one header of a tar may have
+
+
+def export(store: Store, name: Name, target: Path) -> Iterator[Progress]:
+    """Write a model into a tar, every blob verified on the way; `target` is there when it is whole.
+
+    Raises ModelNotFound, InvalidModel for a damaged one, StoreError.
+    """
+    found = store.find(name)
+    if found is None:
+        raise ModelNotFound(f"model '{name.display}' not found")
+    content, manifest = store.manifest_file(found)
+    blobs = [(layer, store.blob_path(layer.digest)) for layer in manifest.distinct]
+    total = sum(layer.size for layer, _ in blobs)
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    completed = 0
+    try:
+        with work.open("xb") as out:
+            tar = tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT)
+            member = _member(f"manifests/{found.path}", len(content), manifest)
+            tar.addfile(member, io.BytesIO(content))
+            for layer, path in blobs:
+                with path.open("rb") as blob:
+                    tar.addfile(_member(_blob_member(layer), layer.size, manifest))
+                    for n in _copy(blob, out, layer):
+                        yield Progress("exporting", layer.digest, total, completed + n)
+                    out.write(b"\0" * (-layer.size % tarfile.BLOCKSIZE))
+                    tar.offset += -(-layer.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                completed += layer.size
+            tar.close()
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(work, target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target} ({reason(error)})") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, int(manifest.modified_at)
+    return member
+
+
+def _blob_member(layer: Layer) -> str:
+    return f"blobs/{layer.digest.replace(':', '-')}"
+
+
+def _copy(source: IO[bytes], target: IO[bytes], layer: Layer) -> Iterator[int]:
+    """Copy a blob; how many bytes so far. Raises InvalidModel if it is not what its digest says."""
+    summed, position = Sha256(), 0
+    while chunk := source.read(min(MIB, layer.size + 1 - position)):
+        target.write(chunk)
+        summed.update(chunk)
+        position += len(chunk)
+        yield position
+    if position != layer.size or summed.digest != layer.digest:
+        raise InvalidModel(f"blob {layer.digest[:19]} is damaged, see: ollamapy verify --repair")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A model that is installed now, under the name that the store gives it."""
+
+    name: Name
+    size: int
+
+
+def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
+    """Install the models of a tar that `export` made; a model of that name is replaced.
+
+    All is checked first: members are plain files, named as a manifest or as a blob that one of the
+    manifests names, of the size that it says; nothing is packed, so nothing grows. Then each blob is
+    compared with its digest as it is written, and the manifests come last. Raises InvalidModel,
+    DiskFull, StoreError.
+    """
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise StoreError(f"cannot read {source} ({reason(error)})") from None
+    with file:
+        members = _read_members(source, file)
+        manifests = _read_manifests(source, file, members)
+        layers = {each.digest: each for _, _, manifest in manifests for each in manifest.distinct}
+        wanted = list(_match(store, source, members, layers))
+        total = sum(layer.size for layer, _ in wanted)
+        store.check_room(total)
+        completed = 0
+        for layer, offset in wanted:
+            for n in _store_blob(store, source, file, layer, offset):
+                yield Progress("importing", layer.digest, total, completed + n)
+            completed += layer.size
+        for name, content, manifest in manifests:
+            for layer in manifest.distinct:
+                store.touch(layer.digest)
+            yield Imported(_install(store, name, content), manifest.size)
+
+
+def _install(store: Store, name: Name, content: bytes) -> Name:
+    """Write a manifest; blobs that only its predecessor used are removed."""
+    before = None
+    with suppress(ModelNotFound, InvalidModel):
+        before = store.manifest(name)
+    name = store.write_manifest(name, content)
+    if before is not None:
+        store.remove_unused(before.blobs)
+    return name
+
+
+class _Bounded:
+    """A file that a tar is read from: tarfile reads a header whole, as large as it says it is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_HEADER:
+            raise tarfile.ReadError("a header is too large")
+        return self._file.read(size)
+
+
+def _read_members(source: Path, file: IO[bytes]) -> dict[str, tarfile.TarInfo]:
+    """The members of a tar by name. What is no plain file, or there twice, makes all of it invalid."""
+    members: dict[str, tarfile.TarInfo] = {}
+    size = os.fstat(file.fileno()).st_size
+    try:
+        bounded: Any = _Bounded(file)
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            for number, member in enumerate(tar):
+                if number >= _MAX_MEMBERS:
+                    raise _no_export(source, "it has too many members")
+                if member.isdir():
+                    continue
+                name = member.name.removeprefix("./")
+                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+                    raise _no_export(source, f"{_shown(name)} is no plain file")
+                if name in members:
+                    raise _no_export(source, f"{_shown(name)} is in it twice")
+                if member.offset_data + member.size > size:
+                    raise _no_export(source, "it was cut short")
+                members[name] = member
+    except (tarfile.TarError, RecursionError, ValueError, OverflowError, EOFError) as error:
+        raise _no_export(source, f"it is no tar ({error})") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {source} ({reason(error)})") from None
+    return members
+
+
+def _read_manifests(
+    source: Path, file: IO[bytes], members: dict[str, tarfile.TarInfo]
+) -> list[tuple[Name, bytes, Manifest]]:
+    """The manifests among the members, which are taken out of them."""
+    found = []
+    for text in [each for each in members if each.startswith("manifests/")]:
+        member = members.pop(text)
+        try:
+            name = Name(*text.split("/")[1:])
+        except (InvalidName, TypeError):
+            raise _no_export(source, f"{_shown(text)} is no model's name") from None
+        if member.size > MAX_MANIFEST:
+            raise _no_export(source, f"the manifest of {name.display} is too large")
+        file.seek(member.offset_data)
+        content = file.read(member.size)
+        try:
+            found.append((name, content, parse_manifest(content)))
+        except InvalidModel as error:
+            raise _no_export(source, f"the manifest of {name.display}: {error}") from None
+    if not found:
+        raise _no_export(source, "it has no manifest")
+    return found
+
+
+def _match(
+    store: Store, source: Path, members: dict[str, tarfile.TarInfo], layers: dict[str, Layer]
+) -> Iterator[tuple[Layer, int]]:
+    """The blobs to be read and where they begin: each that a manifest names is there, and no other."""
+    for text, member in members.items():
+        folder, _, base = text.partition("/")
+        digest = parse_digest(base) if folder == "blobs" and is_digest(base) else ""
+        layer = layers.pop(digest, None)
+        if layer is None:
+            raise _no_export(source, f"{_shown(text)} belongs to no model in it")
+        if member.size != layer.size:
+            raise _no_export(source, f"{_shown(text)} has not the size that its manifest says")
+        yield layer, member.offset_data
+    for digest, layer in layers.items():
+        if not store.has(digest) or store.blob_path(digest).stat().st_size != layer.size:
+            raise _no_export(source, f"blob {digest[:19]} is missing from it")
+
+
+def _store_blob(
+    store: Store, source: Path, file: IO[bytes], layer: Layer, offset: int
+) -> Iterator[int]:
+    file.seek(offset)
+    position = 0
+    try:
+        with store.new_blob(layer.digest) as blob:
+            while position < layer.size and (chunk := file.read(min(MIB, layer.size - position))):
+                blob.write(chunk)
+                position += len(chunk)
+                yield position
+            blob.put()
+    except InvalidRequest:
+        raise _no_export(source, f"blob {layer.digest[:19]} is not what its digest says") from None
+
+
+def _no_export(source: Path, why: str) -> InvalidModel:
+    return InvalidModel(
+        f"{source} cannot be imported: {why}; make it anew with: ollamapy export NAME FILE"
+    )
+
+
+def _shown(text: str) -> str:
+    return ascii(text[:100])
