@@ -1,6 +1,6 @@
 """From a request to a conversation, and from there to a prompt where no foreign program is needed.
 
-Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang.py``, run by
+Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang/``, run by
 ``daemon/render.py``.
 """
 
