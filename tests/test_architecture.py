@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import private_names
+
 ROOT = Path(__file__).parent.parent / "ollamapy"
 FILES = sorted(ROOT.rglob("*.py"))
 VOCABULARY = {"errors", "names", "types", "config", "human", "digests", "files", ""}
@@ -175,6 +177,42 @@ def test_only_the_client_and_the_registry_ask() -> None:
     askers = importers("http", "requests", "urllib3", "httpx", "aiohttp")
     askers |= named({found.file for found in ALL if found.module.startswith("urllib.request")})
     assert askers - registry == {"cli/client.py"}
+
+
+SOURCES = private_names.sources(ROOT.parent)
+OWN_NAMES = private_names.defined(SOURCES.values())
+PRIVATE_NAMES_OF_OTHERS: dict[str, set[str]] = {}
+"""File -> what it may use; here stand the reason and, where it is a package's, the bound in pyproject.toml."""
+
+
+@pytest.mark.parametrize("file", sorted(SOURCES.keys() - {"tests/test_architecture.py"}))
+def test_private_names_of_other_packages_are_left_alone(file: str) -> None:
+    found = set(private_names.foreign(SOURCES[file], OWN_NAMES))
+    assert found == PRIVATE_NAMES_OF_OTHERS.get(file, set())
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from typer._click import exceptions", ["typer._click.exceptions"]),
+        ("import filelock._unix", ["filelock._unix"]),
+        ("from urllib3 import _version as v", ["urllib3._version"]),
+        ("import urllib3\nurllib3.util._x()", ["urllib3.util._x"]),
+        ("import urllib3 as u\nu._own", ["u._own"]),
+        ("answer._fp", ["answer._fp"]),
+        ("super()._own()", ["super()._own"]),
+        ("run('import filelock; filelock._unix.fcntl = 0')", ["filelock._unix"]),
+        ("import typer\nmonkeypatch.setattr(typer, '_own', 0)", None),
+        ("from threading import Thread\nclass Mine(Thread):\n    def _bootstrap(self): ...", None),
+        ("from ollamapy.registry import http\nhttp._own()", []),
+        ("from ..registry.http import _own", []),
+        ("self._own, pair._replace(a=1), os._exit(1), module.__file__, _", []),
+        ("'Ends here._And goes on', 'ollamapy.registry._own'", []),
+    ],
+)
+def test_private_names_are_noticed(source: str, found: list[str] | None) -> None:
+    uses = list(private_names.foreign(source, {"_own"}))
+    assert uses == found if found is not None else len(uses) == 1
 
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer import Option
-from typer._click import exceptions as usage
 from typer.core import TyperGroup
 
 from .. import __version__, human
@@ -98,7 +97,7 @@ def run(arguments: Sequence[str], launcher: Launcher) -> int:
             command.invoke(context)
     except typer.Exit as exit:
         return exit.exit_code
-    except usage.UsageError as error:
+    except typer.TyperException as error:
         raise OllamapyError(_explain(error)) from error
     return 0
 
@@ -134,26 +133,31 @@ def group() -> TyperGroup:
     return command
 
 
-def _explain(error: usage.UsageError) -> str:
-    """A usage error in cobra's words, and where the help is."""
-    path = error.ctx.command_path if error.ctx else "ollamapy"
+def _explain(error: typer.TyperException) -> str:
+    """A usage error in cobra's words, and where the help is.
+
+    typer exports one class of its usage errors, BadParameter: the others are told apart by what they carry. A flag that is
+    unknown has `option_name` and `possibilities`, one that is used badly only the first.
+    """
+    carried = vars(error)
+    path = carried["ctx"].command_path if carried.get("ctx") else "ollamapy"
     message = error.format_message()
-    if isinstance(error, usage.NoSuchOption):
-        name = error.option_name
+    if "possibilities" in carried:
+        name = carried["option_name"]
         message = (
             f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: {name}"
         )
-        if error.possibilities:
-            message += f" (like {', '.join(sorted(error.possibilities))})"
-    elif isinstance(error, usage.BadOptionUsage) and "requires" in message:
-        message = f"flag needs an argument: {error.option_name}"
+        if carried["possibilities"]:
+            message += f" (like {', '.join(sorted(carried['possibilities']))})"
+    elif "option_name" in carried and "requires" in message:
+        message = f"flag needs an argument: {carried['option_name']}"
     elif message.startswith("No such command"):
         name, _, like = message.removeprefix("No such command ").partition(". ")
         name = name.rstrip(".").strip("'\"")
         message = f'unknown command "{name}" for "{path}"' + (
             f" ({like[0].lower()}{like[1:]})" if like else ""
         )
-    elif isinstance(error, usage.BadParameter):
+    elif isinstance(error, typer.BadParameter):
         message = f"{message[0].lower()}{message[1:].rstrip('.')}"
     return f"{message}, see: {path} --help"
 

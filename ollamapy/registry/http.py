@@ -565,25 +565,41 @@ def _resolves_to_private(host: str) -> bool:
 
 @functools.cache
 def _guarded_adapter() -> type[HTTPAdapter]:
-    """A transport that leaves a connection to a private address unused. Proxies are not affected."""
+    """A transport that leaves a connection to a private address unused. Proxies are not affected.
+
+    The address is judged when it is connected, before the first byte is sent: for https, before the handshake.
+    """
+    import ssl
+
     from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
-    def checked(connected: socket.socket) -> socket.socket:
+    def check(connected: socket.socket) -> None:
         address = connected.getpeername()[0]
         if not _is_public(address):
             connected.close()
             raise TransferError(_private(address))
-        return connected
+
+    class CheckedSocket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            check(self)
+            super().do_handshake(block)
 
     class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return checked(super()._new_conn())
+        def connect(self) -> None:
+            super().connect()
+            check(self.sock)
 
     class Encrypted(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return checked(super()._new_conn())
+        def connect(self) -> None:
+            if self.ssl_context is None:  # what urllib3 makes then, too
+                self.ssl_context = create_urllib3_context(
+                    cert_reqs=resolve_cert_reqs(self.cert_reqs)
+                )
+            self.ssl_context.sslsocket_class = CheckedSocket
+            super().connect()
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -211,10 +211,7 @@ def received(child: subprocess.Popen[str]) -> int:
     return int(said)
 
 
-NO_LOCK = (
-    "import filelock, fcntl; fcntl.flock = lambda *_: None\n"
-    "filelock._unix.fcntl.flock = lambda *_: None"
-)
+NO_LOCK = "import fcntl; fcntl.flock = lambda *_: None"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from ollamapy.errors import InvalidRequest, Offline, TransferError
+from ollamapy.registry import http
 from ollamapy.registry.http import (
     Access,
     BrokenConnection,
@@ -95,6 +99,25 @@ def test_where_a_public_server_may_not_send_us(model: FakeHub, target: str, reas
         with pytest.raises(TransferError, match=reason):
             session.open(target.format(port=port))
     assert not model.requests
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("public", [True, False], ids=["public", "private"])
+def test_a_private_address_gets_no_byte(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, public: bool
+) -> None:
+    """Not even the first of a handshake: the name may have resolved to a public address when it was checked."""
+    monkeypatch.setattr(http, "_is_public", lambda _: public)
+    session = requests.Session()
+    session.mount(f"{scheme}://", http._guarded_adapter()())
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        asked = pool.submit(session.get, f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/")
+        connection, _ = listener.accept()
+        with connection:
+            first = connection.recv(3)
+        failure = asked.exception()
+    assert first == {"http": b"GET", "https": b"\x16\x03\x01"}[scheme] if public else not first
+    assert isinstance(failure, requests.ConnectionError if public else TransferError)
 
 
 def test_a_redirect_in_a_circle_ends(model: FakeHub) -> None:
