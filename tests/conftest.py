@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.models import CHATML, install, random_model, scripted_model
 from tests.registry.fake_hub import FakeHub
 from tests.served import Daemon, serve
+from tests.small_models import CHATML, install, random_model, scripted_model
 
 HELLO = "Hello! I am a scripted model."
+
+# A busy machine makes an example slow, not wrong.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,11 +1,13 @@
 """The import rules of the house, checked on the source: who may import whom, and what only one file may do.
 
-                cli  ==HTTP==>  daemon
-                 |             /      \\
-                 |       runner        registry
-                 |         ||  pipe       |
-                 |       engine        formats      chat
-                 +-----> formats, registry (inside a command), vocabulary
+    cli ==HTTP==> daemon -> web -> serving -> models -> registry -> formats
+     |                               |  |        |
+     |                               |  |        +--> runner (quantizing, rendering)
+     |                               |  +-> fleet -> runner -> engine (in the child only)
+     |                               +----> chat
+     +--> registry, formats (commands on local files); daemon.serve alone in `serve`
+
+Every room may import the vocabulary: the modules of the package itself.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from tests import private_names
 
 ROOT = Path(__file__).parent.parent / "ollamapy"
 FILES = sorted(ROOT.rglob("*.py"))
-VOCABULARY = {"errors", "names", "types", "config", "human", "digests", "files", ""}
+VOCABULARY = {"errors", "names", "types", "config", "human", "digests", "files", "machine", ""}
 
 MAY_IMPORT = {
     "": {"cli"},  # ollamapy/__main__.py
     "formats": set(),
     "chat": set(),
     "registry": {"formats"},
-    "engine": set(),
-    "runner": {"engine"},
-    "daemon": {"runner", "registry", "chat", "formats"},
+    "engine": {"formats"},
+    "runner": {"engine", "chat", "formats"},
+    "fleet": {"runner", "formats"},
+    "models": {"runner", "registry", "chat", "formats"},
+    "serving": {"models", "fleet", "runner", "chat", "formats"},
+    "web": {"serving", "models", "fleet", "registry"},
+    "daemon": {"web", "serving", "models", "fleet", "runner", "registry"},
     "cli": {"daemon", "registry", "formats"},
 }
 
@@ -96,6 +102,21 @@ def test_imports_run_down_only(found: Import) -> None:
         assert found.module.split(".")[1] in VOCABULARY | {"__version__"}
     elif target != found.room:
         assert target in MAY_IMPORT[found.room]
+
+
+def test_the_cli_imports_of_the_daemon_what_serves_alone() -> None:
+    found = [f for f in OURS if f.room == "cli" and target_room(f) == "daemon"]
+    assert {f.module for f in found} == {"ollamapy.daemon.serve.serve"}
+    assert all(f.inside_function for f in found)
+
+
+def test_no_room_is_a_fifth_of_the_house() -> None:
+    sizes: dict[str, int] = {}
+    for file in FILES:
+        parts = file.relative_to(ROOT).parts
+        room = parts[0] if len(parts) > 1 else ""
+        sizes[room] = sizes.get(room, 0) + len(file.read_text().splitlines())
+    assert max(sizes.values()) < sum(sizes.values()) / 5, sizes
 
 
 def test_the_vocabulary_imports_only_vocabulary() -> None:
@@ -164,12 +185,10 @@ def importers(*tops: str) -> set[str]:
     return named({found.file for found in ALL if found.module.split(".")[0] in tops})
 
 
-def test_the_web_stays_at_the_edge_of_the_daemon() -> None:
-    """The application and its routes, the lines of a stream, the gate and the server; all else knows nothing of HTTP."""
-    edge = {f"daemon/{name}.py" for name in ("app", "api/stream", "gate", "server")}
-    routes = {file for file in importers("starlette") if file.startswith("daemon/routes/")}
-    assert importers("starlette") == edge | routes
-    assert importers("uvicorn", "h11") == {"daemon/server.py"}
+def test_only_the_web_knows_http() -> None:
+    serving = importers("starlette", "uvicorn", "h11")
+    assert serving and {file.split("/")[0] for file in serving} == {"web"}
+    assert importers("uvicorn", "h11") == {"web/server.py"}
 
 
 def test_only_the_client_and_the_registry_ask() -> None:
@@ -284,7 +303,7 @@ def modules_after(code: str, **environment: str) -> set[str]:
 
 
 def test_the_daemon_is_imported_without_llama_cpp_and_numpy() -> None:
-    assert not {"llama_cpp", "numpy"} & modules_after("import ollamapy.daemon.app")
+    assert not {"llama_cpp", "numpy"} & modules_after("import ollamapy.web.app")
 
 
 def test_the_child_starts_without_numpy_and_the_web() -> None:

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from ollamapy.config import builtin_models
-from ollamapy.daemon.models import JOIN_MESSAGES
 from ollamapy.formats.gguf import read_header
+from ollamapy.models.models import JOIN_MESSAGES
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 

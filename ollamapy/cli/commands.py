@@ -588,12 +588,13 @@ def library_(context: typer.Context, as_json: Json = False) -> None:
     """List the catalogue, or what it has of one family."""
     if len(context.args) > 1:
         raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
+    from .. import machine
     from . import library
 
     if not context.args:
         _print_families(library.families(_catalog(context)), as_json)
         return
-    family, free = library.family(_catalog(context), context.args[0]), library.free_memory()
+    family, free = library.family(_catalog(context), context.args[0]), machine.free_memory()
     if as_json:
         _print_json(library.family_json(family, free))
     else:
@@ -607,9 +608,10 @@ def _catalog(context: typer.Context) -> Catalog:
 
 
 def _print_families(found: Sequence[Family], as_json: bool) -> None:
+    from .. import machine
     from . import library
 
-    free = library.free_memory()
+    free = machine.free_memory()
     if as_json:
         _print_json({"families": [library.family_json(each, free) for each in found]})
     else:

@@ -15,10 +15,11 @@ from typing import Any
 
 from .. import human
 from ..config import Settings, environment
-from ..daemon import memory
-from ..daemon.models import print_parameters, read_parameters
 from ..errors import InvalidCatalogue, ModelNotFound, OllamapyError, RemoteNotFound
+from ..formats import footprint
 from ..formats.gguf import Header
+from ..formats.parameters import print_parameters, read_parameters
+from ..machine import free_memory
 from ..names import DEFAULT_HOST, Name
 from ..registry import hub, remote, source
 from ..registry.catalog import Catalog, Entry, Family, guessed_size
@@ -29,8 +30,6 @@ from ..registry.source import Source
 from ..registry.store import Store, open_store
 from . import views
 from .terminal import printable, table
-
-free_memory = memory.free_memory
 
 CONTEXTS = (4096, 8192, 32768, 131072)
 """Tokens for which `show --remote` says what a model needs, as far as it was trained for them."""
@@ -294,11 +293,11 @@ def _fits_of(
 
 def _need(header: Header, size: int, n_ctx: int, settings: Settings) -> int:
     """Bytes for one conversation at a time."""
-    found = memory.estimate(
+    found = footprint.estimate(
         header,
         n_ctx=n_ctx,
         n_slots=1,
-        n_batch=min(memory.DEFAULT_BATCH, n_ctx),
+        n_batch=min(footprint.DEFAULT_BATCH, n_ctx),
         kv_type=settings.kv_cache_type,
         flash=settings.flash_attention is not False,
     )

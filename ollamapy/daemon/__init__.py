@@ -1,1 +1,1 @@
-"""The daemon: decides, and serves HTTP; computes nothing itself."""
+"""The life of the daemon's process: it starts, serves until a signal, and ends."""

@@ -22,21 +22,22 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..config import Address, Settings
 from ..errors import OllamapyError, reason
+from ..fleet import fit
+from ..fleet.scheduler import LoadRequest, Scheduler
+from ..machine import free_memory
+from ..models.models import Models
 from ..registry.store import open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
 from ..runner.proven import Proven
+from ..runner.render import Renderer
+from ..serving.answer import Services, load_request
+from ..serving.prompting import template_of
 from ..types import ChatRequest, Options
-from . import memory
-from .generate import Services, load_request
 from .log import RotatedLog, is_stderr
-from .models import Models
-from .prompting import template_of
-from .render import Renderer
-from .scheduler import LoadRequest, Scheduler
 
 if TYPE_CHECKING:
-    from .server import Server
+    from ..web.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +120,12 @@ def _start_early(
     try:
         spec = asyncio.run(models.load(name))
         request = load_request(spec, Options())
-        load = memory.plan(
+        load = fit.plan(
             spec.header,
             spec.model_path,
             request.options,
             settings,
-            memory.free_memory(),
+            free_memory(),
             spec.name.display,
             adapters=spec.adapter_size,
         )
@@ -190,12 +191,12 @@ async def _serve(
     early: _Early | None,
 ) -> None:
     scheduler = Scheduler(
-        start_runner=_start_runner(settings), free_memory=memory.free_memory, settings=settings
+        start_runner=_start_runner(settings), free_memory=free_memory, settings=settings
     )
     if early is not None:
         scheduler.adopt(early.request, early.load, early.runner)
+    from ..models.pull import Pulls
     from ..registry.catalog import Catalog
-    from .pull import Pulls
 
     pulls = Pulls(models.store, Catalog(settings.library))
     services = Services(settings, models, scheduler, renderer, pulls)
@@ -210,9 +211,9 @@ async def _serve(
 
 async def _serve_http(services: Services, listener: socket.socket) -> None:
     """Serve until a signal has come and the requests in flight have ended."""
-    from .app import create_app
-    from .routes.call import is_loopback
-    from .server import Server
+    from ..web.app import create_app
+    from ..web.call import is_loopback
+    from ..web.server import Server
 
     drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS
     server = Server(create_app(services), drain_seconds=drain_seconds, backlog=BACKLOG)

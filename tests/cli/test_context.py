@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ollamapy.daemon.memory import CONTEXTS
-from tests.models import install, scripted_model
+from ollamapy.fleet.fit import CONTEXTS
 from tests.served import Daemon, serve
+from tests.small_models import install, scripted_model
 
 from .conftest import Command
 from .test_repl import Chat

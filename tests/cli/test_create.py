@@ -21,10 +21,10 @@ from ollamapy.errors import OllamapyError
 from ollamapy.formats.modelfile import parse
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
-from tests.daemon.test_create import _adapter, everything, layers
 from tests.formats import folders, test_llama2c, test_lora
-from tests.models import install, random_model, scripted_model, split
+from tests.models.test_create import _adapter, everything, layers
 from tests.served import Daemon, environment, serve
+from tests.small_models import install, random_model, scripted_model, split
 
 llama = pytest.mark.llama
 MIB = 2**20

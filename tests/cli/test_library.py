@@ -13,9 +13,9 @@ import pytest
 
 from ollamapy.names import Name
 from tests.cli.conftest import Command
-from tests.models import install, random_model
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import serve
+from tests.small_models import install, random_model
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
 

@@ -12,9 +12,9 @@ import pytest
 from ollamapy.cli.progress import line
 from ollamapy.cli.terminal import width
 from tests.cli.test_repl import Chat, Start
-from tests.models import random_model
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, command, serve, until
+from tests.small_models import random_model
 
 HALF: dict[str, Any] = {
     "status": "pulling 2a0bfbe0d03a", "total": 4_400_000_000, "completed": 2_200_000_000,

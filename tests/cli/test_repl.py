@@ -19,8 +19,8 @@ import pytest
 
 from ollamapy.cli.line import HISTORY_LIMIT, HISTORY_SIZE, edited, read_history, write_history
 from tests.conftest import HELLO
-from tests.models import install, scripted_model
 from tests.served import Daemon, serve, until
+from tests.small_models import install, scripted_model
 
 from .conftest import Place, Standin
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.models import bert_model, install
 from tests.served import Daemon, serve
+from tests.small_models import bert_model, install
 
 from .conftest import Command
 

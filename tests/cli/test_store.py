@@ -12,11 +12,11 @@ import pytest
 
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
-from tests.models import CHATML, install, random_model
 from tests.registry.conftest import hub as hub  # the fixture
 from tests.registry.fake_hub import FakeHub
 from tests.registry.stores import put
 from tests.served import serve
+from tests.small_models import CHATML, install, random_model
 
 from .conftest import Command
 

@@ -14,9 +14,9 @@ import pytest
 from ollamapy.cli.transfer import is_address, parse_rate
 from ollamapy.errors import OllamapyError
 from tests.cli.conftest import Command
-from tests.models import random_model
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, command, serve, until
+from tests.small_models import random_model
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.models import CHATML, bert_model, install, random_model, scripted_model
 from tests.registry.fake_hub import FakeHub
 from tests.served import ROOT, Daemon, serve
+from tests.small_models import CHATML, bert_model, install, random_model, scripted_model
 
 HELLO = "Hello! I am a scripted model."
 ANSWER = "The answer is forty-two."

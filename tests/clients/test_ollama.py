@@ -13,10 +13,10 @@ import ollama
 import pytest
 from pydantic import BaseModel, Field
 
-from tests.models import scripted_model
 from tests.registry.fake_hub import FakeHub
 from tests.registry.test_upload import Elsewhere, there
 from tests.served import Daemon
+from tests.small_models import scripted_model
 
 from .conftest import ANSWER, CITY, HELLO, THOUGHTS, WEATHER
 

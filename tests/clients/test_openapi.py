@@ -18,9 +18,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ollamapy.daemon.api.openapi import document
-from ollamapy.daemon.routes import anthropic, native, openai, responses, stored
-from ollamapy.daemon.routes.call import Path
+from ollamapy.web.anthropic import paths as anthropic
+from ollamapy.web.call import Path
+from ollamapy.web.ollama import model_paths as stored
+from ollamapy.web.ollama import paths as native
+from ollamapy.web.openai import paths as openai
+from ollamapy.web.openai import response_paths as responses
+from ollamapy.web.openapi import document
 from tests.served import Daemon, serve
 
 from .conftest import make_models

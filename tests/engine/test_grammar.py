@@ -22,7 +22,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Constraint, Generation, Sampling
-from tests.models import random_model
+from tests.small_models import random_model
 
 pytestmark = pytest.mark.llama
 GREEDY = Sampling(temperature=0)

@@ -13,7 +13,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.types import Generation, Sampling
-from tests.models import random_model, scripted_model
+from tests.small_models import random_model, scripted_model
 
 pytestmark = pytest.mark.llama
 GREEDY = Sampling(temperature=0)

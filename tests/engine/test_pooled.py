@@ -17,7 +17,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Generation, Sampling
-from tests.models import bert_model, random_model
+from tests.small_models import bert_model, random_model
 
 pytestmark = pytest.mark.llama
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidModel
 from ollamapy.formats.gguf import ArrayInfo, Header, read_header
-from tests.models import CHATML, random_model, scripted_model
+from tests.small_models import CHATML, random_model, scripted_model
 
 U8, I8, U16, U32, I32, F32, BOOL, STRING, ARRAY, U64, F64 = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 12
 

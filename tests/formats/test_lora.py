@@ -17,8 +17,8 @@ from ollamapy.formats.gguf import read_header
 from ollamapy.formats.lora import convert_adapter
 from tests.formats import folders
 from tests.formats.folders import FAMILIES, make
-from tests.models import random_model
 from tests.reference import llama_logits, transformer
+from tests.small_models import random_model
 
 TOKENS = [1, 270, 15, 299, 0, 270, 261]
 MODULES = {

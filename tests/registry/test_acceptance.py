@@ -49,7 +49,6 @@ from typing import Any
 
 import pytest
 
-from ollamapy.daemon.pull import PullRequest, Pulls
 from ollamapy.errors import (
     AccessDenied,
     DiskFull,
@@ -62,6 +61,7 @@ from ollamapy.errors import (
     TransferError,
     Unauthorized,
 )
+from ollamapy.models.pull import PullRequest, Pulls
 from ollamapy.names import Name
 from ollamapy.registry import hub as hubs
 from ollamapy.registry import journal, oci
@@ -70,11 +70,11 @@ from ollamapy.registry.http import Access, Session
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.route import RemoteFile
 from ollamapy.registry.store import Store
-from tests.models import random_model
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.registry.stores import faults
 from tests.registry.test_download import DATA, INF, QUICK, ROOT, get, is_whole, offer
+from tests.small_models import random_model
 
 # 1 and 12: whole pulls
 

@@ -16,9 +16,9 @@ from ollamapy.names import Name
 from ollamapy.registry import foreign
 from ollamapy.registry.foreign import Found, Linked
 from ollamapy.registry.store import Store
-from tests.models import random_model
 from tests.registry.fake_hub import sha256
 from tests.registry.stores import faults, put
+from tests.small_models import random_model
 
 REPO = "models--user--Tiny-GGUF"
 

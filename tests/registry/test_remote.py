@@ -13,9 +13,9 @@ from ollamapy.registry import oci, remote
 from ollamapy.registry.manifest import parse_manifest
 from ollamapy.registry.route import RemoteFile
 from ollamapy.registry.source import Part, Source
-from tests.models import random_model
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
+from tests.small_models import random_model
 
 NAME = Name.parse("me/m")
 

@@ -19,7 +19,7 @@ from ollamapy.formats.gguf import read_header
 from ollamapy.formats.quantization import NEED_MATRIX, TYPES, type_name
 from ollamapy.runner.protocol import Quantize, encode
 from ollamapy.runner.quantize import quantize
-from tests.models import random_model
+from tests.small_models import random_model
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Load, Piece
 from ollamapy.types import Constraint, Generation, Sampling
-from tests.models import random_model
+from tests.small_models import random_model
 
 pytestmark = pytest.mark.llama
 GREEDY = Sampling(temperature=0)

@@ -1,0 +1,63 @@
+"""What this machine has: the memory that is free. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that can be taken without swapping, on this machine and under its cgroups' limits.
+
+    ``root`` is where ``proc`` and ``sys`` lie; only the cgroup files are looked for there.
+    """
+    import psutil
+
+    return max(min([int(psutil.virtual_memory().available), *_cgroup_headrooms(root)]), 0)
+
+
+def _cgroup_headrooms(root: Path) -> Iterator[int]:
+    """What is left under the limit of this process's memory cgroup and of each one above it.
+
+    In a container the path in proc may be the host's: what is missing is passed over, up to the
+    mount, which is the container's own group. The page cache on the inactive list counts as free,
+    since the kernel gives it up first.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    mount = root / "sys/fs/cgroup"
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts), -1, -1):
+            if not controllers:  # version 2
+                group = mount.joinpath(*parts[:depth])
+                names = ("memory.max", "memory.current", "inactive_file")
+            elif "memory" in controllers.split(","):  # version 1
+                group = mount.joinpath("memory", *parts[:depth])
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            else:
+                break
+            limit, used = _number(group / names[0]), _number(group / names[1])
+            if limit is not None and used is not None:
+                yield limit - used + _reclaimable(group / "memory.stat", names[2])
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None if there is none, or "max"."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _reclaimable(path: Path, key: str) -> int:
+    """One line of a memory.stat file."""
+    try:
+        pairs = (line.split() for line in path.read_text().splitlines())
+        return next((int(pair[1]) for pair in pairs if pair[:1] == [key] and len(pair) == 2), 0)
+    except (OSError, ValueError):
+        return 0

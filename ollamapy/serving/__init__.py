@@ -1,0 +1,1 @@
+"""Answers without HTTP: every dialect stands on these, and none of them is known here."""

@@ -1,0 +1,154 @@
+"""What is asked of running models beside generating: vectors of texts, scores of documents, texts as token ids and back.
+
+Knows no dialect and no HTTP. Cancelling the task cancels the work, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from msgspec import UnsetType
+
+from ..errors import RunnerCrashed
+from ..fleet.scheduler import Runner
+from ..models.models import ModelSpec
+from ..runner.proven import is_fault
+from ..types import Embedded, Embedding, EmbedRequest, Options, Reranked, RerankRequest
+from .answer import Services, load_request
+
+log = logging.getLogger(__name__)
+
+MOST_INPUTS, MOST_LENGTH = 256, 1_000_000
+"""Inputs, and characters or token ids, that a runner is sent at once: its frames stay small, and other requests come between."""
+
+Result = TypeVar("Result")
+Input = TypeVar("Input", bound=Sequence[object])
+
+
+async def embed(services: Services, request: EmbedRequest) -> Embedded:
+    """A vector for each input, by any model: as it was made to, else the mean over its tokens. No inputs: load the model.
+
+    Raises what loading the model's files, the lease and the runner raise; InvalidRequest for an input that does not fit,
+    and for one without tokens.
+    """
+    started = time.monotonic_ns()
+    spec = await services.models.load(request.model)
+    most = request.options.over(spec.options).num_ctx
+
+    async def work() -> Embedded:
+        vectors: list[Sequence[float]] = []
+        tokens = 0
+        async with _leased(services, spec, request.options, request.keep_alive) as runner:
+            load_duration = time.monotonic_ns() - started
+            for inputs in groups(request.inputs):
+                job = Embedding(
+                    tuple(inputs),
+                    truncate=request.truncate,
+                    n_ctx=None if most is None else max(most, 0),
+                    dimensions=request.dimensions or 0,
+                    normalize=request.normalize,
+                )
+                found = await runner.embed(job)
+                vectors += _rows(found.vectors, len(inputs))
+                tokens += sum(found.n_tokens)
+        return Embedded(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
+
+    return await _again_after_a_fault(spec, work)
+
+
+async def rerank(services: Services, request: RerankRequest) -> Reranked:
+    """The score of each document for the query. Raises as :func:`embed`, and InvalidRequest for a model that is no reranker."""
+    started = time.monotonic_ns()
+    spec = await services.models.load(request.model)
+
+    async def work() -> Reranked:
+        scores: list[float] = []
+        tokens = 0
+        async with _leased(services, spec, request.options, request.keep_alive) as runner:
+            load_duration = time.monotonic_ns() - started
+            for documents in groups(request.documents):
+                found = await runner.rerank(request.query, tuple(documents))
+                scores += [row[0] for row in _rows(found.vectors, len(documents))]
+                tokens += sum(found.n_tokens)
+        return Reranked(tuple(scores), tokens, time.monotonic_ns() - started, load_duration)
+
+    return await _again_after_a_fault(spec, work)
+
+
+async def tokenize(
+    services: Services,
+    model: str,
+    text: str,
+    *,
+    add_special: bool,
+    options: Options,
+    keep_alive: float | None | UnsetType,
+) -> tuple[int, ...]:
+    """The token ids of a text, with BOS and the like if ``add_special``. Raises as :func:`embed`."""
+    spec = await services.models.load(model)
+    async with _leased(services, spec, options, keep_alive, embeds=False) as runner:
+        return await runner.tokenize(text, add_special)
+
+
+async def detokenize(
+    services: Services,
+    model: str,
+    tokens: tuple[int, ...],
+    *,
+    options: Options,
+    keep_alive: float | None | UnsetType,
+) -> str:
+    """The text of token ids. Raises as :func:`embed`, and InvalidRequest for ids outside the vocabulary."""
+    spec = await services.models.load(model)
+    async with _leased(services, spec, options, keep_alive, embeds=False) as runner:
+        return await runner.detokenize(tokens)
+
+
+@asynccontextmanager
+async def _leased(
+    services: Services,
+    spec: ModelSpec,
+    options: Options,
+    keep_alive: float | None | UnsetType,
+    *,
+    embeds: bool = True,
+) -> AsyncIterator[Runner]:
+    loading = load_request(spec, options, embeds=embeds)
+    async with services.scheduler.lease(loading, keep_alive) as lease:
+        yield lease.runner
+
+
+async def _again_after_a_fault(spec: ModelSpec, work: Callable[[], Awaitable[Result]]) -> Result:
+    """A build that faults (runner/proven.py): the next runner is warmed up first, and falls back if need be."""
+    try:
+        return await work()
+    except RunnerCrashed as error:
+        if not is_fault(error.exit_code):
+            raise
+        log.warning("%s is asked once more: %s", spec.name.display, error)
+    return await work()
+
+
+def groups(inputs: Sequence[Input]) -> Iterator[list[Input]]:
+    """The inputs in order, so many at a time as a runner is sent at once; a long one alone."""
+    group: list[Input] = []
+    length = 0
+    for each in inputs:
+        if group and (len(group) == MOST_INPUTS or length + len(each) > MOST_LENGTH):
+            yield group
+            group, length = [], 0
+        group.append(each)
+        length += len(each)
+    if group:
+        yield group
+
+
+def _rows(data: bytes, count: int) -> list[array[float]]:
+    """Packed float32 vectors, one by one."""
+    size = len(data) // count
+    return [array("f", data[start : start + size]) for start in range(0, len(data), size)]

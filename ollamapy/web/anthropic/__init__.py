@@ -1,0 +1,1 @@
+"""Anthropic's API: its paths, and its wire format."""

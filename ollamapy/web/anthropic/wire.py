@@ -1,0 +1,450 @@
+"""Anthropic's API: messages and their count of tokens, from JSON to requests of the vocabulary and from answers to JSON. Pure.
+
+It is what Ollama makes of that API: blocks of a kind that nobody knows are passed over, and so is what only Anthropic's servers
+have (metadata, service_tier, cache_control). Beyond Ollama: tool_choice, thinking's budget, output_config.format, the stop sequence
+that was hit, pings, errors inside a stream. A tool call is streamed in one piece, when it is known to be whole.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...errors import InvalidRequest, PromptTooLong
+from ...types import (
+    ChatRequest,
+    Chunk,
+    Constraint,
+    Message,
+    Options,
+    ToolCall,
+    Usage,
+    parse_options,
+)
+from .. import body, sse
+from ..ollama import wire as ollama
+
+FIELDS = {
+    "model": "string", "max_tokens": "int", "messages": "[]api.Message", "system": "any", "stream": "bool",
+    "temperature": "any", "top_p": "any", "top_k": "int", "stop_sequences": "[]string", "tools": "any",
+    "tool_choice": "map[string]interface {}", "thinking": "map[string]interface {}",
+    "output_config": "map[string]interface {}", "metadata": "map[string]interface {}",
+}  # fmt: skip
+"""Fields of a request -> their Go types (body.py)."""
+
+MESSAGE_FIELDS = {"role": "string", "content": "any"}
+"""And those of each of its messages."""
+
+ROLES = ("user", "assistant", "system")
+
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
+
+_KINDS = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 529: "overloaded_error",
+}  # fmt: skip
+"""Status -> the type of its error; all others are an api_error."""
+
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A conversation, and how its answer is wanted. ``about_tokens`` is a guess at how long its prompt is, for the beginning of a
+    stream, when nobody has counted yet."""
+
+    request: ChatRequest
+    stream: bool
+    about_tokens: int
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def parse_messages(data: bytes) -> Asked:
+    """The body of /v1/messages. Raises Misread."""
+    with body.reading():
+        return _parse(data, counts=False)
+
+
+def parse_count(data: bytes) -> Asked:
+    """The body of /v1/messages/count_tokens, which needs no max_tokens. Raises Misread."""
+    with body.reading():
+        return _parse(data, counts=True)
+
+
+def _parse(data: bytes, *, counts: bool) -> Asked:
+    given = body.fields(body.decode(data), FIELDS, "MessagesRequest")
+    if not given.get("model"):
+        raise InvalidRequest("model is required")
+    if not counts and given.get("max_tokens", 0) <= 0:
+        raise InvalidRequest("max_tokens is required and must be positive")
+    if not given.get("messages"):
+        raise InvalidRequest("messages is required")
+    system = _system(given.get("system", ""))
+    messages = _messages(given["messages"])
+    tools = _tools(given.get("tools"))
+    choice = given.get("tool_choice", {})
+    config = given.get("output_config", {})
+    think, budget = _thinking(given.get("thinking", {}), config, given.get("max_tokens", 0))
+    forced = _tool_choice(choice, tools)
+    request = ChatRequest(
+        given["model"],
+        (Message("system", system), *messages) if system else messages,
+        _options(given),
+        think=think,
+        think_budget=budget,
+        constraint=_form(config.get("format")),
+        tools=tools,
+        tool_choice=forced,
+        parallel_tool_calls=not _flag(choice, "disable_parallel_tool_use", "tool_choice"),
+    )
+    said = len(system) + sum(len(message.role) + len(message.content) for message in messages)
+    return Asked(request, given.get("stream", False), said // _CHARACTERS_PER_TOKEN)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    """What is not said is left to the model."""
+    names = {"max_tokens": "num_predict", "stop_sequences": "stop"}
+    asked = ("max_tokens", "stop_sequences", "temperature", "top_p", "top_k")
+    return parse_options({names.get(name, name): given.get(name) for name in asked})[0]
+
+
+def _thinking(
+    thinking: Mapping[str, Any], config: Mapping[str, Any], max_tokens: int
+) -> tuple[bool | str | None, int | None]:
+    """Whether thinking is wanted, and how many tokens of it at most, if these are fewer than the whole answer may have. An effort
+    counts where ``thinking`` is not given."""
+    sort, budget = thinking.get("type"), thinking.get("budget_tokens")
+    if sort not in (None, "enabled", "disabled", "adaptive"):
+        raise InvalidRequest("thinking.type must be enabled, disabled or adaptive")
+    if budget is not None and (type(budget) is not int or budget < 0):
+        raise InvalidRequest("thinking.budget_tokens must be a number of tokens")
+    if sort == "enabled":
+        return True, budget if budget is not None and budget < max_tokens else None
+    if sort == "disabled":
+        return False, None
+    effort = config.get("effort")
+    if effort is None:
+        return None, None
+    if not isinstance(effort, str) or effort not in _EFFORTS:
+        raise InvalidRequest(f"output_config.effort must be one of {', '.join(_EFFORTS)}")
+    return _EFFORTS[effort], None
+
+
+def _form(form: Any) -> Constraint | None:
+    if form is None:
+        return None
+    schema = form.get("schema") if isinstance(form, dict) else None
+    if schema is None or form.get("type") != "json_schema":
+        raise InvalidRequest("output_config.format must be a json_schema with its schema")
+    if not isinstance(schema, dict):
+        raise InvalidRequest("output_config.format.schema must be an object")
+    return Constraint("schema", msgspec.json.encode(schema).decode())
+
+
+def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
+    """The tools in OpenAI's form. Those that Anthropic's own servers run are refused, those that its clients run have no schema."""
+    if tools is None:
+        return ()
+    if not isinstance(tools, list) or len(tools) > ollama.MOST_TOOLS:
+        raise InvalidRequest(f"tools must be a list of at most {ollama.MOST_TOOLS}")
+    return tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
+
+
+def _tool(tool: Any, where: str) -> dict[str, Any]:
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str) or not tool["name"]:
+        raise InvalidRequest(f"{where} must have a name")
+    sort = tool.get("type") or "custom"
+    if not isinstance(sort, str) or sort.startswith(_SERVED_TOOLS):
+        raise InvalidRequest(f"{where}: this server has no {str(sort)[:40]!r}, leave it out")
+    description, schema = tool.get("description"), tool.get("input_schema")
+    if not isinstance(description, str | None) or not isinstance(schema, dict | None):
+        raise InvalidRequest(f"{where} must have a text as description, an object as input_schema")
+    function: dict[str, Any] = {"name": tool["name"]}
+    if description:
+        function["description"] = description
+    return {"type": "function", "function": {**function, "parameters": schema or {}}}
+
+
+_SERVED_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset")
+
+
+def _tool_choice(choice: Mapping[str, Any], tools: tuple[dict[str, Any], ...]) -> str:
+    sort, name = choice.get("type", "auto"), choice.get("name")
+    if sort in ("auto", "none"):
+        return str(sort)
+    if sort == "any" and tools:
+        return "required"
+    if sort == "tool" and name in [tool["function"]["name"] for tool in tools]:
+        return str(name)
+    raise InvalidRequest(
+        "tool_choice must be of type auto, any, none, or tool with the name of a tool that is given"
+    )
+
+
+def _flag(given: Mapping[str, Any], name: str, where: str) -> bool:
+    if not isinstance(value := given.get(name) or False, bool):
+        raise InvalidRequest(f"{where}.{name} must be true or false")
+    return value
+
+
+# ---- messages and their blocks ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The blocks of one message, sorted."""
+
+    texts: list[str] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
+    thinking: str = ""
+
+
+def _messages(items: list[Any]) -> tuple[Message, ...]:
+    found: list[Message] = []
+    tools: dict[str, str] = {}  # id of a call -> its tool
+    for i, item in enumerate(items):
+        where = f"messages[{i}]"
+        given = body.fields(item, MESSAGE_FIELDS, "MessagesRequest", "messages")
+        role = body.role(given.get("role", ""), ROLES, where)
+        content = given.get("content")
+        if isinstance(content, str):
+            found.append(Message(role, content))
+            continue
+        turn = _turn(content, where, tools)
+        found += turn.results  # before what is said about them
+        said = "".join(turn.texts)
+        if said or turn.images or turn.calls or turn.thinking:
+            calls, images = tuple(turn.calls), tuple(turn.images)
+            found.append(Message(role, said, turn.thinking, calls, images=images))
+    if not found:
+        raise InvalidRequest("messages say nothing, give one of them a text")
+    return tuple(found)
+
+
+def _turn(content: Any, where: str, tools: dict[str, str]) -> _Turn:
+    turn = _Turn()
+    for place, block in _blocks(content, f"{where}.content"):
+        match block["type"]:
+            case "text":
+                turn.texts.append(body.text(block, "text", place))
+            case "image":
+                turn.images.append(_image(block, place))
+            case "thinking":
+                turn.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
+            case "tool_use":
+                turn.calls.append(call := _call(block, place))
+                tools[call.id] = call.name
+            case "tool_result":
+                turn.results.append(_result(block, place, tools))
+            case _:
+                pass  # also redacted_thinking: nobody but who made it can read it
+    return turn
+
+
+def _blocks(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    """The blocks of a content with the place of each, for errors."""
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where} must be a text or a list of blocks")
+    for i, block in enumerate(content):
+        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+            raise InvalidRequest(f"{where}[{i}] must be a block with a type")
+    return [(f"{where}[{i}]", block) for i, block in enumerate(content)]
+
+
+def _system(content: Any) -> str:
+    """The system prompt, without the header that Claude Code puts before it: it is for the accounts of Anthropic's servers, and
+    where it changes with each request, no prompt would be found in the cache."""
+    if isinstance(content, list):
+        blocks = _blocks(content, "system")
+        content = [block for _, block in blocks if not _is_billing(block)]
+    return _text(content, "system")
+
+
+def _is_billing(block: Mapping[str, Any]) -> bool:
+    text = block.get("text")
+    return isinstance(text, str) and text.startswith("x-anthropic-billing-header:")
+
+
+def _text(content: Any, where: str) -> str:
+    """A text, or the texts of its blocks."""
+    if isinstance(content, str):
+        return content
+    blocks = _blocks(content, where)
+    return "".join(body.text(block, "text", at) for at, block in blocks if block["type"] == "text")
+
+
+def _image(block: Mapping[str, Any], where: str) -> bytes:
+    source = block.get("source")
+    if not isinstance(source, dict):
+        raise InvalidRequest(f"{where} must have a source")
+    if (sort := source.get("type")) != "base64":
+        raise InvalidRequest(
+            f"invalid image source type: {str(sort)[:40]}. Only base64 images are supported."
+        )
+    data = body.text(source, "data", f"{where}.source")
+    try:
+        return body.from_base64(data)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}.source.data is no base64: {error}") from None
+
+
+def _call(block: Mapping[str, Any], where: str) -> ToolCall:
+    id, name, arguments = block.get("id"), block.get("name"), block.get("input")
+    if not (isinstance(id, str) and id and isinstance(name, str) and name):
+        raise InvalidRequest(f"{where} must have an id and a name")
+    if not isinstance(arguments, dict | None):
+        raise InvalidRequest(f"{where}.input must be an object")
+    return ToolCall(name, arguments or {}, id)
+
+
+def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> Message:
+    id, content = body.text(block, "tool_use_id", where), block.get("content") or ""
+    images: tuple[bytes, ...] = ()
+    if not isinstance(content, str):
+        blocks = _blocks(content, f"{where}.content")
+        images = tuple(_image(each, at) for at, each in blocks if each["type"] == "image")
+    text = _text(content, f"{where}.content")
+    return Message("tool", text, tool_name=tools.get(id, ""), tool_call_id=id, images=images)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _usage(usage: Usage | None) -> dict[str, Any]:
+    """``input_tokens`` counts the whole prompt, as Ollama counts.
+
+    So what came from the cache is not told beside it: this API's clients add the two. ``prompt_truncated`` is ours: what was cut
+    off because it did not fit.
+    """
+    usage = usage or Usage()
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        **ollama.truncated(usage),
+    }
+
+
+class MessageAnswer:
+    """Writes one answer, whole or in events."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant"}
+        self._head["model"] = asked.request.model
+        self._about_tokens = asked.about_tokens
+        self._stops = asked.request.options.stop or ()  # the model's own are nobody's business
+        self._begun = self._called = False
+        self._block = ""  # the type of the block that is open
+        self._index = -1
+
+    def whole(self, chunk: Chunk) -> bytes:
+        """The answer that is not streamed."""
+        content: list[dict[str, Any]] = []
+        if chunk.thinking:
+            content.append({**_empty_block("thinking"), "thinking": chunk.thinking})
+        if chunk.text:
+            content.append({"type": "text", "text": chunk.text})
+        content += [{**_tool_use(call), "input": call.arguments} for call in chunk.tool_calls]
+        self._called = bool(chunk.tool_calls)
+        ending = self._ending(chunk)
+        message = {**self._head, "content": content, **ending, "usage": _usage(chunk.usage)}
+        return msgspec.json.encode(message)
+
+    def events(self, chunk: Chunk) -> bytes:
+        """What a chunk adds to the stream, without the last line feed."""
+        found = self._beginning()
+        if chunk.thinking:
+            found += self._piece("thinking", "thinking_delta", chunk.thinking)
+        if chunk.text:
+            found += self._piece("text", "text_delta", chunk.text)
+        for call in chunk.tool_calls:
+            self._called = True
+            written = msgspec.json.encode(call.arguments).decode()
+            found += self._opened({**_tool_use(call), "input": {}})
+            found += [self._delta("input_json_delta", "partial_json", written), *self._closed()]
+        if chunk.finish_reason:
+            ending = {"delta": self._ending(chunk), "usage": _usage(chunk.usage)}
+            found += [*self._closed(), {"type": "message_delta", **ending}]
+            found.append({"type": "message_stop"})
+        return sse.write(found)
+
+    def ping(self) -> bytes:
+        """What says that the answer is still being made, also before its first chunk."""
+        return sse.write([*self._beginning(), {"type": "ping"}])
+
+    def _beginning(self) -> list[dict[str, Any]]:
+        if self._begun:
+            return []
+        self._begun = True
+        usage = _usage(Usage(prompt_tokens=self._about_tokens))
+        ending = {"stop_reason": None, "stop_sequence": None}
+        message: dict[str, Any] = {**self._head, "content": [], **ending, "usage": usage}
+        return [{"type": "message_start", "message": message}]
+
+    def _piece(self, block: str, delta: str, text: str) -> list[dict[str, Any]]:
+        """A piece of text, in the block that is open if that is of its type."""
+        opened = [] if self._block == block else self._opened(_empty_block(block))
+        return [*opened, self._delta(delta, block, text)]
+
+    def _opened(self, block: dict[str, Any]) -> list[dict[str, Any]]:
+        closed = self._closed()
+        self._index += 1
+        self._block = block["type"]
+        start = {"type": "content_block_start", "index": self._index, "content_block": block}
+        return [*closed, start]
+
+    def _delta(self, sort: str, name: str, text: str) -> dict[str, Any]:
+        delta = {"type": sort, name: text}
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+
+    def _closed(self) -> list[dict[str, Any]]:
+        was, self._block = self._block, ""
+        return [{"type": "content_block_stop", "index": self._index}] if was else []
+
+    def _ending(self, chunk: Chunk) -> dict[str, Any]:
+        """A stop sequence that was hit is told, but the reason is "end_turn": so Ollama says, and clients of it expect."""
+        reason = {"stop": "end_turn", "length": "max_tokens"}[chunk.finish_reason or "stop"]
+        return {
+            "stop_reason": "tool_use" if self._called else reason,
+            "stop_sequence": chunk.stop_sequence if chunk.stop_sequence in self._stops else None,
+        }
+
+
+def _empty_block(sort: str) -> dict[str, Any]:
+    """Our thoughts are signed by nobody; clients want the field."""
+    return {"type": sort, sort: "", **({"signature": ""} if sort == "thinking" else {})}
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    id = f"toolu_{call.id.removeprefix('call_')}"
+    return {"type": "tool_use", "id": id, "name": call.name}
+
+
+def encode_count(tokens: int) -> bytes:
+    """The answer of /v1/messages/count_tokens."""
+    return msgspec.json.encode({"input_tokens": tokens})
+
+
+def encode_error(status: int, message: str, code: str = "") -> bytes:
+    """An error in Anthropic's shape."""
+    return msgspec.json.encode(_error(status, message, code))
+
+
+def error_event(status: int, message: str, code: str = "") -> bytes:
+    """The event that ends a stream that failed, without the last line feed."""
+    return sse.write([_error(status, message, code)])
+
+
+def _error(status: int, message: str, code: str) -> dict[str, Any]:
+    """This API has no codes: its clients know by Anthropic's words that they must shorten the conversation."""
+    if code == PromptTooLong.code:
+        message = f"prompt is too long: {message}"
+    error = {"type": _KINDS.get(status, "api_error"), "message": message}
+    return {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}

@@ -1,0 +1,141 @@
+"""The HTTP application: its paths, one request from its body to its end, and where errors become answers.
+
+What each path does stands in ``routes/``; what requests say is read and written by the dialects in ``api/``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import RequestCancelled, ServerBusy
+from ..serving.answer import Services
+from ..serving.requests import Stop, id_for
+from . import description
+from .anthropic import paths as anthropic
+from .body import BodyTooLarge, BodyTooSlow, Misread
+from .call import JSON, Call, Dialect, Path, describe, is_loopback
+from .gate import Gate
+from .ollama import model_paths as stored
+from .ollama import paths as native
+from .openai import paths as openai
+from .openai import response_paths as responses
+from .stream import Lines, body_parts, read_body, until_gone
+
+log = logging.getLogger(__name__)
+
+
+ID_HEADER = "X-Request-Id"
+"""A request's id, which its client may choose."""
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application. It has no lifespan: who made the services closes them."""
+    served = stored.SERVED_PATHS if services.settings.serves_models else ()
+    dialects = (
+        Dialect(native.PATHS + stored.PATHS + served, native.encode_error),
+        openai.DIALECT,
+        responses.DIALECT,
+        anthropic.DIALECT,
+    )
+    routes = [
+        Route(path.path, Endpoint(services, path, dialect), methods=[path.method])
+        for dialect in (*dialects, description.describing(dialects))
+        for path in dialect.paths
+    ]
+    app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
+    app.router.redirect_slashes = False  # an unknown path is a 404, as in Ollama
+    return Gate(
+        app,
+        origins=services.settings.origins,
+        check_host=is_loopback(services.settings.address.host),
+    )
+
+
+class Endpoint:
+    """ASGI app of one path: read the body, do the work while the client is there, answer, also when it fails."""
+
+    def __init__(self, services: Services, path: Path, dialect: Dialect) -> None:
+        self._services = services
+        self._path = path
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. An error after the answer began is not for us: its stream says it."""
+        started = time.monotonic()
+        status = 0
+        headers = Headers(scope=scope)
+        id = id_for(headers.get(ID_HEADER, ""))
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[ID_HEADER] = id
+            await send(message)
+            status = message.get("status", status)
+
+        try:
+            body = b"" if self._path.in_parts else await read_body(receive)
+            call = Call(body, headers, scope["path_params"], _is_local(scope), body_parts(receive))
+            with self._services.running.noted(id) as stop:
+                answering = self._respond(call, stop, scope, receive, watched_send)
+                await (answering if self._path.in_parts else until_gone(receive, answering))
+        except RequestCancelled as error:
+            status = error.status
+        except asyncio.CancelledError:
+            log.warning("the daemon ends, and a request has not: it is broken off")
+        except Exception as error:
+            if status:  # the answer had begun, and not even its last line could be written
+                raise
+            answer = _failure(error, self._dialect)
+            await answer(scope, receive, watched_send)
+        level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
+        log.log(
+            level,
+            "%s %s %d in %.3f s",
+            scope["method"],
+            scope["path"],
+            status,
+            time.monotonic() - started,
+        )
+
+    async def _respond(
+        self, call: Call, stop: Stop, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        with stop.within():
+            answer = await self._path.handle(self._services, call)
+        if isinstance(answer, Lines):
+            answer.stop = stop
+        await answer(scope, receive, send)
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0])
+
+
+def _failure(error: Exception, dialect: Dialect) -> Response:
+    headers = {}
+    if isinstance(error, ServerBusy):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
+        headers["Connection"] = "close"
+    status, message, code = describe(error)
+    media_type = JSON if isinstance(error, Misread) else dialect.error_type
+    return Response(dialect.encode_error(status, message, code), status, headers, media_type)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = {404: "404 page not found", 405: "405 method not allowed"}[error.status_code]
+    headers = {**(error.headers or {}), "Content-Type": "text/plain"}
+    return Response(text, error.status_code, headers)

@@ -1,0 +1,233 @@
+"""Read the JSON of a request as Go's decoder does, because that is what Ollama's clients were written against.
+
+Names of fields match whatever their case, unknown fields are ignored, null is the same as absent, the last of two
+equal keys counts, text after the first value is ignored, and bytes that are no UTF-8 become U+FFFD. The error texts
+are Go's or near them; every error is an InvalidRequest. What the fields mean is the dialects' affair.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import msgspec
+
+from ..errors import InvalidRequest
+
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes in a request; longer ones are refused with 413."""
+
+
+class BodyTooLarge(InvalidRequest):
+    """The request is longer than MAX_BODY."""
+
+    status = 413
+
+
+class BodyTooSlow(InvalidRequest):
+    """The client stopped in the middle of its request."""
+
+    status = 408
+
+
+class MissingBody(InvalidRequest):
+    """The request has no JSON value at all."""
+
+
+class Misread(InvalidRequest):
+    """A body that is wrong whatever models there are. Where Ollama translates a dialect, it answers these with another type than
+    the errors of its own API, to which it hands what it has translated."""
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What is refused in here is a Misread."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise Misread(str(error)) from None
+
+
+def decode(body: bytes) -> Any:
+    """The first JSON value of a body. Raises InvalidRequest with Go's error text."""
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise InvalidRequest("json: exceeded max depth") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _decode_as_go(body.decode("utf-8", "replace"))
+
+
+# ---- what the fast decoder refused: right for Go, or wrong in Go's words ---------------------------------------------
+
+_SPACE = " \t\r\n"
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair of surrogates is one character
+    r"|u(?P<lone>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_EXPECTED = {
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting value": "looking for beginning of value",
+    "Expecting ',' delimiter": "after array element or object key:value pair",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+}
+"""Where Python's decoder stopped -> what Go's says it was doing there."""
+
+
+def _decode_as_go(text: str) -> Any:
+    start = len(text) - len(text.lstrip(_SPACE))
+    if start == len(text):
+        raise MissingBody("missing request body")
+    text = _ESCAPE.sub(lambda escape: "\\ufffd" if escape["lone"] else escape[0], text)
+    try:
+        return json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text, start)[0]
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(_go_text(error)) from None
+    except RecursionError:
+        raise InvalidRequest("json: exceeded max depth") from None
+    except ValueError:  # more digits than Python converts
+        raise InvalidRequest("json: cannot unmarshal number: it is too long") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidRequest(f"invalid character {name[0]!r} looking for beginning of value")
+
+
+def _go_text(error: json.JSONDecodeError) -> str:
+    position = error.pos + (error.msg.startswith("Invalid \\"))  # Python points at the backslash
+    rest = error.doc[position:].lstrip(_SPACE)
+    if not rest or error.msg.startswith("Unterminated string"):
+        return "unexpected EOF"
+    doing = next((doing for said, doing in _EXPECTED.items() if error.msg.startswith(said)), "")
+    return f"invalid character {_shown(rest[0])} {doing}".rstrip()
+
+
+def _shown(character: str) -> str:
+    return {"'": "'\\''", '"': "'\"'"}.get(character, repr(character))
+
+
+# ---- fields ----------------------------------------------------------------------------------------------------------
+
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "[]int": (list,),
+    "[]string": (list,),
+    "[]api.Message": (list,),
+    "map[string]interface {}": (dict,),
+    "any": (object,),
+}
+"""A field's type as Go names it in errors -> what JSON for it becomes in Python."""
+
+
+def fields(value: Any, types: Mapping[str, str], owner: str, path: str = "") -> dict[str, Any]:
+    """The fields that are given and not null, by the names and Go types that ``types`` lists.
+
+    ``owner`` is Go's name of the struct and ``path`` where in it the value stands, both for errors.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        where = (
+            f"struct field {owner}.{path} of type api.Message"
+            if path
+            else f"value of type api.{owner}"
+        )
+        raise InvalidRequest(f"json: cannot unmarshal {kind(value)} into Go {where}")
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        name = key if key in types else key.casefold()
+        if item is None or name not in types:
+            continue
+        found[name] = _typed(
+            item, types[name], f"{owner}.{path}.{name}" if path else f"{owner}.{name}"
+        )
+    return found
+
+
+def model_name(given: Mapping[str, Any]) -> str:
+    """The model's name; some requests also know it as "name". Raises InvalidRequest."""
+    name: str = given.get("model") or given.get("name") or ""
+    if not name:
+        raise InvalidRequest("model is required")
+    return name
+
+
+def role(written: str, roles: Sequence[str], where: str) -> str:
+    """One of the roles, whatever its case. Raises InvalidRequest."""
+    found = written.lower()
+    if found not in roles:
+        raise InvalidRequest(
+            f"role {found[:40]!r} of {where} is unknown, use one of {', '.join(roles)}"
+        )
+    return found
+
+
+def text(given: Mapping[str, Any], name: str, where: str) -> str:
+    """A text that must be there, in an object that no table of fields tells. Raises InvalidRequest."""
+    if not isinstance(value := given.get(name), str):
+        raise InvalidRequest(f"{where} must have a text as {name}")
+    return value
+
+
+def _typed(value: Any, go_type: str, field: str) -> Any:
+    fits = isinstance(value, _PYTHON_TYPES[go_type])
+    if go_type == "int":
+        fits = fits and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if not fits:
+        raise wrong_type(value, field, go_type)
+    if go_type in ("[]int", "[]string"):
+        element, zero = go_type[2:], {"int": 0, "string": ""}[go_type[2:]]
+        return [zero if item is None else _typed(item, element, field) for item in value]
+    return value
+
+
+def wrong_type(value: Any, field: str, go_type: str) -> InvalidRequest:
+    """The error for a value that does not fit its field, in Go's words."""
+    what = kind(value)
+    if what == "number" and go_type == "int":
+        what += f" {value}"
+    return InvalidRequest(
+        f"json: cannot unmarshal {what} into Go struct field {field} of type {go_type}"
+    )
+
+
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of standard base64 with padding, in which lines may be broken. Raises InvalidRequest with Go's error text."""
+    try:
+        plain = text.replace("\r", "").replace("\n", "").encode("ascii")
+        if len(plain) % 4 or plain.endswith(b"==="):
+            raise binascii.Error  # which the strict mode lets pass
+        return binascii.a2b_base64(plain, strict_mode=True)
+    except ValueError:  # no ASCII, no base64
+        odd = _NOT_BASE64.search(text)
+        place = odd.start() if odd else len(text) // 4 * 4
+        raise InvalidRequest(f"illegal base64 data at input byte {place}") from None
+
+
+def kind(value: Any) -> str:
+    """What a decoded JSON value is, as Go's errors name it."""
+    if isinstance(value, bool):
+        return "bool"
+    names: dict[type, str] = {
+        dict: "object",
+        list: "array",
+        str: "string",
+        int: "number",
+        float: "number",
+    }
+    return names.get(type(value), "null")

@@ -1,0 +1,110 @@
+"""What is asked of stored models: pull, copy, delete, blobs. From JSON to values; pure.
+
+Beside Ollama's fields, a pull has our own: `from`, `limit_rate` (bytes a second), `connections`, `force`, and `hub`: the
+endpoint, the token and the offline switch of who asks. A daemon on this machine takes those last three from this machine
+alone; they are never logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ...errors import InvalidName, InvalidRequest
+from ...models.pull import PullRequest
+from ...models.push import PushRequest
+from ...names import Name
+from ...registry.download import MAX_CONNECTIONS, Limits
+from ...registry.hub import DEFAULT_ENDPOINT, HubSettings
+from .. import body
+
+PULL_FIELDS = {
+    "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "from": "string", "limit_rate": "int",
+    "connections": "int", "force": "bool", "hub": "map[string]interface {}",
+}  # fmt: skip
+PUSH_FIELDS = {
+    "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "username": "string", "password": "string",
+    "hub": "map[string]interface {}",
+}  # fmt: skip
+COPY_FIELDS = {"source": "string", "destination": "string"}
+DELETE_FIELDS = {"model": "string", "name": "string"}
+_HUB = {"endpoint": "string", "token": "string", "offline": "bool"}
+
+
+Request = TypeVar("Request")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Request]):
+    """A pull, a push or a creation, and whether its steps are wanted one by one."""
+
+    request: Request
+    stream: bool
+
+
+def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
+    """The body of /api/pull; `is_local`: it comes from this machine. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), PULL_FIELDS, "PullRequest")
+    connections, rate = given.get("connections", 0), given.get("limit_rate", 0)
+    if not 0 <= connections <= MAX_CONNECTIONS:
+        raise InvalidRequest(f"connections must be between 1 and {MAX_CONNECTIONS}")
+    if rate < 0:
+        raise InvalidRequest("limit_rate is in bytes a second, 0 for none")
+    limits = Limits(connections or Limits().connections, rate, given.get("force", False))
+    request = PullRequest(
+        model=body.model_name(given),
+        insecure=given.get("insecure", False),
+        via=given.get("from", ""),
+        hub=_hub(given.get("hub"), is_local),
+        limits=limits,
+    )
+    return Asked(request, given.get("stream", True))
+
+
+def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
+    """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
+    given = body.fields(body.decode(data), PUSH_FIELDS, "PushRequest")
+    request = PushRequest(
+        model=body.model_name(given),
+        insecure=given.get("insecure", False),
+        user=given.get("username", ""),
+        password=given.get("password", ""),
+        hub=_hub(given.get("hub"), is_local),
+    )
+    Name.parse(request.model)
+    return Asked(request, given.get("stream", True))
+
+
+def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:
+    if value is None:
+        return None
+    if not is_local:
+        raise InvalidRequest("hub is taken from this machine only, leave it out")
+    given = body.fields(value, _HUB, "PullRequest", "hub")
+    return HubSettings(
+        endpoint=given.get("endpoint", "").rstrip("/") or DEFAULT_ENDPOINT,
+        token=given.get("token", ""),
+        offline=given.get("offline", False),
+    )
+
+
+def parse_copy(data: bytes) -> tuple[str, Name, Name]:
+    """The body of /api/copy: the source as written, the source, the destination. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), COPY_FIELDS, "CopyRequest")
+    source, destination = given.get("source", ""), given.get("destination", "")
+    return source, _name(source, "source"), _name(destination, "destination")
+
+
+def parse_delete(data: bytes) -> tuple[str, Name]:
+    """The body of /api/delete: a model's name as written, and the name. Raises InvalidRequest."""
+    text = body.model_name(body.fields(body.decode(data), DELETE_FIELDS, "DeleteRequest"))
+    return text, _name(text, "name")
+
+
+def _name(text: str, what: str) -> Name:
+    try:
+        return Name.parse(text)
+    except InvalidName:
+        shown = ascii(text if len(text) <= 80 else text[:77] + "...")[1:-1]
+        raise InvalidRequest(f'{what} "{shown}" is invalid') from None

@@ -1,0 +1,549 @@
+"""Ollama's own API: from JSON to requests of the vocabulary, and from answers to JSON. Pure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ... import __version__, human
+from ...errors import InvalidRequest
+from ...fleet.scheduler import Loaded
+from ...models.models import Details, ListedModel, print_time
+from ...types import (
+    THINK_LEVELS,
+    ChatRequest,
+    Chunk,
+    Constraint,
+    GenerateRequest,
+    Message,
+    Options,
+    Rendered,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+    parse_options,
+)
+from .. import body
+
+log = logging.getLogger(__name__)
+
+OLLAMA_VERSION = "0.32.15"
+"""The Ollama that we are compatible with: clients refuse old ones."""
+
+# "developer" and "control" are names that models' own templates know
+ROLES = ("system", "developer", "user", "assistant", "tool", "control")
+MOST_LOGPROBS = 20
+MOST_TOOLS = 1024
+
+Request = TypeVar("Request")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Request]):
+    """A request, and how its answer is wanted. ``render_only``: the prompt instead of an answer."""
+
+    request: Request
+    stream: bool
+    render_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRequest:
+    """What /api/show is asked; ``system`` and ``options`` only change the Modelfile that it prints."""
+
+    model: str
+    verbose: bool
+    system: str
+    options: Mapping[str, Any]
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+_COMMON = {
+    "model": "string", "stream": "bool", "format": "any", "keep_alive": "any", "options": "map[string]interface {}",
+    "think": "any", "truncate": "bool", "shift": "bool", "logprobs": "bool", "top_logprobs": "int",
+    "_debug_render_only": "bool", "think_budget": "int", "grammar": "string", "logit_bias": "map[string]interface {}",
+}  # fmt: skip
+GENERATE_FIELDS = _COMMON | {
+    "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
+    "raw": "bool", "images": "[]string",
+}  # fmt: skip
+CHAT_FIELDS = _COMMON | {
+    "messages": "[]api.Message", "tools": "any", "tool_choice": "string", "parallel_tool_calls": "bool",
+}  # fmt: skip
+MESSAGE_FIELDS = {
+    "role": "string", "content": "string", "thinking": "string", "images": "[]string", "tool_calls": "any",
+    "tool_name": "string", "tool_call_id": "string",
+}  # fmt: skip
+SHOW_FIELDS = {
+    "model": "string", "name": "string", "system": "string", "template": "string", "verbose": "bool",
+    "options": "map[string]interface {}",
+}  # fmt: skip
+
+
+def parse_generate(data: bytes) -> Asked[GenerateRequest]:
+    """The body of /api/generate. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), GENERATE_FIELDS, "GenerateRequest")
+    raw, context = given.get("raw", False), given.get("context")
+    if raw and (given.get("template") or given.get("system") or context):
+        raise InvalidRequest("raw mode does not support template, system, or context")
+    if context is not None and not all(0 <= token < 2**31 for token in context):
+        raise InvalidRequest("context holds a number that is no token id")
+    request = GenerateRequest(
+        prompt=given.get("prompt", ""),
+        system=given.get("system", ""),
+        raw=raw,
+        template=given.get("template", ""),
+        suffix=given.get("suffix", ""),
+        context=None if context is None else tuple(context),
+        images=_images(given),
+        **common(given),
+    )
+    return _asked(request, given, bool(request.prompt))
+
+
+def parse_chat(data: bytes) -> Asked[ChatRequest]:
+    """The body of /api/chat. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), CHAT_FIELDS, "ChatRequest")
+    messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
+    return _asked(chat_request(given, messages), given, bool(messages))
+
+
+def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> ChatRequest:
+    """A chat from its messages and the other fields, by Ollama's names, that are given and not null. Raises InvalidRequest."""
+    request = ChatRequest(
+        messages=messages,
+        tools=_given_tools(given.get("tools")),
+        tool_choice=given.get("tool_choice", "auto"),
+        parallel_tool_calls=given.get("parallel_tool_calls", True),
+        **common(given),
+    )
+    names = {tool["function"]["name"] for tool in request.tools}
+    if request.tool_choice not in ("auto", "none") and not names:
+        raise InvalidRequest("tool_choice asks for a tool, but no tools are given")
+    if request.tool_choice not in ("auto", "none", "required", *names):
+        raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
+    return request
+
+
+def parse_show(data: bytes) -> ShowRequest:
+    """The body of /api/show. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), SHOW_FIELDS, "ShowRequest")
+    return ShowRequest(
+        model=body.model_name(given),
+        verbose=given.get("verbose", False),
+        system=given.get("system", ""),
+        options=given.get("options", {}),
+    )
+
+
+def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[Request]:
+    """Loading and unloading, and a rendered prompt, are answered with one object whatever was asked for."""
+    render_only = has_work and given.get("_debug_render_only", False)
+    stream = has_work and given.get("stream", True) and not render_only
+    return Asked(request, stream, render_only)
+
+
+def common(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What chat and generate requests have in common, from the fields that are given and not null. Raises InvalidRequest."""
+    return {
+        **which_model(given),
+        "logprobs": _logprobs(given),
+        "think": _think(given.get("think")),
+        "think_budget": _at_least_0(given, "think_budget"),
+        "shift": given.get("shift"),
+        "truncate": given.get("truncate", True),
+        "constraint": _constraint(given),
+        "logit_bias": _logit_bias(given.get("logit_bias", {})),
+    }
+
+
+def which_model(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What every request to a running model says: which one, its options, and how long it shall stay."""
+    return {
+        "model": body.model_name(given),
+        "options": _options(given.get("options", {})),
+        "keep_alive": _keep_alive(given.get("keep_alive")),
+    }
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    options, unknown = parse_options(given)
+    if unknown:
+        log.warning(
+            "options that are unknown and ignored: %s",
+            ", ".join(f"{name[:40]!r}" for name in unknown[:20]),
+        )
+    return options
+
+
+def _keep_alive(value: Any) -> float | None | UnsetType:
+    if value is None:
+        return UNSET
+    try:
+        seconds = human.parse_keep_alive(value)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    return None if seconds == human.FOREVER else seconds
+
+
+def _logprobs(given: Mapping[str, Any]) -> int | None:
+    top = given.get("top_logprobs", 0)
+    if not 0 <= top <= MOST_LOGPROBS:
+        raise InvalidRequest(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
+    return top if given.get("logprobs") else None
+
+
+def _at_least_0(given: Mapping[str, Any], name: str) -> int | None:
+    number: int | None = given.get(name)
+    if number is not None and number < 0:
+        raise InvalidRequest(f"{name} must not be negative")
+    return number
+
+
+def _constraint(given: Mapping[str, Any]) -> Constraint | None:
+    """The form that ``format`` or ``grammar`` (a GBNF grammar, ours) asks for."""
+    form, grammar = given.get("format"), given.get("grammar")
+    if grammar:
+        if form not in (None, ""):
+            raise InvalidRequest("give format or grammar, not both")
+        return Constraint("gbnf", grammar)
+    if form in (None, ""):
+        return None
+    if form == "json":
+        return Constraint("json")
+    if isinstance(form, dict):
+        return Constraint("schema", msgspec.json.encode(form).decode())
+    shown = msgspec.json.encode(form).decode()[:200]
+    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+
+
+def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Token ids, as JSON's keys, and what is added to their logits: at most 100 up or down."""
+    pairs = []
+    for token, bias in given.items():
+        number = isinstance(bias, (int, float)) and not isinstance(bias, bool)
+        if not token.isascii() or not token.isdigit() or len(token) > 9 or not number:
+            raise InvalidRequest("logit_bias must be an object of token ids and numbers")
+        pairs.append((int(token), float(max(-100, min(bias, 100)))))
+    return tuple(pairs)
+
+
+def _think(value: Any) -> bool | str | None:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str) and value in THINK_LEVELS:
+        return value
+    shown = f'"{value}"' if isinstance(value, str) else body.kind(value)
+    levels = ", ".join(f'"{level}"' for level in THINK_LEVELS)
+    raise InvalidRequest(f"invalid think value: {shown} (must be {levels}, true, or false)")
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[Any]:
+    found: list[Any] = given.get(name, [])
+    return found
+
+
+def _message(item: Any, index: int) -> Message:
+    given = body.fields(item, MESSAGE_FIELDS, "ChatRequest", "messages")
+    role = body.role(given.get("role", ""), ROLES, f"messages[{index}]")
+    calls = given.get("tool_calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise InvalidRequest(f"messages[{index}].tool_calls must be a list")
+    return Message(
+        role,
+        given.get("content", ""),
+        given.get("thinking", ""),
+        tuple(
+            _tool_call(call, f"messages[{index}].tool_calls[{i}]") for i, call in enumerate(calls)
+        ),
+        given.get("tool_name", ""),
+        given.get("tool_call_id", ""),
+        _images(given),
+    )
+
+
+def _images(given: Mapping[str, Any]) -> tuple[bytes, ...]:
+    return tuple(body.from_base64(image) for image in given.get("images", ()))
+
+
+def _tool_call(call: Any, where: str) -> ToolCall:
+    """A call that a model made earlier. Its arguments may be the JSON text that OpenAI's clients send."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(name := function.get("name", ""), str):
+        raise InvalidRequest(f"{where} must have a function with a name")
+    arguments, id = function.get("arguments", {}), call.get("id", "")
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments or "{}")
+        except ValueError:
+            raise InvalidRequest(f"{where}.function.arguments is no JSON") from None
+    if not isinstance(arguments, dict):
+        raise InvalidRequest(f"{where}.function.arguments must be an object")
+    return ToolCall(name, arguments, id if isinstance(id, str) else "")
+
+
+def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
+    """Tools in OpenAI's form, handed to templates as they came."""
+    if not tools:
+        return ()
+    if not isinstance(tools, list) or len(tools) > MOST_TOOLS:
+        raise InvalidRequest(f"tools must be a list of at most {MOST_TOOLS}")
+    for i, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"tools[{i}] must have a function with a name")
+        if not isinstance(function.get("parameters", {}), dict):
+            raise InvalidRequest(f"tools[{i}].function.parameters must be an object")
+    return tuple(tools)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Generated(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/generate; the keys stand in Ollama's order.
+
+    The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
+    ours, for what Ollama does in silence: ``prompt_truncated`` is what was cut off a prompt that did not fit;
+    ``context_grown``, with or without the others, that the model was loaded anew for a longer context.
+    """
+
+    model: str
+    created_at: str
+    response: str
+    thinking: str = ""
+    done: bool
+    done_reason: str | None = None
+    context: tuple[int, ...] = ()
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    prompt_truncated: dict[str, int] | None = None
+    context_grown: dict[str, int] | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class _CalledFunction(msgspec.Struct, frozen=True):
+    index: int
+    name: str
+    arguments: dict[str, Any]
+
+
+class _Called(msgspec.Struct, frozen=True):
+    id: str
+    function: _CalledFunction
+
+
+class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    role: str
+    content: str
+    thinking: str = ""
+    tool_calls: tuple[_Called, ...] = ()
+
+
+class Chatted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/chat; see :class:`Generated`."""
+
+    model: str
+    created_at: str
+    message: _Turn
+    done: bool
+    done_reason: str | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    prompt_truncated: dict[str, int] | None = None
+    context_grown: dict[str, int] | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+encode = msgspec.json.Encoder().encode
+
+
+def encode_generated(model: str, chunk: Chunk) -> bytes:
+    """One object of /api/generate, without a line end."""
+    return encode(
+        Generated(
+            model=model,
+            created_at=_now(),
+            response=chunk.text,
+            thinking=chunk.thinking,
+            done=chunk.finish_reason is not None,
+            done_reason=chunk.finish_reason,
+            context=chunk.context,
+            logprobs=chunk.logprobs,
+            **_metrics(chunk),
+        )
+    )
+
+
+def encode_chatted(model: str, chunk: Chunk) -> bytes:
+    """One object of /api/chat, without a line end."""
+    return encode(
+        Chatted(
+            model=model,
+            created_at=_now(),
+            message=_turn(chunk),
+            done=chunk.finish_reason is not None,
+            done_reason=chunk.finish_reason,
+            logprobs=chunk.logprobs,
+            **_metrics(chunk),
+        )
+    )
+
+
+def _turn(chunk: Chunk) -> _Turn:
+    calls = (
+        _Called(call.id, _CalledFunction(index, call.name, call.arguments))
+        for index, call in enumerate(chunk.tool_calls)
+    )
+    return _Turn("assistant", chunk.text, chunk.thinking, tuple(calls))
+
+
+def encode_rendered_generate(model: str, rendered: Rendered) -> bytes:
+    """The answer of /api/generate to _debug_render_only."""
+    return encode(_rendered(model, rendered, {"response": ""}))
+
+
+def encode_rendered_chat(model: str, rendered: Rendered) -> bytes:
+    """The answer of /api/chat to _debug_render_only."""
+    return encode(_rendered(model, rendered, {"message": {"role": "", "content": ""}}))
+
+
+def _rendered(model: str, rendered: Rendered, empty: Mapping[str, Any]) -> dict[str, Any]:
+    """``prompt_tokens`` is ours."""
+    found = {"rendered_template": rendered.prompt, "prompt_tokens": rendered.tokens}
+    head = {"model": model, "created_at": _now(), **empty, "done": False}
+    return {**head, "_debug_info": found}
+
+
+def _metrics(chunk: Chunk) -> dict[str, Any]:
+    grown = None if chunk.grown is None else dict(zip(("from", "to"), chunk.grown, strict=True))
+    if chunk.usage is None:
+        return {"context_grown": grown}
+    usage = chunk.usage
+    return {
+        "context_grown": grown,
+        "total_duration": usage.total_duration,
+        "load_duration": usage.load_duration,
+        "prompt_eval_count": usage.prompt_tokens,
+        "prompt_eval_duration": usage.prompt_duration,
+        "eval_count": usage.completion_tokens,
+        "eval_duration": usage.completion_duration,
+        **truncated(usage),
+    }
+
+
+def truncated(usage: Usage) -> dict[str, dict[str, int]]:
+    """``prompt_truncated``, what was cut off a prompt that did not fit, for an answer's other keys; empty for nothing."""
+    counts = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
+    cut = {name: count for name, count in counts.items() if count}
+    return {"prompt_truncated": cut} if cut else {}
+
+
+def encode_error(message: str) -> bytes:
+    """An error, as a body and as the last line of a stream."""
+    return encode({"error": message})
+
+
+def encode_version(busy: int, models: Path | None) -> bytes:
+    """The Ollama we stand in for; the other keys tell our daemon from a stranger, whether it can be restarted, and where its
+    models are, if that may be told."""
+    ours = {"ollamapy": __version__, "pid": os.getpid(), "busy": busy}
+    where = {} if models is None else {"models": str(models)}
+    return encode({"version": OLLAMA_VERSION, **ours, **where})
+
+
+def encode_status() -> bytes:
+    """The answer of /api/status: Ollama's cloud, which is nowhere asked from here."""
+    return encode({"cloud": {"disabled": True, "source": "config"}})
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def encode_tags(models: Iterable[ListedModel]) -> bytes:
+    """The answer of /api/tags."""
+    return encode({"models": list(models)})
+
+
+class RunningModel(msgspec.Struct, frozen=True):
+    """One entry of /api/ps."""
+
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: Details
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
+def encode_ps(loaded: Iterable[Loaded]) -> bytes:
+    """The answer of /api/ps: the one that stays longest first."""
+    now = time.time()
+    longest_first = sorted(loaded, key=_stays, reverse=True)
+    return encode({"models": [_running(each, now) for each in longest_first]})
+
+
+def _stays(loaded: Loaded) -> float:
+    """Seconds."""
+    return _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
+
+
+def _running(loaded: Loaded, now: float) -> RunningModel:
+    header = loaded.request.header
+    details = Details(
+        parent_model="",
+        format="gguf",
+        family=header.architecture,
+        families=(header.architecture,),
+        parameter_size=human.format_number(header.parameter_count),
+        quantization_level=header.file_type_name,
+    )
+    name = loaded.name.display
+    return RunningModel(
+        name=name,
+        model=name,
+        size=loaded.size,
+        digest=loaded.digest,
+        details=details,
+        expires_at=print_time(now + _stays(loaded)),
+        size_vram=loaded.size_vram,
+        context_length=loaded.n_ctx,
+    )
+
+
+_FOREVER = 200 * 365.25 * 86400.0
+"""Seconds; clients take what is centuries ahead as for ever."""
+
+
+# ---- times -----------------------------------------------------------------------------------------------------------
+
+
+def _now() -> str:
+    """UTC with nanoseconds, as created_at has it."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    return f"{_to_the_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -1,0 +1,359 @@
+"""/v1/chat/completions: a conversation, its tools and the form of the answer; the answer whole or in frames. Pure.
+
+Each part of a content becomes a message of its own, as in Ollama, but for a tool's result, which is one. Audio and the older
+form of tools (functions) are refused by name, and so are images by their addresses: nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ...errors import InvalidRequest
+from ...types import ChatRequest, Chunk, Message, TokenLogprob, ToolCall, ToolDelta
+from .. import body
+from ..ollama import wire as ollama
+from . import wire
+
+_OWNER = "ChatCompletionRequest"
+FIELDS = wire.COMMON | {
+    "messages": "[]api.Message", "max_completion_tokens": "int", "response_format": "map[string]interface {}",
+    "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool", "logprobs": "bool", "top_logprobs": "int",
+    "reasoning": "map[string]interface {}", "reasoning_effort": "any", "modalities": "[]string", "audio": "any",
+    "functions": "any", "function_call": "any", "_debug_render_only": "bool",
+}  # fmt: skip
+MESSAGE_FIELDS = {
+    "role": "string", "content": "any", "name": "string", "tool_calls": "any", "tool_call_id": "string",
+    "reasoning": "string", "reasoning_content": "string", "refusal": "any", "audio": "any", "function_call": "any",
+}  # fmt: skip
+
+ROLES = ollama.ROLES
+_IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedChat:
+    """A chat for each choice, and how the answers are wanted. ``render_only``: the prompt instead of an answer."""
+
+    requests: tuple[ChatRequest, ...]
+    stream: bool
+    include_usage: bool
+    render_only: bool
+
+
+def parse(data: bytes) -> AskedChat:
+    """The body of /v1/chat/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    with body.reading():
+        given = wire.read_fields(data, FIELDS, _OWNER)
+        if not given.get("messages"):
+            raise InvalidRequest("[] is too short - 'messages'")
+        _refuse(given)
+        tools, choice = _choice_of_tools(given.get("tools"), given.get("tool_choice"))
+        reasoning = given.get("reasoning", {}).get("effort") or given.get("reasoning_effort")
+        fields = wire.native(
+            given,
+            _OWNER,
+            think=wire.effort(reasoning),
+            logprobs=given.get("logprobs"),
+            top_logprobs=given.get("top_logprobs"),
+            format=_format(given.get("response_format", {})),
+            tools=tools,
+            tool_choice=choice,
+            parallel_tool_calls=wire.several_calls(choice, given.get("parallel_tool_calls")),
+        )
+        messages = _messages(given["messages"])
+        n = wire.count(given)
+        include_usage = wire.include_usage(given, _OWNER)
+    request = ollama.chat_request(fields, messages)
+    render_only = given.get("_debug_render_only", False)
+    stream = given.get("stream", False) and not render_only
+    return AskedChat(wire.choices(request, n), stream, include_usage, render_only)
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    """What OpenAI has and we have not."""
+    for name in ("functions", "function_call"):
+        if given.get(name):
+            raise InvalidRequest(f"{name} is the older form of tools, give tools and tool_choice")
+    if "audio" in given or set(given.get("modalities", ("text",))) - {"text"}:
+        raise InvalidRequest("audio and other modalities than text are not supported")
+
+
+def _choice_of_tools(tools: Any, choice: Any) -> tuple[Any, str | None]:
+    """The tools that may be called, and which of them must be, in Ollama's words. ``choice`` is one of "auto", "none" and
+    "required", one tool, or a list of the allowed ones with a mode:
+
+        {"type": "function", "function": {"name": ...}}
+        {"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [{"type": "function", "function": {"name": ...}}]}}
+    """
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools", choice)
+        named = allowed.get("tools") if isinstance(allowed, dict) else None
+        if not isinstance(named, list) or not isinstance(tools, list):
+            raise InvalidRequest("tool_choice.allowed_tools must have tools")
+        names = [_name_of_tool(tool) for tool in named]
+        tools = [tool for tool in tools if _name_of_tool(tool) in names]
+        choice = allowed.get("mode", "auto")
+    elif isinstance(choice, dict):
+        choice = _name_of_tool(choice)
+    if choice is not None and not isinstance(choice, str):
+        raise InvalidRequest("tool_choice must be auto, none, required or one of the tools")
+    return tools, choice
+
+
+def _name_of_tool(tool: Any) -> str:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _format(form: Mapping[str, Any]) -> Any:
+    """What ``format`` is for a response_format."""
+    sort = form.get("type", "text")
+    if sort == "text":
+        return None
+    if sort == "json_object":
+        return "json"
+    if sort != "json_schema":
+        raise InvalidRequest("response_format.type must be text, json_object or json_schema")
+    described = form.get("json_schema")
+    schema = described.get("schema") if isinstance(described, dict) else None
+    if not isinstance(schema, dict):
+        raise InvalidRequest("response_format.json_schema.schema must be a JSON Schema")
+    return schema
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+
+def _messages(items: list[Any]) -> tuple[Message, ...]:
+    found: list[Message] = []
+    names: dict[str, str] = {}  # of the tools called so far, by the calls' ids
+    for i, item in enumerate(items):
+        said = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
+        role = body.role(said.get("role", ""), ROLES, f"messages[{i}]")
+        for name in ("refusal", "audio", "function_call"):
+            if said.get(name):
+                raise InvalidRequest(f"{name} of messages[{i}] is not supported, leave it out")
+        calls = _calls(said.get("tool_calls") or [])
+        names |= {call.id: call.name for call in calls}
+        id = said.get("tool_call_id", "")
+        tool = said.get("name") or names.get(id, "") if role == "tool" else ""
+        thinking = said.get("reasoning") or said.get("reasoning_content", "")
+        if said.get("content") is None and not calls:
+            raise InvalidRequest("invalid message content type: <nil>")
+        *parts, last = _parts(said.get("content"))
+        if role == "tool":
+            parts, last = [], _joined([*parts, last])
+        found += [Message(role, part.text, images=part.images) for part in parts]
+        found.append(Message(role, last.text, thinking, calls, tool, id, last.images))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a content consists of."""
+
+    text: str = ""
+    images: tuple[bytes, ...] = ()
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    images = tuple(image for part in parts for image in part.images)
+    return _Part("".join(part.text for part in parts), images)
+
+
+def _parts(content: Any) -> list[_Part]:
+    if content is None or isinstance(content, str):
+        return [_Part(content or "")]
+    if not isinstance(content, list):
+        shown = {"number": "float64", "object": "map[string]interface {}"}
+        kind = body.kind(content)
+        raise InvalidRequest(f"invalid message content type: {shown.get(kind, kind)}")
+    return [_part(part) for part in content] or [_Part()]
+
+
+def _part(part: Any) -> _Part:
+    sort = part.get("type") if isinstance(part, dict) else None
+    if sort == "text" and isinstance(text := part.get("text"), str):
+        return _Part(text)
+    if sort == "image_url":
+        url = part.get("image_url")
+        return _Part(images=(image(url.get("url") if isinstance(url, dict) else url),))
+    if sort in ("input_audio", "file", "refusal"):
+        raise InvalidRequest(f"invalid message format: {sort} is not supported, leave it out")
+    raise InvalidRequest("invalid message format")
+
+
+def image(url: Any) -> bytes:
+    """The bytes of an image that is given as a data URI."""
+    if not isinstance(url, str):
+        raise InvalidRequest("invalid message format")
+    if url.startswith(("http://", "https://")):
+        raise InvalidRequest(
+            "image URLs are not currently supported, please use base64 encoded data instead"
+        )
+    head, comma, data = url.partition(";base64,")
+    if not comma or head.removeprefix("data:") not in _IMAGE_TYPES:
+        raise InvalidRequest("invalid image input")
+    try:
+        return body.from_base64(data)
+    except InvalidRequest:
+        raise InvalidRequest("invalid image input") from None
+
+
+def _calls(items: Any) -> tuple[ToolCall, ...]:
+    if not isinstance(items, list):
+        raise InvalidRequest("invalid tool call arguments")
+    return tuple(_call(item) for item in items)
+
+
+def _call(item: Any) -> ToolCall:
+    """A call that the model made earlier; its arguments are JSON as a text."""
+    try:
+        function = item["function"]
+        arguments = msgspec.json.decode(function.get("arguments") or "{}", type=dict[str, Any])
+        return msgspec.convert(
+            {"name": function["name"], "arguments": arguments, "id": item.get("id") or ""}, ToolCall
+        )
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        raise InvalidRequest("invalid tool call arguments") from None
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """Writes the answers of all choices, whole or in frames."""
+
+    def __init__(self, model: str, n: int = 1, *, include_usage: bool = False) -> None:
+        self._head = wire.Head("chatcmpl", model)
+        self._streams = [_Stream(i) for i in range(n)]
+        self._lasts: list[Chunk] = []
+        self._include_usage = include_usage
+
+    def whole(self, chunks: Sequence[Chunk]) -> bytes:
+        """The answer that is not streamed: one chunk a choice."""
+        choices = [_whole(i, chunk) for i, chunk in enumerate(chunks)]
+        return self._head.frame("chat.completion", choices, usage=wire.usage([chunks]))
+
+    def rendered(self, prompt: str) -> bytes:
+        """The answer to _debug_render_only."""
+        message = {"role": "", "content": ""}
+        return self._head.frame(
+            "chat.completion",
+            [{"index": 0, "message": message, "finish_reason": None}],
+            usage=wire.usage([[Chunk()]]),
+            _debug_info={"rendered_template": prompt},
+        )
+
+    def frames(self, heard: tuple[int, Chunk]) -> bytes:
+        """What a chunk of a choice adds to the stream, without the last line feed."""
+        index, chunk = heard
+        choices = self._streams[index].choices(chunk)
+        frames = [self._frame([choice]) for choice in choices]
+        if chunk.finish_reason:
+            self._lasts.append(chunk)
+            if self._include_usage and len(self._lasts) == len(self._streams):
+                frames.append(self._frame([], usage=wire.usage([self._lasts])))
+        return b"\n".join(frames)
+
+    def _frame(self, choices: Sequence[Any], **more: Any) -> bytes:
+        return wire.event(self._head.frame("chat.completion.chunk", choices, **more))
+
+
+def _whole(index: int, chunk: Chunk) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": "assistant", "content": chunk.text}
+    if chunk.thinking:
+        said["reasoning"] = chunk.thinking
+    if chunk.tool_calls:
+        said["tool_calls"] = [
+            _called(i, call.id, call.name, msgspec.json.encode(call.arguments).decode())
+            for i, call in enumerate(chunk.tool_calls)
+        ]
+    reason = "tool_calls" if chunk.tool_calls else chunk.finish_reason
+    return {"index": index, "message": said, "finish_reason": reason, **_logprobs(chunk)}
+
+
+class _Stream:
+    """One choice of a stream: its role comes once, its calls in pieces."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._begun = self._called = False
+        self._compact: dict[int, _Compact] = {}
+
+    def choices(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """What a chunk says: thoughts apart from the rest, then the end."""
+        deltas: list[dict[str, Any]] = []
+        if chunk.thinking:
+            deltas.append({"content": "", "reasoning": chunk.thinking})
+        pieces = [piece for delta in chunk.tool_deltas if (piece := self._piece(delta))]
+        if chunk.text or pieces or (chunk.logprobs and not deltas):
+            deltas.append({"content": chunk.text, **({"tool_calls": pieces} if pieces else {})})
+        self._called |= bool(chunk.tool_calls)  # whole: one that was cut off is no reason to end
+        said = [self._choice(self._with_role(delta)) for delta in deltas]
+        if said:
+            said[-1] |= _logprobs(chunk)
+        if chunk.finish_reason:
+            said.append(self._choice({}, "tool_calls" if self._called else chunk.finish_reason))
+        return said
+
+    def _choice(self, delta: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:
+        return {"index": self._index, "delta": delta, "finish_reason": reason}
+
+    def _with_role(self, delta: dict[str, Any]) -> dict[str, Any]:
+        first, self._begun = not self._begun, True
+        return {"role": "assistant", **delta} if first else delta
+
+    def _piece(self, delta: ToolDelta) -> dict[str, Any] | None:
+        arguments = self._compact.setdefault(delta.index, _Compact()).feed(delta.arguments)
+        if not arguments and not delta.name:
+            return None
+        return _called(delta.index, delta.id, delta.name, arguments)
+
+
+class _Compact:
+    """JSON text without the white space between its values, as it comes: so the pieces of a call add up to what the call is
+    when it is not streamed."""
+
+    def __init__(self) -> None:
+        self._in_string = self._escaped = False
+
+    def feed(self, text: str) -> str:
+        """What is left of the next piece."""
+        kept = []
+        for character in text:
+            if self._in_string:
+                self._in_string = self._escaped or character != '"'
+                self._escaped = character == "\\" and not self._escaped
+            elif character in " \t\r\n":
+                continue
+            else:
+                self._in_string = character == '"'
+            kept.append(character)
+        return "".join(kept)
+
+
+def _called(index: int, id: str, name: str, arguments: str) -> dict[str, Any]:
+    function = {"name": name} if name else {}
+    head = {"id": id, "index": index, "type": "function"} if id else {"index": index}
+    return {**head, "function": {**function, "arguments": arguments}}
+
+
+def _logprobs(chunk: Chunk) -> dict[str, Any]:
+    """The log probabilities of a choice, if there are any."""
+    if not chunk.logprobs:
+        return {}
+    content = [
+        {**_logprob(each), "top_logprobs": [_logprob(other) for other in each.top_logprobs]}
+        for each in chunk.logprobs
+    ]
+    return {"logprobs": {"content": content, "refusal": None}}
+
+
+def _logprob(each: TokenLogprob) -> dict[str, Any]:
+    return {"token": each.token, "logprob": each.logprob, "bytes": each.bytes}

@@ -1,0 +1,160 @@
+"""/v1/completions: prompts to continue, each in several choices; the answers whole or in frames. Pure.
+
+A text is written into the model's template, as in Ollama; token ids are given to the model as they are. Thoughts, which this
+API does not know, are told in ``reasoning`` beside the text, as in chats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InvalidRequest
+from ...types import Chunk, GenerateRequest, TokenLogprob
+from .. import body
+from ..ollama import wire as ollama
+from . import wire
+
+MOST_ANSWERS = 2048
+"""Prompts times choices, of one request."""
+
+_OWNER = "CompletionRequest"
+FIELDS = wire.COMMON | {
+    "prompt": "any", "suffix": "string", "echo": "bool", "logprobs": "int", "best_of": "int",
+}  # fmt: skip
+_OBJECT = "text_completion"
+
+Prompt = str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCompletion:
+    """A request for each answer, ``n`` in a row for each of the prompts, and how they are wanted. ``echo``: each after its
+    prompt. ``tops``: so many likely tokens beside each chosen one are told."""
+
+    requests: tuple[GenerateRequest, ...]
+    n: int
+    stream: bool
+    include_usage: bool
+    echo: bool
+    tops: int
+
+
+def parse(data: bytes) -> AskedCompletion:
+    """The body of /v1/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    with body.reading():
+        given = wire.read_fields(data, FIELDS, _OWNER)
+        prompts = wire.inputs(given.get("prompt", ""), "prompt")
+        n = wire.count(given)
+        tops = given.get("logprobs")
+        _check(given, prompts, n)
+        logprobs = {} if tops is None else {"logprobs": True, "top_logprobs": tops}
+        fields = wire.native(given, _OWNER, **logprobs)
+        include_usage = wire.include_usage(given, _OWNER)
+    common = ollama.common(fields)
+    suffix = given.get("suffix", "")
+    requests = (_request(prompt, suffix, common) for prompt in prompts)
+    return AskedCompletion(
+        requests=tuple(each for request in requests for each in wire.choices(request, n)),
+        n=n,
+        stream=given.get("stream", False),
+        include_usage=include_usage,
+        echo=given.get("echo", False),
+        tops=tops or 0,
+    )
+
+
+def _check(given: Mapping[str, Any], prompts: Sequence[Prompt], n: int) -> None:
+    if len(prompts) * n > MOST_ANSWERS:
+        raise InvalidRequest(f"prompts times n must be at most {MOST_ANSWERS}")
+    if len(prompts) > 1 and not all(prompts):
+        raise InvalidRequest(f"prompt[{prompts.index('')}] is empty, leave it out")
+    if given.get("best_of", n) != n:
+        raise InvalidRequest("best_of is not supported, leave it out and choose among n")
+    if given.get("echo") and given.get("logprobs") is not None:
+        raise InvalidRequest("logprobs of a prompt are not supported, leave echo or logprobs out")
+    if given.get("suffix") and not all(isinstance(prompt, str) for prompt in prompts):
+        raise InvalidRequest("a suffix needs a prompt that is a text")
+
+
+def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any]) -> GenerateRequest:
+    if isinstance(prompt, str):
+        return GenerateRequest(prompt=prompt, suffix=suffix, **common)
+    return GenerateRequest(tokens=prompt, raw=True, **common)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """Writes the answers, whole or in frames; ``echoes`` are the texts of the prompts where they are wanted."""
+
+    def __init__(self, asked: AskedCompletion, echoes: Sequence[str] = ()) -> None:
+        self._head = wire.Head("cmpl", asked.requests[0].model)
+        self._n = asked.n
+        self._include_usage = asked.include_usage
+        count = range(len(asked.requests))
+        self._choices = [
+            _Choice(i, echoes[i // asked.n] if echoes else "", asked.tops) for i in count
+        ]
+        self._lasts: list[Chunk | None] = [None for _ in count]
+
+    def whole(self, chunks: Sequence[Chunk]) -> bytes:
+        """The answer that is not streamed: one chunk a choice."""
+        said = [choice.said(chunk) for choice, chunk in zip(self._choices, chunks, strict=True)]
+        return self._head.frame(_OBJECT, said, usage=self._usage(chunks))
+
+    def frames(self, heard: tuple[int, Chunk]) -> bytes:
+        """What a chunk of a choice adds to the stream, without the last line feed.
+
+        Where the usage is wanted at the end, it is null before, as OpenAI has it.
+        """
+        index, chunk = heard
+        said = self._choices[index].said(chunk)
+        more = {"usage": None} if self._include_usage else {}
+        frames = [wire.event(self._head.frame(_OBJECT, [said], **more))]
+        if chunk.finish_reason:
+            self._lasts[index] = chunk
+            lasts = [last for last in self._lasts if last]
+            if self._include_usage and len(lasts) == len(self._lasts):
+                usage = self._usage(lasts)
+                frames.append(wire.event(self._head.frame(_OBJECT, [], usage=usage)))
+        return b"\n".join(frames)
+
+    def _usage(self, lasts: Sequence[Chunk]) -> dict[str, Any]:
+        return wire.usage(lasts[i : i + self._n] for i in range(0, len(lasts), self._n))
+
+
+class _Choice:
+    """One choice: its prompt comes first, once, and offsets count from there."""
+
+    def __init__(self, index: int, echo: str, tops: int) -> None:
+        self._index = index
+        self._echo = echo
+        self._tops = tops
+        self._offset = 0
+
+    def said(self, chunk: Chunk) -> dict[str, Any]:
+        """The next piece."""
+        found: dict[str, Any] = {"text": self._echo + chunk.text, "index": self._index}
+        self._echo = ""
+        if chunk.thinking:
+            found["reasoning"] = chunk.thinking
+        if chunk.logprobs:
+            found["logprobs"] = self._logprobs(chunk.logprobs)
+        return {**found, "finish_reason": chunk.finish_reason}
+
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """Four lists of one length; an offset counts the characters before a token."""
+        offsets = []
+        for each in tokens:
+            offsets.append(self._offset)
+            self._offset += len(each.token)
+        tops = [{other.token: other.logprob for other in each.top_logprobs} for each in tokens]
+        return {
+            "tokens": [each.token for each in tokens],
+            "token_logprobs": [each.logprob for each in tokens],
+            "top_logprobs": tops if self._tops else None,
+            "text_offset": offsets,
+        }

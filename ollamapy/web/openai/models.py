@@ -1,0 +1,31 @@
+"""/v1/models: the stored models as OpenAI lists its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from ...models.models import ListedModel, ModelSpec
+from ...names import Name
+from ..ollama.wire import encode
+
+
+def encode_list(models: Iterable[ListedModel]) -> bytes:
+    """The answer of /v1/models."""
+    data = [
+        _model(each.name, datetime.fromisoformat(each.modified_at).timestamp(), each.name)
+        for each in models
+    ]
+    return encode({"object": "list", "data": data})
+
+
+def encode_model(asked: str, spec: ModelSpec) -> bytes:
+    """The answer of /v1/models/NAME; the id is the name as asked."""
+    return encode(_model(asked, spec.modified_at, spec.name.display))
+
+
+def _model(id: str, created: float, name: str) -> dict[str, Any]:
+    """``created`` in seconds; who owns a model is its namespace."""
+    owner = Name.parse(name).namespace
+    return {"id": id, "object": "model", "created": int(created), "owned_by": owner}

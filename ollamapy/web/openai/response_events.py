@@ -1,0 +1,203 @@
+"""The answers of /v1/responses, whole or in events. Pure.
+
+As in Ollama an answer that was cut off is "completed", and the tokens read from a cache or spent on thinking are not told apart. A
+tool call is streamed in one piece, when it is known to be whole.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ...types import Chunk, TokenLogprob, ToolCall, Usage
+from .. import sse
+from ..ollama import wire as ollama
+from .responses import Asked
+
+
+class Answer:
+    """Writes one response, whole or in events."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._id = secrets.token_hex(12)
+        self._created = int(time.time())
+        self._echo = asked.echo
+        self._members = asked.members
+        self._output: list[dict[str, Any]] = []  # the items that are complete
+        self._open = ""  # the type of the item that is being written
+        self._text = ""
+        self._logprobs: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, Any]] = []  # logprobs whose text is still to come
+        self._sequence = 0
+
+    def whole(self, chunk: Chunk) -> bytes:
+        """The answer that is not streamed."""
+        self._heard(chunk)
+        return msgspec.json.encode(self._response("completed", chunk.usage or Usage()))
+
+    def events(self, chunk: Chunk) -> bytes:
+        """What a chunk adds to the stream, without the last line feed."""
+        return sse.write(self._heard(chunk))
+
+    def failed(self, status: int, message: str, code: str = "") -> bytes:
+        """The event that ends a stream that failed, without the last line feed."""
+        code = code or ("server_error" if status >= 500 else "invalid_prompt")
+        response = self._response("failed", error={"code": code, "message": message})
+        return sse.write([self._event("response.failed", response=response)])
+
+    def _heard(self, chunk: Chunk) -> list[dict[str, Any]]:
+        found = []
+        if not self._sequence:
+            begun = self._response("in_progress")
+            found += [self._event(f"response.{at}", response=begun) for at in _BEGINNING]
+        self._waiting += [_logprob(each) for each in chunk.logprobs]
+        if chunk.thinking:
+            self._waiting = []
+            found += self._opened("reasoning")
+            self._text += chunk.thinking
+            found.append(self._part("reasoning_summary_text.delta", delta=chunk.thinking))
+        if chunk.text:
+            found += self._opened("message")
+            logprobs, self._waiting = self._waiting, []
+            self._text += chunk.text
+            self._logprobs += logprobs
+            found.append(self._part("output_text.delta", delta=chunk.text, logprobs=logprobs))
+        for call in chunk.tool_calls:
+            found += [*self._closed(), *self._called(call)]
+        if chunk.finish_reason:
+            if self._open != "message" and all(
+                each["type"] == "reasoning" for each in self._output
+            ):
+                found += self._opened("message")  # an empty answer is one, too
+            found += self._closed()
+            response = self._response("completed", chunk.usage or Usage())
+            found.append(self._event("response.completed", response=response))
+        return found
+
+    # Items: what is written one after another. Thoughts and messages come in pieces, calls whole.
+
+    def _opened(self, sort: str) -> list[dict[str, Any]]:
+        if self._open == sort:
+            return []
+        found = self._closed()
+        self._open, self._text, self._logprobs = sort, "", []
+        item = {**self._item("in_progress"), _PARTS[sort]: []}
+        found.append(self._at("output_item.added", item=item))
+        if sort == "message":
+            found.append(self._part("content_part.added", part=_output_text("", [])))
+        return found
+
+    def _closed(self) -> list[dict[str, Any]]:
+        found, item = [], self._item("completed")
+        if self._open == "reasoning":
+            found.append(self._part("reasoning_summary_text.done", text=self._text))
+        if self._open == "message":
+            said = {"text": self._text, "logprobs": self._logprobs}
+            found.append(self._part("output_text.done", **said))
+            found.append(self._part("content_part.done", part=item["content"][0]))
+        if self._open:
+            found.append(self._at("output_item.done", item=item))
+            self._output.append(item)
+            self._open = ""
+        return found
+
+    def _item(self, status: str) -> dict[str, Any]:
+        """The item that is being written, as far as it is."""
+        if self._open == "reasoning":
+            summary = [{"type": "summary_text", "text": self._text}]
+            item = {"id": self._item_id("rs"), "type": "reasoning", "summary": summary}
+            return {**item, "encrypted_content": self._text}
+        content = [_output_text(self._text, self._logprobs)]
+        item = {"id": self._item_id("msg"), "type": "message", "status": status}
+        return {**item, "role": "assistant", "content": content}
+
+    def _called(self, call: ToolCall) -> list[dict[str, Any]]:
+        arguments = msgspec.json.encode(call.arguments).decode()
+        item = {"id": self._item_id("fc"), "type": "function_call", "status": "completed"}
+        namespace, name = self._members.get(call.name, ("", call.name))
+        item |= {"call_id": call.id, "name": name, "arguments": arguments}
+        item |= {"namespace": namespace} if namespace else {}
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        place = {"item_id": item["id"]}
+        done = {"name": name, "arguments": arguments}
+        found = [
+            self._at("output_item.added", item=begun),
+            self._at("function_call_arguments.delta", **place, delta=arguments),
+            self._at("function_call_arguments.done", **place, **done),
+            self._at("output_item.done", item=item),
+        ]
+        self._output.append(item)
+        return found
+
+    def _item_id(self, prefix: str) -> str:
+        return f"{prefix}_{self._id}_{len(self._output)}"
+
+    # Events
+
+    def _part(self, sort: str, **more: Any) -> dict[str, Any]:
+        """An event about the one part of the item that is being written."""
+        thinks = self._open == "reasoning"
+        place = {"summary_index": 0} if thinks else {"content_index": 0}
+        return self._at(sort, item_id=self._item_id("rs" if thinks else "msg"), **place, **more)
+
+    def _at(self, sort: str, **more: Any) -> dict[str, Any]:
+        """An event about the item that is being written, or the next."""
+        return self._event(f"response.{sort}", output_index=len(self._output), **more)
+
+    def _event(self, sort: str, **more: Any) -> dict[str, Any]:
+        number, self._sequence = self._sequence, self._sequence + 1
+        return {"type": sort, "sequence_number": number, **more}
+
+    def _response(
+        self, status: str, usage: Usage | None = None, error: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        done = status == "completed"
+        return {
+            "id": f"resp_{self._id}",
+            "object": "response",
+            "created_at": self._created,
+            "completed_at": int(time.time()) if done else None,
+            "status": status,
+            "incomplete_details": None,
+            "error": error,
+            "output": list(self._output),
+            "usage": None if usage is None else _usage(usage),
+            **self._echo,
+            **_CONSTANT,
+        }
+
+
+_BEGINNING = ("created", "in_progress")
+_PARTS = {"reasoning": "summary", "message": "content"}
+
+_CONSTANT = {
+    "previous_response_id": None, "presence_penalty": 0, "frequency_penalty": 0, "max_tool_calls": None, "store": False,
+    "background": False, "service_tier": "default", "safety_identifier": None, "prompt_cache_key": None,
+}  # fmt: skip
+"""What every response says, because nothing else can be had."""
+
+
+def _output_text(text: str, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+
+
+def _logprob(each: TokenLogprob) -> dict[str, Any]:
+    top = [_logprob(other) for other in each.top_logprobs]
+    said = {"token": each.token, "logprob": each.logprob, "bytes": each.bytes}
+    return {**said, "top_logprobs": top}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """The details are 0, as in Ollama. ``prompt_truncated`` is ours: what was cut off because it did not fit."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+        **ollama.truncated(usage),
+    }

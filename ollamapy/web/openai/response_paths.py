@@ -1,0 +1,33 @@
+"""The path of OpenAI's newer API, /v1/responses."""
+
+from __future__ import annotations
+
+from ...serving import answer as generate
+from ...serving.answer import Services
+from .. import sse
+from ..body import Misread
+from ..call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
+from ..stream import Lines
+from . import response_events, responses, wire
+
+
+async def _responses(services: Services, call: Call) -> Answer:
+    encoding = call.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
+    asked = responses.parse(call.body)
+    chunks = generate.answer(services, asked.request)
+    answer = response_events.Answer(asked)
+    if asked.stream:
+        return Lines(
+            chunks,
+            answer.events,
+            failed=lambda error: answer.failed(*describe(error)),
+            media_type=sse.MEDIA_TYPE,
+        )
+    return plain_json_answer(answer.whole(await generate.whole(chunks)))
+
+
+DIALECT = Dialect(
+    (Path("/v1/responses", "POST", _responses),), wire.encode_error, error_type=PLAIN_JSON
+)

@@ -1,0 +1,131 @@
+"""/v1/embeddings, and /v1/rerank as other servers have it. Pure.
+
+    /v1/embeddings  {model, input: texts or token ids, dimensions, encoding_format}  -> {data: [{embedding, index}], usage}
+    /v1/rerank      {model, query, documents, top_n, return_documents}  -> {results: [{index, relevance_score, document}], usage}
+
+A document is a text or an object with a text; ``return_documents`` is false where it is not given.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ...errors import InvalidRequest
+from ...types import Embedded, EmbedRequest, Reranked, RerankRequest
+from .. import body
+from ..ollama import wire as ollama
+from ..ollama.vectors import encode_vector
+from . import wire
+
+_MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
+EMBED_FIELDS = _MODEL | {"input": "any", "dimensions": "int", "encoding_format": "string"}
+RERANK_FIELDS = _MODEL | {
+    "query": "string", "documents": "any", "top_n": "int", "return_documents": "bool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEmbeddings:
+    """Vectors for inputs; ``packed``: each as base64 of its numbers' bytes, float32 and the lowest first."""
+
+    request: EmbedRequest
+    packed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRerank:
+    """A rerank: how many of the best documents are wanted, and whether with their texts."""
+
+    request: RerankRequest
+    top: int
+    with_texts: bool
+
+
+def parse_embeddings(data: bytes) -> AskedEmbeddings:
+    """The body of /v1/embeddings. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    with body.reading():
+        given = wire.read_fields(data, EMBED_FIELDS, "EmbedRequest")
+        form = given.get("encoding_format", "").lower() or "float"
+        if form not in ("float", "base64"):
+            raise InvalidRequest(
+                f"Invalid value for 'encoding_format' = {given['encoding_format'][:80]}. "
+                "Supported values: ['float', 'base64']."
+            )
+        if (dimensions := given.get("dimensions", 0)) < 0:
+            raise InvalidRequest("dimensions must not be negative")
+        if "input" not in given:
+            raise InvalidRequest("invalid input")
+        inputs = wire.inputs(given["input"], "input")
+    common = ollama.which_model(given)
+    request = EmbedRequest(inputs=inputs, dimensions=dimensions or None, **common)
+    return AskedEmbeddings(request, form == "base64")
+
+
+def parse_rerank(data: bytes) -> AskedRerank:
+    """The body of /v1/rerank. Raises InvalidRequest."""
+    with body.reading():
+        given = wire.read_fields(data, RERANK_FIELDS, "RerankRequest")
+        if not given.get("query"):
+            raise InvalidRequest("query is required")
+        if not isinstance(found := given.get("documents"), list) or not found:
+            raise InvalidRequest("documents must be a list of texts")
+        documents = tuple(_document(each, i) for i, each in enumerate(found))
+        if (top := given.get("top_n", len(documents))) < 1:
+            raise InvalidRequest("top_n must be at least 1")
+    request = RerankRequest(query=given["query"], documents=documents, **ollama.which_model(given))
+    return AskedRerank(request, top, given.get("return_documents", False))
+
+
+def _document(value: Any, index: int) -> str:
+    text = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise InvalidRequest(f"documents[{index}] must be a text or an object with a text")
+    return text
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def encode_embeddings(asked: AskedEmbeddings, found: Embedded) -> bytes:
+    """The answer of /v1/embeddings. For thousands of vectors it takes a second: not on the event loop."""
+    write = _packed if asked.packed else encode_vector
+    data = [
+        {"object": "embedding", "embedding": msgspec.Raw(write(vector)), "index": index}
+        for index, vector in enumerate(found.vectors)
+    ]
+    head = {"object": "list", "data": data, "model": asked.request.model}
+    return ollama.encode({**head, "usage": _usage(found.tokens)})
+
+
+def _packed(vector: Sequence[float]) -> bytes:
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return b'"' + base64.b64encode(numbers.tobytes()) + b'"'
+
+
+def encode_reranked(asked: AskedRerank, found: Reranked) -> bytes:
+    """The answer of /v1/rerank: the best first."""
+    documents = asked.request.documents
+    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]
+    results = [
+        {
+            "index": place,
+            "relevance_score": found.scores[place],
+            **({"document": {"text": documents[place]}} if asked.with_texts else {}),
+        }
+        for place in order
+    ]
+    head = {"object": "list", "model": asked.request.model, "results": results}
+    return ollama.encode({**head, "usage": _usage(found.tokens)})
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -1,0 +1,200 @@
+"""The two ends of a request on the wire: its body read whole but bounded, its answer written as lines while it is made.
+
+Here it is also noticed that a client has left; whatever was being done for it is then cancelled, at any stage and
+also when the answer is not streamed. What the lines say is the dialects' affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from ..errors import RequestCancelled
+from ..serving.requests import Stop
+from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds that a client may read nothing while its connection is full, until it counts as gone."""
+
+IDLE = 10.0
+"""Seconds without a line, after which an answer says that it is still being made, if it knows how to."""
+
+BODY_PATIENCE = 30.0
+"""Seconds that a client may send nothing before its request is complete."""
+
+_LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, and RequestCancelled when the client leaves."""
+    kept: list[bytes] = []
+    size = 0
+    parts = body_parts(receive)
+    async for part in parts:
+        kept.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            await drop_rest(parts)
+            raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
+    return b"".join(kept)
+
+
+async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
+    """The body of a request as it comes. Raises BodyTooSlow, and RequestCancelled when the client leaves."""
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"no byte of the request came for {BODY_PATIENCE:g} s, send it again"
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise RequestCancelled("the client left before its request was complete")
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def drop_rest(parts: AsyncIterator[bytes]) -> None:
+    """Pass over what is left of a body: a client that is still sending does not look for an answer yet, and closing now
+    would only break its pipe."""
+    try:
+        async with asyncio.timeout(_LINGER):
+            async for _ in parts:
+                pass
+    except TimeoutError:
+        pass  # it gets the answer, or a broken pipe
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work; when the client leaves before it is done, cancel it at once and raise RequestCancelled.
+
+    Only for after :func:`read_body`: it takes what else ``receive`` gives.
+    """
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise RequestCancelled("the client left before its answer was complete")
+        return doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+        # the runner is told and the lease given back before anybody believes that this is over
+        await asyncio.gather(doing, leaving, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Lines(Generic[Item]):
+    """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
+
+    An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
+    ``failed`` words it. ``ending`` comes after the last, also after an error. A chunk may be written as nothing. ``idle`` is
+    written whenever nothing else was for IDLE seconds, also before the first chunk: the status is 200 then.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Item, None],
+        encode: Callable[[Item], bytes],
+        failed: Callable[[Exception], bytes],
+        *,
+        media_type: bytes = b"application/x-ndjson",
+        ending: bytes = b"",
+        idle: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._headers = [(b"content-type", media_type)]
+        self._ending = ending
+        self._chunks = chunks
+        self._encode = encode
+        self._failed = failed
+        self._idle = idle
+        self.stop = Stop()
+        """What can end the answer early, as an error does; who serves it puts the request's here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
+        writer = _Writer(send, self._headers)
+        try:
+            with self.stop.within():
+                async with _idling(writer, self._idle), aclosing(self._chunks) as chunks:
+                    async for chunk in chunks:
+                        await writer.write(partial(self._encode, chunk))
+        except RequestCancelled:
+            raise
+        except Exception as error:
+            if not writer.begun:
+                raise
+            await writer.write(partial(self._failed, error))
+        if self._ending:
+            await writer.write(lambda: self._ending)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Writer:
+    """The lines of one answer, written by one task at a time; what they say is made when their turn comes."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.begun = False
+        self.written = time.monotonic()
+        self._send = send
+        self._headers = headers
+        self._turn = asyncio.Lock()
+
+    async def write(self, make: Callable[[], bytes]) -> None:
+        async with self._turn:
+            if not self.begun:
+                start = {"type": "http.response.start", "status": 200, "headers": self._headers}
+                await self._send(start)
+                self.begun = True
+            if line := make():
+                await _send_line(self._send, line)
+            self.written = time.monotonic()
+
+
+@asynccontextmanager
+async def _idling(writer: _Writer, make: Callable[[], bytes] | None) -> AsyncIterator[None]:
+    """Fill the pauses of an answer while the block runs."""
+    if make is None:
+        yield
+        return
+    filling = asyncio.ensure_future(_fill_pauses(writer, make))
+    try:
+        yield
+    finally:
+        filling.cancel()
+        # whoever writes next shall not find half a line; a client that reads nothing is noticed by then
+        await asyncio.gather(filling, return_exceptions=True)
+
+
+async def _fill_pauses(writer: _Writer, make: Callable[[], bytes]) -> None:
+    while True:
+        await asyncio.sleep(writer.written + IDLE - time.monotonic())
+        if time.monotonic() >= writer.written + IDLE:
+            await writer.write(make)
+
+
+async def _send_line(send: Send, line: bytes) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+    except TimeoutError:
+        raise RequestCancelled(f"the client read nothing for {PATIENCE:g} s") from None

@@ -1,0 +1,160 @@
+"""A runner whose every step the test releases, and the daemon's services around it."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ollamapy.config import Settings
+from ollamapy.errors import OllamapyError
+from ollamapy.fleet.scheduler import Scheduler
+from ollamapy.models.models import Models
+from ollamapy.models.pull import Pulls
+from ollamapy.registry.catalog import Catalog
+from ollamapy.registry.store import Store
+from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
+from ollamapy.runner.render import Renderer
+from ollamapy.serving.answer import Services
+from ollamapy.types import Embedding, Generation, TokenLogprob
+
+
+class FakeRunner:
+    """Says "one", "two", "three". Waits for ``loaded`` and ``prefilled``, and for ``say`` before each word: all are set
+    from the beginning, and the test clears what it wants to hold up.
+
+    ``asked`` has what each generate was called with, ``endings`` how it ended: "done" or "cancelled".
+    """
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.on_progress: Callable[[float], None] | None = None
+        self.loaded, self.prefilled, self.say = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for event in (self.loaded, self.prefilled, self.say):
+            event.set()
+        self.words = ["one", " two", " three"]
+        self.breaks_after: int | None = None
+        self.error: Exception = OllamapyError("the runner broke")
+        self.asked: list[Generation] = []
+        self.embeds: list[Embedding] = []
+        self.endings: list[str] = []
+        self.changed = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    pid = 1
+
+    async def ready(self) -> Ready:
+        await self.loaded.wait()
+        return Ready(n_ctx=self.load.n_ctx, n_slots=self.load.n_slots, bos="<s>", eos="</s>")
+
+    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
+        self.asked.append(job)
+        self.changed.set()
+        ending = "cancelled"
+        try:
+            await self.prefilled.wait()
+            for number, word in enumerate(self.words):
+                await self.say.wait()
+                await asyncio.sleep(0)  # a pipe would not have everything at once either
+                if number == self.breaks_after:
+                    raise self.error
+                some = (TokenLogprob(word, -1.0, tuple(word.encode())),)
+                yield Piece(1, word, some if job.logprobs is not None else ())
+            ending = "done"
+            yield Done(
+                1, "stop", n_prompt=4, n_cached=2, n_predicted=3, prompt_ns=10, predict_ns=20
+            )
+        finally:
+            self.endings.append(ending)
+            self.changed.set()
+
+    async def embed(self, job: Embedding) -> Embedded:
+        """Each vector is the length of its text and 0.5."""
+        self.embeds.append(job)
+        self.changed.set()
+        await self.prefilled.wait()
+        numbers = [number for text in job.inputs for number in (float(len(text)), 0.5)]
+        return Embedded(1, array("f", numbers).tobytes(), tuple(len(text) for text in job.inputs))
+
+    async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded:
+        """A document's score is its length."""
+        scores = array("f", [float(len(document)) for document in documents])
+        return Embedded(1, scores.tobytes(), tuple(len(document) for document in documents))
+
+    async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
+        return ((1,) if add_special else ()) + tuple(text.encode())
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str:
+        return bytes(tokens).decode()
+
+    async def wait(self) -> int:
+        await self.gone.wait()
+        return 0
+
+    async def stop(self, grace: float = 5.0) -> None:
+        self.gone.set()
+
+    async def has(self, condition: Callable[[FakeRunner], bool]) -> None:
+        """Wait until a request came or ended and the condition holds."""
+        async with asyncio.timeout(10):
+            while not condition(self):
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Made:
+    """The services, and the runners that their scheduler started: prepared by ``prepare`` at once."""
+
+    def __init__(self, store: Path, prepare: Callable[[FakeRunner], None], **environ: str) -> None:
+        self.runners: list[FakeRunner] = []
+        self.started = asyncio.Event()
+        settings = Settings.from_env(
+            {
+                "OLLAMAPY_HOME": str(store),
+                "OLLAMAPY_MODELS": str(store),
+                "OLLAMAPY_HOST": "127.0.0.1:0",
+            }
+            | {f"OLLAMAPY_{name}": value for name, value in environ.items()}
+        )
+
+        def start(load: Load) -> FakeRunner:
+            runner = FakeRunner(load)
+            prepare(runner)
+            self.runners.append(runner)
+            self.started.set()
+            return runner
+
+        self.services = Services(
+            settings,
+            Models(Store([store])),
+            Scheduler(start_runner=start, free_memory=lambda: 10**10, settings=settings),
+            Renderer(),
+            Pulls(Store([store]), Catalog(())),
+        )
+
+    async def runner(self) -> FakeRunner:
+        """The first runner, once it is started."""
+        async with asyncio.timeout(10):
+            await self.started.wait()
+        return self.runners[0]
+
+    async def idle(self) -> None:
+        """Return when no request holds or waits for a lease any more."""
+        async with asyncio.timeout(10):
+            while self.services.scheduler.busy:  # noqa: ASYNC110 - it has no event to wait for
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def made(
+    store: Path, prepare: Callable[[FakeRunner], None] = lambda runner: None, **environ: str
+) -> AsyncIterator[Made]:
+    """Services over a store whose runners are fakes; ``environ`` without OLLAMAPY_."""
+    services = Made(store, prepare, **environ)
+    try:
+        yield services
+    finally:
+        await services.services.scheduler.close()
+        await services.services.renderer.close()

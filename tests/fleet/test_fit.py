@@ -1,0 +1,497 @@
+"""What a model takes, what is free, and what is loaded into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from ollamapy.config import Settings
+from ollamapy.errors import NotEnoughMemory
+from ollamapy.fleet import fit
+from ollamapy.formats import footprint
+from ollamapy.formats.gguf import ArrayInfo, Header, Tensor
+from ollamapy.machine import free_memory
+from ollamapy.runner.protocol import Load
+from ollamapy.types import Options
+
+MB, GB = 10**6, 10**9
+MIB, GIB = 2**20, 2**30
+
+
+def header(
+    architecture: str = "llama",
+    weights: int = 0,
+    vocab: int = 0,
+    type_name: str = "Q4_0",
+    **keys: Any,
+) -> Header:
+    """A header with one tensor of `weights` bytes; in keys, "__" stands for the dot."""
+    metadata = {f"{architecture}.{key.replace('__', '.')}": value for key, value in keys.items()}
+    metadata["general.architecture"] = architecture
+    metadata["tokenizer.ggml.tokens"] = ArrayInfo("string", vocab)
+    tensors = (Tensor("t", type_name, (weights // 4,), weights, 0),) if weights else ()
+    return Header(3, metadata, tensors, 0, weights)
+
+
+LLAMA2_7B: dict[str, Any] = dict(
+    weights=3_800 * MB, vocab=32_000, block_count=32, context_length=4096, embedding_length=4096,
+    feed_forward_length=11_008, attention__head_count=32,
+)  # fmt: skip
+GEMMA: dict[str, Any] = dict(
+    block_count=6, embedding_length=512, attention__head_count=4, attention__head_count_kv=2,
+    attention__key_length=256, attention__value_length=256, attention__sliding_window=512,
+)  # fmt: skip
+
+
+def settings(**values: Any) -> Settings:
+    return Settings.from_env(
+        {"OLLAMAPY_HOME": "/nowhere", **{k: str(v) for k, v in values.items()}}
+    )
+
+
+# ---- the KV cache --------------------------------------------------------------------------------
+
+# One slot of 4,096 tokens, batches of 512, unless the row says otherwise.
+KV = [
+    ("llama2 7b", header(**LLAMA2_7B), {}, 2 * GIB),
+    ("two slots", header(**LLAMA2_7B), {"n_slots": 2}, 4 * GIB),
+    ("q8_0", header(**LLAMA2_7B), {"kv_type": "q8_0"}, 2 * GIB * 34 // 64),
+    ("q4_0", header(**LLAMA2_7B), {"kv_type": "q4_0"}, 2 * GIB * 18 // 64),
+    ("f32", header(**LLAMA2_7B), {"kv_type": "f32"}, 4 * GIB),
+    ("a type nobody knows counts as f16", header(**LLAMA2_7B), {"kv_type": "x"}, 2 * GIB),
+    ("rounded up to 256", header(**LLAMA2_7B), {"n_ctx": 257}, 256 * MIB),
+    ("grouped queries", header(**LLAMA2_7B, attention__head_count_kv=8), {}, 512 * MIB),
+    (
+        "a quarter of the layers has attention",
+        header(**LLAMA2_7B, attention__head_count_kv=(0, 0, 0, 32) * 8),
+        {},
+        512 * MIB,
+    ),
+    ("its own lengths", header(**LLAMA2_7B, attention__key_length=256), {}, 3 * GIB),
+    (
+        "gemma3: five of six layers keep a window and a batch",
+        header("gemma3", **GEMMA),
+        {},
+        2 * 512 * 2 * (5 * 1024 + 4096),
+    ),
+    ("a window larger than the context", header("gemma3", **GEMMA), {"n_ctx": 512}, 6 * MIB),
+    (
+        "windows as the header lists them",
+        header("new", **GEMMA, attention__sliding_window_pattern=(True,) * 5 + (False,)),
+        {},
+        2 * 512 * 2 * (5 * 1024 + 4096),
+    ),
+    ("windows, but who knows where", header("new", **GEMMA), {}, 2 * 512 * 2 * 6 * 4096),
+    (
+        "mamba: the state does not grow with the context",
+        header(
+            "mamba", block_count=24, embedding_length=768, attention__head_count=0,
+            ssm__inner_size=1536, ssm__state_size=16, ssm__conv_kernel=4,
+        ),
+        {},
+        24 * 4 * (3 * 1536 + 1536 * 16),
+    ),
+    (
+        "rwkv",
+        header("rwkv6", block_count=12, embedding_length=768, wkv__head_size=64),
+        {},
+        12 * 4 * 768 * (64 + 2),
+    ),
+    ("nothing said", header(), {}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model, asked, kv", [row[1:] for row in KV], ids=[row[0] for row in KV])
+def test_kv_cache(model: Header, asked: dict[str, Any], kv: int) -> None:
+    load = {"n_ctx": 4096, "n_slots": 1, "n_batch": 512, "kv_type": "f16", **asked}
+    assert footprint.estimate(model, **load).kv == kv
+
+
+# "CPU compute buffer size" of llama.cpp 0.3.36, in MiB.
+WIDE = header(
+    block_count=2,
+    vocab=32_000,
+    embedding_length=512,
+    attention__head_count=8,
+    feed_forward_length=1376,
+)
+DEEP = header(
+    block_count=2,
+    vocab=1000,
+    embedding_length=1024,
+    attention__head_count=16,
+    feed_forward_length=4096,
+)
+MEASURED = [
+    (WIDE, 4096, 512, False, 77.51),
+    (WIDE, 4096, 512, True, 64.50),
+    (WIDE, 16384, 512, False, 293.51),
+    (WIDE, 2048, 128, False, 16.38),
+    (WIDE, 300, 512, False, 64.50),
+    (DEEP, 4096, 512, False, 150.01),
+    (DEEP, 4096, 512, True, 36.01),
+    (DEEP, 16384, 512, True, 48.01),
+    (DEEP, 2048, 128, False, 20.50),
+    (DEEP, 300, 512, False, 35.08),
+]
+
+
+@pytest.mark.parametrize("model, n_ctx, n_batch, flash, truth", MEASURED)
+def test_compute_buffers_are_a_little_overestimated(
+    model: Header, n_ctx: int, n_batch: int, flash: bool, truth: float
+) -> None:
+    guess = footprint.estimate(
+        model, n_ctx=n_ctx, n_slots=1, n_batch=n_batch, kv_type="f16", flash=flash
+    )
+    assert truth <= guess.compute / MIB <= 1.45 * truth
+
+
+def test_total_is_the_sum() -> None:
+    model = header(**LLAMA2_7B)
+    load = Load("m.gguf", n_ctx=4096)
+    parts = fit.estimate_load(model, load)
+    assert parts.weights == 3_800 * MB
+    assert parts.total == parts.weights + parts.kv + parts.compute + parts.overhead
+    assert parts.anonymous == parts.total
+    mapped = Load("m.gguf", n_ctx=4096, use_mmap=True)
+    both = fit.estimate_load(model, mapped)
+    assert (both.mapped, both.weights) == (3_800 * MB, 3_800 * MB), "repacked: both copies stay"
+    plain = fit.estimate_load(model, replace(mapped, extra_bufts=False))
+    assert (plain.mapped, plain.weights) == (3_800 * MB, 0)
+
+
+def test_files_are_mapped_where_nothing_is_repacked() -> None:
+    def mapped(kind: str, asked: bool | None = None) -> bool:
+        model = header(**LLAMA2_7B, type_name=kind)
+        options = Options(use_mmap=asked)
+        return fit.plan(model, Path("m"), options, settings(), 500 * GB).use_mmap
+
+    assert mapped("F32") and mapped("BF16") and not mapped("Q4_0")
+    assert mapped("Q4_0", asked=True) and not mapped("F32", asked=False)
+
+
+BERT: dict[str, Any] = dict(
+    weights=440 * MB, vocab=30_000, block_count=12, context_length=512, embedding_length=768,
+    feed_forward_length=3072, attention__head_count=12, attention__causal=False, pooling_type=1,
+)  # fmt: skip
+
+
+def test_a_model_made_for_embeddings_has_no_cache() -> None:
+    model = header("bert", **BERT)
+    load = fit.plan(model, Path("m"), Options(), settings(), 500 * GB)
+    assert (load.generates, load.embeds, load.n_ctx, load.n_slots) == (False, True, 512, 8)
+    parts = fit.estimate_load(model, load)
+    assert parts.kv == 0
+    # llama.cpp keeps room for logits that the model does not have: 512 x 30,000 floats
+    assert 60 * MB < parts.compute < 120 * MB
+    long = replace(load, n_ctx=8192)
+    assert fit.estimate_load(model, long).compute > 15 * parts.compute
+
+
+@pytest.mark.parametrize(
+    ("options", "context", "n_ctx"),
+    [({}, "", 2048), ({"num_ctx": 8192}, "", 8192), ({}, 4096, 4096)],
+)
+def test_the_context_of_a_model_that_reads_a_text_at_once(
+    options: dict[str, Any], context: Any, n_ctx: int
+) -> None:
+    model = header("bert", **BERT | {"context_length": 8192})
+    environ = {"OLLAMAPY_CONTEXT_LENGTH": context} if context else {}
+    load = fit.plan(model, Path("m"), Options(**options), settings(**environ), 500 * GB)
+    assert load.n_ctx == n_ctx
+
+
+def test_room_for_embeddings_beside_generating() -> None:
+    model = header(**LLAMA2_7B)
+    plain = fit.plan(model, Path("m"), Options(), settings(), 500 * GB)
+    both = fit.plan(model, Path("m"), Options(), settings(), 500 * GB, embeds=True)
+    assert (plain.generates, plain.embeds) == (True, False)
+    assert both == replace(plain, embeds=True)
+    more = fit.embedding_size(model, plain)
+    totals = [fit.estimate_load(model, load).total for load in (plain, both)]
+    assert totals[1] - totals[0] == more > 2 * GIB, "one more context, for the longest text"
+    # a large vocabulary makes the batches small, not the buffers large
+    large = header(**LLAMA2_7B | {"vocab": 256_000})
+    assert fit.embedding_size(large, plain) < more + 300 * MB
+    assert fit.wish(model, Path("m"), Options(), settings(), 0, embeds=True).embeds
+
+
+_values = st.one_of(
+    st.integers(-(2**63), 2**64), st.floats(), st.text(max_size=3), st.booleans(),
+    st.lists(st.integers(-2, 2**40), max_size=5).map(tuple),
+    st.builds(ArrayInfo, st.just("uint32"), st.integers(0, 2**40)),
+)  # fmt: skip
+_keys = st.sampled_from(
+    [
+        "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+        "attention.head_count", "attention.head_count_kv", "attention.key_length",
+        "attention.sliding_window", "attention.sliding_window_pattern", "ssm.state_size",
+        "ssm.inner_size", "ssm.conv_kernel", "wkv.head_size", "token_shift_count",
+        "shortconv.l_cache",
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(["llama", "gemma3", "mamba", "rwkv7"]),
+    st.dictionaries(_keys, _values),
+    st.integers(-(2**31), 2**31),
+    st.integers(-(2**40), 2**45),
+)
+def test_no_header_breaks_the_plan(
+    architecture: str, values: dict[str, Any], num_ctx: int, free: int
+) -> None:
+    metadata = {f"{architecture}.{key}": value for key, value in values.items()}
+    # The reader refuses more layers than this.
+    if isinstance(layers := metadata.get(f"{architecture}.block_count"), int):
+        metadata[f"{architecture}.block_count"] = layers % 4097
+    model = Header(3, {"general.architecture": architecture, **metadata}, (), 0, 0)
+    try:
+        load = fit.plan(model, Path("m"), Options(num_ctx=num_ctx), settings(), free)
+    except NotEnoughMemory:
+        return
+    assert load.n_ctx >= 4 and 1 <= load.n_slots <= 8 and load.n_batch >= load.n_slots
+    assert 0 <= fit.estimate_load(model, load).total <= free
+
+
+# ---- the plan ------------------------------------------------------------------------------------
+
+# Llama 2 7B: weights 3.8 GB; a slot 2.1 GB at 4,096 tokens, 1.1 GB at 2,048; the rest 0.4 GB.
+PLANS = [
+    # options                 settings               free GB   n_ctx  slots
+    (Options(), {}, 60, 4096, 6),  # (60 - 3.8) / 4 / 2.1
+    (Options(), {}, 200, 4096, 8),  # never more by itself
+    (Options(), {}, 7, 4096, 1),
+    (Options(num_ctx=2048), {}, 24, 2048, 4),
+    (Options(num_ctx=99999), {}, 200, 4096, 8),  # what it was trained for
+    (Options(num_ctx=1), {}, 200, 4, 8),
+    (Options(num_ctx=-5), {}, 200, 4, 8),
+    (Options(num_ctx=0), {}, 200, 4096, 8),
+    (Options(), {"OLLAMA_CONTEXT_LENGTH": 1024}, 200, 1024, 8),
+    (Options(num_ctx=512), {"OLLAMA_CONTEXT_LENGTH": 1024}, 200, 512, 8),
+    (Options(), {"OLLAMA_NUM_PARALLEL": 3}, 200, 4096, 3),
+    (Options(num_ctx=4), {"OLLAMA_NUM_PARALLEL": 9999}, 200, 4, 256),
+    # It gets tight: first fewer slots, whoever asked for them; then less of an automatic context.
+    (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 9, 4096, 2),
+    (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 7, 4096, 1),
+    (Options(), {}, 6, 3584, 1),
+    (Options(), {}, 5.14, 2048, 1),
+    (Options(), {}, 4.9, None, None),
+    (Options(num_ctx=4096), {}, 6, None, None),
+    (Options(num_ctx=3072), {}, 6, 3072, 1),
+    (Options(), {"OLLAMA_CONTEXT_LENGTH": 4096}, 6, None, None),
+    (Options(), {}, -1, None, None),
+]
+
+
+@pytest.mark.parametrize("options, environ, free, n_ctx, n_slots", PLANS)
+def test_plan(
+    options: Options, environ: dict[str, Any], free: float, n_ctx: int | None, n_slots: int | None
+) -> None:
+    model = header(**LLAMA2_7B)
+    if n_ctx is None:
+        with pytest.raises(NotEnoughMemory):
+            fit.plan(model, Path("m"), options, settings(**environ), round(free * GB))
+        return
+    load = fit.plan(model, Path("m"), options, settings(**environ), round(free * GB))
+    assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
+
+
+LLAMA3_8B: dict[str, Any] = dict(
+    weights=4_700 * MB, vocab=128_256, block_count=32, context_length=131_072,
+    embedding_length=4096, feed_forward_length=14_336, attention__head_count=32,
+    attention__head_count_kv=8,
+)  # fmt: skip
+LLAMA3_1B = LLAMA3_8B | dict(
+    weights=770 * MB, block_count=16, embedding_length=2048, feed_forward_length=8192
+)
+LLAMA3_1B |= dict(attention__key_length=64, attention__value_length=64)
+LLAMA3_70B = LLAMA3_8B | dict(
+    weights=40_000 * MB, block_count=80, embedding_length=8192, feed_forward_length=28_672,
+    attention__head_count=64,
+)  # fmt: skip
+CONTEXTS = [
+    # model, its keys         settings                       free GB  n_ctx  slots
+    (LLAMA3_1B, {}, 3, 4096, 4),
+    (LLAMA3_1B, {}, 8, 8192, 4),  # as much as 8 of 4,096
+    (LLAMA3_1B, {}, 12, 8192, 4),
+    (LLAMA3_1B, {}, 16, 16384, 4),
+    (LLAMA3_1B, {}, 512, 16384, 4),  # never more, that loading stays quick
+    (LLAMA3_1B | {"context_length": 2048}, {}, 64, 2048, 8),  # what it was trained for
+    (LLAMA3_1B | {"context_length": 6000}, {}, 64, 6000, 4),
+    (LLAMA3_1B, {"OLLAMA_CONTEXT_LENGTH": 4096}, 64, 4096, 8),
+    (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 1}, 16, 32768, 1),  # one slot may be long
+    (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 8}, 64, 8192, 8),
+    (LLAMA3_1B, {"OLLAMA_KV_CACHE_TYPE": "q8_0"}, 32, 32768, 4),  # half the bytes, twice the tokens
+    (LLAMA3_1B, {"OLLAMA_FLASH_ATTENTION": 0}, 16, 8192, 4),  # its scores are buffers, too
+    (LLAMA3_8B, {}, 8, 4096, 1),
+    (LLAMA3_8B, {}, 32, 8192, 4),
+    (LLAMA3_8B, {}, 512, 8192, 4),
+    (LLAMA3_70B, {}, 64, 4096, 4),
+    (LLAMA3_70B, {}, 128, 8192, 4),
+    (LLAMA3_70B, {}, 512, 32768, 4),  # its weights take longer to load
+    (GEMMA | dict(context_length=32768), {}, 4, 32768, 4),  # a window in five layers of six
+    (LLAMA3_1B | {"block_count": 0}, {}, 64, 4096, 8),  # nothing is known of its cache
+    (LLAMA3_1B | {"context_length": None}, {}, 64, 4096, 8),  # nor how long it was trained
+]
+
+
+@pytest.mark.parametrize("keys, environ, free, n_ctx, n_slots", CONTEXTS)
+def test_the_context_that_nobody_asked_for(
+    keys: dict[str, Any], environ: dict[str, Any], free: float, n_ctx: int, n_slots: int
+) -> None:
+    model = header("gemma3" if keys.items() >= GEMMA.items() else "llama", **keys)
+    load = fit.wish(model, Path("m"), Options(), settings(**environ), round(free * GB))
+    assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
+    assert fit.plan(model, Path("m"), Options(), settings(**environ), round(free * GB)) == load
+
+
+@given(st.integers(0, 2**41), st.integers(1, 200_000), st.integers(0, 9))
+def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: int) -> None:
+    model = header(**LLAMA3_8B | {"context_length": trained})
+    limits = settings(**({"OLLAMA_NUM_PARALLEL": n_slots} if n_slots else {}))
+    load = fit.wish(model, Path("m"), Options(), limits, free)
+    shortest = min(4096, trained) if trained > 4 else 4
+    assert shortest <= load.n_ctx <= min(max(trained, 4), 32768)
+    if load.n_ctx > shortest:
+        kv = fit.estimate_load(model, load).kv
+        short = fit.estimate_load(model, replace(load, n_ctx=shortest)).kv
+        assert kv - short <= (free - 4_700 * MB) / 8 and load.n_slots == (n_slots or 4)
+
+
+def test_adapters_take_memory_too() -> None:
+    model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
+    load = fit.plan(model, Path("m"), options, settings(), 7 * GB)
+    for mmap in (False, True):
+        mapped = replace(load, use_mmap=mmap)
+        more = fit.estimate_load(model, mapped, 300 * MB)
+        assert more.anonymous - fit.estimate_load(model, mapped).anonymous == 300 * MB
+    total = fit.estimate_load(model, load).total
+    assert fit.plan(model, Path("m"), options, settings(), total + 300 * MB, adapters=300 * MB)
+    with pytest.raises(NotEnoughMemory, match=r"needs 6\.4 GB .* 6\.1 GB are free"):
+        fit.plan(model, Path("m"), options, settings(), total, adapters=300 * MB)
+    # and room that slots and a longer context would have
+    eight = header(**LLAMA3_8B)
+    assert fit.wish(eight, Path("m"), Options(), settings(), 32 * GB).n_ctx == 8192
+    taken = fit.wish(eight, Path("m"), Options(), settings(), 32 * GB, adapters=16 * GB)
+    assert taken.n_ctx == 4096
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers_and_the_way_out() -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        fit.plan(
+            header(**LLAMA2_7B), Path("m"), Options(num_ctx=4096), settings(), 3_100 * MB, "llama2"
+        )
+    assert str(caught.value) == (
+        "llama2 needs 6.1 GB of memory and 3.1 GB are free,"
+        " close other programs or try a smaller num_ctx or a smaller model"
+    )
+
+
+LOADS = [
+    (Options(), {}, Load("m", 4096, 8)),
+    (
+        Options(num_batch=64, num_gpu=7, main_gpu=1, use_mmap=True, num_thread=3),
+        {},
+        Load("m", 4096, 8, n_batch=64, gpu_layers=7, main_gpu=1, use_mmap=True, threads=3),
+    ),
+    (Options(num_batch=0, num_gpu=-3, main_gpu=-1, num_thread=-1), {}, Load("m", 4096, 8)),
+    (Options(num_batch=9999), {}, Load("m", 4096, 8, n_batch=4096)),
+    (Options(num_batch=1), {}, Load("m", 4096, 8, n_batch=8)),
+    (Options(num_ctx=16), {}, Load("m", 16, 8, n_batch=16)),
+    (
+        Options(),
+        {"OLLAMA_FLASH_ATTENTION": 1, "OLLAMA_KV_CACHE_TYPE": "q8_0"},
+        Load("m", 4096, 8, flash_attention=True, kv_type="q8_0"),
+    ),
+]
+
+
+@pytest.mark.parametrize("options, environ, load", LOADS)
+def test_options_become_a_load(options: Options, environ: dict[str, Any], load: Load) -> None:
+    model = header(**LLAMA2_7B)
+    planned = fit.plan(model, Path("m"), options, settings(**environ), 500 * GB)
+    assert planned.tensor_types == ("Q4_0",)
+    assert replace(planned, tensor_types=()) == load
+
+
+# ---- free memory ---------------------------------------------------------------------------------
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+CGROUPS = [
+    ("no cgroups", {}, None),
+    ("no limit", {"proc/self/cgroup": "0::/\n", f"{V2}/memory.max": "max\n"}, None),
+    (
+        "version 2, its file cache given back",
+        {
+            "proc/self/cgroup": "0::/\n",
+            f"{V2}/memory.max": "5000\n",
+            f"{V2}/memory.current": "3000\n",
+            f"{V2}/memory.stat": "anon 2000\nactive_file 7\ninactive_file 400\n",
+        },
+        2400,
+    ),
+    (
+        "the tightest group above counts",
+        {
+            "proc/self/cgroup": "0::/user.slice/shell\n",
+            f"{V2}/user.slice/memory.max": "1000\n",
+            f"{V2}/user.slice/memory.current": "900\n",
+            f"{V2}/user.slice/shell/memory.max": "5000\n",
+            f"{V2}/user.slice/shell/memory.current": "0\n",
+        },
+        100,
+    ),
+    (
+        "a container that sees the host's path",
+        {
+            "proc/self/cgroup": "12:cpu,memory:/docker/0123\n0::/docker/0123\n",
+            f"{V1}/memory.limit_in_bytes": "2000\n",
+            f"{V1}/memory.usage_in_bytes": "1500\n",
+            f"{V1}/memory.stat": "inactive_file 1\ntotal_inactive_file 300\n",
+        },
+        800,
+    ),
+    (
+        "version 1 beside other controllers",
+        {
+            "proc/self/cgroup": "3:cpu:/a\n2:memory:/a\n1:name=systemd:/b\n",
+            f"{V1}/a/memory.limit_in_bytes": "700\n",
+            f"{V1}/a/memory.usage_in_bytes": "100\n",
+        },
+        600,
+    ),
+    (
+        "over the limit",
+        {"proc/self/cgroup": "0::/\n", f"{V2}/memory.max": "5", f"{V2}/memory.current": "9"},
+        0,
+    ),
+    (
+        "rubbish",
+        {"proc/self/cgroup": "0::/../x\n:\nabc\n", f"{V2}/memory.max": "", "sys/x": ""},
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("files, free", [row[1:] for row in CGROUPS], ids=[c[0] for c in CGROUPS])
+def test_free_memory(tmp_path: Path, files: dict[str, str], free: int | None) -> None:
+    write(tmp_path, files)
+    if free is not None:
+        assert free_memory(tmp_path) == free
+    else:  # the machine's own; it moves while the test runs
+        assert abs(free_memory(tmp_path) - psutil.virtual_memory().available) < 2 * GB

@@ -1,0 +1,84 @@
+"""Several answers at once: each chunk says whose it is, one error ends all, and so does a client that leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from ollamapy.errors import OllamapyError
+from ollamapy.serving.choices import AT_ONCE, answers
+from ollamapy.types import GenerateRequest
+from tests.fakes import FakeRunner, Made, made
+
+
+def requests(count: int) -> list[GenerateRequest]:
+    return [GenerateRequest("hello", f"prompt {i}", raw=True) for i in range(count)]
+
+
+def run(
+    store: Path,
+    test: Callable[[Made], Awaitable[None]],
+    prepare: Callable[[FakeRunner], None] = lambda runner: None,
+) -> None:
+    async def inside() -> None:
+        async with made(store, prepare, NUM_PARALLEL="64") as services:
+            async with asyncio.timeout(20):
+                await test(services)
+            await services.idle()
+
+    asyncio.run(inside())
+
+
+@pytest.mark.parametrize("count", [1, 3, AT_ONCE + 4])
+def test_each_chunk_says_whose_it_is(model_store: Path, count: int) -> None:
+    async def test(services: Made) -> None:
+        said = [""] * count
+        ends = []
+        async for place, chunk in answers(services.services, requests(count)):
+            said[place] += chunk.text
+            ends += [place] if chunk.finish_reason else []
+        assert said == ["one two three"] * count and sorted(ends) == list(range(count))
+
+    run(model_store, test)
+
+
+def test_they_run_together_but_not_all_of_many(model_store: Path) -> None:
+    async def test(services: Made) -> None:
+        work = asyncio.create_task(anext(answers(services.services, requests(3 * AT_ONCE))))
+        runner = await services.runner()
+        await runner.has(lambda runner: len(runner.asked) == AT_ONCE)
+        for _ in range(50):  # time enough for more to come
+            await asyncio.sleep(0)
+        assert len(runner.asked) == AT_ONCE
+        runner.prefilled.set()
+        await work
+
+    run(model_store, test, lambda runner: runner.prefilled.clear())
+
+
+def test_an_error_of_one_ends_all(model_store: Path) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 1
+
+    async def test(services: Made) -> None:
+        with pytest.raises(OllamapyError, match="the runner broke"):
+            async for _ in answers(services.services, requests(4)):
+                pass
+        runner = await services.runner()
+        assert len(runner.endings) == len(runner.asked)
+
+    run(model_store, test, prepare)
+
+
+def test_leaving_ends_all(model_store: Path) -> None:
+    async def test(services: Made) -> None:
+        async with aclosing(answers(services.services, requests(4))) as chunks:
+            await anext(chunks)
+        runner = await services.runner()
+        assert set(runner.endings) == {"cancelled"} and len(runner.endings) == len(runner.asked)
+
+    run(model_store, test)

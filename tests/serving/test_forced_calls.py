@@ -1,0 +1,113 @@
+"""Tool calls that must be made, over a real daemon: models with random weights cannot but make them, whatever their template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.served import Daemon, serve
+from tests.small_models import install, random_model, scripted_model
+
+pytestmark = pytest.mark.llama
+
+TEMPLATES = Path(__file__).parents[1] / "data" / "output" / "templates"
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant"
+    "{# tools <|channel|> #}"
+)
+NAMES = [*(path.stem for path in sorted(TEMPLATES.glob("*.jinja"))), "gpt-oss"]
+
+SCRIPTS = {
+    "caller": '<tool_call>\n{"name": "now", "arguments": {"zone": "utc"}}\n</tool_call>',
+    "speaker": '{"answer": 42}',
+}
+"""What models that know tools say."""
+
+
+def tool(name: str) -> dict[str, Any]:
+    parameters = {
+        "type": "object",
+        "properties": {"zone": {"enum": ["utc", "cet"]}},
+        "required": ["zone"],
+    }
+    described = {"name": name, "description": "Says it", "parameters": parameters}
+    return {"type": "function", "function": described}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    root = tmp_path_factory.mktemp("callers")
+    for name in NAMES:
+        path = TEMPLATES / f"{name}.jinja"
+        template = path.read_text() if path.exists() else HARMONY
+        gguf = random_model(root / f"{name}.gguf", chat_template=template, n_ctx=4096)
+        install(root, name, gguf)
+    hermes = (TEMPLATES.parents[1] / "chat" / "tool.jinja").read_text()
+    for name, script in SCRIPTS.items():
+        gguf = scripted_model(root / f"{name}.gguf", script, chat_template=hermes)
+        install(root, name, gguf)
+    with serve(root, root) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("choice", "called"), [("required", {"now", "then"}), ("then", {"then"})])
+def test_a_call_is_made(daemon: Daemon, name: str, choice: str, called: set[str]) -> None:
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [tool("now"), tool("then")],
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "think": False,
+        "options": {"seed": 5, "num_predict": 300},
+    }
+    whole = daemon.ask("POST", "/api/chat", {**body, "stream": False}).json()["message"]
+    chunks = [chunk["message"] for chunk in daemon.open("POST", "/api/chat", body).lines()]
+    streamed = [call for chunk in chunks for call in chunk.get("tool_calls", ())]
+    for calls in (whole["tool_calls"], streamed):
+        [function] = [call["function"] for call in calls]
+        assert function["name"] in called and function["arguments"]["zone"] in ("utc", "cet")
+    assert whole["content"] == "" == "".join(chunk["content"] for chunk in chunks)
+
+
+FORM = {
+    "type": "object",
+    "properties": {"answer": {"type": "integer"}},
+    "required": ["answer"],
+}
+
+
+@pytest.mark.parametrize("form", [FORM, "json"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_who_may_call_or_answer_in_a_form_does_either(daemon: Daemon, name: str, form: Any) -> None:
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [tool("now")],
+        "format": form,
+        "think": False,
+        "stream": False,
+    }
+    said = daemon.ask("POST", "/api/chat", body).json()["message"]
+    if name == "caller":
+        assert [call["function"]["arguments"] for call in said["tool_calls"]] == [{"zone": "utc"}]
+    else:
+        assert said["content"] == SCRIPTS[name] and "tool_calls" not in said
+
+
+def test_who_must_call_does_so_whatever_form_the_answer_shall_have(daemon: Daemon) -> None:
+    body = {
+        "model": "caller",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [tool("now")],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "format": FORM,
+        "stream": False,
+    }
+    said = daemon.ask("POST", "/api/chat", body).json()["message"]
+    assert [call["function"]["name"] for call in said["tool_calls"]] == ["now"]

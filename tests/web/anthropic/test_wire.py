@@ -1,0 +1,387 @@
+"""Anthropic's dialect: requests as tables of JSON, answers and events as they are written."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.types import ChatRequest, Chunk, Constraint, Message, ToolCall, Usage
+from ollamapy.web.anthropic import wire as anthropic
+from ollamapy.web.body import Misread
+
+USER = [{"role": "user", "content": "Hi"}]
+TOOL = {"name": "f", "description": "does f", "input_schema": {"type": "object"}}
+FUNCTION = {"name": "f", "description": "does f", "parameters": {"type": "object"}}
+PIXEL = base64.b64encode(b"\x89PNG").decode()
+
+
+def asked(**body: Any) -> anthropic.Asked:
+    found = {"model": "m", "max_tokens": 9, "messages": USER, **body}
+    return anthropic.parse_messages(json.dumps(found).encode())
+
+
+def parse(**body: Any) -> ChatRequest:
+    return asked(**body).request
+
+
+def messages(*items: Any) -> tuple[Message, ...]:
+    return parse(messages=items).messages
+
+
+def user(*blocks: Any) -> dict[str, Any]:
+    return {"role": "user", "content": list(blocks)}
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "text", "text": said}
+
+
+def image(**source: Any) -> dict[str, Any]:
+    return {"type": "image", "source": {"type": "base64", "media_type": "image/png", **source}}
+
+
+# ---- requests ----------------------------------------------------------------------------------
+
+
+def test_what_is_left_to_the_model() -> None:
+    request = parse()
+    assert request.messages == (Message("user", "Hi"),) and request.options.num_predict == 9
+    assert request.options.temperature is None and request.options.top_p is None
+    assert request.think is None and request.tools == () and request.options.stop is None
+    assert not asked().stream
+
+
+def test_what_is_understood() -> None:
+    request = parse(
+        temperature=0.5, top_p=0.25, top_k=3, stop_sequences=["a", "b"], metadata={"user_id": "u"}
+    )
+    options = request.options
+    assert (options.temperature, options.top_p, options.top_k) == (0.5, 0.25, 3)
+    assert options.stop == ("a", "b")
+    assert asked(stream=True).stream
+
+
+BILLING = text("x-anthropic-billing-header: cc_version=2.1; cch=a1b2c;")
+
+
+@pytest.mark.parametrize(
+    "system",
+    ["Be brief.", [text("Be "), text("brief.")], [BILLING, text("Be "), text("brief.")]],
+)
+def test_the_system_comes_first(system: Any) -> None:
+    request = parse(system=system)
+    assert request.messages == (Message("system", "Be brief."), Message("user", "Hi"))
+
+
+@pytest.mark.parametrize(
+    ("body", "think", "budget"),
+    [
+        ({}, None, None),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4}}, True, 4),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True, None),  # never spent
+        ({"thinking": {"type": "enabled"}}, True, None),
+        ({"thinking": {"type": "disabled"}}, False, None),
+        ({"thinking": {"type": "adaptive"}}, None, None),
+        ({"output_config": {"effort": "medium"}}, "medium", None),
+        ({"output_config": {"effort": "xhigh"}}, "high", None),
+        ({"output_config": {"effort": "low"}, "thinking": {"type": "disabled"}}, False, None),
+    ],
+)
+def test_thinking(body: dict[str, Any], think: Any, budget: int | None) -> None:
+    request = parse(**body)
+    assert (request.think, request.think_budget) == (think, budget)
+
+
+@pytest.mark.parametrize(
+    ("choice", "means", "parallel"),
+    [
+        ({"type": "auto"}, "auto", True),
+        ({"type": "none"}, "none", True),
+        ({"type": "any"}, "required", True),
+        ({"type": "any", "disable_parallel_tool_use": True}, "required", False),
+        ({"type": "tool", "name": "f"}, "f", True),
+    ],
+)
+def test_tool_choice(choice: dict[str, Any], means: str, parallel: bool) -> None:
+    request = parse(tools=[TOOL], tool_choice=choice)
+    assert request.tools == ({"type": "function", "function": FUNCTION},)
+    assert (request.tool_choice, request.parallel_tool_calls) == (means, parallel)
+
+
+def test_a_tool_that_the_client_runs_has_no_schema() -> None:
+    request = parse(tools=[{"type": "bash_20250124", "name": "bash"}])
+    assert request.tools[0]["function"] == {"name": "bash", "parameters": {}}
+
+
+def test_the_form_of_an_answer() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    request = parse(output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert request.constraint == Constraint("schema", json.dumps(schema, separators=(",", ":")))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([user(text("a"), text("b"))], [Message("user", "ab")]),
+        ([user({"type": "document", "source": {}}, text("a"))], [Message("user", "a")]),
+        ([user(text("a"), image(data=PIXEL))], [Message("user", "a", images=(b"\x89PNG",))]),
+        ([{"role": "System", "content": "s"}], [Message("system", "s")]),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "hm", "signature": "s"},
+                        {"type": "redacted_thinking", "data": "x"},
+                        text("I look."),
+                        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
+                    ],
+                },
+                user(
+                    text("and now?"),
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": [text("11")]},
+                ),
+            ],
+            [
+                Message("assistant", "I look.", "hm", (ToolCall("f", {"a": 1}, "toolu_1"),)),
+                Message("tool", "11", tool_name="f", tool_call_id="toolu_1"),
+                Message("user", "and now?"),
+            ],
+        ),
+        (
+            [user({"type": "tool_result", "tool_use_id": "t", "content": [image(data=PIXEL)]})],
+            [Message("tool", tool_call_id="t", images=(b"\x89PNG",))],
+        ),
+        (
+            [user({"type": "tool_result", "tool_use_id": "t", "is_error": True})],
+            [Message("tool", tool_call_id="t")],
+        ),
+    ],
+)
+def test_messages_and_their_blocks(given: list[Any], found: list[Message]) -> None:
+    assert messages(*given) == tuple(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"model": ""}, "model is required"),
+        ({"max_tokens": None}, "max_tokens is required and must be positive"),
+        ({"max_tokens": 0}, "max_tokens is required and must be positive"),
+        ({"max_tokens": "9"}, "max_tokens of type int"),
+        ({"messages": []}, "messages is required"),
+        ({"messages": {}}, "MessagesRequest.messages"),
+        ({"messages": ["x"]}, "messages"),
+        (
+            {"messages": [{"role": "robot", "content": "x"}]},
+            "role 'robot' of messages.0. is unknow",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages.0..content must be a text or a list"),
+        ({"messages": [user("x")]}, "messages.0..content.0. must be a block with a type"),
+        ({"messages": [user({"type": "text"})]}, "must have a text as text"),
+        ({"messages": [user({"type": "custom"})]}, "messages say nothing"),
+        ({"messages": [user(image(type="url", url="http://x"))]}, "invalid image source type: url"),
+        ({"messages": [user(image(data="%"))]}, "no base64"),
+        ({"messages": [user({"type": "image"})]}, "must have a source"),
+        ({"messages": [user({"type": "tool_use", "name": "f"})]}, "must have an id and a name"),
+        (
+            {"messages": [user({"type": "tool_use", "id": "i", "name": "f", "input": "{}"})]},
+            "input must be an object",
+        ),
+        ({"messages": [user({"type": "tool_result"})]}, "must have a text as tool_use_id"),
+        ({"system": 5}, "system must be a text or a list of blocks"),
+        ({"system": [{"type": "text", "text": None}]}, "system.0. must have a text"),
+        ({"temperature": "0"}, 'option "temperature" must be of type float32'),
+        ({"top_k": 1.5}, "top_k of type int"),
+        ({"stop_sequences": "x"}, "stop_sequences"),
+        ({"stop_sequences": ["x"] * 300}, "at most 256"),
+        ({"tools": {}}, "tools must be a list"),
+        ({"tools": [{"input_schema": {}}]}, "tools.0. must have a name"),
+        ({"tools": [{"name": "f", "input_schema": "x"}]}, "tools.0. must have a text as"),
+        ({"tools": [{"type": "web_search_20250305", "name": "s"}]}, "no 'web_search_20250305'"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice must be"),
+        ({"tool_choice": {"type": "tool", "name": "g"}, "tools": [TOOL]}, "tool_choice must be"),
+        ({"tool_choice": {"type": ["auto"]}}, "tool_choice must be"),
+        ({"tool_choice": {"disable_parallel_tool_use": 1}}, "must be true or false"),
+        ({"thinking": True}, "thinking"),
+        ({"thinking": {"type": "sometimes"}}, "thinking.type must be"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "a number of tokens"),
+        ({"output_config": {"effort": "huge"}}, "output_config.effort must be one of low"),
+        ({"output_config": {"format": {"type": "xml"}}}, "must be a json_schema"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": 1}}}, "must be an object"),
+    ],
+)
+def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(Misread, match=message):
+        parse(**body)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"5", b'"x"', b"[" * 100_000])
+def test_bodies_that_are_no_request(data: bytes) -> None:
+    with pytest.raises(Misread):
+        anthropic.parse_messages(data)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text("af", max_size=3)
+    | st.sampled_from(["text", "image", "tool_use", "tool_result", "thinking", "user", "tool", "base64"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["type", "text", "role", "content", "source", "data", "id", "name", "input", "tool_use_id"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+FIELDS = ["system", "messages", "tools", "tool_choice", "thinking", "output_config", "stop_sequences", "temperature"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=3))
+def test_whatever_comes_is_understood_or_refused(body: dict[str, Any]) -> None:
+    try:
+        assert isinstance(parse(**body), ChatRequest)
+    except Misread as error:
+        assert str(error)
+
+
+def test_counting_needs_no_limit() -> None:
+    body = json.dumps({"model": "m", "messages": USER}).encode()
+    assert anthropic.parse_count(body).request.messages == (Message("user", "Hi"),)
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+USAGE = Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=3)
+COUNTS = {"input_tokens": 7, "output_tokens": 3}
+CALL = ToolCall("f", {"a": 1}, "call_x1")
+
+
+def whole(chunk: Chunk, **body: Any) -> Any:
+    return json.loads(anthropic.MessageAnswer(asked(**body)).whole(chunk))
+
+
+def read(stream: bytes) -> list[dict[str, Any]]:
+    """The events of a stream; each is named by its type."""
+    found = []
+    for event in stream.decode().strip().split("\n\n"):
+        name, data = event.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+    return found
+
+
+def events(*chunks: Chunk) -> list[dict[str, Any]]:
+    answer = anthropic.MessageAnswer(asked())
+    return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
+
+
+def test_a_whole_answer() -> None:
+    said = whole(Chunk("Yes.", thinking="hm", finish_reason="stop", usage=USAGE))
+    assert said.pop("id").startswith("msg_")
+    assert said == {
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": ""},
+            {"type": "text", "text": "Yes."},
+        ],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": COUNTS,
+    }
+
+
+def test_a_whole_answer_with_calls() -> None:
+    said = whole(Chunk(finish_reason="stop", tool_calls=(CALL,), usage=USAGE))
+    call = {"type": "tool_use", "id": "toolu_x1", "name": "f", "input": {"a": 1}}
+    assert said["content"] == [call] and said["stop_reason"] == "tool_use"
+
+
+def test_what_did_not_fit_is_told() -> None:
+    cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
+    said = whole(Chunk("Yes.", finish_reason="stop", usage=cut))
+    assert said["usage"] == {**COUNTS, "prompt_truncated": {"messages": 2, "tokens": 40}}
+
+
+def test_an_empty_answer_is_an_empty_list() -> None:
+    assert whole(Chunk(finish_reason="length"))["content"] == []
+    assert whole(Chunk(finish_reason="length"))["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(("stops", "told"), [(["."], "."), ([], None)])
+def test_only_a_stop_sequence_of_the_request_is_told(stops: list[str], told: str | None) -> None:
+    said = whole(Chunk("Yes", finish_reason="stop", stop_sequence="."), stop_sequences=stops)
+    assert (said["stop_reason"], said["stop_sequence"]) == ("end_turn", told)
+
+
+def test_a_stream_has_a_block_for_each_kind() -> None:
+    start, *found, last, stop = events(
+        Chunk(thinking="h"),
+        Chunk(thinking="m"),
+        Chunk("Ye"),
+        Chunk("s", tool_calls=(CALL, CALL)),
+        Chunk("!"),
+        Chunk(finish_reason="stop", usage=USAGE),
+    )
+    assert start["message"]["content"] == [] and start["message"]["usage"]["output_tokens"] == 0
+    told = [(each["type"].removeprefix("content_block_"), each["index"]) for each in found]
+    assert told == [
+        ("start", 0), ("delta", 0), ("delta", 0), ("stop", 0),
+        ("start", 1), ("delta", 1), ("delta", 1), ("stop", 1),
+        ("start", 2), ("delta", 2), ("stop", 2), ("start", 3), ("delta", 3), ("stop", 3),
+        ("start", 4), ("delta", 4), ("stop", 4),
+    ]  # fmt: skip
+    blocks = [each["content_block"] for each in found if "content_block" in each]
+    assert [block["type"] for block in blocks] == [
+        "thinking",
+        "text",
+        "tool_use",
+        "tool_use",
+        "text",
+    ]
+    assert blocks[2] == {"type": "tool_use", "id": "toolu_x1", "name": "f", "input": {}}
+    deltas = [list(each["delta"].values()) for each in found if "delta" in each]
+    assert deltas[:2] == [["thinking_delta", "h"], ["thinking_delta", "m"]]
+    assert deltas[4] == ["input_json_delta", '{"a":1}'] and deltas[-1] == ["text_delta", "!"]
+    assert last["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+    assert last["usage"] == COUNTS and stop == {"type": "message_stop"}
+
+
+def test_a_stream_that_says_nothing() -> None:
+    found = [each["type"] for each in events(Chunk(finish_reason="stop", usage=USAGE))]
+    assert found == ["message_start", "message_delta", "message_stop"]
+
+
+def test_a_ping_begins_a_stream_that_has_not_begun() -> None:
+    answer = anthropic.MessageAnswer(asked())
+    stream = answer.ping() + b"\n" + answer.ping() + b"\n" + answer.events(Chunk("a"))
+    kinds = [each["type"] for each in read(stream)]
+    assert kinds == ["message_start", "ping", "ping", "content_block_start", "content_block_delta"]
+
+
+@pytest.mark.parametrize(
+    ("status", "sort"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (413, "request_too_large"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (503, "overloaded_error"),
+        (507, "api_error"),
+    ],
+)
+def test_errors(status: int, sort: str) -> None:
+    told = json.loads(anthropic.encode_error(status, "no"))
+    assert told.pop("request_id").startswith("req_")
+    assert told == {"type": "error", "error": {"type": sort, "message": "no"}}
+    [event] = read(anthropic.error_event(status, "no"))
+    assert event["error"] == told["error"]

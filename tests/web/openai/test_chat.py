@@ -1,0 +1,300 @@
+"""OpenAI's dialect: requests as a table of JSON, answers as they are written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ollamapy.errors import InvalidRequest
+from ollamapy.types import (
+    ChatRequest,
+    Chunk,
+    Constraint,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    ToolDelta,
+    Usage,
+)
+from ollamapy.web.body import Misread
+from ollamapy.web.openai import chat
+
+USER = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+OTHER = {"type": "function", "function": {"name": "g"}}
+
+
+def parse(**body: Any) -> chat.AskedChat:
+    return chat.parse(json.dumps({"model": "m", "messages": USER, **body}).encode())
+
+
+def request(**body: Any) -> ChatRequest:
+    (found,) = parse(**body).requests
+    return found
+
+
+def says(content: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"messages": []}, "too short"),
+        ({"messages": {}}, "cannot unmarshal object"),
+        ({"messages": [5]}, "cannot unmarshal number"),
+        ({"messages": [{"role": "poet", "content": "x"}]}, "role 'poet' of messages"),
+        ({"messages": [{"role": 5, "content": "x"}]}, "messages.role"),
+        (says(5), "content type: float64"),
+        (says({}), "content type: map"),
+        (says(None), "content type: <nil>"),
+        (says([{"type": "video"}]), "invalid message format"),
+        (says(["x"]), "invalid message format"),
+        (says([{"type": "text", "text": 5}]), "invalid message format"),
+        (says([{"type": "input_audio"}]), "input_audio is not supported"),
+        (says([{"type": "image_url", "image_url": "http://a/b"}]), "image URLs"),
+        (says([{"type": "image_url", "image_url": {"url": "data:text/html;base64,"}}]), "image input"),
+        (says([{"type": "image_url", "image_url": {"url": "data:;base64,!"}}]), "image input"),
+        (says("x", audio={"id": "a"}), "audio of messages"),
+        (says("x", tool_calls=5), "tool call arguments"),
+        (says("x", tool_calls=[{"function": {"name": "f", "arguments": "{"}}]), "tool call arguments"),
+        (says("x", tool_calls=[{"function": {"name": "f", "arguments": "[]"}}]), "tool call arguments"),
+        (says("x", tool_calls=[{"function": {"name": "f", "arguments": 5}}]), "tool call arguments"),
+        ({"n": 0}, "n must be between 1 and 128"),
+        ({"n": 129}, "n must be between 1 and 128"),
+        ({"n": 1.5}, "of type int"),
+        ({"temperature": "0"}, "temperature of type float64"),
+        ({"top_p": True}, "top_p of type float64"),
+        ({"seed": 1.5}, "seed of type int"),
+        ({"seed": 2**70}, "seed"),
+        ({"stop": 5}, "stop"),
+        ({"stop": ["a", 5]}, "stop"),
+        ({"stream": "yes"}, "stream of type bool"),
+        ({"stream_options": {"include_usage": 1}}, "include_usage of type bool"),
+        ({"reasoning_effort": "extreme"}, "invalid reasoning value"),
+        ({"reasoning_effort": 5}, "invalid reasoning value"),
+        ({"reasoning": {"effort": ["high"]}}, "invalid reasoning value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"response_format": "json_object"}, "response_format of type map"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"functions": [{"name": "f"}]}, "functions is the older form"),
+        ({"modalities": ["text", "audio"]}, "audio and other modalities"),
+        ({"audio": {"voice": "x"}}, "audio and other modalities"),
+        ({"tools": 5}, "tools must be a list"),
+        ({"tools": [{"type": "custom"}]}, "must have a function"),
+        ({"tool_choice": "required"}, "no tools are given"),
+        ({"tools": [TOOL], "tool_choice": "g"}, "tool_choice must be"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice must be"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice must be"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "allowed_tools must have"),
+        ({"keep_alive": "x"}, "keep_alive|duration"),
+        ({"options": {"num_ctx": "x"}}, "num_ctx"),
+        ({"model": None}, "model is required"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse(**body)
+
+
+def test_an_empty_body_and_what_ollama_would_hand_on() -> None:
+    with pytest.raises(Misread, match="EOF"):
+        chat.parse(b"")
+    with pytest.raises(InvalidRequest) as error:
+        parse(model="")
+    assert not isinstance(error.value, Misread)
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({}, {"temperature": 1.0, "top_p": 1.0}),
+        ({"max_tokens": 3}, {"num_predict": 3}),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, {"num_predict": 4}),
+        ({"stop": "x"}, {"stop": ("x",)}),
+        ({"stop": ["x", "y"]}, {"stop": ("x", "y")}),
+        ({"seed": 7, "temperature": 0, "top_k": 5}, {"seed": 7, "temperature": 0.0, "top_k": 5}),
+        ({"options": {"temperature": 0.5, "num_ctx": 64}}, {"temperature": 0.5, "num_ctx": 64}),
+        ({"options": {"seed": 1}, "seed": 2}, {"seed": 2}),
+    ],
+)
+def test_options(body: dict[str, Any], options: dict[str, Any]) -> None:
+    found = request(**body).options
+    assert {name: getattr(found, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "value"),
+    [
+        ({"response_format": {"type": "text"}}, "constraint", None),
+        ({"response_format": {"type": "json_object"}}, "constraint", Constraint("json")),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"a": 1}}}},
+            "constraint",
+            Constraint("schema", '{"a":1}'),
+        ),
+        ({"reasoning_effort": "none"}, "think", False),
+        ({"reasoning_effort": "minimal"}, "think", "low"),
+        ({"reasoning": {"effort": "xhigh"}}, "think", "max"),
+        ({"logprobs": True}, "logprobs", 0),
+        ({"logprobs": True, "top_logprobs": 2}, "logprobs", 2),
+        ({"logit_bias": {"5": -100}}, "logit_bias", ((5, -100.0),)),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice", "required"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice",
+            "f",
+        ),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls", False),
+        ({"user": "me", "store": True, "metadata": {}, "modalities": ["text"]}, "model", "m"),
+        ({"n": None, "stop": None, "tools": None, "seed": None}, "tools", ()),
+    ],
+)
+def test_what_is_understood(body: dict[str, Any], field: str, value: Any) -> None:
+    assert getattr(request(**body), field) == value
+
+
+@pytest.mark.parametrize(
+    ("choice", "several"),
+    [("auto", True), ("required", True), ({"type": "function", "function": {"name": "f"}}, False)],
+)
+def test_a_tool_that_is_named_is_called_once(choice: Any, several: bool) -> None:
+    [request] = parse(tools=[TOOL], tool_choice=choice, parallel_tool_calls=True).requests
+    assert request.parallel_tool_calls is several
+
+
+def test_allowed_tools_are_the_only_ones() -> None:
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    asked = request(tools=[TOOL, OTHER], tool_choice=choice)
+    assert asked.tools == (OTHER,) and asked.tool_choice == "required"
+
+
+def test_messages() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    asked = request(
+        messages=[
+            {"role": "developer", "content": "be kind"},
+            {"role": "USER", "content": parts, "name": "Bob"},
+            {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": "hm",
+             "refusal": None, "audio": None, "function_call": None},
+            {"role": "tool", "tool_call_id": "c", "content": parts},
+        ]
+    )  # fmt: skip
+    assert asked.messages == (
+        Message("developer", "be kind"),
+        Message("user", "a"),
+        Message("user", "b"),
+        Message("assistant", "", "hm", (ToolCall("f", {"a": 1}, "c"),)),
+        Message("tool", "ab", tool_name="f", tool_call_id="c"),
+    )
+
+
+def test_images_are_messages_of_their_own() -> None:
+    url = "data:image/png;base64,aGk="
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
+    asked = request(messages=[{"role": "user", "content": parts}])
+    assert asked.messages == (Message("user", "a"), Message("user", images=(b"hi",)))
+
+
+def test_each_choice_has_a_seed_of_its_own() -> None:
+    assert [each.options.seed for each in parse(n=3, seed=5).requests] == [5, 6, 7]
+    free = [each.options.seed for each in parse(n=3).requests]
+    assert free[0] is None and None not in free[1:] and len(set(free)) == 3
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def events(said: list[bytes]) -> list[Any]:
+    """The JSON of a stream that Lines would write of these frames."""
+    text = b"".join(each + b"\n" for each in said if each).decode()
+    assert text.endswith("\n\n")
+    return [json.loads(part.removeprefix("data: ")) for part in text.split("\n\n")[:-1]]
+
+
+def test_a_stream_has_thoughts_calls_and_usage() -> None:
+    answer = chat.Answer("m", include_usage=True)
+    end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
+    call_ = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
+    chunks = [Chunk(thinking="hm"), call_, end]
+    first, call, last, usage = events([answer.frames((0, chunk)) for chunk in chunks])
+    delta = {"role": "assistant", "content": "", "reasoning": "hm"}
+    assert first["choices"][0]["delta"] == delta
+    assert call["choices"][0]["delta"]["tool_calls"] == [
+        {"id": "c", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+    assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]
+    assert usage["choices"] == []
+    assert usage["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 1,
+        "total_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 2},
+        "prompt_truncated": {"tokens": 5},
+    }
+    assert len({each["id"] for each in (first, call, last, usage)}) == 1
+
+
+def test_a_call_that_was_cut_off_is_no_reason_to_end() -> None:
+    answer = chat.Answer("m")
+    said = [Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{"),)), Chunk(finish_reason="length")]
+    *_, last = events([answer.frames((0, chunk)) for chunk in said])
+    assert last["choices"][0]["finish_reason"] == "length"
+
+
+def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:
+    first, second = events([chat.Answer("m").frames((0, Chunk("a", thinking="b")))])
+    assert "role" in first["choices"][0]["delta"]
+    assert second["choices"][0]["delta"] == {"content": "a"}
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_the_pieces_of_a_call_lose_their_white_space(size: int) -> None:
+    text = '{ "a b": "c \\" d",\n "e\\\\": [1, 2] }'
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    answer = chat.Answer("m")
+    said = [
+        answer.frames((0, Chunk(tool_deltas=(ToolDelta(0, arguments=each),)))) for each in pieces
+    ]
+    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in events(said)]
+    assert (
+        "".join(call["function"]["arguments"] for call in calls)
+        == '{"a b":"c \\" d","e\\\\":[1,2]}'
+    )
+
+
+def test_choices_of_a_stream_are_told_apart() -> None:
+    answer = chat.Answer("m", 2, include_usage=True)
+    end = Chunk(finish_reason="length", usage=Usage(5, completion_tokens=1))
+    said = [(1, Chunk("b")), (0, Chunk("a")), (1, end), (0, end)]
+    *frames, usage = events([answer.frames(each) for each in said])
+    assert [frame["choices"][0]["index"] for frame in frames] == [1, 0, 1, 0]
+    assert all(frame["choices"][0]["delta"]["role"] == "assistant" for frame in frames[:2])
+    assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+def test_a_whole_answer() -> None:
+    top = TokenLogprob("a", -0.5, (97,))
+    logprob = TokenLogprob("a", -0.5, (97,), (top,))
+    chunk = Chunk("a", (logprob,), "stop", Usage(2, completion_tokens=1), thinking="hm",
+                  tool_calls=(ToolCall("f", {"x": [1, 2]}, "c"),))  # fmt: skip
+    found = json.loads(chat.Answer("m", 2).whole([chunk, Chunk("b", finish_reason="length")]))
+    one, two = found["choices"]
+    assert one["finish_reason"] == "tool_calls" and two["finish_reason"] == "length"
+    assert one["message"]["reasoning"] == "hm"
+    assert one["message"]["tool_calls"][0]["function"]["arguments"] == '{"x":[1,2]}'
+    assert one["logprobs"]["content"] == [
+        {
+            "token": "a",
+            "logprob": -0.5,
+            "bytes": [97],
+            "top_logprobs": [{"token": "a", "logprob": -0.5, "bytes": [97]}],
+        }
+    ]
+    assert "logprobs" not in two and found["usage"]["total_tokens"] == 3

@@ -1,0 +1,117 @@
+"""OpenAI's embeddings, rerank and list of models; and that no body at all breaks any parser of the dialect."""
+
+from __future__ import annotations
+
+import base64
+import json
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollamapy.errors import InvalidRequest, OllamapyError
+from ollamapy.models.models import Details, ListedModel
+from ollamapy.types import Embedded, Reranked
+from ollamapy.web.openai import chat, completions, models, vectors
+
+
+def embeddings(**body: Any) -> vectors.AskedEmbeddings:
+    return vectors.parse_embeddings(json.dumps({"model": "m", **body}).encode())
+
+
+def rerank(**body: Any) -> vectors.AskedRerank:
+    return vectors.parse_rerank(json.dumps({"model": "m", **body}).encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ("a", ("a",)),
+        ("", ("",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+    ],
+)
+def test_inputs(given: Any, inputs: Any) -> None:
+    assert embeddings(input=given).request.inputs == inputs
+
+
+@pytest.mark.parametrize("given", [None, [], {}, 5, True, [None], [["a"]], [[]], [1, "a"], [-1], [1.0]])  # fmt: skip
+def test_no_inputs(given: Any) -> None:
+    with pytest.raises(InvalidRequest, match="invalid input"):
+        embeddings(input=given)
+
+
+def test_vectors_as_numbers_and_packed() -> None:
+    numbers = array("f", [0.1, -2.0])
+    found = Embedded((numbers,), 3)
+    plain = json.loads(vectors.encode_embeddings(embeddings(input="a"), found))
+    assert plain["data"][0]["embedding"] == pytest.approx([0.1, -2.0])
+    assert plain["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    asked = embeddings(input="a", encoding_format="base64")
+    packed = json.loads(vectors.encode_embeddings(asked, found))
+    assert array("f", base64.b64decode(packed["data"][0]["embedding"])) == numbers
+
+
+def test_the_best_documents() -> None:
+    asked = rerank(query="q", documents=["a", {"text": "b"}, "c"], top_n=2, return_documents=True)
+    found = json.loads(vectors.encode_reranked(asked, Reranked((0.1, 0.5, 0.3), 9)))
+    assert found["results"] == [
+        {"index": 1, "relevance_score": 0.5, "document": {"text": "b"}},
+        {"index": 2, "relevance_score": 0.3, "document": {"text": "c"}},
+    ]
+
+
+def test_models() -> None:
+    details = Details("", "gguf", "llama", None, "1M", "F32")
+    listed = ListedModel("me/x:1", "me/x:1", "2026-08-20T10:51:41.338123456-07:00", 1, "d", details)
+    assert json.loads(models.encode_list([])) == {"object": "list", "data": []}
+    assert json.loads(models.encode_list([listed]))["data"] == [
+        {"id": "me/x:1", "object": "model", "created": 1787248301, "owned_by": "me"}
+    ]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["user", "tool", "text", "image_url", "function", "allowed_tools", "json_schema", "data:;base64,"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["role", "content", "type", "text", "function", "name", "arguments", "tool_calls", "tools", "mode", "effort",
+             "schema", "json_schema", "image_url", "url", "include_usage", "allowed_tools", "temperature", "seed", "5"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+FIELDS = (
+    "messages", "prompt", "input", "query", "documents", "n", "tools", "tool_choice", "response_format", "stop", "seed",
+    "temperature", "logit_bias", "logprobs", "top_logprobs", "options", "keep_alive", "stream_options", "reasoning",
+    "reasoning_effort", "max_tokens", "suffix", "echo", "best_of", "dimensions", "encoding_format", "top_n", "modalities",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parse", "needed"),
+    [
+        (chat.parse, {"messages": [{"role": "user", "content": "Hi"}]}),
+        (completions.parse, {"prompt": "Hi"}),
+        (vectors.parse_embeddings, {"input": "Hi"}),
+        (vectors.parse_rerank, {"query": "Hi", "documents": ["a"]}),
+    ],
+)
+@settings(max_examples=150, deadline=None)
+@given(body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
+def test_whatever_comes_is_understood_or_refused(
+    parse: Callable[[bytes], object], needed: dict[str, Any], body: dict[str, Any]
+) -> None:
+    data = json.dumps({"model": "m", **needed, **body}).encode()
+    try:
+        parse(data)
+    except OllamapyError as error:
+        assert error.status == 400 and str(error)

@@ -1,0 +1,467 @@
+"""The application behind the real web server and real sockets, over runners whose steps the test releases."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.errors import LoadFailed, RunnerCrashed
+from ollamapy.names import Name
+from ollamapy.registry.store import Store
+from ollamapy.web import server as web
+from ollamapy.web import stream
+from ollamapy.web.app import create_app
+from tests.fakes import FakeRunner, Made, made
+
+
+@dataclass
+class Reply:
+    """An answer as a client got it; ``lines`` are the JSON lines of a stream."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines()]
+
+    @property
+    def error(self) -> str:
+        [line] = self.lines
+        assert list(line) == ["error"]
+        return str(line["error"])
+
+
+class Client:
+    """Raw HTTP over a socket of its own for each request."""
+
+    def __init__(self, made: Made, port: int) -> None:
+        self.made = made
+        self.port = port
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: str = "",
+        length: int | None = None,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a request; ``length`` lies about how long the body is."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        data = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
+        if "Host:" not in headers:
+            headers += f"Host: 127.0.0.1:{self.port}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\n{headers}Content-Length: {length or len(data)}\r\n\r\n"
+        writer.write(head.encode() + data)
+        await writer.drain()
+        return reader, writer
+
+    async def ask(self, method: str, path: str, body: Any = None, *, headers: str = "") -> Reply:
+        """Send a request and read the whole answer."""
+        headers += "Connection: close\r\n"
+        reader, writer = await self.send(method, path, body, headers=headers)
+        async with asyncio.timeout(30):
+            head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        first, *lines = head.decode().split("\r\n")
+        found = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        if found.get("transfer-encoding") == "chunked":
+            rest = _unchunked(rest)
+        return Reply(int(first.split()[1]), found, rest)
+
+    async def generate(self, **body: Any) -> Reply:
+        return await self.ask("POST", "/api/generate", {"model": "plain", "prompt": "Hi", **body})
+
+
+def _unchunked(data: bytes) -> bytes:
+    whole = b""
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        length = int(size, 16)
+        whole, data = whole + rest[:length], rest[length + 2 :]
+    return whole
+
+
+@asynccontextmanager
+async def served(
+    store: Path, prepare: Callable[[FakeRunner], None] = lambda runner: None, **environ: str
+) -> AsyncIterator[Client]:
+    """The daemon's web server over fake runners, on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    async with made(store, prepare, **environ) as services:
+        server = web.Server(create_app(services.services), drain_seconds=20, backlog=2048)
+        serving = asyncio.ensure_future(server.serve([listener]))
+        try:
+            yield Client(services, port)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def run(
+    store: Path,
+    test: Callable[[Client], Awaitable[None]],
+    prepare: Callable[[FakeRunner], None] = lambda runner: None,
+    **environ: str,
+) -> None:
+    async def inside() -> None:
+        async with served(store, prepare, **environ) as client:
+            await test(client)
+
+    asyncio.run(inside())
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+
+def test_what_needs_no_model(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        root = await client.ask("GET", "/")
+        assert (root.status, root.body) == (200, b"Ollama is running")
+        assert root.headers["content-type"] == "text/plain; charset=utf-8"
+        head = await client.ask("HEAD", "/")
+        assert (head.status, head.body) == (200, b"")
+        assert "server" not in head.headers
+        missing = await client.ask("GET", "/nowhere")
+        assert (missing.status, missing.body) == (404, b"404 page not found")
+        slashed = await client.ask("GET", "/api/version/")
+        assert (slashed.status, slashed.body) == (404, b"404 page not found")
+        status = await client.ask("GET", "/api/status")
+        assert json.loads(status.body) == {"cloud": {"disabled": True, "source": "config"}}
+        wrong = await client.ask("GET", "/api/generate")
+        assert (wrong.status, wrong.body) == (405, b"405 method not allowed")
+        assert wrong.headers["content-type"] == missing.headers["content-type"] == "text/plain"
+
+        version = await client.ask("GET", "/api/version")
+        assert version.headers["content-type"] == "application/json; charset=utf-8"
+        assert {"version", "ollamapy", "pid", "busy", "models"} == set(version.lines[0])
+        tags = (await client.ask("GET", "/api/tags")).lines[0]["models"]
+        assert {each["name"] for each in tags} == {"hello:latest", "plain:latest", "long:latest", "rules:latest"}  # fmt: skip
+        assert (await client.ask("HEAD", "/api/tags")).status == 200
+        show = (await client.ask("POST", "/api/show", {"name": "RULES"})).lines[0]
+        assert show["system"] == "Be kind." and show["capabilities"] == ["completion"]
+        assert (await client.ask("GET", "/api/ps")).lines == [{"models": []}]
+
+        evil = await client.ask("GET", "/api/tags", headers="Host: evil.com\r\n")
+        assert (evil.status, evil.body) == (403, b"")
+        page = await client.ask("GET", "/", headers="Origin: http://localhost:3000\r\n")
+        assert page.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+    run(model_store, test)
+
+
+def test_streams_and_whole_answers(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        stream = await client.generate()
+        assert stream.headers["content-type"] == "application/x-ndjson"
+        assert [line["response"] for line in stream.lines] == ["one", " two", " three", ""]
+        assert [line["done"] for line in stream.lines] == [False, False, False, True]
+        whole = await client.generate(stream=False, logprobs=True)
+        assert whole.headers["content-type"] == "application/json; charset=utf-8"
+        [answer] = whole.lines
+        assert answer["response"] == "one two three" and answer["done_reason"] == "stop"
+        assert [each["token"] for each in answer["logprobs"]] == ["one", " two", " three"]
+        assert answer["prompt_eval_count"] == 4 and answer["eval_count"] == 3
+
+        messages = [{"role": "user", "content": "Hi"}]
+        chat = await client.ask("POST", "/api/chat", {"model": "plain", "messages": messages})
+        assert "".join(line["message"]["content"] for line in chat.lines) == "one two three"
+        load = await client.ask("POST", "/api/chat", {"model": "plain"})
+        assert load.headers["content-type"] == "application/json; charset=utf-8"
+        assert load.lines[0]["done_reason"] == "load"
+        debug = await client.generate(_debug_render_only=True, model="hello")
+        assert debug.lines[0]["_debug_info"]["rendered_template"].startswith("<|im_start|>user\nHi")
+
+        [running, *_] = (await client.ask("GET", "/api/ps")).lines[0]["models"]
+        assert running["name"] in ("plain:latest", "hello:latest")
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "error"),
+    [
+        ("/api/generate", b"", 400, "missing request body"),
+        ("/api/generate", b"{bad", 400, "invalid character 'b' looking for beginning of object key string"),
+        ("/api/generate", b"[]", 400, "json: cannot unmarshal array into Go value of type api.GenerateRequest"),
+        ("/api/generate", {"model": "nosuch", "prompt": "x"}, 404, "model 'nosuch' not found"),
+        ("/api/generate", {"model": "../x", "prompt": "x"}, 400, "invalid model name"),
+        ("/api/chat", {"model": "nosuch:1b"}, 404, "model 'nosuch:1b' not found"),
+        ("/api/show", {"model": "nosuch"}, 404, "model 'nosuch:latest' not found"),
+        ("/api/chat", {"messages": []}, 400, "model is required"),
+    ],
+)  # fmt: skip
+def test_errors(model_store: Path, path: str, body: Any, status: int, error: str) -> None:
+    async def test(client: Client) -> None:
+        reply = await client.ask("POST", path, body)
+        assert reply.status == status and error in reply.error
+        assert reply.headers["content-type"] == "application/json; charset=utf-8"
+
+    run(model_store, test)
+
+
+def test_delete(model_store: Path, tmp_path: Path) -> None:
+    """A model of the first store goes; one of a store that is only read, as the built-in one, stays."""
+
+    async def test(client: Client) -> None:
+        store = client.made.services.models.store = Store([tmp_path, model_store])
+        store.copy(Name.parse("plain"), Name.parse("mine"))
+        mine = await client.ask("DELETE", "/api/delete", {"model": "mine"})
+        assert (mine.status, mine.body) == (200, b"")
+        for body, status, error in (
+            ({"model": "mine"}, 404, "model 'mine' not found"),
+            ({"model": "Plain"}, 403, "model 'plain:latest' cannot be deleted: it belongs to "),
+            ({"model": "../x"}, 400, 'name "../x" is invalid'),
+            ({}, 400, "model is required"),
+        ):
+            reply = await client.ask("DELETE", "/api/delete", body)
+            assert reply.status == status and error in reply.error
+        assert (await client.generate()).status == 200
+
+    run(model_store, test)
+
+
+def test_a_body_that_is_too_long(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        reply = await client.ask("POST", "/api/generate", bytes(64 * 2**20 + 1))
+        assert reply.status == 413 and reply.error == "the request is longer than 64 MiB"
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_before_the_first_chunk_has_a_status(model_store: Path, stream: bool) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 0
+        runner.error = RunnerCrashed("the model runner ended by signal SIGSEGV")
+
+    async def test(client: Client) -> None:
+        reply = await client.generate(stream=stream)
+        assert reply.status == 500 and reply.error == "the model runner ended by signal SIGSEGV"
+
+    run(model_store, test, prepare)
+
+
+def test_an_error_after_it_is_the_last_line(model_store: Path) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 2
+        runner.error = RunnerCrashed("the model runner ended by signal SIGKILL")
+
+    async def test(client: Client) -> None:
+        *words, last = (await client.generate()).lines
+        assert [line["response"] for line in words] == ["one", " two"]
+        assert last == {"error": "the model runner ended by signal SIGKILL"}
+        whole = await client.generate(stream=False)
+        assert whole.status == 500 and whole.error == last["error"]
+
+    run(model_store, test, prepare)
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_the_log_alone(
+    model_store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 0
+        runner.error = RuntimeError("secret /home/me")
+
+    async def test(client: Client) -> None:
+        reply = await client.generate()
+        assert reply.status == 500 and "secret" not in reply.error
+        assert "the daemon's log" in reply.error
+        assert "secret /home/me" in caplog.text and "Traceback" in caplog.text
+
+    run(model_store, test, prepare)
+
+
+def test_a_load_that_fails(model_store: Path) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        async def ready() -> Any:
+            raise LoadFailed("unknown model architecture: 'x'")
+
+        runner.ready = ready  # type: ignore[method-assign]
+
+    async def test(client: Client) -> None:
+        reply = await client.generate()
+        assert reply.status == 500
+        assert reply.error.startswith("model 'plain:latest': unknown model architecture: 'x'; ")
+
+    run(model_store, test, prepare)
+
+
+def test_a_full_queue(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        waiting = await client.send("POST", "/api/generate", {"model": "plain", "prompt": "Hi"})
+        await client.made.runner()
+        reply = await client.generate()
+        assert reply.status == 503 and "server busy, please try again" in reply.error
+        assert int(reply.headers["retry-after"]) >= 1
+        waiting[1].close()
+
+    run(model_store, test, lambda runner: runner.loaded.clear(), MAX_QUEUE="1")
+
+
+# ---- clients that leave ------------------------------------------------------------------------
+
+STAGES = {
+    "loading": lambda runner: runner.loaded.clear(),
+    "prefill": lambda runner: runner.prefilled.clear(),
+    "speaking": lambda runner: runner.say.clear(),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_client_that_leaves(model_store: Path, stage: str, stream: bool) -> None:
+    async def test(client: Client) -> None:
+        body = {"model": "plain", "prompt": "Hi", "stream": stream}
+        _, writer = await client.send("POST", "/api/generate", body)
+        runner = await client.made.runner()
+        if stage != "loading":
+            await runner.has(lambda runner: bool(runner.asked))
+        assert client.made.services.scheduler.busy == 1
+        writer.close()
+        await client.made.idle()
+        assert runner.endings == ([] if stage == "loading" else ["cancelled"])
+        for event in (runner.loaded, runner.prefilled, runner.say):
+            event.set()
+        assert (await client.generate()).lines[-1]["done"]  # and the next is served
+
+    run(model_store, test, STAGES[stage])
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_stream(model_store: Path) -> None:
+    """It reads one word of very many: what it does not read waits in the sockets, then in the runner."""
+
+    def prepare(runner: FakeRunner) -> None:
+        runner.words = ["one", *[" more" * 1000] * 100_000]
+
+    async def test(client: Client) -> None:
+        body = {"model": "plain", "prompt": "Hi"}
+        reader, writer = await client.send("POST", "/api/generate", body)
+        runner = await client.made.runner()
+        await reader.readuntil(b"one")
+        assert not runner.endings
+        writer.close()
+        await client.made.idle()
+        assert runner.endings == ["cancelled"]
+
+    run(model_store, test, prepare)
+
+
+def test_clients_that_leave_while_they_are_queued(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        body = {"model": "plain", "prompt": "Hi"}
+        writers = [(await client.send("POST", "/api/generate", body))[1] for _ in range(20)]
+        runner = await client.made.runner()
+        await runner.has(lambda runner: len(runner.asked) == 2)  # two for the one slot; others wait
+        async with asyncio.timeout(10):
+            while client.made.services.scheduler.busy < 20:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for writer in writers[::-1]:
+            writer.close()
+        await client.made.idle()
+        assert len(runner.asked) == 2 and runner.endings == ["cancelled"] * 2
+
+    run(model_store, test, STAGES["prefill"], NUM_PARALLEL="1")
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        _, writer = await client.send("POST", "/api/generate", b'{"model": "pl', length=100)
+        writer.close()
+        assert (await client.generate()).status == 200
+        assert len(client.made.runners) == 1
+
+    run(model_store, test)
+
+
+HALF_A_HEAD = b"GET / HT"
+HALF_A_BODY = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, HALF_A_BODY])
+def test_a_connection_that_fell_silent_does_not_hold_up_the_end(
+    model_store: Path, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent: list[Any] = []
+
+    async def test(client: Client) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        silent.extend((reader, writer, time.monotonic()))
+        writer.write(sent)
+        assert (await client.generate()).status == 200  # by now the first one was read, too
+
+    run(model_store, test)
+    assert time.monotonic() - silent[-1] < 10
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"])
+def test_a_head_must_come_in_time(
+    model_store: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(web, "IDLE_SECONDS", 1)
+
+    async def test(client: Client) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        async with asyncio.timeout(20):
+            for byte in sent:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+            await reader.read()
+
+    run(model_store, test)
+
+
+def test_a_body_must_come_in_time(model_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BODY_PATIENCE", 0.1)
+
+    async def test(client: Client) -> None:
+        reader, _ = await client.send("POST", "/api/generate", b"{", length=100)
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"no byte of the request came for 0.1 s, send it again" in answer
+
+    run(model_store, test)
+
+
+def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
+    """The queue takes 50 of them and two are served: the others are told to come back, and nothing is left over."""
+
+    async def test(client: Client) -> None:
+        body = {"model": "plain", "prompt": "Hi", "stream": False}
+        replies: list[Reply] = []
+
+        async def worker(count: int) -> None:
+            for _ in range(count):
+                replies.append(await client.ask("POST", "/api/generate", body))
+
+        workers = [asyncio.ensure_future(worker(12)) for _ in range(250)]
+        held = [asyncio.ensure_future(worker(1)) for _ in range(10)]
+        runner = await client.made.runner()
+        async with asyncio.timeout(60):
+            await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+            runner.prefilled.set()
+            await asyncio.gather(*workers, *held)
+        assert {reply.status for reply in replies} == {200, 503}
+        assert all("retry-after" in reply.headers for reply in replies if reply.status == 503)
+        await client.made.idle()
+
+    run(model_store, test, STAGES["prefill"], NUM_PARALLEL="1", MAX_QUEUE="50")

@@ -1,0 +1,129 @@
+"""Go's way of reading JSON, as tables: what it takes, and what it says to what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.errors import InvalidRequest
+from ollamapy.web import body
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b' \r\n\t{"a": 1} \n', {"a": 1}),
+        (b'{"a": 1} and more', {"a": 1}),
+        (b'{"a": 1}{"a": 2}', {"a": 1}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": "\xff\xc3"}', {"a": "\ufffd\ufffd"}),
+        (b'{"a": "\\ud83d\\udc4b"}', {"a": "\U0001f44b"}),
+        (b'{"a": "\\ud83d"}', {"a": "\ufffd"}),
+        (b'{"a": "\\udc4b\\ud83d"}', {"a": "\ufffd\ufffd"}),
+        (b'{"a": "\\\\ud83d"} ', {"a": "\\ud83d"}),
+        (b'{"a": "\\\\ud83d"} x', {"a": "\\ud83d"}),
+        (b"[]", []),
+        (b"null", None),
+        (b'{"a": 123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
+    ],
+)
+def test_what_is_taken(data: bytes, value: Any) -> None:
+    assert body.decode(data) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "missing request body"),
+        (b" \n", "missing request body"),
+        (b'{"model": ', "unexpected EOF"),
+        (b'{"model": "x', "unexpected EOF"),
+        (b"{bad", "invalid character 'b' looking for beginning of object key string"),
+        (b"{'a': 1}", "invalid character '\\'' looking for beginning of object key string"),
+        (b'{"a": 1,}', "invalid character '}' looking for beginning of object key string"),
+        (b"hello", "invalid character 'h' looking for beginning of value"),
+        (b"[1,]", "invalid character ']' looking for beginning of value"),
+        (b'{"a": NaN}', "invalid character 'N' looking for beginning of value"),
+        (b'{"a": -Infinity}', "invalid character '-' looking for beginning of value"),
+        (b'{"a" 1}', "invalid character '1' after object key"),
+        (b'{"a": "\x01"}', "invalid character '\\x01' in string literal"),
+        (b'{"a": "\\q"}', "invalid character 'q' in string escape code"),
+        (b'{"a": 1 "b"}', "invalid character '\"' after array element or object key:value pair"),
+        (b"\xef\xbb\xbf{}", "invalid character '\\ufeff' looking for beginning of value"),
+        (b"[" * 1_000_000, "json: exceeded max depth"),
+        (b'{"a":' * 1_000_000, "json: exceeded max depth"),
+        (b"1" * 5000, "json: cannot unmarshal number: it is too long"),
+    ],
+)
+def test_what_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        body.decode(data)
+    assert str(error.value) == message and error.value.status == 400
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: ('{"a":"' + text).encode()))
+def test_any_bytes_are_a_value_or_an_error_that_can_be_sent(data: bytes) -> None:
+    try:
+        value = body.decode(data)
+    except InvalidRequest as error:
+        str(error).encode()
+    else:
+        repr(value)
+
+
+TYPES = {
+    "name": "string",
+    "flag": "bool",
+    "count": "int",
+    "ids": "[]int",
+    "words": "[]string",
+    "options": "map[string]interface {}",
+    "any": "any",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"name": "x", "flag": True, "count": 3}, {"name": "x", "flag": True, "count": 3}),
+        ({"NAME": "x", "Flag": False}, {"name": "x", "flag": False}),
+        ({"name": None, "ids": None}, {}),
+        ({"unknown": [1, {"deep": 2}]}, {}),
+        ({"ids": [1, None]}, {"ids": [1, 0]}),
+        ({"words": ["a", None]}, {"words": ["a", ""]}),
+        ({"options": {"A": 1}}, {"options": {"A": 1}}),
+        ({"any": [1]}, {"any": [1]}),
+        ({"Name": "first", "NAME": "last"}, {"name": "last"}),
+        (None, {}),
+    ],
+)
+def test_fields(value: Any, found: dict[str, Any]) -> None:
+    assert body.fields(value, TYPES, "Request") == found
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "array into Go value of type api.Request"),
+        ("x", "string into Go value of type api.Request"),
+        ({"name": 5}, "number into Go struct field Request.name of type string"),
+        ({"name": {}}, "object into Go struct field Request.name of type string"),
+        ({"flag": "yes"}, "string into Go struct field Request.flag of type bool"),
+        ({"flag": 1}, "number into Go struct field Request.flag of type bool"),
+        ({"count": 1.5}, "number 1.5 into Go struct field Request.count of type int"),
+        ({"count": 2**63}, "number 9223372036854775808 into Go struct field Request.count of type int"),
+        ({"ids": [-(10**25)]}, "number -10000000000000000000000000 into Go struct field Request.ids of type int"),
+        ({"count": True}, "bool into Go struct field Request.count of type int"),
+        ({"ids": [1, "2"]}, "string into Go struct field Request.ids of type int"),
+        ({"ids": 1}, "number into Go struct field Request.ids of type []int"),
+        ({"options": []}, "array into Go struct field Request.options of type map[string]interface {}"),
+    ],
+)  # fmt: skip
+def test_wrong_types(value: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        body.fields(value, TYPES, "Request")
+    assert str(error.value) == f"json: cannot unmarshal {message}"

@@ -1,0 +1,253 @@
+"""What must hold in every dialect alike: who leaves stops the work wherever it stands, and what breaks in the middle of a stream is
+said there in the dialect's own words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamapy.errors import RunnerCrashed
+from tests.conftest import HELLO
+from tests.fakes import FakeRunner
+from tests.served import Daemon, serve, until
+
+from .test_app import STAGES, Client, run
+
+_MESSAGES = {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A way to ask for a text: ``body`` goes with the model and stream; ``text`` reads a stream's text, ``error`` an answer's
+    message, ``ending`` the message at the end of a stream that broke."""
+
+    path: str
+    body: dict[str, Any]
+    text: Callable[[list[Any]], str]
+    error: Callable[[Any], str]
+    ending: Callable[[bytes], str]
+
+    def asked(self, model: str, stream: bool) -> dict[str, Any]:
+        return {"model": model, "stream": stream, **self.body}
+
+
+def lines(body: bytes) -> list[Any]:
+    """The JSON of a stream's lines or events."""
+    found = [
+        line.removeprefix(b"data: ") for line in body.splitlines() if line[:1] in b"{d" and line
+    ]
+    return [json.loads(line) for line in found if line.startswith(b"{")]  # fmt: skip
+
+
+def _native_ending(body: bytes) -> str:
+    last = lines(body)[-1]
+    assert list(last) == ["error"]
+    return str(last["error"])
+
+
+def _openai_ending(body: bytes) -> str:
+    assert body.endswith(b"data: [DONE]\n\n")
+    return str(lines(body)[-1]["error"]["message"])
+
+
+def _anthropic_ending(body: bytes) -> str:
+    assert b"message_stop" not in body
+    *_, name, _ = body.decode().rstrip().split("\n")
+    last = lines(body)[-1]
+    assert name == "event: error" and last["type"] == "error"
+    assert last["error"]["type"] == "api_error"
+    return str(last["error"]["message"])
+
+
+def _responses_ending(body: bytes) -> str:
+    last = lines(body)[-1]
+    assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
+    return str(last["response"]["error"]["message"])
+
+
+def _of_openai(answer: Any) -> str:
+    return str(answer["error"]["message"])
+
+
+DIALECTS = {
+    "generate": Dialect(
+        "/api/generate",
+        {"prompt": "Hi"},
+        lambda said: "".join(each["response"] for each in said),
+        lambda answer: str(answer["error"]),
+        _native_ending,
+    ),
+    "chat": Dialect(
+        "/api/chat",
+        _MESSAGES,
+        lambda said: "".join(each["message"]["content"] for each in said),
+        lambda answer: str(answer["error"]),
+        _native_ending,
+    ),
+    "openai chat": Dialect(
+        "/v1/chat/completions",
+        _MESSAGES,
+        lambda said: "".join(
+            choice["delta"].get("content") or "" for each in said for choice in each["choices"]
+        ),
+        _of_openai,
+        _openai_ending,
+    ),
+    "openai completion": Dialect(
+        "/v1/completions",
+        {"prompt": "Hi", "max_tokens": 8000},
+        lambda said: "".join(choice["text"] for each in said for choice in each["choices"]),
+        _of_openai,
+        _openai_ending,
+    ),
+    "openai response": Dialect(
+        "/v1/responses",
+        {"input": "Hi"},
+        lambda said: "".join(
+            each["delta"] for each in said if each["type"] == "response.output_text.delta"
+        ),
+        _of_openai,
+        _responses_ending,
+    ),
+    "anthropic": Dialect(
+        "/v1/messages",
+        {**_MESSAGES, "max_tokens": 8000},
+        lambda said: "".join(
+            each["delta"]["text"] for each in said if each["type"] == "content_block_delta"
+        ),
+        _of_openai,
+        _anthropic_ending,
+    ),
+}
+
+every_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+
+
+# ---- clients that leave ----------------------------------------------------------------------------------------------
+
+
+@every_dialect
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stage", STAGES)
+def test_who_leaves_stops_the_work(
+    model_store: Path, stage: str, stream: bool, dialect: Dialect
+) -> None:
+    async def test(client: Client) -> None:
+        _, writer = await client.send("POST", dialect.path, dialect.asked("hello", stream))
+        runner = await client.made.runner()
+        if stage != "loading":
+            await runner.has(lambda runner: bool(runner.asked))
+        writer.close()
+        await client.made.idle()
+        assert runner.endings == ([] if stage == "loading" else ["cancelled"])
+
+    run(model_store, test, STAGES[stage])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_leaves_the_queue_is_never_served(model_store: Path, stream: bool) -> None:
+    async def test(client: Client) -> None:
+        first = await client.send("POST", "/api/generate", {"model": "hello", "prompt": "Hi"})
+        runner = await client.made.runner()
+        await runner.has(lambda runner: bool(runner.asked))
+        waiting = [
+            (await client.send("POST", each.path, each.asked("plain", stream)))[1]
+            for each in DIALECTS.values()
+        ]
+        async with asyncio.timeout(10):
+            while client.made.services.scheduler.busy < 1 + len(DIALECTS):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for writer in waiting:
+            writer.close()
+        async with asyncio.timeout(10):
+            while client.made.services.scheduler.busy > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        runner.prefilled.set()
+        assert b'"done":true' in await first[0].readuntil(b'"done":true')
+        first[1].close()
+        await client.made.idle()
+        assert len(client.made.runners) == 1, "the other model was never loaded"
+
+    run(model_store, test, STAGES["prefill"], MAX_LOADED_MODELS="1")
+
+
+# ---- what breaks -----------------------------------------------------------------------------------------------------
+
+
+@every_dialect
+def test_a_stream_that_breaks_says_so(model_store: Path, dialect: Dialect) -> None:
+    message = "the model runner ended by signal SIGKILL"
+
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 2
+        runner.error = RunnerCrashed(message)
+
+    async def test(client: Client) -> None:
+        streamed = await client.ask("POST", dialect.path, dialect.asked("hello", True))
+        assert streamed.status == 200 and b"one" in streamed.body and b"two" in streamed.body
+        assert dialect.ending(streamed.body) == message
+        whole = await client.ask("POST", dialect.path, dialect.asked("hello", False))
+        assert whole.status == 500 and dialect.error(json.loads(whole.body)) == message
+        await client.made.idle()
+
+    run(model_store, test, prepare)
+
+
+@every_dialect
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_breaks_before_the_first_text_has_a_status(
+    model_store: Path, stream: bool, dialect: Dialect
+) -> None:
+    def prepare(runner: FakeRunner) -> None:
+        runner.breaks_after = 0
+        runner.error = RunnerCrashed("the model runner ended")
+
+    async def test(client: Client) -> None:
+        reply = await client.ask("POST", dialect.path, dialect.asked("hello", stream))
+        assert reply.status == 500
+        assert dialect.error(json.loads(reply.body)) == "the model runner ended"
+
+    run(model_store, test, prepare)
+
+
+@pytest.fixture(scope="module")
+def own(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon of these tests' own, whose runners they kill."""
+    with serve(tmp_path_factory.mktemp("home"), model_store, NUM_PARALLEL="8") as running:
+        yield running
+
+
+@pytest.mark.llama
+def test_all_dialects_share_a_runner_and_its_end(own: Daemon) -> None:
+    answers = [
+        (each, own.open("POST", each.path, each.asked("long", True))) for each in DIALECTS.values()
+    ]
+    for _, answer in answers:
+        assert answer.status == 200 and answer.response.readline()
+    [runner] = own.runners()
+    runner.send_signal(signal.SIGKILL)
+    for each, answer in answers:
+        assert "runner ended by signal SIGKILL" in each.ending(answer.read())
+    until(lambda: own.busy() == 0, "all leases are given back")
+    for each in DIALECTS.values():
+        answer = own.ask("POST", each.path, each.asked("hello", True))
+        assert each.text(lines(answer.body)) == HELLO
+
+
+@pytest.mark.llama
+def test_who_does_not_read_holds_nobody_up(own: Daemon) -> None:
+    slow = [own.open("POST", each.path, each.asked("long", True)) for each in DIALECTS.values()]
+    for answer in slow:
+        assert answer.status == 200
+    assert own.generate("long", options={"num_predict": 20}).json()["eval_count"] == 20
+    assert own.generate("hello").json()["response"] == HELLO
+    for answer in slow:
+        answer.leave()
+    until(lambda: own.busy() == 0, "they are gone")
