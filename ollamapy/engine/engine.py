@@ -1,8 +1,8 @@
-"""The engine's loop: admit -> plan -> decode -> sample -> emit. Owns the KV slots and the running sequences.
+"""The engine's loop: admit -> plan -> decode -> sample -> emit. Owns the running sequences.
 
 Everything happens on one thread, the one that calls :meth:`Engine.step`; other threads only put requests and cancellations
 into its inbox. The model comes in as an argument, so that the loop is tested with one whose next token is a function of
-the prefix. It knows nothing of processes, frames and dialects.
+the prefix. The KV cache is in ``slots.py``. Nothing here deals with processes, frames or API dialects.
 """
 
 from __future__ import annotations
@@ -11,99 +11,24 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..types import TokenLogprob
-from .batch import (
-    MIN_REUSE,
-    Span,
-    best_donor,
-    chunk_tokens,
-    common_prefix,
-    gaps,
-    halved,
-    place,
-    plan_batch,
-    reusable,
-    shift_cut,
-)
-from .embed import Embeddings, Job, Pooling, Unembedded, Vectors
-from .rows import ABORTED, NO_SLOT, Row
-from .sampling import Stage, penalized_history, sampler_chain
-from .sequence import Sequence, Slot
+from .batch import Span, chunk_tokens, halved, plan_batch, shift_cut
+from .embed import Embeddings, Job
+from .events import Event, Finished, Refused, TextOut
+from .model import Model
+from .rows import ABORTED, NO_SLOT
+from .sampling import penalized_history, sampler_chain
+from .sequence import Sequence
+from .slots import Slots
 
 PREFILL_SECONDS = 0.25
 """How long a step may become for a prompt's sake while there are other sequences."""
 
 FIRST_CHUNK = 64
 """Prompt tokens in the first step beside decoding sequences, when the prefill speed is not known yet."""
-
-
-class Model(Protocol):
-    """What the engine needs of a model; ``engine/llama.py`` documents each."""
-
-    n_ctx: int
-    n_slots: int
-    n_batch: int
-    n_swa: int
-    recurrent: bool
-    can_shift: bool
-    adds_bos: bool
-
-    def decode(self, spans: list[Row]) -> int: ...
-    def sample(self, chain: Any, row: int) -> int: ...
-    def accept(self, chain: Any, token: int) -> None: ...
-    def logits(self, row: int) -> Any: ...
-    def logprobs(self, logits: Any, token: int, top: int) -> TokenLogprob: ...
-    def abort(self) -> None: ...
-    def rearm(self) -> None: ...
-    def trim(self, slot: int, n: int) -> bool: ...
-    def copy(self, source: int, target: int, n: int) -> None: ...
-    def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None: ...
-    def first_position(self, slot: int) -> int: ...
-    def make_sampler(self, stages: SequenceOf[Stage], history: SequenceOf[int]) -> Any: ...
-    def free_sampler(self, chain: Any) -> None: ...
-    def piece(self, token: int) -> bytes: ...
-    def written(self, token: int) -> bytes: ...
-    def ends(self, token: int) -> bool: ...
-    def pooled(self, pooling: str) -> Pooling: ...
-
-
-class TextOut(NamedTuple):
-    """New text of a request; ``first``: its first, which should not wait; ``alone``: not to be put together with the next."""
-
-    id: int
-    text: str
-    logprobs: tuple[TokenLogprob, ...]
-    first: bool
-    alone: bool = False
-
-
-class Finished(NamedTuple):
-    """The good ending of a request; counts of tokens, times in nanoseconds."""
-
-    id: int
-    reason: Literal["stop", "length", "cancel"]
-    n_prompt: int
-    n_cached: int
-    n_predicted: int
-    prompt_ns: int
-    predict_ns: int
-    n_truncated: int
-    stop_text: str = ""
-
-
-class Refused(NamedTuple):
-    """The bad ending of a request; the kinds are those of ``runner.protocol.Failed``."""
-
-    id: int
-    kind: Literal["too_long", "invalid", "internal"]
-    message: str
-
-
-Event = TextOut | Finished | Refused | Vectors | Unembedded
 
 
 class Engine:
@@ -126,11 +51,10 @@ class Engine:
         self._clock = clock
         self._embeddings = Embeddings(model.pooled, clock)
         self._inbox: queue.SimpleQueue[Sequence | Job | int] = queue.SimpleQueue()
-        self._slots = [Slot(i) for i in range(model.n_slots)]
+        self._slots = Slots(model)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._events: list[Event] = []
-        self._admissions = 0
         self._prefill_rate = 0.0
         self._embeds_from = 0
         self._cancelled: set[int] = set()
@@ -145,8 +69,8 @@ class Engine:
     def cancel(self, id: int) -> None:
         """Stop working for a request; unknown ids are no error.
 
-        A step that computes for cancelled requests only is aborted. The engine announces whom it computes for before it
-        looks at who is cancelled, and here it is the other way round: whoever comes second sees the other's word.
+        A step that computes for cancelled requests only is aborted. The engine publishes the batch's ids, then reads the
+        cancellations; here it is the reverse, so whichever runs second sees the other.
         """
         self._cancelled.add(id)
         self._inbox.put(id)
@@ -162,7 +86,9 @@ class Engine:
         """
         busy = self._running or self._waiting or self._embeddings.busy
         self._take_inbox(block=wait and not busy)
-        self._release_followers()  # before a newcomer may take the slot that a lost leader left
+        self._slots.release_followers(
+            self._running
+        )  # before a new sequence takes a lost leader's slot
         self._admit()
         spans = plan_batch(
             [sequence for sequence in self._running if sequence.leader is None],
@@ -217,120 +143,55 @@ class Engine:
             if len(sequence.tokens) >= n_ctx and not sequence.n_predicted:
                 self._refuse(sequence, "too_long", too_long(sequence.n_prompt, n_ctx))
                 continue
-            placement = place(self._slots, sequence.tokens, shares=not self._model.recurrent)
+            placement = self._slots.place(sequence)
             if placement is None:
                 return
             try:
-                self._start(sequence, placement.slot)
+                self._prepare(sequence)
             except InvalidRequest as error:
                 self._refuse(sequence, "invalid", str(error))
                 continue
             self._waiting.popleft()
             self._running.append(sequence)
-            if placement.donor is placement.slot or placement.donor is None:
-                self._keep_own(sequence, placement.slot)
-            else:
-                self._follow(sequence, placement.donor, placement.shared)
+            self._slots.give(sequence, placement)
 
-    def _start(self, sequence: Sequence, slot: Slot) -> None:
-        """Put a sequence into a slot, with a sampler if it has none yet."""
-        model = self._model
-        if sequence.sampler is None:
-            sequence.started_at = self._clock()
-            sequence.sampler = model.make_sampler(
-                sampler_chain(
-                    sequence.job.sampling,
-                    sequence.n_ctx,
-                    sequence.job.logit_bias,
-                    masked=sequence.grammar is not None,
-                ),
-                penalized_history(sequence.job.sampling, sequence.tokens, sequence.n_ctx),
-            )
-        self._admissions += 1
-        slot.last_used = self._admissions
-        slot.sequence, sequence.slot = sequence, slot
-
-    def _keep_own(self, sequence: Sequence, slot: Slot) -> None:
-        """Keep what the slot's own cache holds of the prompt."""
-        shared, cached = common_prefix(slot.cached, sequence.tokens), len(slot.cached)
-        slot.cached = []
-        self._reuse(sequence, slot, shared, cached)
-
-    def _follow(self, sequence: Sequence, donor: Slot, shared: int) -> None:
-        """Copy the first ``shared`` tokens from another slot; wait until it has them, if it is still computing them."""
-        slot, leader = sequence.slot, donor.sequence
-        assert slot is not None
-        slot.cached = []
-        if leader is not None and leader.n_past < shared:
-            self._model.trim(slot.id, 0)
-            sequence.leader, sequence.shared = leader, shared
+    def _prepare(self, sequence: Sequence) -> None:
+        """Make the sampler, if there is none yet. Raises InvalidRequest."""
+        if sequence.sampler is not None:
             return
-        sequence.leader = None
-        self._model.copy(donor.id, slot.id, shared)
-        held = len(donor.cached) if leader is None else leader.n_past
-        self._reuse(sequence, slot, shared, held)
-
-    def _reuse(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> None:
-        """Cut a slot that holds ``held`` tokens back to what the prompt may keep of the ``shared`` ones."""
-        model = self._model
-        keep = reusable(
-            shared,
-            held,
-            len(sequence.tokens),
-            recurrent=model.recurrent,
-            n_swa=model.n_swa,
-            pos_min=model.first_position(slot.id) if model.n_swa and shared else 0,
+        sequence.started_at = self._clock()
+        sequence.sampler = self._model.make_sampler(
+            sampler_chain(
+                sequence.job.sampling,
+                sequence.n_ctx,
+                sequence.job.logit_bias,
+                masked=sequence.grammar is not None,
+            ),
+            penalized_history(sequence.job.sampling, sequence.tokens, sequence.n_ctx),
         )
-        if not model.trim(slot.id, keep):
-            keep = 0
-            model.trim(slot.id, 0)
-        sequence.n_past = keep
-        if not sequence.n_predicted:
-            sequence.n_cached = keep
-
-    def _release_followers(self) -> None:
-        """Let followers go whose leaders came far enough.
-
-        A leader that is gone (finished, cancelled, preempted) may have left the prefix in its slot; whatever is the
-        best now is taken. So the first of its followers goes on from what it had committed, and the others follow that one.
-        A leader that has shifted its context no longer has the prefix.
-        """
-        for sequence in self._running:
-            if (leader := sequence.leader) is None:
-                continue
-            has_it = leader.n_pure is None or leader.n_pure >= sequence.shared
-            if leader.slot is not None and has_it:
-                if leader.n_past >= sequence.shared:
-                    self._follow(sequence, leader.slot, sequence.shared)
-                continue
-            assert sequence.slot is not None
-            sequence.leader = None
-            donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
-            if donor is not None and shared >= MIN_REUSE:
-                self._follow(sequence, donor, shared)
 
     # ---- decode ----------------------------------------------------------------------------------------------------
 
     def _decode(self, spans: list[Span]) -> list[Span]:
         """Compute the spans, making room in the KV cache where it runs out; returns what was computed.
 
-        Idle caches go first, the longest unused one before the others; then the youngest sequence is preempted; a sequence
-        that is alone is computed in smaller batches.
+        Idle caches are dropped first, the one unused for longest before the others; then the youngest sequence is preempted;
+        a sequence that is alone is computed in smaller batches.
         """
         while spans:
             began = self._clock()
-            self._announce(frozenset(span.sequence.id for span in spans))
+            self._publish(frozenset(span.sequence.id for span in spans))
             status = self._compute(spans)
             if status == 0:
                 self._measure(spans, self._clock() - began)
                 return spans
             if status == ABORTED:
-                self._roll_back(spans)
+                self._slots.roll_back(spans)
                 return []
             if status != NO_SLOT:
                 self._fail_batch(spans, status)
                 return []
-            if self._drop_idle_cache():
+            if self._slots.drop_idle():
                 continue
             last = max((span.sequence for span in spans), key=self._running.index)
             others = [s for s in self._running if s.n_past and s is not last]
@@ -342,8 +203,8 @@ class Engine:
                 self._finish(last, "length")
         return []
 
-    def _announce(self, ids: frozenset[int]) -> None:
-        """Say whom the next batch is for, so that :meth:`cancel` can abort it."""
+    def _publish(self, ids: frozenset[int]) -> None:
+        """Publish the ids that the next batch computes for, so that :meth:`cancel` can abort it."""
         self._computing = ids
         self._model.rearm()
         if ids <= self._cancelled:
@@ -354,7 +215,7 @@ class Engine:
         if self._running:
             self._before_long_step()
         began = self._clock()
-        self._announce(self._embeddings.plan(brief=bool(self._running)))
+        self._publish(self._embeddings.plan(brief=bool(self._running)))
         self._events += self._embeddings.compute()
         now = self._clock()
         self._embeds_from = now + (now - began)
@@ -366,7 +227,7 @@ class Engine:
             for s in spans
             if s.sequence.slot is not None
         ]
-        padding = self._padding(rows) if len(rows) > 1 else []
+        padding = self._slots.padding(rows) if len(rows) > 1 else []
         if not padding:
             return self._model.decode(rows)
         status = self._model.decode(sorted([*rows, *padding]))
@@ -374,48 +235,10 @@ class Engine:
             self._model.trim(slot, held)
         return status
 
-    def _padding(self, rows: list[Row]) -> list[Row]:
-        """One row for each gap: any token after what the slot holds. A state that cannot go back gets none."""
-        model = self._model
-        if model.recurrent or model.n_swa:
-            return []
-        found: list[Row] = []
-        for id in gaps([row[0] for row in rows]):
-            slot = self._slots[id]
-            held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
-            if held < model.n_ctx:
-                found.append((id, held, rows[0][2][:1], False))
-        fits = sum(len(row[2]) for row in rows) + len(found) <= model.n_batch
-        return found if fits else []
-
-    def _roll_back(self, spans: list[Span]) -> None:
-        """After an abort some of the batch's tokens may be in the cache without logits: back to what was committed."""
-        for span in spans:
-            if (slot := span.sequence.slot) is None:
-                continue
-            if not self._model.trim(slot.id, span.start):
-                self._model.trim(slot.id, 0)
-                span.sequence.n_past = 0
-
-    def _drop_idle_cache(self) -> bool:
-        idle = [slot for slot in self._slots if slot.sequence is None and slot.cached]
-        if not idle:
-            return False
-        slot = min(idle, key=lambda slot: slot.last_used)
-        self._model.trim(slot.id, 0)
-        slot.cached = []
-        return True
-
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's slot away; it keeps its tokens and its sampler and is prefilled again when there is room."""
         self._running.remove(sequence)
-        slot = sequence.slot
-        assert slot is not None
-        self._model.trim(slot.id, 0)
-        slot.sequence = sequence.slot = sequence.leader = None
-        slot.cached = []
-        sequence.n_past = 0
-        sequence.n_pure = None
+        self._slots.take(sequence)
         self._waiting.appendleft(sequence)
 
     def _fail_batch(self, spans: list[Span], status: int) -> None:
@@ -424,8 +247,7 @@ class Engine:
             slot = span.sequence.slot
             self._refuse(span.sequence, "internal", f"llama.cpp could not decode (status {status})")
             if slot is not None:
-                self._model.trim(slot.id, 0)
-                slot.cached = []
+                self._slots.clear(slot)
 
     def _measure(self, spans: list[Span], elapsed: int) -> None:
         """Keep the prefill speed, tokens a second, as a mean that follows changes within a few steps."""
@@ -577,26 +399,16 @@ class Engine:
         self._release(sequence)
 
     def _release(self, sequence: Sequence) -> None:
-        """Free the slot, whose cache stays for the next prompt that begins alike."""
+        """Forget a sequence that has its ending."""
         self._cancelled.discard(sequence.id)
         if sequence in self._running:
             self._running.remove(sequence)
         else:
             self._waiting.remove(sequence)
-        if (slot := sequence.slot) is not None:
-            slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
-            slot.sequence = sequence.slot = sequence.leader = None
-            if len(slot.cached) < sequence.n_past:  # what a shift has moved is of no use to others
-                self._cut(slot)
+        self._slots.free(sequence)
         if sequence.sampler is not None:
             self._model.free_sampler(sequence.sampler)
             sequence.sampler = None
-
-    def _cut(self, slot: Slot) -> None:
-        """Make a free slot's cache hold what ``slot.cached`` says, or nothing where it cannot go back."""
-        if not self._model.trim(slot.id, len(slot.cached)):
-            self._model.trim(slot.id, 0)
-            slot.cached = []
 
 
 def _slot_id(span: Span) -> int:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from ..engine.batch import truncated
 from ..engine.embed import Job, Vectors, input_tokens, pair_tokens
-from ..engine.engine import Engine, Event, Finished, TextOut
+from ..engine.engine import Engine
+from ..engine.events import Event, Finished, TextOut
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
 from ..engine.quantize import quantize

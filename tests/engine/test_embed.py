@@ -8,7 +8,8 @@ from array import array
 import pytest
 
 from ollamapy.engine.embed import Job, Unembedded, Vectors, finished
-from ollamapy.engine.engine import Engine, Event, Finished, TextOut
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.rows import NO_SLOT
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.sequence import Sequence
 from ollamapy.types import Generation
 from tests.engine.fake import FakeModel, continuation

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.grammar import MOST_TEXT, STACK, Grammars
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.engine.engine import Engine, Event, Finished, Refused, TextOut
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed

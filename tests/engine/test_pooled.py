@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from ollamapy.engine.embed import Job, Vectors, input_tokens, pair_tokens
-from ollamapy.engine.engine import Engine, Event, Finished, TextOut
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest

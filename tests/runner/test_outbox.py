@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollamapy.engine.engine import Finished, TextOut
+from ollamapy.engine.events import Finished, TextOut
 from ollamapy.runner.__main__ import MERGE_SECONDS, SIGN_OF_LIFE_SECONDS, Outbox, merged
 from ollamapy.runner.protocol import Done, Frame, FrameReader, Piece, Texts, Tokens, Working
 

@@ -1,0 +1,43 @@
+"""What the engine reports about its requests: text as it is generated, and one ending for each."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from ..types import TokenLogprob
+from .embed import Unembedded, Vectors
+
+
+class TextOut(NamedTuple):
+    """New text of a request; ``first``: its first, which should not wait; ``alone``: not to be put together with the next."""
+
+    id: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...]
+    first: bool
+    alone: bool = False
+
+
+class Finished(NamedTuple):
+    """The good ending of a request; counts of tokens, times in nanoseconds."""
+
+    id: int
+    reason: Literal["stop", "length", "cancel"]
+    n_prompt: int
+    n_cached: int
+    n_predicted: int
+    prompt_ns: int
+    predict_ns: int
+    n_truncated: int
+    stop_text: str = ""
+
+
+class Refused(NamedTuple):
+    """The bad ending of a request; the kinds are those of ``runner.protocol.Failed``."""
+
+    id: int
+    kind: Literal["too_long", "invalid", "internal"]
+    message: str
+
+
+Event = TextOut | Finished | Refused | Vectors | Unembedded

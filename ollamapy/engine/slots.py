@@ -1,0 +1,147 @@
+"""The slots of the KV cache: which sequence runs in which, and what each still holds of earlier ones.
+
+A prompt keeps what its slot holds of it already, or copies it from another slot. If that slot is still computing it, the
+prompt waits: it follows. What is worth how much is decided in ``batch.py``; here it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .batch import MIN_REUSE, Placement, Span, best_donor, common_prefix, gaps, place, reusable
+from .model import Model
+from .rows import Row
+from .sequence import Sequence, Slot
+
+
+class Slots:
+    """The slots of one model; for the engine's thread alone."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._slots = [Slot(i) for i in range(model.n_slots)]
+        self._admissions = 0
+
+    def place(self, sequence: Sequence) -> Placement | None:
+        """The best free slot for a sequence; None where all are taken."""
+        return place(self._slots, sequence.tokens, shares=not self._model.recurrent)
+
+    def give(self, sequence: Sequence, placement: Placement) -> None:
+        """Let a sequence run in a slot, with what it can keep of the slot's or another's cache."""
+        slot = placement.slot
+        self._admissions += 1
+        slot.last_used = self._admissions
+        slot.sequence, sequence.slot = sequence, slot
+        if placement.donor is slot or placement.donor is None:
+            shared, cached = common_prefix(slot.cached, sequence.tokens), len(slot.cached)
+            slot.cached = []
+            self._reuse(sequence, slot, shared, cached)
+        else:
+            self._follow(sequence, placement.donor, placement.shared)
+
+    def _follow(self, sequence: Sequence, donor: Slot, shared: int) -> None:
+        """Copy the first ``shared`` tokens from another slot; wait until it has them, if it is still computing them."""
+        slot, leader = sequence.slot, donor.sequence
+        assert slot is not None
+        slot.cached = []
+        if leader is not None and leader.n_past < shared:
+            self._model.trim(slot.id, 0)
+            sequence.leader, sequence.shared = leader, shared
+            return
+        sequence.leader = None
+        self._model.copy(donor.id, slot.id, shared)
+        held = len(donor.cached) if leader is None else leader.n_past
+        self._reuse(sequence, slot, shared, held)
+
+    def _reuse(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> None:
+        """Cut a slot that holds ``held`` tokens back to what the prompt may keep of the ``shared`` ones."""
+        model = self._model
+        keep = reusable(
+            shared,
+            held,
+            len(sequence.tokens),
+            recurrent=model.recurrent,
+            n_swa=model.n_swa,
+            pos_min=model.first_position(slot.id) if model.n_swa and shared else 0,
+        )
+        if not model.trim(slot.id, keep):
+            keep = 0
+            model.trim(slot.id, 0)
+        sequence.n_past = keep
+        if not sequence.n_predicted:
+            sequence.n_cached = keep
+
+    def release_followers(self, running: Iterable[Sequence]) -> None:
+        """Start the followers whose leaders have computed the shared prefix.
+
+        A leader that is gone (finished, cancelled, preempted) may have left the prefix in its slot: the best donor of now is
+        taken. The first of its followers then continues from what the leader had committed, and the others follow that one.
+        A leader that has shifted its context no longer has the prefix.
+        """
+        for sequence in running:
+            if (leader := sequence.leader) is None:
+                continue
+            has_it = leader.n_pure is None or leader.n_pure >= sequence.shared
+            if leader.slot is not None and has_it:
+                if leader.n_past >= sequence.shared:
+                    self._follow(sequence, leader.slot, sequence.shared)
+                continue
+            assert sequence.slot is not None
+            sequence.leader = None
+            donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
+            if donor is not None and shared >= MIN_REUSE:
+                self._follow(sequence, donor, shared)
+
+    def padding(self, rows: list[Row]) -> list[Row]:
+        """One row for each gap between a batch's slots: any token after what the slot holds. None for a state that cannot go
+        back."""
+        model = self._model
+        if model.recurrent or model.n_swa:
+            return []
+        found: list[Row] = []
+        for id in gaps([row[0] for row in rows]):
+            slot = self._slots[id]
+            held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
+            if held < model.n_ctx:
+                found.append((id, held, rows[0][2][:1], False))
+        fits = sum(len(row[2]) for row in rows) + len(found) <= model.n_batch
+        return found if fits else []
+
+    def roll_back(self, spans: list[Span]) -> None:
+        """Go back to what was committed: an aborted batch may have left tokens in the cache without logits."""
+        for span in spans:
+            if (slot := span.sequence.slot) is None:
+                continue
+            if not self._model.trim(slot.id, span.start):
+                self._model.trim(slot.id, 0)
+                span.sequence.n_past = 0
+
+    def drop_idle(self) -> bool:
+        """Clear the cache of the idle slot that was not used for longest; False where there is none."""
+        idle = [slot for slot in self._slots if slot.sequence is None and slot.cached]
+        if not idle:
+            return False
+        self.clear(min(idle, key=lambda slot: slot.last_used))
+        return True
+
+    def clear(self, slot: Slot) -> None:
+        """Forget all that a slot holds."""
+        self._model.trim(slot.id, 0)
+        slot.cached = []
+
+    def take(self, sequence: Sequence) -> None:
+        """Take the slot away from a sequence that will need another one, and clear it."""
+        assert sequence.slot is not None
+        self.clear(sequence.slot)
+        sequence.slot.sequence = sequence.slot = sequence.leader = None
+        sequence.n_past = 0
+        sequence.n_pure = None
+
+    def free(self, sequence: Sequence) -> None:
+        """Free the slot of a sequence that has ended; its cache stays for the next prompt that begins alike."""
+        if (slot := sequence.slot) is None:
+            return
+        slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
+        slot.sequence = sequence.slot = sequence.leader = None
+        if len(slot.cached) < sequence.n_past and not self._model.trim(slot.id, len(slot.cached)):
+            self.clear(slot)  # tokens that a context shift has moved cannot be shared
