@@ -274,8 +274,7 @@ class Engine:
         except InvalidRequest as error:
             self._refuse(sequence, "invalid", str(error))
             return
-        first = sequence.n_predicted == 0
-        if first:
+        if sequence.n_predicted == 0:
             sequence.first_token_at = self._clock()
         sequence.n_predicted += 1
         if model.ends(token):
@@ -290,6 +289,8 @@ class Engine:
         if sequence.job.logprobs is not None and not stream.stopped:
             logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)
         if text or logprobs:
+            first = not sequence.has_text
+            sequence.has_text = sequence.has_text or text != ""
             self._events.append(TextOut(sequence.id, text, logprobs, first, sequence.job.by_token))
         if stream.stopped:
             self._finish(sequence, "stop")

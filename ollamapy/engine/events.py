@@ -9,7 +9,11 @@ from .embed import Unembedded, Vectors
 
 
 class TextOut(NamedTuple):
-    """New text of a request; ``first``: its first, which should not wait; ``alone``: not to be put together with the next."""
+    """New text of a request; ``alone``: not to be merged with the next.
+
+    ``first``: no text was emitted before it, so it should not wait. The first tokens may have none: half a character, say, or
+    the beginning of a stop string.
+    """
 
     id: int
     text: str

@@ -29,7 +29,7 @@ class Sequence:
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: nobody shares it.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler goes on where it was. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    sampler goes on where it was. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
     are nanoseconds of the engine's clock.
     """
 
@@ -53,6 +53,7 @@ class Sequence:
     shared: int = 0
     sampler: Any = None
     text: TextStream = field(default_factory=TextStream)
+    has_text: bool = False
     matcher: Matcher | None = None
     awaited: Awaited | None = None
     thinking: Awaited | None = None

@@ -74,7 +74,8 @@ class FakePooling:
 
 
 class FakeModel:
-    """``cells``: room in the KV cache for all slots together; ``ends_after``: end of sequence at that length."""
+    """``cells``: room in the KV cache for all slots together; ``ends_after``: end of sequence at that length;
+    ``silent``: tokens without text."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class FakeModel:
         self.samplers = 0
         self.statuses: list[int] = []
         self.accepted: list[int] = []
+        self.silent: set[int] = set()
         self._rows: list[int] = []
         self.pooling = FakePooling()
         self.pooling.aborted = lambda: self.aborted
@@ -178,7 +180,7 @@ class FakeModel:
         self.samplers -= 1
 
     def piece(self, token: int) -> bytes:
-        return chr(token).encode()
+        return b"" if token in self.silent else chr(token).encode()
 
     def written(self, token: int) -> bytes:
         return self.piece(token)

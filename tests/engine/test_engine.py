@@ -73,6 +73,35 @@ def test_one_request_gets_its_tokens() -> None:
     assert bench.model.samplers == 0
 
 
+def firsts(bench: Bench) -> list[bool]:
+    return [event.first for event in bench.events if isinstance(event, TextOut)]
+
+
+def test_the_first_text_is_marked() -> None:
+    bench = Bench(FakeModel())
+    bench.submit(1, [1, 2, 3], n=4)
+    bench.run()
+    assert firsts(bench) == [True, False, False, False]
+
+
+def test_the_first_text_is_marked_after_a_token_without_text() -> None:
+    bench = Bench(FakeModel())
+    bench.model.silent = {continuation([1, 2, 3], 1)[0]}
+    bench.submit(1, [1, 2, 3], n=4)
+    bench.run()
+    assert bench.text(1) == expected([1, 2, 3], 4)[1:]
+    assert firsts(bench) == [True, False, False]
+
+
+def test_the_first_text_is_marked_where_a_stop_string_held_it_back() -> None:
+    bench = Bench(FakeModel())
+    begin = expected([1, 2, 3], 2)
+    bench.submit(1, [1, 2, 3], n=4, stop=(begin + "\0",))
+    bench.run()
+    assert bench.text(1) == expected([1, 2, 3], 4)
+    assert firsts(bench) == [True, False]
+
+
 def test_end_of_sequence_is_a_stop_and_counts_as_a_token() -> None:
     bench = Bench(FakeModel(ends_at=6))
     bench.submit(1, [1, 2, 3], n=-1)
