@@ -15,7 +15,7 @@ import msgspec
 
 from ollamapy.errors import InvalidModel, reason
 
-Files = Mapping[str, Path]
+Folder = Mapping[str, Path]
 """The files of a folder by their names in it."""
 
 MAX_JSON_BYTES = 64 * 2**20  # Gemma's tokenizer.json has 33 MB
@@ -58,7 +58,7 @@ def folder_files(directory: Path) -> dict[str, Path]:
     return found
 
 
-def read_bytes(files: Files, name: str, most: int = MAX_JSON_BYTES) -> bytes:
+def read_bytes(files: Folder, name: str, most: int = MAX_JSON_BYTES) -> bytes:
     """A whole file of at most `most` bytes. Raises InvalidModel."""
     try:
         size = files[name].stat().st_size
@@ -69,7 +69,7 @@ def read_bytes(files: Files, name: str, most: int = MAX_JSON_BYTES) -> bytes:
         raise InvalidModel(f"cannot read {name!r} ({reason(error)}), get it again") from error
 
 
-def read_json(files: Files, name: str, kind: type[T]) -> T:
+def read_json(files: Folder, name: str, kind: type[T]) -> T:
     """A JSON file as `kind` (a msgspec type). Raises InvalidModel, which names the place in the file."""
     data = read_bytes(files, name)
     if data.startswith(b"version https://git-lfs"):

@@ -21,8 +21,9 @@ import msgspec
 from ollamapy.errors import InvalidModel
 
 from . import gguf
-from .convert import FAMILIES, float32, open_all, plain_name, tensor_names
-from .folder import Files, folder_files, read_json
+from .architecture import FAMILIES
+from .convert import float32, open_all, plain_name, tensor_names
+from .folder import Folder, folder_files, read_json
 from .safetensors import Tensor, read_model
 from .writer import Progress, Value, Weight, read_at, write
 
@@ -59,7 +60,7 @@ class _Pair:
 
 
 def convert_adapter(
-    source: Path | Files,
+    source: Path | Folder,
     base: gguf.Header,
     target: Path,
     *,
@@ -92,7 +93,7 @@ def convert_adapter(
         write(target, base.architecture, metadata, weights, progress)
 
 
-def _adapter_tensors(files: Files) -> dict[str, Tensor]:
+def _adapter_tensors(files: Folder) -> dict[str, Tensor]:
     """Of adapter_model.safetensors; a folder may hold a whole model beside it."""
     own = {name: path for name, path in files.items() if name == "adapter_model.safetensors"}
     return read_model(own or files)

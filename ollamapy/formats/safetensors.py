@@ -20,7 +20,7 @@ import msgspec
 
 from ollamapy.errors import InvalidModel, reason
 
-from .folder import Files, one_line, read_json
+from .folder import Folder, one_line, read_json
 
 MAX_HEADER_BYTES = 16 * 2**20  # real ones: up to some 3 MB
 MAX_TENSORS = 131_072
@@ -83,7 +83,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _tensors(path, header, data_at=_LENGTH.size + length, n_data=size - 8 - length)
 
 
-def read_model(files: Files) -> dict[str, Tensor]:
+def read_model(files: Folder) -> dict[str, Tensor]:
     """The tensors of a model's folder: of the files that its index names; without one, of model.safetensors, else of all.
 
     Raises InvalidModel.

@@ -21,7 +21,7 @@ import msgspec
 
 from ollamapy.errors import InvalidModel
 
-from .folder import Files, read_bytes, read_json
+from .folder import Folder, read_bytes, read_json
 from .writer import Value
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -110,7 +110,7 @@ class _ChatTemplate(msgspec.Struct, frozen=True):
     chat_template: str | list[_Template]
 
 
-def metadata(files: Files, vocab_size: int, ids: Ids) -> dict[str, Value]:
+def metadata(files: Folder, vocab_size: int, ids: Ids) -> dict[str, Value]:
     """The `tokenizer.*` keys of a model with `vocab_size` rows; `ids` are config.json's. Raises InvalidModel."""
     said = (
         read_json(files, "tokenizer_config.json", _TokenizerConfig)
@@ -325,7 +325,7 @@ def _prepends(full: _TokenizerJson, steps: list[dict[str, Any]]) -> bool:
 
 
 def _added(
-    files: Files, said: _TokenizerConfig, full: _TokenizerJson | None
+    files: Folder, said: _TokenizerConfig, full: _TokenizerJson | None
 ) -> Iterator[tuple[int, _Added]]:
     if "added_tokens.json" in files:
         for text, number in read_json(files, "added_tokens.json", dict[str, int]).items():
@@ -358,7 +358,7 @@ def _check(vocabulary: Vocabulary) -> None:
 
 
 def _special_ids(
-    files: Files, vocabulary: Vocabulary, said: _TokenizerConfig, ids: Ids
+    files: Folder, vocabulary: Vocabulary, said: _TokenizerConfig, ids: Ids
 ) -> dict[str, int]:
     """The special tokens' numbers under GGUF's names: the tokenizer's configuration first, the model's, the tokenizer's.
 
@@ -395,7 +395,7 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _chat_template(files: Files, said: _TokenizerConfig) -> str | None:
+def _chat_template(files: Folder, said: _TokenizerConfig) -> str | None:
     if "chat_template.jinja" in files:
         return _utf8(read_bytes(files, "chat_template.jinja", 2**20))
     template = said.chat_template

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ollamapy.engine.llama import Model as Loaded
 from ollamapy.errors import InvalidModel, StoreError
-from ollamapy.formats.convert import Config, convert
+from ollamapy.formats.architecture import Config
+from ollamapy.formats.convert import convert
 from ollamapy.formats.folder import folder_files
 from ollamapy.formats.gguf import read_header
 from tests.formats import folders
