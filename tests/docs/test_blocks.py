@@ -1,0 +1,121 @@
+"""Every code block of the documentation works as it stands: shell and Python are run, data are read by their parsers."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ollamapy.formats import lint
+from tests.docs.blocks import KINDS, PAGES, Block, blocks, prose
+from tests.docs.workshop import Workshop, make_weights, workshop
+from tests.served import ROOT
+
+ALL = {page: list(blocks(page)) for page in PAGES}
+MOST_NOT_RUN = 12
+
+
+def _reads_ini(code: str) -> None:
+    configparser.ConfigParser(strict=False, interpolation=None).read_string(code)
+
+
+def _reads_modelfile(code: str) -> None:
+    errors = [each for each in lint.lint(code.encode(), lambda _: True) if each.severity == "error"]
+    assert not errors
+
+
+DATA: Mapping[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "yaml": yaml.safe_load,
+    "ini": _reads_ini,
+    "modelfile": _reads_modelfile,
+    "text": str,
+}
+
+
+def test_every_block_is_of_a_known_kind() -> None:
+    unknown = [block.place for page in PAGES for block in ALL[page] if block.kind not in KINDS]
+    assert not unknown
+
+
+def test_code_stands_in_fences() -> None:
+    """Indented code would be seen by readers and by no test."""
+    indented = re.compile(r"(?:\A|\n)\n(?: {4}|\t)\S")
+    assert [page for page in PAGES if indented.search(prose(page))] == []
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    left_out = {
+        block.place: block.not_run for page in PAGES for block in ALL[page] if block.not_run
+    }
+    assert len(left_out) <= MOST_NOT_RUN, left_out
+    assert all(len(reason) > 10 for reason in left_out.values()), left_out
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for page in PAGES for block in ALL[page] if block.kind in DATA],
+    ids=lambda block: block.place,
+)
+def test_data_can_be_read(block: Block) -> None:
+    DATA[block.kind](block.code)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_weights(tmp_path_factory.mktemp("weights"))
+
+
+def _runs(block: Block) -> bool:
+    return block.kind not in DATA and not block.not_run
+
+
+@pytest.mark.llama
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(map(_runs, ALL[page]))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_blocks_of_a_page_run(page: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    with workshop(tmp_path, weights) as place:
+        for block in filter(_runs, ALL[page]):
+            _run(block, place)
+
+
+def _run(block: Block, place: Workshop) -> None:
+    if block.is_server:
+        place.shell("ollamapy daemon stop")
+        place.serve(block.code)
+        return
+    place.start()
+    if block.kind == "console":
+        _compare(block, place)
+        return
+    done = (place.python if block.kind == "python" else place.shell)(block.code)
+    assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
+    assert '"error"' not in done.stdout, f"{block.place}\n{done.stdout}"
+
+
+def _compare(block: Block, place: Workshop) -> None:
+    """Run each command of a session and compare what it prints: numbers may differ, "[...]" stands for any text."""
+    for step in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
+        line, _, expected = step.partition("\n")
+        done = place.run("bash", "-c", f"{place.here(line)} 2>&1")
+        assert re.fullmatch(_pattern(expected), _plain(done.stdout)), (
+            f"{block.place}: {line}\n{done.stdout}"
+        )
+
+
+def _plain(text: str) -> str:
+    """A text with one space for any, and one mark for any number, digest or length of time."""
+    return re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f.,]+(?:µs|ms|s)?\b", "#", " ".join(text.split()))
+
+
+def _pattern(expected: str) -> str:
+    return ".*".join(re.escape(_plain(part)).strip() for part in expected.split("[...]"))

@@ -1,0 +1,116 @@
+"""The documentation tells the truth: its variables are those that are read, its commands and flags exist, its paths are served."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from ollamapy.cli.commands import SERVE_VARIABLES, group
+from ollamapy.config import Settings
+from ollamapy.registry import foreign
+from ollamapy.registry.hub import HubSettings
+from tests.docs import cli_reference
+from tests.docs.blocks import PAGES, blocks, prose
+from tests.served import ROOT, Daemon
+
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+
+READ_ELSEWHERE = {
+    *("XDG_DATA_HOME", "XDG_STATE_HOME"),  # platformdirs
+    *("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"),  # requests
+    *("NO_COLOR", "TERM", "DOCKER_CONFIG"),  # the commands
+    "VENV",  # scripts/
+}
+
+
+class Recorded(Mapping[str, str]):
+    """An empty environment that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+VARIABLE = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
+
+
+def _variables() -> set[str]:
+    """Those in the first column of the tables of variables."""
+    tables = CONFIGURATION.split("| variable |")[1:]
+    rows = [row for table in tables for row in table.partition("\n\n")[0].splitlines()]
+    return set(VARIABLE.findall(" ".join(row.split("|")[1] for row in rows if row.startswith("|"))))
+
+
+def test_the_help_of_serve_names_variables_of_the_table() -> None:
+    told = {each for each in VARIABLE.findall(SERVE_VARIABLES) if each.startswith("OLLAMAPY_")}
+    both, _, ours = SERVE_VARIABLES.partition("Ours alone")
+    assert told - {"OLLAMAPY_"} <= _variables()
+    for name in told:
+        has_two = name.replace("OLLAMAPY", "OLLAMA") in _variables()
+        assert has_two == (name in both) and has_two != (name in ours), name
+
+
+def test_the_table_of_variables_is_what_is_read(tmp_path: Path) -> None:
+    asked = Recorded()
+    Settings.from_env(asked)
+    HubSettings.from_env(asked)
+    for tool in foreign.TOOLS:
+        for platform in ("linux", "darwin", "win32"):
+            foreign.places(tool, asked, tmp_path, platform)
+    assert _variables() == asked.names | READ_ELSEWHERE
+
+
+def _lines() -> list[str]:
+    """Every use of the command: in shell blocks, sessions and inline code."""
+    found = []
+    for page in PAGES:
+        codes = [block.code for block in blocks(page) if block.kind in ("sh", "console")]
+        codes += re.findall(r"`([^`]+)`", prose(page))
+        for code in codes:
+            found += re.findall(r"(?:^|\$ |&& |\| |= )ollamapy ([^#\n|&)]+)", code, re.MULTILINE)
+    return found
+
+
+def test_the_commands_and_their_flags_exist() -> None:
+    commands = group().commands
+    lines = _lines()
+    assert len(lines) > 60
+    for line in lines:
+        name, *words = line.split()
+        if name in ("COMMAND", "--version", "--help"):
+            continue
+        assert name in commands, line
+        command = commands[name]
+        if name == "daemon" and words:
+            command = getattr(command, "commands")[words[0]]  # noqa: B009
+        known = {flag for param in command.params for flag in param.opts}
+        flags = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+        assert flags <= known, line
+
+
+def test_the_page_of_commands_is_made_from_their_help() -> None:
+    assert cli_reference.PAGE.read_text() == cli_reference.page(), "run scripts/docs"
+
+
+@pytest.mark.llama
+def test_the_paths_are_those_of_the_api(daemon: Daemon) -> None:
+    paths = daemon.ask("GET", "/openapi.json").json()["paths"]
+    described = {path.partition("{")[0].rstrip("/") for path in paths} - {""}
+    for page in PAGES:
+        told = re.findall(r"(?<![\w:.~/])/(?:api|v1)/[a-z_/]+[a-z_]", page.read_text())
+        assert set(told) <= described, page
+    for path in described:
+        assert path in API, path
