@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_of_docs_is_linked_from_the_readme() -> None:
     linked = {target.partition("#")[0] for target in targets(ROOT / "README.md")}
     assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= linked
+
+
+def test_the_pages_are_in_the_source_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    tops = {page.relative_to(ROOT).parts[0] for page in LINKED}
+    assert {top for top in tops if not top.endswith(".md")} <= set(included)
+    assert "/*.md" in included
