@@ -15,6 +15,7 @@ from ollamapy.registry.hub import HubSettings
 from tests.docs import cli_reference
 from tests.docs.blocks import PAGES, blocks, prose
 from tests.served import ROOT, Daemon
+from tests.test_architecture import MAY_IMPORT, VOCABULARY
 
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
@@ -114,3 +115,17 @@ def test_the_paths_are_those_of_the_api(daemon: Daemon) -> None:
         assert set(told) <= described, page
     for path in described:
         assert path in API, path
+
+
+def test_the_architecture_names_every_room_and_what_it_may_import() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    house = text.partition("## The house")[2].partition("## The processes")[0]
+    rows = [line.split("|") for line in house.splitlines() if line.startswith("| `")]
+    told = {row[1].strip(" `/"): row[3] for row in rows}
+    folders = {path.parent.name for path in (ROOT / "ollamapy").glob("*/__init__.py")}
+    assert set(told) == folders
+    for room, below in MAY_IMPORT.items():
+        if room not in ("", "daemon", "cli"):
+            assert set(re.findall(r"[a-z]+", re.sub(r"\(.*?\)", "", told[room]))) == below, room
+    for module in VOCABULARY - {""}:
+        assert f"`{module}`" in house, module

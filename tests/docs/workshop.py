@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.cli.conftest import free_ports
 from tests.clients.conftest import ANSWER, CALL, HELLO, THOUGHTS, TOOL_TEMPLATE
-from tests.models import CHATML, bert_model, install, random_model, scripted_model
 from tests.registry.fake_hub import FakeHub
 from tests.served import PATIENCE, ROOT, until
+from tests.small_models import CHATML, bert_model, install, random_model, scripted_model
 
 CATALOGUE = {
     "llama3.2": ("chat", "bartowski/Llama-3.2-3B-Instruct-GGUF"),
