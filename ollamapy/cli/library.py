@@ -23,9 +23,9 @@ from ..machine import free_memory
 from ..names import DEFAULT_HOST, Name
 from ..registry import hub, remote, source
 from ..registry.catalog import Catalog, Entry, Family, guessed_size
-from ..registry.http import Patience
 from ..registry.hub import HubSettings
 from ..registry.manifest import Manifest
+from ..registry.patience import Patience
 from ..registry.source import Source
 from ..registry.store import Store, open_store
 from . import views

@@ -30,7 +30,7 @@ from ..names import Name
 from ..registry import download, remote, source
 from ..registry.catalog import Catalog
 from ..registry.download import Fetched, Limits
-from ..registry.http import Access, Patience
+from ..registry.http import Access
 from ..registry.hub import HubSettings
 from ..registry.manifest import (
     CONFIG_TYPE,
@@ -40,6 +40,7 @@ from ..registry.manifest import (
     parse_manifest,
     print_manifest,
 )
+from ..registry.patience import Patience
 from ..registry.route import RemoteFile
 from ..registry.source import Source, Wanted
 from ..registry.store import Store

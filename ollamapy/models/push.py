@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from ..config import environment
 from ..errors import InvalidRequest, ModelNotFound
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
-from ..registry.http import Patience
 from ..registry.hub import HubSettings
 from ..registry.manifest import Layer, Manifest
 from ..registry.oci import HUB_HOSTS, basic, registry_access
+from ..registry.patience import Patience
 from ..registry.store import Store
 from ..registry.upload import Blob, push_to_hub, push_to_registry
 from ..types import Progress

@@ -48,18 +48,8 @@ from ..errors import (
 )
 from ..human import format_bytes
 from . import journal
-from .http import (
-    Access,
-    Answer,
-    BrokenConnection,
-    Patience,
-    Session,
-    ask,
-    backoff,
-    busy,
-    refusal,
-    unreachable,
-)
+from .http import Access, Answer, BrokenConnection, Session
+from .patience import Patience, ask, backoff
 from .pieces import (
     MAX_CUTS,
     MIB,
@@ -73,6 +63,7 @@ from .pieces import (
     usual_rate,
     widen,
 )
+from .refusal import busy, refusal, unreachable
 from .route import IDENTITY, RANGE, Busy, Odd, Refused, RemoteFile, Route, Rung, linked_file
 from .store import MAX_SMALL, Store
 

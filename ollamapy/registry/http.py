@@ -9,62 +9,43 @@
     Rule 4  Nothing that holds a token or a signed address is printed, logged or put into an error.
     Rule 5  A body is read to a limit; small ones also to a time.
 
-`Session` makes single tries and lets its caller judge; `ask` waits for outages and rate limits;
-`refusal` turns an answer that says no into an error that names the way out. Nothing here knows of
+`Session` makes single tries and lets its caller judge; patience.py waits for outages and rate limits;
+refusal.py turns a refusal into an error that names the way out. Nothing here knows of
 models. `requests` is imported when the first session is made: it costs a tenth of a second.
 """
 
 from __future__ import annotations
 
 import functools
-import ipaddress
-import json
 import logging
 import platform
-import random
-import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from .. import __version__
 from ..errors import (
-    AccessDenied,
-    GatedModel,
     InvalidRequest,
     Offline,
-    RateLimited,
-    RemoteNotFound,
-    RequestCancelled,
     TransferError,
-    Unauthorized,
 )
+from .addresses import host_of, is_private_literal, is_public, origin, resolves_to_private, split
 
 if TYPE_CHECKING:
     import requests
     from requests.adapters import HTTPAdapter
 
 MAX_REDIRECTS = 10
-MAX_JSON = 32 * 2**20
-"""Bytes: a listing of a hundred thousand files."""
 
 _SMALL_SECONDS = 120.0  # for a whole listing or manifest, however slowly it drips
-_BROKEN_TRIES = 3  # a metadata request on a broken line
-_BUSY_TRIES = 5  # on a server that is busy
-_LONGEST_WAIT = 15 * 60.0  # seconds; the hub's windows are 5 minutes long
 _REDIRECTS = (301, 302, 303, 307, 308)
 RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
 
 # Not "ollama..." nor "llama-cpp...": registries answer those differently, or not at all.
 USER_AGENT = f"python-ollamapy/{__version__} (python {platform.python_version()})"
-
-
-# What the caller says
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +65,7 @@ class Access:
     read_timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        parts = _split(self.endpoint)
+        parts = split(self.endpoint)
         if parts is None or self.endpoint.endswith("/"):
             shown = ascii(self.endpoint.split("@")[-1][:200])
             raise InvalidRequest(f"{shown} is not the address of a server, write it as https://...")
@@ -99,25 +80,6 @@ class Access:
         return origin(url) in {origin(each) for each in (self.endpoint, *self.aliases)}
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How waiting is done: cancelled by the event, told by `notify`. Tests pass a clock of theirs.
-
-    `wait(event, seconds)` returns whether the event was set, as `threading.Event.wait` does.
-    """
-
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
-    now: Callable[[], float] = time.monotonic
-    notify: Callable[[str], None] = lambda _: None
-
-    def pause(self, seconds: float, why: str) -> None:
-        """Wait and say why. Raises RequestCancelled."""
-        self.notify(why)
-        if self.wait(self.cancelled, seconds):
-            raise RequestCancelled("cancelled")
-
-
 class BrokenConnection(Exception):
     """A try failed on the way: no connection, silence, a broken one. The message is the reason.
 
@@ -128,9 +90,6 @@ class BrokenConnection(Exception):
         super().__init__(reason)
         self.unreachable = unreachable
         self.hopeless = hopeless
-
-
-# Asking
 
 
 class Session:
@@ -186,7 +145,7 @@ class Session:
                 return answer
             answer.drain()
             came_from, url = url, target
-        raise TransferError(f"{_host(url)} redirects in circles, try again later")
+        raise TransferError(f"{host_of(url)} redirects in circles, try again later")
 
     def close(self) -> None:
         self._session.close()
@@ -223,13 +182,13 @@ class Session:
         """Rules 2 and 3, for every hop."""
         if origin(url) == origin(self.access.endpoint):
             return
-        parts = _split(url)
+        parts = split(url)
         if parts is None:
-            raise TransferError(f"{_host(came_from)} redirects to an address that is not valid")
+            raise TransferError(f"{host_of(came_from)} redirects to an address that is not valid")
         scheme, host = parts
         if scheme == "http" and not self.access.endpoint.startswith("http://"):
             raise TransferError(
-                f"{_host(came_from)} redirects to {host} without encryption, which is refused"
+                f"{host_of(came_from)} redirects to {host} without encryption, which is refused"
             )
         if not self._opened and self._endpoint_is_private():
             import requests
@@ -237,11 +196,11 @@ class Session:
             self._opened = True
             for prefix in ("https://", "http://"):
                 self._session.mount(prefix, requests.adapters.HTTPAdapter())
-        if not self._opened and _is_private_literal(host):
-            raise TransferError(_private(host))
+        if not self._opened and is_private_literal(host):
+            raise TransferError(refused_private(host))
 
     def _endpoint_is_private(self) -> bool:
-        return _resolves_to_private(urlsplit(self.access.endpoint).hostname or "")
+        return resolves_to_private(urlsplit(self.access.endpoint).hostname or "")
 
 
 class Answer:
@@ -280,7 +239,7 @@ class Answer:
                 content += chunk
                 if len(content) > limit:
                     raise TransferError(
-                        f"{_host(self.url)} sends more than the {limit} bytes allowed here"
+                        f"{host_of(self.url)} sends more than the {limit} bytes allowed here"
                     )
                 if time.monotonic() > end:
                     raise BrokenConnection("it answers too slowly")
@@ -323,164 +282,6 @@ class Answer:
         self._response.close()
 
 
-def ask(
-    session: Session,
-    url: str,
-    patience: Patience,
-    *,
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """An answer that says something: a broken line is tried again, a busy server waited for.
-
-    Raises Offline, RateLimited, TransferError, RequestCancelled.
-    """
-    host = _host(url)
-    for number in range(1, _BUSY_TRIES + 1):
-        try:
-            answer = session.open(url, headers=headers)
-        except BrokenConnection as error:
-            if error.hopeless or number >= _BROKEN_TRIES:
-                raise unreachable(host, str(error)) from None
-            patience.pause(backoff(number - 1), f"waiting for {host}: {error}")
-            continue
-        if answer.status not in RETRYABLE or number == _BUSY_TRIES:
-            return answer
-        seconds = retry_after(answer.headers)
-        if seconds is not None and seconds > _LONGEST_WAIT:
-            return answer
-        answer.drain()
-        seconds = seconds if seconds is not None else backoff(number - 1)
-        patience.pause(seconds, busy(host, answer.status, seconds))
-    raise AssertionError("the last try returns")
-
-
-def ask_json(
-    session: Session,
-    url: str,
-    patience: Patience,
-    *,
-    limit: int = MAX_JSON,
-    headers: Mapping[str, str] | None = None,
-) -> tuple[Answer, Any]:
-    """An answer and, where its status is 200, the JSON value in it. Raises as `ask` does."""
-    answer = ask(session, url, patience, headers=headers)
-    if answer.status != 200:
-        return answer, None
-    try:
-        content = answer.content(limit)
-    except BrokenConnection as error:
-        raise unreachable(_host(url), str(error)) from None
-    try:
-        return answer, json.loads(content)
-    except (ValueError, RecursionError):
-        html = content.lstrip()[:1] == b"<"
-        what = "a web page" if html else "something that is not JSON"
-        raise TransferError(
-            f"{_host(url)} answers with {what}: is it the right address, and is there a login page"
-            " or a proxy between?"
-        ) from None
-
-
-def backoff(number: int) -> float:
-    """Seconds before try `number` + 1: doubling to 20, spread so that clients do not march."""
-    return min(2.0**number, 20.0) * random.uniform(0.5, 1.5)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: its `RateLimit` when used up, else `Retry-After`."""
-    limit = headers.get("RateLimit", "")
-    left, reset = re.search(r";\s*r=(\d+)", limit), re.search(r";\s*t=(\d+)", limit)
-    if left and reset and int(left[1]) == 0:
-        return int(reset[1]) + 1.0
-    said = headers.get("Retry-After", "").strip()
-    if said.isdigit():
-        return float(said)
-    try:
-        there = parsedate_to_datetime(headers["Date"])
-        return max(0.0, (parsedate_to_datetime(said) - there).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-# Saying what is wrong
-
-
-def unreachable(host: str, reason: str) -> Offline:
-    """The error for a machine that cannot be reached."""
-    return Offline(f"cannot reach {host} ({reason}): check the network and try again")
-
-
-def busy(host: str, status: int, seconds: float) -> str:
-    """What to say while waiting for a server."""
-    why = "it limits requests" if status == 429 else f"it answers {status}"
-    return f"waiting {seconds:.0f} s for {host}: {why}"
-
-
-def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferError:
-    """The error for an answer that says no. `what` was asked for, `page` shows it to a browser.
-
-    The codes and their order are the Hugging Face hub's; what has none is judged by its status.
-    """
-    body = answer.text()
-    said = _said(body, answer.headers, access)
-    code = answer.headers.get("X-Error-Code", "")
-    status, host, known = answer.status, access.host, bool(access.authorization)
-    if code == "GatedRepo":
-        way = "with the account of your token" if known else "then set HF_TOKEN"
-        return GatedModel(f"{what} is gated: accept its licence at {page}, {way} and pull again")
-    if code == "RevisionNotFound":
-        return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
-    if code == "EntryNotFound":
-        return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
-    if status == 401 and known and "invalid credentials" in said.lower():
-        return Unauthorized(
-            f"{host} does not accept your token: make a new one at"
-            f" {access.endpoint}/settings/tokens and set HF_TOKEN"
-        )
-    if code == "RepoNotFound" or status in (401, 404, 410):
-        way = "or your token may not read it" if known else "or set HF_TOKEN if it is yours"
-        return RemoteNotFound(
-            f"{what} does not exist on {host} or is private: check the name, {way}"
-        )
-    if status == 403:
-        if "disabled" in said.lower():
-            return AccessDenied(f"{host} has disabled {what}, choose another model")
-        return AccessDenied(f"{host} denies access to {what}{_quoted(said)}")
-    if status == 429:
-        seconds = int(retry_after(answer.headers) or 300)
-        way = "" if known else ", or set HF_TOKEN for a higher limit"
-        return RateLimited(f"{host} limits requests: try again in {seconds} s{way}", seconds)
-    if status in RETRYABLE or status >= 500:
-        return TransferError(f"{host} answers {status}{_quoted(said)}: try again later")
-    return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
-
-
-def _said(body: str, headers: Mapping[str, str], access: Access) -> str:
-    """What the server says in words: one line, printable, short, and never our own token."""
-    text = headers.get("X-Error-Message", "")
-    if not text:
-        try:
-            value = json.loads(body)
-            found = value.get("error") or value["errors"][0]["message"]
-            text = found if isinstance(found, str) else found["message"]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            text = "" if "<html" in body.lower() else re.sub(r"<[^>]*>", " ", body)
-    secret = access.authorization.split(" ")[-1]
-    if secret:
-        text = text.replace(secret, "...")
-    text = "".join(each if each.isprintable() else " " for each in str(text))
-    return " ".join(text.split())[:200]
-
-
-def _quoted(said: str) -> str:
-    return f" ({said})" if said else ""
-
-
-def said_by(answer: Answer, access: Access) -> str:
-    """The reason that a server gives in the body of its answer; "" if none can be read."""
-    return _said(answer.text(), answer.headers, access)
-
-
 def _broken(error: Exception) -> BrokenConnection:
     """Why a try failed, in words. The exception's own text holds the address, maybe a signed one."""
     import requests
@@ -512,55 +313,8 @@ def _broken(error: Exception) -> BrokenConnection:
     return BrokenConnection("the connection broke off")
 
 
-# Addresses
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an address; what has none equals nothing that is asked."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-        return parts.scheme, (parts.hostname or "").lower(), port
-    except ValueError:
-        return "", "", 0
-
-
-def _split(url: str) -> tuple[str, str] | None:
-    """Scheme and host of an address that can be asked, without credentials or odd characters."""
-    scheme, host, _ = origin(url)
-    printable = all("!" <= each <= "~" for each in url)
-    if scheme not in ("http", "https") or not host or not printable or "@" in urlsplit(url).netloc:
-        return None
-    return scheme, host
-
-
-def _host(url: str) -> str:
-    return origin(url)[1] or "the server"
-
-
-def _private(host: str) -> str:
+def refused_private(host: str) -> str:
     return f"a redirect leads to the private address {host}, which is refused"
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not found.is_multicast
-
-
-def _is_private_literal(host: str) -> bool:
-    try:
-        return not _is_public(host)
-    except ValueError:
-        return False  # a name: judged when connected
-
-
-def _resolves_to_private(host: str) -> bool:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    return any(_is_private_literal(str(each[4][0])) for each in found)
 
 
 @functools.cache
@@ -578,9 +332,9 @@ def _guarded_adapter() -> type[HTTPAdapter]:
 
     def check(connected: socket.socket) -> None:
         address = connected.getpeername()[0]
-        if not _is_public(address):
+        if not is_public(address):
             connected.close()
-            raise TransferError(_private(address))
+            raise TransferError(refused_private(address))
 
     class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:

@@ -23,7 +23,10 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
-from .http import Access, Answer, Patience, Session, ask_json, origin, refusal
+from .addresses import origin
+from .http import Access, Answer, Session
+from .patience import Patience, ask_json
+from .refusal import refusal
 from .route import RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"

@@ -14,8 +14,10 @@ from typing import Any
 
 from ..errors import InvalidModel, TransferError
 from ..formats.gguf import Header, joined, read_header
-from .http import Access, BrokenConnection, Patience, Session, backoff, unreachable
+from .http import Access, BrokenConnection, Session
 from .manifest import Manifest
+from .patience import Patience, backoff
+from .refusal import unreachable
 from .route import Busy, Odd, Refused, RemoteFile, Route, Rung
 from .source import Source
 from .store import Store

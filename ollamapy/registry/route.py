@@ -25,7 +25,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
 from ..errors import AccessDenied, TransferError
-from .http import RETRYABLE, Access, Answer, Session, refusal, retry_after, said_by
+from .http import RETRYABLE, Access, Answer, Session
+from .refusal import refusal, retry_after, said_by
 
 log = logging.getLogger(__name__)
 

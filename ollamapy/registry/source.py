@@ -30,11 +30,13 @@ from ..errors import (
 )
 from ..names import DEFAULT_HOST, DEFAULT_TAG, Name, part_of
 from . import hub, oci
+from .addresses import origin
 from .catalog import Catalog, CatalogFile, Entry
 from .download import probe
-from .http import Access, Patience, origin
+from .http import Access
 from .hub import HubSettings
 from .oci import RemoteModel
+from .patience import Patience
 from .route import RemoteFile
 
 OVERRIDES = {"template": "template", "system": "system", "params": "params"}

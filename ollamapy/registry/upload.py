@@ -28,20 +28,11 @@ from urllib.parse import quote, urljoin
 
 from ..errors import AccessDenied, OllamapyError, TransferError, Unauthorized
 from ..names import Name
-from .http import (
-    RETRYABLE,
-    Access,
-    Answer,
-    BrokenConnection,
-    Patience,
-    Session,
-    backoff,
-    refusal,
-    said_by,
-    unreachable,
-)
+from .http import RETRYABLE, Access, Answer, BrokenConnection, Session
 from .manifest import MANIFEST_TYPE
 from .oci import bearer, token_for
+from .patience import Patience, backoff
+from .refusal import refusal, said_by, unreachable
 
 PIECE = 64 * 2**20
 """Bytes of one request to a registry."""

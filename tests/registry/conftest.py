@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.registry.http import Patience
+from ollamapy.registry.patience import Patience
 from ollamapy.registry.store import Store
 from tests.registry.fake_hub import FakeHub
 

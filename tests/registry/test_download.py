@@ -43,8 +43,8 @@ from ollamapy.registry.download import (
     probe,
     read_small,
 )
-from ollamapy.registry.http import Patience
 from ollamapy.registry.hub import Repo, list_files
+from ollamapy.registry.patience import Patience
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.route import RemoteFile, lifetime
 from ollamapy.registry.store import Store

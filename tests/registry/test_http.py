@@ -12,14 +12,9 @@ import requests
 
 from ollamapy.errors import InvalidRequest, Offline, TransferError
 from ollamapy.registry import http
-from ollamapy.registry.http import (
-    Access,
-    BrokenConnection,
-    Session,
-    ask,
-    ask_json,
-    retry_after,
-)
+from ollamapy.registry.http import Access, BrokenConnection, Session
+from ollamapy.registry.patience import ask, ask_json
+from ollamapy.registry.refusal import retry_after
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content
 
@@ -107,7 +102,7 @@ def test_a_private_address_gets_no_byte(
     monkeypatch: pytest.MonkeyPatch, scheme: str, public: bool
 ) -> None:
     """Not even the first of a handshake: the name may have resolved to a public address when it was checked."""
-    monkeypatch.setattr(http, "_is_public", lambda _: public)
+    monkeypatch.setattr(http, "is_public", lambda _: public)
     session = requests.Session()
     session.mount(f"{scheme}://", http._guarded_adapter()())
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:

@@ -18,8 +18,9 @@ import pytest
 
 from ollamapy.errors import AccessDenied, RequestCancelled, TransferError, Unauthorized
 from ollamapy.names import Name
-from ollamapy.registry.http import Access, Patience
+from ollamapy.registry.http import Access
 from ollamapy.registry.oci import basic
+from ollamapy.registry.patience import Patience
 from ollamapy.registry.upload import Blob, push_to_hub, push_to_registry
 
 NAME = Name.parse("registry.test/me/model:1")

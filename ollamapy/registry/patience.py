@@ -1,0 +1,105 @@
+"""Asking a server until it answers: broken connections are tried again, busy servers waited for."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import RequestCancelled, TransferError
+from .addresses import host_of
+from .http import RETRYABLE, Answer, BrokenConnection, Session
+from .refusal import busy, retry_after, unreachable
+
+MAX_JSON = 32 * 2**20
+"""Bytes: a listing of a hundred thousand files."""
+
+_BROKEN_TRIES = 3  # a metadata request on a broken line
+_BUSY_TRIES = 5  # on a server that is busy
+_LONGEST_WAIT = 15 * 60.0  # seconds; the hub's windows are 5 minutes long
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How waiting is done: cancelled by the event, told by `notify`. Tests pass a clock of theirs.
+
+    `wait(event, seconds)` returns whether the event was set, as `threading.Event.wait` does.
+    """
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    now: Callable[[], float] = time.monotonic
+    notify: Callable[[str], None] = lambda _: None
+
+    def pause(self, seconds: float, why: str) -> None:
+        """Wait and say why. Raises RequestCancelled."""
+        self.notify(why)
+        if self.wait(self.cancelled, seconds):
+            raise RequestCancelled("cancelled")
+
+
+def ask(
+    session: Session,
+    url: str,
+    patience: Patience,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """An answer that says something: a broken line is tried again, a busy server waited for.
+
+    Raises Offline, RateLimited, TransferError, RequestCancelled.
+    """
+    host = host_of(url)
+    for number in range(1, _BUSY_TRIES + 1):
+        try:
+            answer = session.open(url, headers=headers)
+        except BrokenConnection as error:
+            if error.hopeless or number >= _BROKEN_TRIES:
+                raise unreachable(host, str(error)) from None
+            patience.pause(backoff(number - 1), f"waiting for {host}: {error}")
+            continue
+        if answer.status not in RETRYABLE or number == _BUSY_TRIES:
+            return answer
+        seconds = retry_after(answer.headers)
+        if seconds is not None and seconds > _LONGEST_WAIT:
+            return answer
+        answer.drain()
+        seconds = seconds if seconds is not None else backoff(number - 1)
+        patience.pause(seconds, busy(host, answer.status, seconds))
+    raise AssertionError("the last try returns")
+
+
+def ask_json(
+    session: Session,
+    url: str,
+    patience: Patience,
+    *,
+    limit: int = MAX_JSON,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[Answer, Any]:
+    """An answer and, where its status is 200, the JSON value in it. Raises as `ask` does."""
+    answer = ask(session, url, patience, headers=headers)
+    if answer.status != 200:
+        return answer, None
+    try:
+        content = answer.content(limit)
+    except BrokenConnection as error:
+        raise unreachable(host_of(url), str(error)) from None
+    try:
+        return answer, json.loads(content)
+    except (ValueError, RecursionError):
+        html = content.lstrip()[:1] == b"<"
+        what = "a web page" if html else "something that is not JSON"
+        raise TransferError(
+            f"{host_of(url)} answers with {what}: is it the right address, and is there a login page"
+            " or a proxy between?"
+        ) from None
+
+
+def backoff(number: int) -> float:
+    """Seconds before try `number` + 1: doubling to 20, spread so that clients do not march."""
+    return min(2.0**number, 20.0) * random.uniform(0.5, 1.5)

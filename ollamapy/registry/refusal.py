@@ -1,0 +1,111 @@
+"""Answers that refuse: the error that each one becomes, which names the way out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from ..errors import (
+    AccessDenied,
+    GatedModel,
+    Offline,
+    RateLimited,
+    RemoteNotFound,
+    TransferError,
+    Unauthorized,
+)
+from .http import RETRYABLE, Access, Answer
+
+
+def unreachable(host: str, reason: str) -> Offline:
+    """The error for a machine that cannot be reached."""
+    return Offline(f"cannot reach {host} ({reason}): check the network and try again")
+
+
+def busy(host: str, status: int, seconds: float) -> str:
+    """What to say while waiting for a server."""
+    why = "it limits requests" if status == 429 else f"it answers {status}"
+    return f"waiting {seconds:.0f} s for {host}: {why}"
+
+
+def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferError:
+    """The error for an answer that says no. `what` was asked for, `page` shows it to a browser.
+
+    The codes and their order are the Hugging Face hub's; what has none is judged by its status.
+    """
+    body = answer.text()
+    said = _said(body, answer.headers, access)
+    code = answer.headers.get("X-Error-Code", "")
+    status, host, known = answer.status, access.host, bool(access.authorization)
+    if code == "GatedRepo":
+        way = "with the account of your token" if known else "then set HF_TOKEN"
+        return GatedModel(f"{what} is gated: accept its licence at {page}, {way} and pull again")
+    if code == "RevisionNotFound":
+        return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
+    if code == "EntryNotFound":
+        return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
+    if status == 401 and known and "invalid credentials" in said.lower():
+        return Unauthorized(
+            f"{host} does not accept your token: make a new one at"
+            f" {access.endpoint}/settings/tokens and set HF_TOKEN"
+        )
+    if code == "RepoNotFound" or status in (401, 404, 410):
+        way = "or your token may not read it" if known else "or set HF_TOKEN if it is yours"
+        return RemoteNotFound(
+            f"{what} does not exist on {host} or is private: check the name, {way}"
+        )
+    if status == 403:
+        if "disabled" in said.lower():
+            return AccessDenied(f"{host} has disabled {what}, choose another model")
+        return AccessDenied(f"{host} denies access to {what}{_quoted(said)}")
+    if status == 429:
+        seconds = int(retry_after(answer.headers) or 300)
+        way = "" if known else ", or set HF_TOKEN for a higher limit"
+        return RateLimited(f"{host} limits requests: try again in {seconds} s{way}", seconds)
+    if status in RETRYABLE or status >= 500:
+        return TransferError(f"{host} answers {status}{_quoted(said)}: try again later")
+    return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
+
+
+def said_by(answer: Answer, access: Access) -> str:
+    """The reason that a server gives in the body of its answer; "" if none can be read."""
+    return _said(answer.text(), answer.headers, access)
+
+
+def _said(body: str, headers: Mapping[str, str], access: Access) -> str:
+    """What the server says in words: one line, printable, short, and never our own token."""
+    text = headers.get("X-Error-Message", "")
+    if not text:
+        try:
+            value = json.loads(body)
+            found = value.get("error") or value["errors"][0]["message"]
+            text = found if isinstance(found, str) else found["message"]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            text = "" if "<html" in body.lower() else re.sub(r"<[^>]*>", " ", body)
+    secret = access.authorization.split(" ")[-1]
+    if secret:
+        text = text.replace(secret, "...")
+    text = "".join(each if each.isprintable() else " " for each in str(text))
+    return " ".join(text.split())[:200]
+
+
+def _quoted(said: str) -> str:
+    return f" ({said})" if said else ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: its `RateLimit` when used up, else `Retry-After`."""
+    limit = headers.get("RateLimit", "")
+    left, reset = re.search(r";\s*r=(\d+)", limit), re.search(r";\s*t=(\d+)", limit)
+    if left and reset and int(left[1]) == 0:
+        return int(reset[1]) + 1.0
+    said = headers.get("Retry-After", "").strip()
+    if said.isdigit():
+        return float(said)
+    try:
+        there = parsedate_to_datetime(headers["Date"])
+        return max(0.0, (parsedate_to_datetime(said) - there).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
