@@ -130,8 +130,9 @@ def download(url: str, store: str, connections: int) -> dict[str, float]:
     """A pull of the file at the registry's level: seconds, and processor seconds, of listing, fetching and publishing."""
     cpu, began = os.times(), time.perf_counter()
     from ollamapy.registry import hub
-    from ollamapy.registry.download import Limits, fetch
+    from ollamapy.registry.download import fetch
     from ollamapy.registry.http import Access
+    from ollamapy.registry.limits import Limits
     from ollamapy.registry.store import Store
 
     access = Access(url)

@@ -28,10 +28,12 @@ from ..formats.description import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import Name
 from ..registry import download, remote, source
+from ..registry.attempt import Downloaded
 from ..registry.catalog import Catalog
-from ..registry.download import Fetched, Limits
+from ..registry.download import Fetched
 from ..registry.http import Access
 from ..registry.hub import HubSettings
+from ..registry.limits import Limits
 from ..registry.manifest import (
     CONFIG_TYPE,
     LAYER_PREFIX,
@@ -296,7 +298,7 @@ class _Work:
         digest = f"sha256:{file.sha256}" if file.sha256 else file.key.replace("-", ":", 1)
         last = -1  # bytes, as told
 
-        def progress(step: download.Progress) -> None:
+        def progress(step: Downloaded) -> None:
             nonlocal last
             last = step.completed
             self.report(_moved(digest, step.total, step.completed, step.note))

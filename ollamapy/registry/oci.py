@@ -22,11 +22,11 @@ from urllib.parse import urlencode, urlsplit
 from ..errors import InvalidModel, RemoteNotFound, TransferError, Unauthorized
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from .addresses import origin
-from .download import read_small
 from .http import Access, Answer, BrokenConnection, Session
 from .hub import HubSettings
 from .manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .patience import Patience, ask, ask_json
+from .probe import read_small
 from .refusal import refusal, said_by, unreachable
 from .route import RemoteFile
 

@@ -32,11 +32,11 @@ from ..names import DEFAULT_HOST, DEFAULT_TAG, Name, part_of
 from . import hub, oci
 from .addresses import origin
 from .catalog import Catalog, CatalogFile, Entry
-from .download import probe
 from .http import Access
 from .hub import HubSettings
 from .oci import RemoteModel
 from .patience import Patience
+from .probe import probe
 from .route import RemoteFile
 
 OVERRIDES = {"template": "template", "system": "system", "params": "params"}

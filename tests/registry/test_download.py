@@ -33,19 +33,14 @@ from ollamapy.errors import (
     StoreError,
     TransferError,
 )
-from ollamapy.registry import download, journal
-from ollamapy.registry.download import (
-    Fetched,
-    Limits,
-    Progress,
-    check_space,
-    fetch,
-    probe,
-    read_small,
-)
+from ollamapy.registry import connections, download, journal
+from ollamapy.registry.attempt import Downloaded
+from ollamapy.registry.download import Fetched, check_space, fetch
 from ollamapy.registry.hub import Repo, list_files
+from ollamapy.registry.limits import Limits
 from ollamapy.registry.patience import Patience
 from ollamapy.registry.pieces import MIB
+from ollamapy.registry.probe import probe, read_small
 from ollamapy.registry.route import RemoteFile, lifetime
 from ollamapy.registry.store import Store
 from tests.registry.conftest import Haste
@@ -88,14 +83,14 @@ def is_whole(store: Store, data: bytes) -> bool:
 
 def test_a_file_arrives_over_several_connections(hub: FakeHub, store: Store) -> None:
     file = offer(hub)
-    reports: list[Progress] = []
+    reports: list[Downloaded] = []
     found = fetch(file, hub.access(), store, progress=reports.append, limits=QUICK)
     assert found == Fetched(f"sha256:{sha256(DATA)}", len(DATA))
     assert is_whole(store, DATA)
     assert oct(store.blob_path(found.digest).stat().st_mode)[-3:] == "644"
     assert len(hub.asked("hub", "/resolve/")) == 1
     assert hub.sent("cdn") == len(DATA)
-    assert reports[-1] == Progress(found.digest, len(DATA), len(DATA), len(DATA))
+    assert reports[-1] == Downloaded(found.digest, len(DATA), len(DATA), len(DATA))
     done = [each.completed for each in reports]
     assert done == sorted(done)
 
@@ -283,7 +278,7 @@ def test_a_token_stays_out_of_everything(
     hub.fault(times=INF, cap=6 * MIB)
     said: list[str] = []
 
-    def listen(report: Progress) -> None:
+    def listen(report: Downloaded) -> None:
         said.append(repr(report))
         if report.completed and len(hub.faults) == 1:
             hub.fault(times=INF, status=403, text="no: hf_good")
@@ -520,7 +515,7 @@ def test_a_download_that_is_cancelled_goes_on_later(
     file = offer(hub)
     slow = hub.fault(times=INF, cap=3 * MIB)
 
-    def cancel(report: Progress) -> None:
+    def cancel(report: Downloaded) -> None:
         if report.completed > MIB:
             haste.cancelled.set()
 
@@ -539,7 +534,7 @@ def test_a_network_that_comes_back(hub: FakeHub, store: Store, haste: Haste) -> 
     notes: set[str] = set()
     port = 0
 
-    def unplug(report: Progress) -> None:
+    def unplug(report: Downloaded) -> None:
         nonlocal port
         notes.add(report.note)
         if report.completed > MIB and not port:
@@ -655,7 +650,7 @@ def test_a_disk_that_fills_up(hub: FakeHub, store: Store, monkeypatch: pytest.Mo
     file = offer(hub)
     SmallDisk.room = 2 * MIB
     with monkeypatch.context() as patched:
-        patched.setattr(download, "FileIO", SmallDisk)
+        patched.setattr(connections, "FileIO", SmallDisk)
         with pytest.raises(DiskFull, match=r"the disk is full, .* missing: make room in") as caught:
             get(hub, store, file)
     assert 0 < caught.value.missing < len(DATA) and caught.value.status == 507

@@ -17,10 +17,11 @@ from ollamapy.errors import (
 )
 from ollamapy.names import Name
 from ollamapy.registry import oci
-from ollamapy.registry.download import fetch, read_small
+from ollamapy.registry.download import fetch
 from ollamapy.registry.http import Access
 from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.manifest import MAX_MANIFEST
+from ollamapy.registry.probe import read_small
 from ollamapy.registry.store import Store
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256

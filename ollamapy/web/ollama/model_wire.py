@@ -15,8 +15,8 @@ from ...errors import InvalidName, InvalidRequest
 from ...models.pull import PullRequest
 from ...models.push import PushRequest
 from ...names import Name
-from ...registry.download import MAX_CONNECTIONS, Limits
 from ...registry.hub import DEFAULT_ENDPOINT, HubSettings
+from ...registry.limits import MAX_CONNECTIONS, Limits
 from .. import body
 
 PULL_FIELDS = {

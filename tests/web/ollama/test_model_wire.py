@@ -10,8 +10,8 @@ import pytest
 from ollamapy.errors import InvalidRequest
 from ollamapy.models.pull import PullRequest
 from ollamapy.names import Name
-from ollamapy.registry.download import Limits
 from ollamapy.registry.hub import HubSettings
+from ollamapy.registry.limits import Limits
 from ollamapy.web.ollama import model_wire as stored
 
 

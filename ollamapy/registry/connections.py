@@ -1,0 +1,332 @@
+"""The connections of a download: each is a thread that fills one span of the file after another.
+
+    ranges, ascending      each writes at its place      as many as bring something; a stalled one is replaced
+
+Rules 2, 3 and 5 of download.py are kept here. Which bytes are asked for is decided in pieces.py, where in
+route.py.
+"""
+
+from __future__ import annotations
+
+import zlib
+from io import FileIO
+
+from ..errors import RateLimited, TransferError
+from .attempt import TICK, Attempt
+from .http import Answer, BrokenConnection, Session
+from .limits import MAX_CONNECTIONS
+from .patience import backoff
+from .pieces import MAX_CUTS, MIB, Flow, Ramp, Span, laggards, usual_rate, widen
+from .refusal import busy, unreachable
+from .route import Busy, Odd, Refused, Route, Rung
+
+_CHUNK = 256 * 1024  # bytes written at a time
+_CHUNK_SECONDS = 0.1  # and no later than this after they came
+_MEMORY = 2.5  # seconds over which the speed of a connection is averaged
+_TRIES = 6  # of one span in a row without a byte
+_LONGEST_WAIT = 15 * 60.0  # seconds that a server may ask us to wait
+_EACH_PIECE = 64 * MIB  # where every request costs the hub one
+
+
+class _Cut(Exception):
+    """The connection was ended by ourselves."""
+
+
+class _Worker:
+    """One connection's life: what it reads now, and how fast."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.span: Span | None = None
+        self.answer: Answer | None = None
+        self.opened = 0.0
+        self.received = 0  # bytes in all
+        self.counted = 0  # of them, those in `rate`
+        self.busy = 0.0  # seconds of work that `rate` remembers
+        self.rate = 0.0  # bytes a second over the last few
+        self.cut = False
+
+
+class Connections:
+    """The workers of an attempt, and the route that they share."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        rung = Rung.SINGLE if attempt.careful else Rung.SHARED
+        patience, limits = attempt.patience, attempt.limits
+        self._try = attempt
+        self._route = Route(
+            attempt.file, attempt.access, patience.now, rung
+        )  # has a lock of its own
+        self._most = max(1, min(limits.connections, MAX_CONNECTIONS))
+        self._ramp = Ramp()
+        self._workers: list[_Worker] = []
+        self._hold_until = 0.0
+        self._contact = patience.now()  # when a machine last answered
+        self._pace = 0.0  # when the next byte may come, under a limit of the rate
+        self._usual = 0.0  # what one connection brings, bytes a second
+        self._ticked = patience.now()
+        self._ramped = (patience.now(), 0)  # when the connections were last counted, bytes then
+
+    def adjust(self) -> None:
+        """Measure, replace what is slow, add connections. Called every `TICK`, with `changed` held."""
+        self._measure()
+        self._cut_laggards()
+        self._widen()
+
+    def shut(self) -> None:
+        """End what the workers wait for. Called with `changed` held."""
+        for worker in self._workers:
+            if worker.answer is not None:
+                worker.answer.shut()
+
+    def _measure(self) -> None:
+        """Bring the speed of every connection up to now: an average that slowly forgets."""
+        now = self._try.patience.now()
+        passed, self._ticked = now - self._ticked, now
+        if passed <= 0:
+            return
+        for worker in self._workers:
+            if worker.span is None:
+                continue
+            rate = (worker.received - worker.counted) / passed
+            worker.counted = worker.received
+            worker.busy = min(_MEMORY, worker.busy + passed)  # all of it, while it is young
+            worker.rate += min(1.0, passed / worker.busy) * (rate - worker.rate)
+
+    def _cut_laggards(self) -> None:
+        now = self._try.patience.now()
+        busy = [each for each in self._workers if each.span and each.answer and not each.cut]
+        flows = [
+            Flow(now - each.opened, each.rate, each.span.left if each.span else 0) for each in busy
+        ]
+        left = self._try.file.size - self._try.pieces.present
+        self._usual = usual_rate(flows, self._usual)
+        for number in laggards(flows, left, self._try.limits.slow_after, self._usual):
+            worker = busy[number]
+            if worker.span and worker.span.cuts < MAX_CUTS and not self._try.limits.rate:
+                worker.span.cuts += 1
+                worker.cut = True
+                if worker.answer:
+                    worker.answer.shut()
+
+    def _widen(self) -> None:
+        """Start workers: the second when the first has brought something, then by what they bring."""
+        now, (since, before) = self._try.patience.now(), self._ramped
+        active = [each for each in self._workers if each.span]
+        if self._ramp.width == 1 and self._route.worked and self._try.received:
+            self._ramp, self._ramped = Ramp(min(2, self._most)), (now, self._try.received)
+        elif not self._route.worked or not active or any(not each.received for each in active):
+            self._ramped = (now, self._try.received)  # measured from when all of them flow
+        elif self._measured(now - since, (self._try.received - before) / len(active)):
+            rate = (self._try.received - before) / (now - since)
+            self._ramp, self._ramped = (
+                widen(self._ramp, rate, self._most),
+                (now, self._try.received),
+            )
+        while len(self._workers) < self._width():
+            worker = _Worker(len(self._workers))
+            self._workers.append(worker)
+            self._try.start(self._work, worker)
+
+    def _measured(self, seconds: float, each: float) -> bool:
+        """Whether what a connection brings is known: sooner where a MiB comes in a moment."""
+        most = self._try.limits.ramp_after
+        return seconds >= most or (seconds >= 0.3 * most and each >= MIB)
+
+    def _width(self) -> int:
+        return 1 if self._route.rung is Rung.SINGLE else self._ramp.width
+
+    def _work(self, worker: _Worker) -> None:
+        """A worker: spans, one after the other, over connections of its own."""
+        try:
+            out = FileIO(self._try.data, "r+b")
+        except OSError as error:
+            raise self._try.disk_error(error) from None
+        with out, Session(self._try.access) as session:
+            while (span := self._next(worker)) is not None:
+                try:
+                    self._fill(worker, span, session, out)
+                finally:
+                    with self._try.changed:
+                        worker.span = None
+                        self._try.pieces.release(span)
+                        self._try.changed.notify_all()
+
+    def _next(self, worker: _Worker) -> Span | None:
+        """What to fetch next; None when this worker is not needed any more."""
+        with self._try.changed:
+            while not self._try.stop.is_set() and worker.rank < self._width():
+                rung = self._route.rung
+                longest = {
+                    Rung.SHARED: self._try.pieces.piece,
+                    Rung.EACH: max(self._try.pieces.piece, _EACH_PIECE),
+                    Rung.SINGLE: self._try.file.size,
+                }[rung]
+                span = self._try.pieces.take(longest)
+                if span is None and rung is Rung.SHARED and not self._try.limits.rate:
+                    rates = {each.span.start: each.rate for each in self._workers if each.span}
+                    span = self._try.pieces.split(rates)
+                if span is not None:
+                    worker.span = span
+                    return span
+                self._try.changed.wait(TICK)
+        return None
+
+    def _fill(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
+        """Get a span's bytes, over as many connections as it takes.
+
+        Returns early when told to stop or when one connection is to be enough. Raises what ends the
+        whole download.
+        """
+        failures = refusals = 0
+        refused_at = -1
+        while span.left > 0 and not self._try.stop.is_set() and worker.rank < self._width():
+            self._wait_for_permission()
+            before = span.position
+            seconds: float | None = None
+            try:
+                self._stream(worker, span, session, out)
+                continue
+            except _Cut:
+                continue
+            except Refused as refused:
+                self._contact = self._try.patience.now()
+                refusals = refusals + 1 if span.position == refused_at else 1
+                refused_at = span.position
+                self._route.refused(refused, refusals)
+                continue
+            except Odd as odd:
+                self._contact = self._try.patience.now()
+                if odd.ranged:
+                    self._route.ignored_range()
+                reason = str(odd)
+            except Busy as answer:
+                self._contact = self._try.patience.now()
+                seconds, reason = answer.seconds, str(answer)
+                self._hold(answer, failures)
+            except BrokenConnection as error:
+                reason = str(error)
+                if error.hopeless:
+                    raise unreachable(self._try.access.host, reason) from None
+                if error.unreachable:
+                    self._wait_for_network(failures, reason)
+                    failures += 1 if failures < 5 else 0
+                    continue
+            failures = 0 if span.position > before else failures + 1
+            if failures >= _TRIES:
+                raise TransferError(
+                    f"cannot get {self._try.file.path} from {self._try.access.host} ({reason}):"
+                    f" {self._try.resume_hint()}"
+                )
+            if seconds is None and failures:
+                self._try.patience.wait(self._try.stop, backoff(failures - 1))
+
+    def _stream(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
+        """One request: its bytes into the file, until the span is full or it breaks off."""
+        answer, skip, generation = self._route.open(session, span.position, span.end)
+        with self._try.changed:
+            worker.answer, worker.cut = answer, False
+            worker.opened = self._contact = self._try.patience.now()
+        held: list[bytes] = []
+        size, since = 0, self._try.patience.now()
+        try:
+            while skip > 0:
+                skip -= len(self._read(answer, worker, min(_CHUNK, skip)))
+            while size < span.left:
+                chunk = self._read(answer, worker, min(self._chunk(), span.left - size))
+                held.append(chunk)
+                size += len(chunk)
+                now = self._try.patience.now()
+                if size >= _CHUNK or now - since > _CHUNK_SECONDS:
+                    data, held, size, since = b"".join(held), [], 0, now
+                    self._put(worker, span, data, out)
+                    self._route.brought(generation)
+        finally:
+            try:
+                if held:
+                    self._put(worker, span, b"".join(held), out)
+                    self._route.brought(generation)
+            finally:
+                with self._try.changed:
+                    worker.answer = None
+                answer.close()
+
+    def _read(self, answer: Answer, worker: _Worker, size: int) -> bytes:
+        try:
+            chunk = answer.read(size)
+        except BrokenConnection:
+            if self._try.stop.is_set() or worker.cut:
+                raise _Cut from None
+            raise
+        if self._try.stop.is_set() or worker.cut:
+            raise _Cut
+        if not chunk:
+            raise BrokenConnection("the connection broke off")
+        if self._try.limits.rate:
+            now = self._try.patience.now()
+            with self._try.changed:
+                due = self._pace = max(self._pace, now)
+                self._pace += len(chunk) / self._try.limits.rate
+            if due > now:
+                self._try.patience.wait(self._try.stop, due - now)
+        return chunk
+
+    def _chunk(self) -> int:
+        rate = self._try.limits.rate
+        return min(_CHUNK, max(4096, rate // 8)) if rate else _CHUNK
+
+    def _put(self, worker: _Worker, span: Span, data: bytes, out: FileIO) -> None:
+        """Write bytes at the span's position, no further than its end, which may come nearer."""
+        with self._try.changed:
+            if self._try.stop.is_set() or worker.cut:
+                raise _Cut
+            left = span.left
+        view = memoryview(data)[:left]
+        try:
+            out.seek(span.position)
+            written = 0
+            while written < len(view):
+                written += out.write(view[written:])
+        except OSError as error:
+            raise self._try.disk_error(error) from None
+        crc = zlib.crc32(view, span.crc)
+        with self._try.changed:
+            if span.left < len(view):  # split while we wrote: the rest is another's, and the same
+                view = view[: span.left]
+                crc = zlib.crc32(view, span.crc)
+            self._try.pieces.advance(span, len(view), crc)
+            worker.received += len(data)
+            self._try.received += len(data)
+            self._contact = self._try.patience.now()
+            self._try.note = ""
+
+    def _wait_for_permission(self) -> None:
+        """Wait as long as a server asked all of us to."""
+        while not self._try.stop.is_set():
+            left = self._hold_until - self._try.patience.now()
+            if left <= 0:
+                return
+            self._try.patience.wait(self._try.stop, left)
+
+    def _hold(self, answer: Busy, failures: int) -> None:
+        """Let all workers wait as long as the server asks for."""
+        seconds = answer.seconds
+        if seconds is None:
+            return
+        if seconds > _LONGEST_WAIT or (answer.status == 429 and failures + 1 >= _TRIES):
+            raise RateLimited(
+                f"{self._try.access.host} limits requests, try again in {seconds:.0f} s: "
+                f"{self._try.resume_hint()}",
+                int(seconds),
+            )
+        with self._try.changed:
+            self._hold_until = max(self._hold_until, self._try.patience.now() + seconds)
+            self._try.note = busy(self._try.access.host, answer.status, seconds)
+
+    def _wait_for_network(self, failures: int, reason: str) -> None:
+        if self._try.patience.now() - self._contact > self._try.limits.network_patience:
+            error = unreachable(self._try.access.host, reason)
+            raise type(error)(f"{error}; {self._try.resume_hint()}")
+        with self._try.changed:
+            self._try.note = f"waiting for the network: {reason}"
+        self._try.patience.wait(self._try.stop, backoff(failures))
