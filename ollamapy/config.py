@@ -93,9 +93,9 @@ class Paths:
         return self.state / "proven.json"
 
     @property
-    def facts(self) -> Path:
-        """What lists say of the models, so that their files need not be read again."""
-        return self.state / "facts.json"
+    def listing(self) -> Path:
+        """Cache of the list of models, so that their files need not be read again."""
+        return self.state / "listing.json"
 
     @property
     def start_lock(self) -> Path:

@@ -19,6 +19,8 @@ FOREVER = math.inf
 
 _MAX_INT64 = 2**63 - 1
 
+_LATEST = 253_370_764_800.0  # the year 9999, in seconds: the last that prints in every time zone
+
 
 # Sizes and counts
 
@@ -56,6 +58,16 @@ def format_age(seconds: float | None, never: str = "Never") -> str:
     if -seconds >= 21 * 365 * 86400:  # Ollama's "forever" is centuries ahead; 20 years count as far
         return "Forever"
     return f"{_span(-seconds)} from now" if seconds < 0 else f"{_span(seconds)} ago"
+
+
+def print_time(seconds: float) -> str:
+    """A point in time as Go prints it in JSON: RFC 3339 with this machine's offset, "Z" for UTC."""
+    import datetime  # no command needs it at its start
+
+    seconds = min(max(seconds, 0.0), _LATEST)  # a file's time can be anything
+    text = datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="microseconds")
+    clock, offset = text[:26], text[26:]
+    return clock.rstrip("0").rstrip(".") + ("Z" if offset == "+00:00" else offset)
 
 
 def _span(seconds: float) -> str:

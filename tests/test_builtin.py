@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ollamapy.config import builtin_models
 from ollamapy.formats.gguf import read_header
-from ollamapy.models.models import JOIN_MESSAGES
+from ollamapy.models.spec import JOIN_MESSAGES
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
 

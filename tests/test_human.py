@@ -198,3 +198,23 @@ def test_values_in_go_syntax(value: object, text: str) -> None:
 def test_a_printed_float_reads_back(number: float) -> None:
     printed = human.format_float(number)
     assert float(printed) == number or math.isnan(number)
+
+
+@pytest.mark.parametrize(
+    ("zone", "seconds", "printed"),
+    [
+        ("UTC", 1795249039.0, "2026-11-21T08:17:19Z"),
+        ("UTC", 1795249039.5, "2026-11-21T08:17:19.5Z"),
+        ("UTC", 1e15, "9999-01-01T00:00:00Z"),
+        ("UTC", -5.0, "1970-01-01T00:00:00Z"),
+        ("Europe/Berlin", 1795249039.25, "2026-11-21T09:17:19.25+01:00"),
+    ],
+)
+def test_times_are_printed_as_go_does(
+    monkeypatch: pytest.MonkeyPatch, zone: str, seconds: float, printed: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert human.print_time(seconds) == printed
+    time.tzset()

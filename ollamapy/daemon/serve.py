@@ -60,7 +60,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     listener = listen(settings.address)
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
-    models = Models(open_store(settings.paths), settings.paths.facts)
+    models = Models(open_store(settings.paths), settings.paths.listing)
     renderer = Renderer()
     early = _start_early(models, renderer, settings, preload) if preload else None
     _allow_many_connections()

@@ -50,8 +50,8 @@ from ..errors import (
     TemplateTooSlow,
 )
 from ..formats import llama2c
+from ..formats.configuration import PLATFORM, describe
 from ..formats.convert import convert
-from ..formats.description import PLATFORM, describe
 from ..formats.gguf import Header, joined, read_header
 from ..formats.lora import convert_adapter
 from ..formats.modelfile import DEPRECATED, Instruction, read_version

@@ -24,7 +24,7 @@ from pathlib import Path
 from ..config import environment
 from ..errors import InvalidModel, Offline, OllamapyError, RequestCancelled, ServerBusy
 from ..formats import llama2c
-from ..formats.description import describe
+from ..formats.configuration import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import Name
 from ..registry import download, remote, source

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ..config import environment
 from ..errors import InvalidRequest, ModelNotFound
+from ..formats.configuration import parse_config
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
 from ..registry.hub import HubSettings
 from ..registry.manifest import Layer, Manifest
@@ -23,7 +24,6 @@ from ..registry.patience import Patience
 from ..registry.store import Store
 from ..registry.upload import Blob, push_to_hub, push_to_registry
 from ..types import Progress
-from .models import parse_config
 from .threads import Report, followed
 
 _HUB_TEXTS = {"template": "template", "system": "system", "params": "params", "license": "LICENSE"}

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidModel, OllamapyError, StoreError, reason
-from ..formats.description import describe
+from ..formats.configuration import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress

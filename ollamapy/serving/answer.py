@@ -21,7 +21,8 @@ from ..config import Settings
 from ..errors import InvalidRequest, RunnerCrashed
 from ..fleet.scheduler import Lease, LoadRequest, Runner, Scheduler
 from ..formats.footprint import padded
-from ..models.models import Models, ModelSpec
+from ..models.models import Models
+from ..models.spec import ModelSpec
 from ..runner.protocol import Done, Piece, Ready
 from ..runner.proven import is_fault
 from ..runner.render import Renderer

@@ -16,7 +16,7 @@ from msgspec import UnsetType
 
 from ..errors import RunnerCrashed
 from ..fleet.scheduler import Runner
-from ..models.models import ModelSpec
+from ..models.spec import ModelSpec
 from ..runner.proven import is_fault
 from ..types import Embedded, Embedding, EmbedRequest, Options, Reranked, RerankRequest
 from .answer import Services, load_request

@@ -12,7 +12,7 @@ from ..chat import prompt as prompts
 from ..chat.template import Marks, Template, choose, go_capabilities
 from ..errors import InvalidRequest, TemplateError
 from ..fleet.scheduler import Runner
-from ..models.models import ModelSpec
+from ..models.spec import ModelSpec
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
 from ..types import ChatRequest, GenerateRequest, Message

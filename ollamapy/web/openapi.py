@@ -17,7 +17,8 @@ import msgspec
 
 from .. import __version__, errors
 from ..errors import OllamapyError
-from ..models.models import Details, ListedModel
+from ..models.listing import ListedModel
+from ..models.spec import Details
 from ..types import CONTEXT_POLICIES, OPTION_KINDS, THINK_LEVELS, Progress
 from . import body
 from .anthropic import wire as anthropic

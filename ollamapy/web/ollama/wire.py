@@ -17,7 +17,8 @@ from msgspec import UNSET, UnsetType
 from ... import __version__, human
 from ...errors import InvalidRequest
 from ...fleet.scheduler import Loaded
-from ...models.models import Details, ListedModel, print_time
+from ...models.listing import ListedModel
+from ...models.spec import Details
 from ...types import (
     THINK_LEVELS,
     ChatRequest,
@@ -525,7 +526,7 @@ def _running(loaded: Loaded, now: float) -> RunningModel:
         size=loaded.size,
         digest=loaded.digest,
         details=details,
-        expires_at=print_time(now + _stays(loaded)),
+        expires_at=human.print_time(now + _stays(loaded)),
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,
     )

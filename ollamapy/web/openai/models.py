@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from ...models.models import ListedModel, ModelSpec
+from ...models.listing import ListedModel
+from ...models.spec import ModelSpec
 from ...names import Name
 from ..ollama.wire import encode
 

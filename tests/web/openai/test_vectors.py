@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidRequest, OllamapyError
-from ollamapy.models.models import Details, ListedModel
+from ollamapy.models.listing import ListedModel
+from ollamapy.models.spec import Details
 from ollamapy.types import Embedded, Reranked
 from ollamapy.web.openai import chat, completions, models, vectors
 

@@ -1,0 +1,121 @@
+"""The list of the stored models, as Ollama's /api/tags has it.
+
+What a manifest does not contain (details, capabilities) is kept on the disk by the manifest's digest: a thousand headers take a
+second or two to read. Runs in a thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ..errors import OllamapyError
+from ..formats.configuration import Config, parse_config
+from ..formats.gguf import Header
+from ..human import print_time
+from ..names import Name
+from ..registry.manifest import Manifest
+from ..registry.store import Store
+from .cache import DigestCache
+from .spec import (
+    Details,
+    capabilities,
+    details_of,
+    last,
+    model_layer,
+    paths_of,
+    read_headers,
+    texts_of,
+)
+
+log = logging.getLogger(__name__)
+
+_ReadHeaders = Callable[[tuple[Path, ...]], Header]
+
+
+class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of /api/tags. `size` is bytes, `digest` bare hex, `modified_at` RFC 3339."""
+
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: Details
+    capabilities: tuple[str, ...] = ()
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The part of a ListedModel that its manifest does not contain."""
+
+    details: Details
+    capabilities: tuple[str, ...]
+
+
+class Listing:
+    """The list of a store's models. ``cache`` is the file of its summaries, None to keep them in memory only."""
+
+    def __init__(self, store: Store, cache: Path | None = None) -> None:
+        self._store = store
+        self._summaries = DigestCache(cache, Summary)
+        self._warned: set[str] = set()  # digests of manifests that were logged as damaged
+
+    def read(self) -> tuple[ListedModel, ...]:
+        """All models, newest first. One whose files are damaged is listed with what can be read. Raises StoreError."""
+        found = self._store.models()
+        read = functools.lru_cache(maxsize=8)(read_headers)  # models often share their weights
+        listed = tuple(self._listed(name, manifest, read) for name, manifest in found)
+        self._summaries.keep(manifest.digest for _, manifest in found)
+        return listed
+
+    def _listed(self, name: Name, manifest: Manifest, read: _ReadHeaders) -> ListedModel:
+        summary = self._summaries.get(manifest.digest) or self._summarize(name, manifest, read)
+        return ListedModel(
+            name=name.display,
+            model=name.display,
+            modified_at=print_time(manifest.modified_at),
+            size=manifest.size,
+            digest=manifest.digest,
+            details=summary.details,
+            capabilities=summary.capabilities,
+        )
+
+    def _summarize(self, name: Name, manifest: Manifest, read: _ReadHeaders) -> Summary:
+        """The summary of a model, kept if its files are sound.
+
+        Ollama's list leaves out what only the Jinja template can do; clients see that in `show`.
+        """
+        config, model = Config(), model_layer(manifest)
+        parent = model.from_ if model else ""
+        try:
+            config = parse_config(self._store.read_small(manifest.config))
+            if model is None or config.model_format not in ("", "gguf"):
+                return _summary(config, None, parent, config.capabilities)
+            header = read(paths_of(self._store, manifest, "model"))
+            projectors = paths_of(self._store, manifest, "projector")
+            texts = [tuple(texts_of(self._store, manifest, k)) for k in ("template", "prompt")]
+            can = capabilities(
+                config,
+                header,
+                projector=read(projectors[:1]) if projectors else None,
+                go_template=last(texts[0] or texts[1]),
+                jinja_template=None,
+            )
+        except OllamapyError as error:
+            if manifest.digest not in self._warned:
+                self._warned.add(manifest.digest)
+                log.warning("model '%s' is damaged: %s", name.display, error)
+            return _summary(config, None, parent, config.capabilities)
+        summary = _summary(config, header, parent, can)
+        self._summaries.put(manifest.digest, summary)
+        return summary
+
+
+def _summary(
+    config: Config, header: Header | None, parent_model: str, can: tuple[str, ...]
+) -> Summary:
+    return Summary(details_of(config, header, parent_model, lengths=True), can)
