@@ -47,13 +47,13 @@ def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) ->
         case ["serve" | "start", "--preload", model]:
             return serve(ready, model)
     # Costs 50 ms: only after the cases that can do without
-    from . import commands
+    from .commands import table
 
     if arguments[:1] == [
         "__complete"
     ]:  # asked by the shells' scripts, with words that are no arguments of ours
-        return commands.complete(arguments[1:], ready)
-    return commands.run(arguments, ready)
+        return table.complete(arguments[1:], ready)
+    return table.run(arguments, ready)
 
 
 def _fail(message: str) -> int:

@@ -130,21 +130,3 @@ def pull_absent(client: Client, model: str, error: AnsweredError, insecure: bool
 def is_address(model: str) -> bool:
     """Whether this names a file and not a model: it must be pulled before it has a name."""
     return "://" in model and model.lower().endswith(".gguf") or model.lower().startswith("file:")
-
-
-def remove(client: Client, model: str) -> None:
-    """Unload a model and delete it."""
-    try:
-        for _ in client.generate({"model": model, "keep_alive": 0}):
-            pass
-    except OllamapyError as error:
-        if not (isinstance(error, AnsweredError) and error.status == 404):
-            print(f"Warning: unable to stop model '{model}'", file=sys.stderr)
-    client.delete(model)
-    print(f"deleted '{model}'", flush=True)
-
-
-def copy(client: Client, source: str, destination: str) -> None:
-    """Give a model a second name."""
-    client.copy(source, destination)
-    print(f"copied '{source}' to '{destination}'")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.cli.commands import group
+from ollamapy.cli.commands.table import group
 from ollamapy.cli.completion import SCRIPTS, candidates
 
 from .conftest import Command, Place, Standin

@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from ollamapy.cli.commands import group
+from ollamapy.cli.commands.table import group
 from tests.served import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.cli.commands import SERVE_VARIABLES, group
+from ollamapy.cli.commands.daemon import SERVE_VARIABLES
+from ollamapy.cli.commands.table import group
 from ollamapy.config import Settings
 from ollamapy.registry import foreign
 from ollamapy.registry.hub import HubSettings

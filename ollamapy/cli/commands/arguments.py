@@ -1,0 +1,77 @@
+"""What the commands have in common: positional arguments, the launcher, JSON on stdout, the error for an unknown model.
+
+Positional arguments are counted here and not by typer, whose messages for them are not those that Ollama's users know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ...errors import OllamapyError
+from ..client import AnsweredError, Client, Unreachable
+from ..launch import Launcher
+
+POSITIONAL = {"allow_extra_args": True}
+"""The context settings of every command: what is no option is left in ``context.args``."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def group_app() -> typer.Typer:
+    """An app for the commands of one group."""
+    return typer.Typer(rich_markup_mode=None, options_metavar="")
+
+
+def exactly(context: typer.Context, number: int) -> list[str]:
+    """The positional arguments, which must be so many."""
+    if len(context.args) != number:
+        raise _wrong_number(context, f"accepts {number} arg(s), received {len(context.args)}")
+    return context.args
+
+
+def at_most_one(context: typer.Context) -> str | None:
+    """The positional argument, if there is one."""
+    if len(context.args) > 1:
+        raise _wrong_number(context, f"accepts at most 1 arg(s), received {len(context.args)}")
+    return context.args[0] if context.args else None
+
+
+def at_least(context: typer.Context, number: int) -> list[str]:
+    """The positional arguments, which must be so many or more."""
+    if len(context.args) < number:
+        raise _wrong_number(
+            context, f"requires at least {number} arg(s), only received {len(context.args)}"
+        )
+    return context.args
+
+
+def _wrong_number(context: typer.Context, message: str) -> OllamapyError:
+    return OllamapyError(f"{message}, see: {context.command_path} --help")
+
+
+def launcher_of(context: typer.Context) -> Launcher:
+    """The way to the daemon, which `table.run` was given."""
+    assert isinstance(context.obj, Launcher)
+    return context.obj
+
+
+def print_json(value: object) -> None:
+    """A value as JSON on stdout; what JSON has no form for as its string."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def with_installed(client: Client, error: AnsweredError) -> OllamapyError:
+    """An unknown model's error says which there are."""
+    if error.status != 404:
+        return error
+    try:
+        names = [str(model.get("name")) for model in client.tags()]
+    except (AnsweredError, Unreachable):
+        return error
+    if not names:
+        return OllamapyError(f"{error}, no model is installed")
+    more = f" and {len(names) - 8} more (ollamapy list)" if len(names) > 8 else ""
+    return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")

@@ -1,0 +1,188 @@
+"""`serve`, and the daemon in the background: start, stop, restart, status, logs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer import Option
+
+from ...errors import OllamapyError
+from .. import launch, views
+from ..client import Client
+from ..launch import Launcher, Stranger
+from .arguments import POSITIONAL, Json, exactly, group_app, launcher_of, print_json
+
+SERVE_VARIABLES = """\b
+Environment variables (each of them also as OLLAMA_...):
+  OLLAMAPY_HOST               where to listen: 127.0.0.1:11434
+  OLLAMAPY_MODELS             the directory of the models
+  OLLAMAPY_ORIGINS            web pages that may use the API
+  OLLAMAPY_KEEP_ALIVE         how long a model stays loaded: 5m
+  OLLAMAPY_LOAD_TIMEOUT       how long a load may take without progress: 5m
+  OLLAMAPY_CONTEXT_LENGTH     tokens of context, else chosen by memory
+  OLLAMAPY_NUM_PARALLEL       requests of a model at once, else by memory
+  OLLAMAPY_MAX_LOADED_MODELS  models loaded at once: 3
+  OLLAMAPY_MAX_QUEUE          requests that may wait: 512
+  OLLAMAPY_FLASH_ATTENTION    0: off
+  OLLAMAPY_KV_CACHE_TYPE      f16, q8_0 ...
+  OLLAMAPY_DEBUG              1: a more talkative log
+\b
+Ours alone:
+  OLLAMAPY_HOME               one folder for everything
+  OLLAMAPY_MORE_MODELS        directories with more models, only read
+  OLLAMAPY_LIBRARY            your own catalogue
+  OLLAMAPY_SERVE_MODELS       1: others may pull the models from here
+"""
+"""What a daemon reads of its environment; all of it, with what the commands read, is in the README."""
+
+app = group_app()
+daemon = typer.Typer(
+    rich_markup_mode=None, options_metavar="", help="Start, stop and look after the daemon."
+)
+app.add_typer(daemon, name="daemon")
+
+
+@app.command(
+    "serve",
+    options_metavar="[--preload MODEL]",
+    context_settings=POSITIONAL,
+    epilog=SERVE_VARIABLES,
+)
+def serve(
+    context: typer.Context,
+    preload: Annotated[str | None, Option(metavar="MODEL", help="Load this model at once.")] = None,
+) -> None:
+    """Be the daemon, in the foreground. (Also: start)"""
+    exactly(context, 0)
+    raise typer.Exit(launch.serve(launcher_of(context), preload))
+
+
+app.command(
+    "start",
+    hidden=True,
+    options_metavar="[--preload MODEL]",
+    context_settings=POSITIONAL,
+    epilog=SERVE_VARIABLES,
+)(serve)
+
+
+@daemon.callback(invoke_without_command=True)
+def daemon_root(context: typer.Context) -> None:
+    """Start, stop and look after the daemon."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@daemon.command("start", options_metavar="[flags]", context_settings=POSITIONAL)
+def start(context: typer.Context) -> None:
+    """Start the daemon, unless it runs already."""
+    exactly(context, 0)
+    _start(launcher_of(context))
+
+
+def _start(launcher: Launcher) -> None:
+    place, started = launcher.start()
+    assert place.daemon is not None
+    launcher.remark(place)
+    state = "started" if started else "runs already"
+    print(
+        f"ollamapy {place.daemon.version} {state} at {place.address.url} (pid {place.daemon.pid})"
+    )
+
+
+@daemon.command("stop", options_metavar="[flags]", context_settings=POSITIONAL)
+def stop_daemon(context: typer.Context) -> None:
+    """End the daemon, after the requests in flight."""
+    exactly(context, 0)
+    print("stopped" if launcher_of(context).stop() else "the daemon is not running")
+
+
+@daemon.command("restart", options_metavar="[flags]", context_settings=POSITIONAL)
+def restart(context: typer.Context) -> None:
+    """End the daemon, if it runs, and start it."""
+    exactly(context, 0)
+    launcher_of(context).stop()
+    _start(launcher_of(context))
+
+
+@daemon.command("status", options_metavar="[--json]", context_settings=POSITIONAL)
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Say whether the daemon runs, and where.
+
+    Exit status 1 if it does not run.
+    """
+    exactly(context, 0)
+    launcher = launcher_of(context)
+    place = launcher.find()
+    facts: dict[str, Any] = {
+        "running": place.daemon is not None,
+        "address": place.address.url,
+        "log": str(launcher.settings.paths.log),
+    }
+    if place.daemon is not None:
+        names = [str(model.get("name")) for model in Client(place.address).ps()]
+        told = {"version": place.daemon.version, "pid": place.daemon.pid}
+        facts |= {**told, "requests": place.daemon.busy, "loaded": names}
+    if as_json:
+        print_json(facts)
+    elif place.daemon is not None:
+        facts["loaded"] = ", ".join(facts["loaded"]) or "no model"
+        print("".join(f"{name:<12}{views.plain(value)}\n" for name, value in facts.items()), end="")
+    elif isinstance(place.holder, Stranger):
+        print(f"not running: {place.address.url} is held by {place.holder.name}")
+    else:
+        print("not running")
+    raise typer.Exit(0 if place.daemon is not None else 1)
+
+
+@daemon.command("logs", options_metavar="[flags]", context_settings=POSITIONAL)
+def logs(
+    context: typer.Context,
+    lines: Annotated[
+        int, Option("--lines", "-n", metavar="N", min=0, help="How many of the last lines.")
+    ] = 100,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on as lines are written.")] = False,
+) -> None:
+    """Show the log of a daemon that runs in the background.
+
+    One that `serve` runs writes to its terminal instead.
+    """
+    exactly(context, 0)
+    path = launcher_of(context).settings.paths.log
+    if not path.exists():
+        raise OllamapyError(f"there is no log at {path}, it begins with: ollamapy daemon start")
+    _print_log(path, lines, follow)
+
+
+def _print_log(path: Path, lines: int, follow: bool) -> None:
+    """The last lines of a log; then, for ever, what is added to it, also after it was rotated."""
+    log: TextIO = path.open(encoding="utf-8", errors="replace")
+    try:
+        sys.stdout.writelines(deque(log, maxlen=lines))
+        while follow:
+            newer = _newer(path, log)  # before the old one is read: then that is its end
+            sys.stdout.write(log.read())
+            sys.stdout.flush()
+            if newer:
+                log.close()
+                log = newer
+            else:
+                time.sleep(0.2)
+    finally:
+        log.close()
+
+
+def _newer(path: Path, log: TextIO) -> TextIO | None:
+    """The file that has taken the place of a log, if one has."""
+    try:
+        if os.path.samestat(path.stat(), os.fstat(log.fileno())):
+            return None
+        return path.open(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None  # in the middle of a rotation

@@ -1,0 +1,202 @@
+"""`search` and `library`: the catalogue of models that have a short name. In this process, without the daemon."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import typer
+
+from ... import human
+from ...errors import InvalidCatalogue, ModelNotFound, OllamapyError
+from ...machine import free_memory
+from ...names import DEFAULT_HOST, Name
+from ...registry.catalog import Catalog, Entry, Family, guessed_size
+from ..terminal import printable, table
+from .arguments import POSITIONAL, Json, at_least, at_most_one, group_app, launcher_of, print_json
+
+app = group_app()
+
+_ABOUT_COLUMN = 60
+
+
+@app.command("search", options_metavar="TEXT [--json]", context_settings=POSITIONAL)
+def search(context: typer.Context, as_json: Json = False) -> None:
+    """Search the catalogue of models that have a short name."""
+    words = at_least(context, 1)
+    found = matching(families(_catalog(context)), " ".join(words))
+    if not found and not as_json:
+        raise OllamapyError(
+            f"the catalogue has nothing like {ascii(' '.join(words))}, see: ollamapy library"
+        )
+    _print_families(found, as_json)
+
+
+@app.command("library", options_metavar="[NAME] [--json]", context_settings=POSITIONAL)
+def library(context: typer.Context, as_json: Json = False) -> None:
+    """List the catalogue, or what it has of one family."""
+    name = at_most_one(context)
+    if name is None:
+        _print_families(families(_catalog(context)), as_json)
+        return
+    found, free = family(_catalog(context), name), free_memory()
+    if as_json:
+        print_json(family_json(found, free))
+    else:
+        print(printable(card(found, free)), end="")
+
+
+def _catalog(context: typer.Context) -> Catalog:
+    return Catalog(launcher_of(context).settings.library)
+
+
+def _print_families(found: Sequence[Family], as_json: bool) -> None:
+    free = free_memory()
+    if as_json:
+        print_json({"families": [family_json(each, free) for each in found]})
+    else:
+        print(printable(listing(found, free)), end="")
+
+
+def families(catalog: Catalog) -> list[Family]:
+    """All families that can be read; what is wrong with the others is said on stderr."""
+    found = []
+    for name in catalog.families():
+        try:
+            family = catalog.family(name)
+        except InvalidCatalogue as error:
+            print(f"Warning: {error}", file=sys.stderr)
+            continue
+        if family is not None:
+            found.append(family)
+    return found
+
+
+def matching(found: Iterable[Family], text: str) -> list[Family]:
+    """The families that have every word of a text somewhere: in names, tags, what they are and are for; those whose name has it
+    first."""
+    words = text.lower().split()
+
+    def told(family: Family) -> str:
+        entries = (
+            f"{' '.join(e.tags)} {e.use} {e.licence} {e.architecture} {e.repo} {e.quantization}"
+            for e in family.entries
+        )
+        return f"{family.name} {family.about} {' '.join(entries)}".lower()
+
+    hits = [family for family in found if all(word in told(family) for word in words)]
+    return sorted(hits, key=lambda family: not any(word in family.name for word in words))
+
+
+def listing(found: Sequence[Family], free: int) -> str:
+    """The table of families; `free` are the bytes of memory that are free."""
+    rows = []
+    for family in found:
+        sizes = [size for entry in family.entries if (size := guessed_size(entry))]
+        contexts = [entry.context for entry in family.entries if entry.context]
+        licences = dict.fromkeys(entry.licence for entry in family.entries if entry.licence)
+        fitting = [_fits(entry, free) for entry in family.entries]
+        fits = "yes" if all(fitting) else "some" if any(fitting) else "no"
+        about = family.about
+        about = about if len(about) <= _ABOUT_COLUMN else f"{about[: _ABOUT_COLUMN - 3]}..."
+        rows.append(
+            (
+                family.name,
+                str(len(family.entries)),
+                _span(sizes),
+                str(max(contexts, default="")),
+                ", ".join(licences),
+                fits,
+                about,
+            )
+        )
+    return table(("NAME", "TAGS", "SIZE", "CONTEXT", "LICENCE", "FITS", "ABOUT"), rows)
+
+
+def _span(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return ""
+    least, most = human.format_bytes(min(sizes)), human.format_bytes(max(sizes))
+    return least if least == most else f"{least} - {most}"
+
+
+def card(family: Family, free: int) -> str:
+    """A family with its tags; a size with ~ is not exact."""
+    rows = [
+        (
+            entry.name.display,
+            _size(entry),
+            entry.parameter_size,
+            entry.quantization,
+            str(entry.context or ""),
+            entry.licence,
+            "yes" if _fits(entry, free) else "no",
+            ", ".join(entry.also),
+        )
+        for entry in family.entries
+    ]
+    columns = ("NAME", "SIZE", "PARAMETERS", "QUANT", "CONTEXT", "LICENCE", "FITS", "ALSO")
+    notes = [f"{e.name.display}: {e.note}\n" for e in family.entries if e.note]
+    text = f"{family.about}\n\n{table(columns, rows)}"
+    return f"{text}\n{''.join(notes)}" if notes else text
+
+
+def _size(entry: Entry) -> str:
+    if entry.size is not None:
+        return human.format_bytes(entry.size)
+    guess = guessed_size(entry)
+    return f"~{human.format_bytes(guess)}" if guess else ""
+
+
+def _fits(entry: Entry, free: int) -> bool:
+    """Whether a model runs in the memory that is free: its weights, a twelfth more for cache and buffers, and the process. What
+    is known of no size is taken to fit."""
+    size = guessed_size(entry) or 0
+    return size * 13 // 12 + 64 * 2**20 <= free
+
+
+def family_json(family: Family, free: int) -> dict[str, Any]:
+    """A family as `--json` prints it; what is unknown is left out. `size` is in bytes."""
+    return {
+        "name": family.name,
+        "about": family.about,
+        "models": [_entry_json(entry, free) for entry in family.entries],
+    }
+
+
+def _entry_json(entry: Entry, free: int) -> dict[str, Any]:
+    facts = {
+        "name": entry.name.display,
+        "also": list(entry.also),
+        "use": entry.use,
+        "kind": entry.kind,
+        "size": guessed_size(entry),
+        "size_is_exact": entry.size is not None,
+        "parameter_size": entry.parameter_size,
+        "quantization": entry.quantization,
+        "context": entry.context,
+        "licence": entry.licence,
+        "repo": entry.repo,
+        "revision": entry.revision if entry.repo else "",
+        "files": [{"path": each.path, "sha256": each.sha256} for each in entry.files],
+        "note": entry.note,
+        "fits": _fits(entry, free),
+    }
+    return {key: value for key, value in facts.items() if value not in ("", None, [])}
+
+
+def family(catalog: Catalog, text: str) -> Family:
+    """The family of a name; with a tag, only what it stands for. Raises ModelNotFound."""
+    name = Name.parse(text)
+    found = catalog.family(name.model) if name.host == DEFAULT_HOST else None
+    if found is None:
+        raise ModelNotFound(f"the catalogue has no {ascii(text)}, see: ollamapy search TEXT")
+    if ":" not in text:
+        return found
+    entry = found.find(name.tag)
+    if entry is None:
+        tags = ", ".join(each.tag for each in found.entries)
+        raise ModelNotFound(f"{found.name} has no tag {name.tag}, one of: {tags}")
+    return replace(found, entries=(entry,))

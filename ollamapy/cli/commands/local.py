@@ -1,0 +1,35 @@
+"""What the commands on the local store share: the progress of long work, and a question to the user."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+from ...types import Progress
+from ..progress import Steps
+
+Found = TypeVar("Found")
+
+_SILENT = 1.0
+"""Seconds that work may take before its progress is shown."""
+
+
+def watched(doing: str, steps: Iterator[Progress | Found]) -> Iterator[Found]:
+    """What some work finds; its progress goes to stderr, once it takes longer than a moment."""
+    began = time.monotonic()
+    with Steps() as shown:
+        for step in steps:
+            if not isinstance(step, Progress):
+                yield step
+            elif time.monotonic() - began >= _SILENT:
+                shown.show({"status": doing, "total": step.total, "completed": step.completed})
+
+
+def agrees(question: str) -> bool:
+    """Whether the user says yes; no where there is no terminal to ask on."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,157 @@
+"""The stored and the loaded models: list, ps, show, stop, rm, cp. All of them ask the server."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from ...errors import OllamapyError
+from .. import terminal, views
+from ..client import AnsweredError, Client
+from .arguments import (
+    POSITIONAL,
+    Json,
+    at_least,
+    exactly,
+    group_app,
+    launcher_of,
+    print_json,
+    with_installed,
+)
+
+app = group_app()
+
+
+@app.command("list", options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)
+def list_(context: typer.Context, as_json: Json = False) -> None:
+    """List the stored models, the newest first. (Also: ls)"""
+    client = launcher_of(context).connect()
+    models = views.with_prefix(client.tags(), "".join(context.args[:1]))
+    if as_json:
+        print_json({"models": models})
+    else:
+        print(views.stored(models, time.time()), end="")
+
+
+app.command("ls", hidden=True, options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)(
+    list_
+)
+
+
+@app.command("ps", options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)
+def ps(context: typer.Context, as_json: Json = False) -> None:
+    """List the loaded models."""
+    launcher = launcher_of(context)
+    client = launcher.running()
+    if client is None:
+        launcher.say("the daemon is not running")
+    models = views.with_prefix(client.ps() if client else (), "".join(context.args[:1]))
+    if as_json:
+        print_json({"models": models})
+    else:
+        print(views.loaded(models, time.time()), end="")
+
+
+@app.command("show", options_metavar="MODEL [flags]", context_settings=POSITIONAL)
+def show(
+    context: typer.Context,
+    license: Annotated[bool, Option("--license", help="Only the licence.")] = False,
+    modelfile: Annotated[
+        bool, Option("--modelfile", help="Only a Modelfile that makes it.")
+    ] = False,
+    parameters: Annotated[bool, Option("--parameters", help="Only the parameters.")] = False,
+    system: Annotated[bool, Option("--system", help="Only the system message.")] = False,
+    template: Annotated[bool, Option("--template", help="Only the chat template.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Metadata and tensors, too.")] = False,
+    remote: Annotated[
+        bool,
+        Option("--remote", help="A model elsewhere: what it is and needs, without getting it."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is made of."""
+    [model] = exactly(context, 1)
+    flags = {
+        "license": license, "modelfile": modelfile, "parameters": parameters, "system": system, "template": template,
+    }  # fmt: skip
+    only = [field for field, given in flags.items() if given]
+    if len(only) > 1:
+        raise OllamapyError(
+            "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
+        )
+    if remote:
+        from .. import remote as elsewhere
+
+        answer = elsewhere.show_remote(launcher_of(context).settings, model)
+    else:
+        client = launcher_of(context).connect()
+        try:
+            answer = client.show(model, verbose=verbose)
+        except AnsweredError as error:
+            raise with_installed(client, error) from error
+    if as_json:
+        print_json({field: answer.get(field, "") for field in only} if only else answer)
+        return
+    if only:
+        text = str(answer.get(only[0]) or "")
+    elif remote:
+        text = elsewhere.remote_card(answer, verbose=verbose)
+    else:
+        text = views.card(answer, verbose=verbose)
+    text = terminal.printable(text) if sys.stdout.isatty() else text
+    # A template and a system message are printed as they are, for a file; the others as lines
+    print(text, end="\n" if only and only[0] in ("license", "modelfile", "parameters") else "")
+
+
+@app.command("stop", options_metavar="MODEL", context_settings=POSITIONAL)
+def stop(context: typer.Context) -> None:
+    """Unload a model."""
+    [model] = exactly(context, 1)
+    launcher = launcher_of(context)
+    client = launcher.running()
+    if client is None:
+        launcher.say("the daemon is not running")
+        return
+    try:
+        _unload(client, model)
+    except AnsweredError as error:
+        if error.status != 404:
+            raise
+        raise OllamapyError(f'couldn\'t find model "{model}" to stop, see: ollamapy ps') from error
+
+
+@app.command("rm", options_metavar="MODEL...", context_settings=POSITIONAL)
+def rm(context: typer.Context) -> None:
+    """Delete models."""
+    models = at_least(context, 1)
+    client = launcher_of(context).connect()
+    for model in models:
+        _remove(client, model)
+
+
+def _remove(client: Client, model: str) -> None:
+    """Unload a model and delete it."""
+    try:
+        _unload(client, model)
+    except OllamapyError as error:
+        if not (isinstance(error, AnsweredError) and error.status == 404):
+            print(f"Warning: unable to stop model '{model}'", file=sys.stderr)
+    client.delete(model)
+    print(f"deleted '{model}'", flush=True)
+
+
+def _unload(client: Client, model: str) -> None:
+    for _ in client.generate({"model": model, "keep_alive": 0}):
+        pass
+
+
+@app.command("cp", options_metavar="MODEL NEW_NAME", context_settings=POSITIONAL)
+def cp(context: typer.Context) -> None:
+    """Give a model a second name."""
+    source, destination = exactly(context, 2)
+    launcher_of(context).connect().copy(source, destination)
+    print(f"copied '{source}' to '{destination}'")

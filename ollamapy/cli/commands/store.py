@@ -1,0 +1,182 @@
+"""`verify`, `prune` and `du`: the local store. In this process, without the daemon.
+
+Only `verify --repair` asks the daemon, which knows where each model comes from: the damaged blobs are made unfinished
+downloads, and a pull of their model goes on with them, so of a large blob only the bad pieces are fetched.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+
+from ...errors import OllamapyError
+from ...human import format_bytes
+from ...names import Name
+from ...registry import prune as pruning
+from ...registry import usage as disk
+from ...registry import verify as verifying
+from ...registry.store import Store, open_store
+from ...registry.verify import Checked
+from .. import terminal, transfer, upstream
+from ..launch import Launcher
+from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
+from .local import agrees, watched
+
+app = group_app()
+
+
+# verify
+
+
+@app.command("verify", options_metavar="[MODEL] [--repair] [--json]", context_settings=POSITIONAL)
+def verify(
+    context: typer.Context,
+    repair: Annotated[
+        bool, Option("--repair", help="Fetch again what is bad, and only that.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a model, or all, and compare every byte with its digest.
+
+    Exit status 1 if something is bad.
+    """
+    name, launcher = at_most_one(context), launcher_of(context)
+    store = open_store(launcher.settings.paths)
+    wanted = Name.parse(name) if name else None
+    found = list(watched("verifying", verifying.verify(store, wanted)))
+    wrong = [each for each in found if each.fault]
+    repaired = _repair(launcher, store, wrong) if repair and wrong else set[str]()
+    if as_json:
+        print_json(
+            {"checked": [asdict(each) | {"repaired": each.what in repaired} for each in found]}
+        )
+    else:
+        _print_checked(found, wrong, repaired, repair)
+    raise typer.Exit(1 if len(wrong) > len(repaired) else 0)
+
+
+def _print_checked(
+    found: list[Checked], wrong: list[Checked], repaired: set[str], repair: bool
+) -> None:
+    for each in wrong:
+        _print_fault(each, each.what in repaired)
+    size = format_bytes(sum(each.size for each in found))
+    left = len(wrong) - len(repaired)
+    print(
+        f"{len(found)} blobs, {size}: {f'{left} of them bad' if left else 'all good'}",
+        file=sys.stderr if left else sys.stdout,
+    )
+    if left and not repair:
+        print("repair them with: ollamapy verify --repair", file=sys.stderr)
+
+
+def _print_fault(found: Checked, repaired: bool) -> None:
+    models = ", ".join(found.models)
+    bad = f", {format_bytes(found.bad)} to fetch" if found.bad and not repaired else ""
+    state = ": repaired" if repaired else ""
+    print(f"{found.what} of {models} {found.fault}{bad}{state}")
+
+
+def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
+    """Pull the models that use what is wrong; what is right then."""
+    client = launcher.connect()
+    tried: list[Checked] = []
+    try:
+        for each in wrong:
+            try:
+                if each.is_blob and each.root is not None:
+                    verifying.set_aside(store, each)
+                tried.append(each)
+            except OllamapyError as error:
+                print(f"Warning: {error}", file=sys.stderr)
+        for model in dict.fromkeys(model for each in tried for model in each.models):
+            try:
+                if not upstream.is_same_elsewhere(launcher.settings, store, Name.parse(model)):
+                    raise OllamapyError("what has its name elsewhere is another model")
+                transfer.pull(client, model)
+            except OllamapyError as error:
+                print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)
+    finally:  # also after Ctrl-C
+        repaired = {each.what for each in tried if verifying.put_back(store, each)}
+    return repaired
+
+
+# prune
+
+
+@app.command("prune", options_metavar="[--dry-run] [--yes] [--json]", context_settings=POSITIONAL)
+def prune(
+    context: typer.Context,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be removed.")] = False,
+    yes: Annotated[
+        bool, Option("--yes", "-y", help="Do not ask, where OLLAMA_MODELS names the store.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove blobs of no model and unfinished pulls.
+
+    What somebody has worked on within the last hour stays.
+    """
+    exactly(context, 0)
+    paths = launcher_of(context).settings.paths
+    store = open_store(paths)
+    if paths.models_shared and not (dry_run or yes):
+        if not (planned := pruning.prune(store, dry_run=True)):
+            return print("nothing to remove")
+        _ask(store, sum(each.size for each in planned))
+    removed = pruning.prune(store, dry_run=dry_run)
+    if as_json:
+        return print_json({"unused" if dry_run else "removed": _wastes(removed)})
+    for each in removed:
+        print(f"{each.kind:<10}{each.name[:26]:<28}{format_bytes(each.size)}")
+    size = format_bytes(sum(each.size for each in removed))
+    if not removed:
+        print("nothing to remove")
+    else:
+        print(f"{size} would be removed" if dry_run else f"{size} removed")
+
+
+def _ask(store: Store, removed: int) -> None:
+    """Raises OllamapyError unless the user agrees to lose so many bytes of a store that an Ollama may use, too."""
+    size, root = format_bytes(removed), store.roots[0]
+    if not agrees(
+        f"{root} was named by OLLAMA_MODELS, an Ollama may use it. Remove {size} from it?"
+    ):
+        raise OllamapyError(
+            f"{size} in {root} would be removed, which an Ollama may use, too: allow it with --yes"
+        )
+
+
+def _wastes(wastes: list[pruning.Waste]) -> list[dict[str, Any]]:
+    return [{"kind": each.kind, "name": each.name, "size": each.size} for each in wastes]
+
+
+# du
+
+
+@app.command("du", options_metavar="[--json]", context_settings=POSITIONAL)
+def du(context: typer.Context, as_json: Json = False) -> None:
+    """Show what each model takes on the disk.
+
+    OWN is what would be free without it: models share their blobs.
+    """
+    exactly(context, 0)
+    store = open_store(launcher_of(context).settings.paths)
+    found = disk.usage(store)
+    if as_json:
+        return print_json(asdict(found) | {"total": found.total, "directory": store.roots[0]})
+    rows = [
+        (each.name, format_bytes(each.size), format_bytes(each.own), str(each.root))
+        for each in found.models
+    ]
+    print(terminal.table(("NAME", "SIZE", "OWN", "DIRECTORY"), rows), end="")
+    parts = [f"{format_bytes(found.total)} in all"]
+    parts += [f"{format_bytes(found.unused)} of no model"] if found.unused else []
+    parts += [f"{format_bytes(found.unfinished)} of unfinished pulls"] if found.unfinished else []
+    print(f"\n{', '.join(parts)}")
+    if len(parts) > 1:
+        print("remove what is of no use with: ollamapy prune", file=sys.stderr)

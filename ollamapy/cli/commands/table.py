@@ -1,0 +1,168 @@
+"""Every command with its line in the help, and the way from arguments to a command that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from ... import __version__
+from ...errors import OllamapyError
+from .. import completion
+from ..launch import Launcher
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A command: the module of its group, and the first sentence of its help. A second name of one is ``hidden``."""
+
+    module: str
+    about: str
+    hidden: bool = False
+
+
+TABLE = {
+    "serve": Row("daemon", "Be the daemon, in the foreground. (Also: start)"),
+    "start": Row("daemon", "Be the daemon, in the foreground. (Also: start)", hidden=True),
+    "run": Row("run", "Answer a prompt with a model; without a prompt, chat with it."),
+    "pull": Row("transfer", "Get models: from the catalogue, the hub or a registry."),
+    "push": Row("transfer", "Give a model to the registry or the hub that its name says."),
+    "rm": Row("models", "Delete models."),
+    "cp": Row("models", "Give a model a second name."),
+    "create": Row("create", "Make a model from a Modelfile, or from weights in this folder."),
+    "list": Row("models", "List the stored models, the newest first. (Also: ls)"),
+    "ls": Row("models", "List the stored models, the newest first. (Also: ls)", hidden=True),
+    "ps": Row("models", "List the loaded models."),
+    "show": Row("models", "Show what a model is made of."),
+    "search": Row("library", "Search the catalogue of models that have a short name."),
+    "library": Row("library", "List the catalogue, or what it has of one family."),
+    "outdated": Row("upstream", "List the stored models that have changed where they came from."),
+    "update": Row("upstream", "Pull again the models that `outdated` lists."),
+    "render": Row("prompt", "Print the prompt that a model would be given."),
+    "stop": Row("models", "Unload a model."),
+    "lint": Row("create", "Check a Modelfile (./Modelfile)."),
+    "verify": Row("store", "Read a model, or all, and compare every byte with its digest."),
+    "prune": Row("store", "Remove blobs of no model and unfinished pulls."),
+    "du": Row("store", "Show what each model takes on the disk."),
+    "export": Row("archive", "Write a model into one file, for a machine without network."),
+    "import": Row("archive", "Install the model in a file of `export`, or another tool's."),
+    "completion": Row("shell", "Print a script that makes the shell complete what is typed."),
+    "help": Row("shell", "Show what a command does and takes, as its --help."),
+    "daemon": Row("daemon", "Start, stop and look after the daemon."),
+}
+"""The commands in the order of the help. Their own first sentences are the same (tests/cli/test_commands.py)."""
+
+_EPILOG = (
+    "Help on one of them: ollamapy help COMMAND. Where the daemon is: OLLAMAPY_HOST, then OLLAMA_HOST; else"
+    " 127.0.0.1:11434, started when needed."
+)
+
+
+def run(arguments: Sequence[str], launcher: Launcher) -> int:
+    """Run the command that the arguments name; returns the exit status. Wrong usage raises OllamapyError."""
+    arguments = _with_values(arguments)
+    command = group(arguments)
+    # Not command.main(): that turns a closed pipe into status 1
+    try:
+        with command.make_context("ollamapy", arguments, obj=launcher) as context:
+            command.invoke(context)
+    except typer.Exit as exit:
+        return exit.exit_code
+    except typer.TyperException as error:
+        raise OllamapyError(_explain(error)) from error
+    return 0
+
+
+_ALONE = {"--truncate": "true", "--think": "true"}
+"""Flags whose value stands after "=" or nowhere -> what they mean without one (pflag's NoOptDefVal)."""
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the values that flags have when none is given."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [f"{each}={_ALONE[each]}" if each in _ALONE else each for each in arguments[:end]]
+    return [*flags, *arguments[end:]]
+
+
+def complete(words: Sequence[str], launcher: Launcher) -> int:
+    """Print the candidates for the last of the words, as the completion scripts ask for them."""
+    found = completion.candidates(
+        group(words),
+        words,
+        lambda: completion.stored_names(launcher),
+        lambda: completion.loaded_names(launcher),
+    )
+    for name, meaning in found:
+        print(f"{name}\t{meaning}" if meaning else name)
+    return 0
+
+
+def group(arguments: Sequence[str] | None = None) -> TyperGroup:
+    """The commands in the order of the table: those that the arguments name, and others of their groups, as they are; the
+    rest with a name and a line only, for nothing is imported for them. Without arguments: all as they are."""
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        options_metavar="",
+        epilog=_EPILOG,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    needed = TABLE if arguments is None else [each for each in arguments if each in TABLE]
+    modules = {TABLE[name].module for name in needed}
+    for module in sorted(modules):
+        app.add_typer(import_module(f".{module}", __package__).app)
+    for name, row in TABLE.items():
+        if row.module not in modules:
+            app.command(name, help=row.about, hidden=row.hidden)(_not_named)
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    command.commands = {name: command.commands[name] for name in TABLE}
+    return command
+
+
+def _not_named() -> None:
+    """Stands for a command that the arguments do not name."""
+    raise AssertionError("the arguments name this command")
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", "-v", help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run language models on this machine."""
+    if version:
+        print(f"ollamapy version is {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _explain(error: typer.TyperException) -> str:
+    """A usage error in cobra's words, and where the help is. (Typer's classes for them are private: they are told apart by
+    their fields.)"""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "ollamapy"
+    message, option = error.format_message(), getattr(error, "option_name", "")
+    if hasattr(error, "possibilities"):  # no such option
+        message = f"unknown {'flag' if option.startswith('--') else 'shorthand flag'}: {option}"
+        if error.possibilities:
+            message += f" (like {', '.join(sorted(error.possibilities))})"
+    elif option and "requires" in message:
+        message = f"flag needs an argument: {option}"
+    elif message.startswith("No such command"):
+        name, _, like = message.removeprefix("No such command ").partition(". ")
+        name = name.rstrip(".").strip("'\"")
+        message = f'unknown command "{name}" for "{path}"' + (
+            f" ({like[0].lower()}{like[1:]})" if like else ""
+        )
+    elif isinstance(error, typer.BadParameter):
+        message = f"{message[0].lower()}{message[1:].rstrip('.')}"
+    return f"{message}, see: {path} --help"

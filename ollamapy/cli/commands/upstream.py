@@ -1,0 +1,69 @@
+"""`outdated` and `update`: stored models that have changed where they came from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from .. import transfer, upstream
+from ..terminal import printable, table
+from ..upstream import Stale
+from .arguments import POSITIONAL, Json, group_app, launcher_of, print_json
+
+app = group_app()
+
+
+@app.command("outdated", options_metavar="[MODEL]... [--json]", context_settings=POSITIONAL)
+def outdated(context: typer.Context, as_json: Json = False) -> None:
+    """List the stored models that have changed where they came from.
+
+    Exit status 1 if one cannot be asked for.
+    """
+    found, faults = upstream.outdated(launcher_of(context).settings, context.args)
+    if as_json:
+        print_json({"models": [_json(each) for each in found]})
+    elif found:
+        print(_table(found), end="")
+    _say_faults(faults, "nothing is outdated" if not found else "")
+
+
+@app.command(options_metavar="[MODEL]...", context_settings=POSITIONAL)
+def update(context: typer.Context) -> None:
+    """Pull again the models that `outdated` lists.
+
+    A model that may have been made here is replaced only if it is named.
+    """
+    launcher = launcher_of(context)
+    found, faults = upstream.outdated(launcher.settings, context.args)
+    for each in found:
+        if not each.is_pulled and not context.args:
+            name = each.name.display
+            print(
+                f"Warning: '{name}' may have been made here and stays, replace it with: ollamapy update {name}",
+                file=sys.stderr,
+            )
+            continue
+        transfer.pull(launcher.connect(), each.pull)
+        print(f"updated '{each.name.display}'", flush=True)
+    _say_faults(faults, "nothing is outdated" if not found else "")
+
+
+def _say_faults(faults: Sequence[str], well: str) -> None:
+    """What could not be found out, on stderr, and exit status 1; or that all is well."""
+    for fault in faults:
+        print(f"Warning: {fault}", file=sys.stderr)
+    if faults:
+        raise typer.Exit(1)
+    if well:
+        print(well, file=sys.stderr)
+
+
+def _table(found: Sequence[Stale]) -> str:
+    rows = [(each.name.display, each.here[:12], each.there[:12]) for each in found]
+    return printable(table(("NAME", "HERE", "THERE"), rows))
+
+
+def _json(stale: Stale) -> dict[str, str]:
+    return {"name": stale.name.display, "here": stale.here, "there": stale.there}

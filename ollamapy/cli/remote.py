@@ -1,0 +1,143 @@
+"""What a model elsewhere is and needs, for `show --remote`: asked of where it lies, without the daemon."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import human
+from ..config import Settings, environment
+from ..errors import OllamapyError
+from ..formats import footprint
+from ..formats.gguf import Header
+from ..formats.parameters import print_parameters, read_parameters
+from ..machine import free_memory
+from ..registry import hub, remote, source
+from ..registry.catalog import Catalog
+from ..registry.hub import HubSettings
+from ..registry.patience import Patience
+from ..registry.source import Source
+from . import views
+from .terminal import table
+
+CONTEXTS = (4096, 8192, 32768, 131072)
+"""Tokens for which `show --remote` says what a model needs, as far as it was trained for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What one quantisation of a model needs, in bytes, by its context in tokens."""
+
+    quantization: str
+    size: int
+    needs: dict[int, int]
+
+
+def show_remote(settings: Settings, text: str) -> dict[str, Any]:
+    """What /api/show would say of a model if it were here, and `fits`: what each quantisation needs, and what is free.
+
+    Raises TransferError and its children, InvalidModel, InvalidName.
+    """
+    catalog = Catalog(settings.library)
+    access = HubSettings.from_env(environment())
+    patience = Patience(notify=lambda line: print(line, file=sys.stderr))
+    found = source.find(source.parse(text), catalog, access, patience)
+    header = remote.header(found, patience)
+    free = free_memory()
+    texts = {kind: content.decode("utf-8", "replace") for kind, content in found.texts}
+    files = [file for file, _ in found.files]
+    return {
+        "name": found.name.display,
+        "license": texts.get("license", ""),
+        "parameters": print_parameters(read_parameters([texts.get("params") or "{}"])),
+        "template": texts.get("template") or header.chat_template or "",
+        "system": texts.get("system", ""),
+        "details": {
+            "format": "gguf",
+            "family": header.architecture,
+            "parameter_size": human.format_number(header.parameter_count),
+            "quantization_level": header.file_type_name,
+        },
+        "model_info": header.model_info(),
+        "size": sum(file.size for file in files),
+        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
+        "repo": found.repo,
+        "revision": found.revision,
+        "note": found.note,
+        "free": free,
+        "fits": [
+            {
+                "quantization": fit.quantization,
+                "size": fit.size,
+                "needs": [
+                    {"context": n, "bytes": need, "fits": need <= free}
+                    for n, need in fit.needs.items()
+                ],
+            }
+            for fit in _fits_of(found, header, settings, access, patience)
+        ],
+    }
+
+
+def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
+    """What `show --remote` prints: the card of `show`, and what each quantisation needs."""
+    contexts = [each["context"] for each in answer["fits"][0]["needs"]]
+    rows = []
+    for fit in answer["fits"]:
+        needs = [
+            human.format_bytes(n["bytes"]) + ("" if n["fits"] else " no") for n in fit["needs"]
+        ]
+        rows.append(("", fit["quantization"], human.format_bytes(fit["size"]), *needs))
+    header = ("", "quantization", "size", *(f"context {n}" for n in contexts))
+    facts = {
+        "size": human.format_bytes(answer["size"]),
+        "repository": answer["repo"],
+        "revision": answer["revision"][:12],
+        "template": "yes" if answer["template"] else "none",
+        "file": answer["note"],
+    }
+    where = table((), [("", name, value) for name, value in facts.items() if value])
+    free = human.format_bytes(answer["free"])
+    return (
+        f"{views.card(answer, verbose=verbose)}  Elsewhere\n{where}\n"
+        f"  Memory needed ({free} are free)\n{table((), [header, *rows])}\n"
+    )
+
+
+def _fits_of(
+    found: Source, header: Header, settings: Settings, access: HubSettings, patience: Patience
+) -> list[Fit]:
+    """The model itself, then what else its repository has of it, the smallest first."""
+    own = sum(file.size for file, _ in found.files)
+    sizes = {header.file_type_name: own}
+    if found.repo:
+        listing = hub.list_files(hub.Repo(found.repo, found.revision), access.access(), patience)
+        labels = hub.tags(listing.files)
+        for label in labels if len(labels) > 1 else ():
+            try:
+                choice = hub.choose(listing.files, label)
+            except OllamapyError:
+                continue  # a label of several files
+            files = (*choice.weights, *([choice.mmproj] if choice.mmproj else []))
+            sizes.setdefault(label, sum(file.size for file in files))
+    trained = header.context_length or CONTEXTS[0]
+    contexts = [n for n in CONTEXTS if n < trained] or [trained]
+    contexts += [trained] if trained <= CONTEXTS[-1] and trained not in contexts else []
+    return [
+        Fit(label, size, {n: _need(header, size, n, settings) for n in contexts})
+        for label, size in sorted(sizes.items(), key=lambda each: each[1])
+    ]
+
+
+def _need(header: Header, size: int, n_ctx: int, settings: Settings) -> int:
+    """Bytes for one conversation at a time."""
+    found = footprint.estimate(
+        header,
+        n_ctx=n_ctx,
+        n_slots=1,
+        n_batch=min(footprint.DEFAULT_BATCH, n_ctx),
+        kv_type=settings.kv_cache_type,
+        flash=settings.flash_attention is not False,
+    )
+    return replace(found, weights=size).total

@@ -1,0 +1,109 @@
+"""Stored models that are others by now where they came from. Asks there, without the daemon; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..config import Settings, environment
+from ..errors import ModelNotFound, OllamapyError, RemoteNotFound
+from ..names import DEFAULT_HOST, Name
+from ..registry import remote, source
+from ..registry.catalog import Catalog
+from ..registry.hub import HubSettings
+from ..registry.manifest import Manifest
+from ..registry.store import Store, open_store
+
+_ASKING = 8  # names at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A stored model that is another one where it came from. `pull` is the name that gets that one.
+
+    `is_pulled`: the model itself says that it came from there. One that says nothing may as well have been made here, under a
+    name that somebody else uses, too.
+    """
+
+    name: Name
+    pull: str
+    here: str
+    there: str
+    is_pulled: bool
+
+
+def outdated(settings: Settings, only: Sequence[str] = ()) -> tuple[list[Stale], list[str]]:
+    """The stored models that have changed where they came from, and what could not be found out.
+
+    All of them, or those that are named. Models that were made here and the built-in one are passed over.
+    Raises ModelNotFound for a name that is not stored.
+    """
+    store = open_store(settings.paths)
+    wanted = {_stored(store, text) for text in only}
+    models = [(name, m) for name, m in store.models() if not wanted or name in wanted]
+    catalog, access = Catalog(settings.library), HubSettings.from_env(environment())
+    faults: list[str] = []
+
+    def check(model: tuple[Name, Manifest]) -> Stale | None:
+        try:
+            return _stale(store, *model, catalog, access)
+        except OllamapyError as error:
+            faults.append(f"{model[0].display}: {error}")
+            return None
+
+    with ThreadPoolExecutor(_ASKING) as pool:
+        found = [each for each in pool.map(check, models) if each is not None]
+    return found, sorted(faults)
+
+
+def _stored(store: Store, text: str) -> Name:
+    name = store.find(Name.parse(text))
+    if name is None:
+        raise ModelNotFound(f"model '{text}' not found, see: ollamapy list")
+    return name
+
+
+def _stale(
+    store: Store, name: Name, manifest: Manifest, catalog: Catalog, access: HubSettings
+) -> Stale | None:
+    said = remote.said_source(store, manifest)
+    entry = None if said else catalog.find(name)
+    if entry is not None and entry.kind == "builtin":
+        return None
+    if said and name.host == DEFAULT_HOST and catalog.find(name) is None:
+        return None  # a copy, under a name of the user's own
+    # Who says nothing of a source was pulled from a registry, or made here: the registry does not know it then
+    text = name.display if said else name.full
+    try:
+        found = source.find(source.parse(text), catalog, access)
+    except RemoteNotFound:
+        if said:
+            raise
+        return None
+    if not found.files or remote.is_current(manifest, said, found):
+        return None
+    here = str(said.get("revision", "")) or manifest.digest
+    there = found.revision or (found.published.manifest.digest if found.published else "")
+    return Stale(name, text, here, there, bool(said))
+
+
+def is_same_elsewhere(settings: Settings, store: Store, name: Name) -> bool:
+    """Whether a pull of that name brings the model that is here, rather than another of its name.
+
+    A model that says where it came from is taken at its word. Raises TransferError and its children.
+    """
+    try:
+        manifest = store.manifest(name)
+    except OllamapyError:
+        return True  # there is nothing to lose
+    with suppress(OllamapyError):
+        if remote.said_source(store, manifest):
+            return True
+    access = HubSettings.from_env(environment())
+    found = source.find(source.parse(name.display), Catalog(settings.library), access)
+    if found.published is not None:
+        return found.published.manifest.digest == manifest.digest
+    weights = {f"sha256:{part.file.sha256}" for part in found.parts if part.kind == "model"}
+    return weights <= {layer.digest for layer in manifest.layers}
