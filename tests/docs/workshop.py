@@ -1,7 +1,7 @@
 """Where the blocks of a page are run: a home of its own, a daemon at a port of its own, and a hub on this machine.
 
-The hub has small models under the names that the pages pull. Two things of a block are changed before it is run: the port 11434,
-which may belong to a developer's daemon, and the host of the registry that a page pushes to.
+The hub has small models under the names that the pages pull. Only addresses of a block are changed before it is run, see
+`Workshop.here`: 127.0.0.1:11434 may belong to a developer's daemon.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.cli.conftest import free_ports
 from tests.clients.conftest import ANSWER, CALL, HELLO, THOUGHTS, TOOL_TEMPLATE
 from tests.registry.fake_hub import FakeHub
-from tests.served import PATIENCE, ROOT, until
+from tests.served import PATIENCE, ROOT, serve, until
 from tests.small_models import CHATML, bert_model, install, random_model, scripted_model
 
 CATALOGUE = {
@@ -62,15 +62,20 @@ def fill(hub: FakeHub, library: Path, weights: dict[str, Path]) -> None:
 
 @dataclass(frozen=True)
 class Workshop:
-    """A folder to run blocks in. ``variables`` are all of their environment."""
+    """A folder to run blocks in. ``variables`` are all of their environment.
+
+    ``addresses``: those of the pages -> those of this workshop.
+    """
 
     folder: Path
-    host: str
-    variables: dict[str, str]
+    variables: Mapping[str, str]
+    addresses: Mapping[str, str]
 
     def here(self, code: str) -> str:
         """A block's code, with the addresses of this workshop."""
-        return code.replace("127.0.0.1:11434", self.host).replace("localhost:11434", self.host)
+        for theirs, ours in self.addresses.items():
+            code = code.replace(theirs, ours)
+        return code
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -142,14 +147,25 @@ def workshop(folder: Path, weights: dict[str, Path]) -> Iterator[Workshop]:
         "HF_HUB_OFFLINE": "",
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
-        **{f"{name}_proxy": "" for name in ("http", "https", "all")},
+        "http_proxy": "",
+        "all_proxy": "",
+        "https_proxy": "http://127.0.0.1:9",  # nothing beyond this machine is asked
     }
-    made = Workshop(work, f"127.0.0.1:{port}", variables)
-    try:
-        yield made
-    finally:
-        made.shell("ollamapy daemon stop")
-        hub.close()
+    other = folder / "other"
+    other.mkdir()
+    install(other / "models", "llama3.2", weights["llama3.2"])
+    with serve(other, other / "models", SERVE_MODELS="1") as elsewhere:
+        addresses = {
+            "127.0.0.1:11434": f"127.0.0.1:{port}",
+            "otherhost:11434": f"127.0.0.1:{elsewhere.port}",
+            "localhost:5000": hub.url.removeprefix("http://"),
+        }
+        made = Workshop(work, variables, addresses)
+        try:
+            yield made
+        finally:
+            made.shell("ollamapy daemon stop")
+            hub.close()
     assert hub.leaks == []
 
 
