@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.cli.conftest import free_ports
 from tests.clients.conftest import ANSWER, CALL, HELLO, THOUGHTS, TOOL_TEMPLATE
 from tests.registry.fake_hub import FakeHub
+from tests.registry.test_upload import elsewhere
 from tests.served import PATIENCE, ROOT, serve, until
 from tests.small_models import CHATML, bert_model, install, random_model, scripted_model
 
@@ -154,11 +155,11 @@ def workshop(folder: Path, weights: dict[str, Path]) -> Iterator[Workshop]:
     other = folder / "other"
     other.mkdir()
     install(other / "models", "llama3.2", weights["llama3.2"])
-    with serve(other, other / "models", SERVE_MODELS="1") as elsewhere:
+    with serve(other, other / "models", SERVE_MODELS="1") as daemon, elsewhere() as registry:
         addresses = {
             "127.0.0.1:11434": f"127.0.0.1:{port}",
-            "otherhost:11434": f"127.0.0.1:{elsewhere.port}",
-            "localhost:5000": hub.url.removeprefix("http://"),
+            "otherhost:11434": f"127.0.0.1:{daemon.port}",
+            "localhost:5000": registry.url.removeprefix("http://"),
         }
         made = Workshop(work, variables, addresses)
         try:

@@ -8,6 +8,7 @@ import re
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -150,8 +151,9 @@ class Handler(BaseHTTPRequestHandler):
         return {**asked, "actions": actions}
 
 
-@pytest.fixture
-def there() -> Iterator[Elsewhere]:
+@contextmanager
+def elsewhere() -> Iterator[Elsewhere]:
+    """A registry, and a hub, that take models."""
     found = Elsewhere()
     handler = type("Ours", (Handler,), {"there": found})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -161,6 +163,12 @@ def there() -> Iterator[Elsewhere]:
     yield found
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def there() -> Iterator[Elsewhere]:
+    with elsewhere() as found:
+        yield found
 
 
 def blob(folder: Path, data: bytes, name: str = "") -> Blob:
