@@ -93,6 +93,13 @@ class ModelNotFound(OllamapyError):
     status = 404
 
 
+class Forbidden(OllamapyError):
+    """The caller does not have the right that the path needs."""
+
+    status = 403
+    code = "forbidden"
+
+
 class RequestCancelled(OllamapyError):
     """The client went away before its answer was complete."""
 

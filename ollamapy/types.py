@@ -217,49 +217,114 @@ class Generation(msgspec.Struct, frozen=True):
     by_token: bool = False
 
 
-class GenerateRequest(msgspec.Struct, frozen=True):
-    """Continue one prompt.
-
-    An empty prompt loads the model, or with a ``keep_alive`` of 0 unloads it. ``raw`` sends the prompt as it is, without the
-    model's template; ``tokens`` are ids to send so, instead of a prompt. ``template`` is a Go template instead of the model's. ``suffix``: what comes after the answer, for models
-    whose template can fill such a gap; the prompt and the suffix are all they are given then. ``context`` holds the token ids of an earlier answer; given, even empty, the model's MESSAGEs are left
-    out. ``keep_alive`` is in seconds, None for ever, UNSET the last one given. ``logprobs`` None means none, n the n
-    likeliest tokens beside each chosen one. ``think`` False tells templates that know thinking to leave it out, True or a level
-    ("low", "medium", "high", "max") that it is wanted and told apart from the answer; ``think_budget`` are its tokens at most.
-    ``shift``: when the context is full, forget its older half and go on (None: as the model's family can); ``truncate``: cut a
-    prompt that does not fit, and say so in the answer's usage, where else it is refused.
-    """
-
-    model: str
-    prompt: str = ""
-    system: str = ""
-    raw: bool = False
-    template: str = ""
-    suffix: str = ""
-    context: tuple[int, ...] | None = None
-    options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
-    logprobs: int | None = None
-    think: bool | str | None = None
-    think_budget: int | None = None
-    shift: bool | None = None
-    truncate: bool = True
-    images: tuple[bytes, ...] = ()
-    constraint: Constraint | None = None
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    tokens: tuple[int, ...] = ()
-
-
-class ChatRequest(msgspec.Struct, frozen=True):
-    """Answer a conversation; without messages, load or unload. The fields are those of :class:`GenerateRequest` and
-    :class:`Generation`.
+class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request's messages, and the tools that the answer may call.
 
     ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
     one tool that must be called.
     """
 
-    model: str
     messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to answer?"""
+        return bool(self.messages)
+
+    @property
+    def has_images(self) -> bool:
+        """Does a message carry images?"""
+        return any(message.images for message in self.messages)
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One prompt, written with the model's template.
+
+    ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; given, even
+    empty, the model's MESSAGEs are left out. ``images`` are the files' bytes.
+    """
+
+    prompt: str = ""
+    system: str = ""
+    template: str = ""
+    context: tuple[int, ...] | None = None
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does it carry images?"""
+        return bool(self.images)
+
+
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A prompt and what comes after the answer (``suffix``), for models whose Go template can fill a gap.
+
+    The prompt and the suffix are all that the model is given. The other fields are those of :class:`Question`.
+    """
+
+    prompt: str
+    suffix: str
+    template: str = ""
+    context: tuple[int, ...] | None = None
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does it carry images?"""
+        return bool(self.images)
+
+
+class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text or token ids that the model continues as they are, without its template.
+
+    ``suffix`` is not given to the model, but as in Ollama a model that cannot fill a gap refuses it.
+    """
+
+    prompt: str | tuple[int, ...]
+    suffix: str = ""
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does it carry images?"""
+        return bool(self.images)
+
+
+Source = Conversation | Question | Gap | Raw
+"""What a request gives the model to answer or to continue."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Answer a conversation or continue a prompt (``source``).
+
+    A source without work loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds, None for ever,
+    UNSET the last one given. ``logprobs`` None means none, n the n likeliest tokens beside each chosen one. ``think`` False asks
+    a model that can think not to, True or a level ("low", "medium", "high", "max") to think, apart from the answer;
+    ``think_budget`` bounds the tokens of its thoughts. ``shift``: when the context is full, drop its older half and go on (None:
+    as the model's family can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
+    ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
+    """
+
+    model: str
+    source: Source
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
@@ -269,10 +334,21 @@ class ChatRequest(msgspec.Struct, frozen=True):
     truncate: bool = True
     constraint: Constraint | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
-    tools: tuple[dict[str, Any], ...] = ()
-    tool_choice: str = "auto"
-    parallel_tool_calls: bool = True
     by_token: bool = False
+
+
+Right = Literal["infer", "manage", "admin"]
+"""What a caller may do: use models; change the store; look at and change the daemon itself."""
+
+RIGHTS: frozenset[Right] = frozenset(("infer", "manage", "admin"))
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who sends a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine."""
+
+    id: str = ""
+    is_local: bool = True
+    rights: frozenset[Right] = RIGHTS
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):

@@ -17,8 +17,10 @@ from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
 from ollamapy.runner.render import Renderer
-from ollamapy.serving.answer import Services
-from ollamapy.types import Embedding, Generation, TokenLogprob
+from ollamapy.serving.services import Services
+from ollamapy.types import Caller, Embedding, Generation, TokenLogprob
+
+CALLER = Caller("test")
 
 
 class FakeRunner:

@@ -31,9 +31,10 @@ from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
 from ..runner.proven import Proven
 from ..runner.render import Renderer
-from ..serving.answer import Services, load_request
-from ..serving.prompting import template_of
-from ..types import ChatRequest, Options
+from ..serving.answer import load_request
+from ..serving.services import Services
+from ..serving.turn import template_of
+from ..types import Conversation, Options, Request
 from .log import RotatedLog, is_stderr
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _start_early(
     except OllamapyError as error:
         log.warning("%s is not loaded ahead: %s", name, error)
         return None
-    if template_of(spec, ChatRequest(name)).is_foreign:
+    if template_of(spec, Request(name, Conversation())).is_foreign:
         renderer.warm()
     return early
 

@@ -1,4 +1,4 @@
-"""Several answers at once to what one request asks, told apart by their place. Knows no dialect and no HTTP."""
+"""Several answers at once to one request, each with its index. Knows no dialect and no HTTP."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from ..types import Chunk
+from ..types import Caller, Chunk, Request
 from . import answer as generate
-from .answer import Services
-from .prompting import Request
+from .services import Services
 
 AT_ONCE = 16
-"""Answers to one request that are in work together: others shall not wait behind a hundred of them."""
+"""Answers to one request that run at the same time: a hundred choices must not hold up other requests."""
 
 
 async def answers(
-    services: Services, requests: Sequence[Request]
+    services: Services, requests: Sequence[Request], caller: Caller
 ) -> AsyncGenerator[tuple[int, Chunk], None]:
     """The chunks of all answers as they come, each with the place of its request.
 
-    When one fails, the others are broken off and its error is raised; closing the generator ends them all. Who takes the
-    chunks slowly holds the answers up.
+    When one fails, the others are cancelled and its error is raised; closing the generator ends them all. A consumer that
+    takes the chunks slowly slows the answers down.
     """
     if len(requests) == 1:
-        async with aclosing(generate.answer(services, requests[0])) as chunks:
+        async with aclosing(generate.answer(services, requests[0], caller)) as chunks:
             async for chunk in chunks:
                 yield 0, chunk
         return
-    heard: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue(AT_ONCE)
+    queue: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue(AT_ONCE)
     room = asyncio.Semaphore(AT_ONCE)
 
     async def answer(place: int, request: Request) -> None:
-        async with room, aclosing(generate.answer(services, request)) as chunks:
+        async with room, aclosing(generate.answer(services, request, caller)) as chunks:
             async for chunk in chunks:
-                await heard.put((place, chunk))
+                await queue.put((place, chunk))
 
     async def answer_all() -> None:
         try:
@@ -42,16 +41,16 @@ async def answers(
                 for place, request in enumerate(requests):
                     group.create_task(answer(place, request))
         except ExceptionGroup as errors:
-            await heard.put(errors.exceptions[0])
+            await queue.put(errors.exceptions[0])
         else:
-            await heard.put(None)
+            await queue.put(None)
 
     working = asyncio.create_task(answer_all())
     try:
-        while (said := await heard.get()) is not None:
-            if isinstance(said, Exception):
-                raise said
-            yield said
+        while (item := await queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What is asked of running models beside generating: vectors of texts, scores of documents, texts as token ids and back.
+"""The other uses of a running model: vectors of texts, scores of documents, tokenizing and detokenizing.
 
 Knows no dialect and no HTTP. Cancelling the task cancels the work, wherever it stands.
 """
@@ -18,8 +18,17 @@ from ..errors import RunnerCrashed
 from ..fleet.scheduler import Runner
 from ..models.spec import ModelSpec
 from ..runner.proven import is_fault
-from ..types import Embedded, Embedding, EmbedRequest, Options, Reranked, RerankRequest
-from .answer import Services, load_request
+from ..types import (
+    Caller,
+    Embedded,
+    Embedding,
+    EmbedRequest,
+    Options,
+    Reranked,
+    RerankRequest,
+)
+from .answer import load_request
+from .services import Services
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +39,7 @@ Result = TypeVar("Result")
 Input = TypeVar("Input", bound=Sequence[object])
 
 
-async def embed(services: Services, request: EmbedRequest) -> Embedded:
+async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Embedded:
     """A vector for each input, by any model: as it was made to, else the mean over its tokens. No inputs: load the model.
 
     Raises what loading the model's files, the lease and the runner raise; InvalidRequest for an input that does not fit,
@@ -43,7 +52,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     async def work() -> Embedded:
         vectors: list[Sequence[float]] = []
         tokens = 0
-        async with _leased(services, spec, request.options, request.keep_alive) as runner:
+        async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for inputs in groups(request.inputs):
                 job = Embedding(
@@ -61,7 +70,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     return await _again_after_a_fault(spec, work)
 
 
-async def rerank(services: Services, request: RerankRequest) -> Reranked:
+async def rerank(services: Services, request: RerankRequest, caller: Caller) -> Reranked:
     """The score of each document for the query. Raises as :func:`embed`, and InvalidRequest for a model that is no reranker."""
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
@@ -69,7 +78,7 @@ async def rerank(services: Services, request: RerankRequest) -> Reranked:
     async def work() -> Reranked:
         scores: list[float] = []
         tokens = 0
-        async with _leased(services, spec, request.options, request.keep_alive) as runner:
+        async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for documents in groups(request.documents):
                 found = await runner.rerank(request.query, tuple(documents))
@@ -84,6 +93,7 @@ async def tokenize(
     services: Services,
     model: str,
     text: str,
+    caller: Caller,
     *,
     add_special: bool,
     options: Options,
@@ -91,7 +101,7 @@ async def tokenize(
 ) -> tuple[int, ...]:
     """The token ids of a text, with BOS and the like if ``add_special``. Raises as :func:`embed`."""
     spec = await services.models.load(model)
-    async with _leased(services, spec, options, keep_alive, embeds=False) as runner:
+    async with _leased(services, spec, options, keep_alive, caller, embeds=False) as runner:
         return await runner.tokenize(text, add_special)
 
 
@@ -99,13 +109,14 @@ async def detokenize(
     services: Services,
     model: str,
     tokens: tuple[int, ...],
+    caller: Caller,
     *,
     options: Options,
     keep_alive: float | None | UnsetType,
 ) -> str:
     """The text of token ids. Raises as :func:`embed`, and InvalidRequest for ids outside the vocabulary."""
     spec = await services.models.load(model)
-    async with _leased(services, spec, options, keep_alive, embeds=False) as runner:
+    async with _leased(services, spec, options, keep_alive, caller, embeds=False) as runner:
         return await runner.detokenize(tokens)
 
 
@@ -115,6 +126,7 @@ async def _leased(
     spec: ModelSpec,
     options: Options,
     keep_alive: float | None | UnsetType,
+    caller: Caller,
     *,
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
@@ -130,7 +142,7 @@ async def _again_after_a_fault(spec: ModelSpec, work: Callable[[], Awaitable[Res
     except RunnerCrashed as error:
         if not is_fault(error.exit_code):
             raise
-        log.warning("%s is asked once more: %s", spec.name.display, error)
+        log.warning("%s crashed, trying once more: %s", spec.name.display, error)
     return await work()
 
 

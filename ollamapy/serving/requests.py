@@ -1,7 +1,7 @@
-"""The requests that are being answered, by their ids: who knows an id can end its request, whichever API it came by.
+"""The requests in flight, by their ids: any client that knows an id can cancel its request, whichever API it came by.
 
-A request gets the id that its client sends as X-Request-Id, else one of ours that nobody can guess; the answer's head tells it.
-What an ended request says as its last word is the dialects' affair. Belongs to the event loop.
+A request has the id that its client sent as X-Request-Id, else a random one; the response's headers carry it. How a cancelled
+stream ends is up to each dialect. Belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _ID = re.compile(r"[!-~]{1,128}")
 
 
 def id_for(given: str) -> str:
-    """The id of a request whose client gave this one, or none that can be used."""
+    """The id of a request: the one that its client gave, where that can be used, else a random one."""
     return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
-class Stop:
-    """A way to end one request: what runs ``within`` it is then broken off with CancelRequested, once."""
+class Cancellation:
+    """The means to cancel one request: work ``within`` it then raises CancelRequested, once."""
 
     def __init__(self) -> None:
         self._asked = False
         self._task: asyncio.Task[object] | None = None
 
     def ask(self) -> None:
-        """End the request; a second time does nothing."""
+        """Cancel the request; a second time does nothing."""
         if not self._asked:
             self._asked = True
             if self._task is not None and self._task is not asyncio.current_task():
@@ -38,7 +38,7 @@ class Stop:
 
     @contextmanager
     def within(self) -> Iterator[None]:
-        """Work of the current task that may be broken off. Raises CancelRequested, also where it was asked for before."""
+        """Work of the current task that may be cancelled. Raises CancelRequested, also where the cancel came before."""
         task = asyncio.current_task()
         assert task is not None
         if self._asked:
@@ -55,27 +55,27 @@ class Stop:
             self._task = None
 
 
-class Running:
-    """The requests in flight. Several may have one id, if their clients want it so: they end together."""
+class Requests:
+    """The requests in flight. Several may share an id, if their clients chose so: they are cancelled together."""
 
     def __init__(self) -> None:
-        self._stops: dict[str, list[Stop]] = {}
+        self._in_flight: dict[str, list[Cancellation]] = {}
 
     @contextmanager
-    def noted(self, id: str) -> Iterator[Stop]:
-        """Know a request by its id for as long as the block runs; gives what ends it."""
-        stop = Stop()
-        self._stops.setdefault(id, []).append(stop)
+    def entered(self, id: str) -> Iterator[Cancellation]:
+        """Register a request under its id while the block runs."""
+        cancellation = Cancellation()
+        self._in_flight.setdefault(id, []).append(cancellation)
         try:
-            yield stop
+            yield cancellation
         finally:
-            self._stops[id].remove(stop)
-            if not self._stops[id]:
-                del self._stops[id]
+            self._in_flight[id].remove(cancellation)
+            if not self._in_flight[id]:
+                del self._in_flight[id]
 
     def cancel(self, id: str) -> None:
-        """End the requests with this id. Raises RequestNotFound where there is none."""
-        if not (stops := self._stops.get(id)):
+        """Cancel the requests with this id. Raises RequestNotFound where there is none."""
+        if not (found := self._in_flight.get(id)):
             raise RequestNotFound(f'no request with the id "{id[:128]}" is being answered')
-        for stop in stops:
-            stop.ask()
+        for cancellation in found:
+            cancellation.ask()

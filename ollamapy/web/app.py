@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,9 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import RequestCancelled, ServerBusy
-from ..serving.answer import Services
-from ..serving.requests import Stop, id_for
+from ..errors import Forbidden, RequestCancelled, ServerBusy
+from ..serving.requests import Cancellation, id_for
+from ..serving.services import Services
+from ..types import Caller
 from . import description
 from .anthropic import paths as anthropic
 from .body import BodyTooLarge, BodyTooSlow, Misread
@@ -38,8 +40,18 @@ ID_HEADER = "X-Request-Id"
 """A request's id, which its client may choose."""
 
 
-def create_app(services: Services) -> ASGIApp:
-    """The ASGI application. It has no lifespan: who made the services closes them."""
+Identify = Callable[[Scope, str], Caller]
+"""Who sends a request, from its scope and its id."""
+
+
+def everyone(scope: Scope, id: str) -> Caller:
+    """The caller of a request on a daemon without keys: it has every right."""
+    client = scope.get("client")
+    return Caller(id, is_local=client is not None and is_loopback(client[0]))
+
+
+def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
+    """The ASGI application. It has no lifespan: the services are closed where they were made."""
     served = stored.SERVED_PATHS if services.settings.serves_models else ()
     dialects = (
         Dialect(native.PATHS + stored.PATHS + served, native.encode_error),
@@ -48,7 +60,7 @@ def create_app(services: Services) -> ASGIApp:
         anthropic.DIALECT,
     )
     routes = [
-        Route(path.path, Endpoint(services, path, dialect), methods=[path.method])
+        Route(path.path, Endpoint(services, path, dialect, identify), methods=[path.method])
         for dialect in (*dialects, description.describing(dialects))
         for path in dialect.paths
     ]
@@ -62,15 +74,18 @@ def create_app(services: Services) -> ASGIApp:
 
 
 class Endpoint:
-    """ASGI app of one path: read the body, do the work while the client is there, answer, also when it fails."""
+    """ASGI app of one path: check the caller, read the body, run the handler while the client is connected, reply, also with errors."""
 
-    def __init__(self, services: Services, path: Path, dialect: Dialect) -> None:
+    def __init__(
+        self, services: Services, path: Path, dialect: Dialect, identify: Identify
+    ) -> None:
         self._services = services
         self._path = path
         self._dialect = dialect
+        self._identify = identify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. An error after the answer began is not for us: its stream says it."""
+        """Answer a request. An error after the reply began is written by its stream."""
         started = time.monotonic()
         status = 0
         headers = Headers(scope=scope)
@@ -84,15 +99,18 @@ class Endpoint:
             status = message.get("status", status)
 
         try:
+            caller = self._identify(scope, id)
+            if self._path.right not in caller.rights:
+                raise Forbidden(f"this needs the right to {self._path.right!r}")
             body = b"" if self._path.in_parts else await read_body(receive)
-            call = Call(body, headers, scope["path_params"], _is_local(scope), body_parts(receive))
-            with self._services.running.noted(id) as stop:
-                answering = self._respond(call, stop, scope, receive, watched_send)
+            call = Call(body, headers, scope["path_params"], caller, body_parts(receive))
+            with self._services.requests.entered(id) as cancellation:
+                answering = self._respond(call, cancellation, scope, receive, watched_send)
                 await (answering if self._path.in_parts else until_gone(receive, answering))
         except RequestCancelled as error:
             status = error.status
         except asyncio.CancelledError:
-            log.warning("the daemon ends, and a request has not: it is broken off")
+            log.warning("the daemon stops, a request in flight is aborted")
         except Exception as error:
             if status:  # the answer had begun, and not even its last line could be written
                 raise
@@ -109,18 +127,18 @@ class Endpoint:
         )
 
     async def _respond(
-        self, call: Call, stop: Stop, scope: Scope, receive: Receive, send: Send
+        self,
+        call: Call,
+        cancellation: Cancellation,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        with stop.within():
-            answer = await self._path.handle(self._services, call)
-        if isinstance(answer, Lines):
-            answer.stop = stop
-        await answer(scope, receive, send)
-
-
-def _is_local(scope: Scope) -> bool:
-    client = scope.get("client")
-    return client is not None and is_loopback(client[0])
+        with cancellation.within():
+            reply = await self._path.handle(self._services, call)
+        if isinstance(reply, Lines):
+            reply.cancellation = cancellation
+        await reply(scope, receive, send)
 
 
 def _failure(error: Exception, dialect: Dialect) -> Response:

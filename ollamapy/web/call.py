@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from ..errors import OllamapyError
-from ..serving.answer import Services
-from ..types import Chunk, Progress
+from ..serving.services import Services
+from ..types import Caller, Chunk, Progress, Right
 from .stream import Lines
 
 log = logging.getLogger(__name__)
@@ -22,24 +24,35 @@ JSON = "application/json; charset=utf-8"
 PLAIN_JSON = "application/json"
 """Without a charset: the type of the other APIs, and of what Ollama says at the end of pulls and the like."""
 
-Answer = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
+Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
+
+
+SMALL_BODY = 64 * 1024
+"""Bytes of a body that is parsed on the event loop: 1 ms at most."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request. ``body`` is read whole but where a route takes it in ``parts``; ``path`` holds what the path's blanks are.
-
-    ``is_local``: it comes from this machine.
+    """A request as its handler gets it. ``body`` is whole, or empty where the path takes it in ``parts``; ``path`` holds the values
+    of the path's placeholders.
     """
 
     body: bytes
     headers: Headers
     path: Mapping[str, str]
-    is_local: bool
+    caller: Caller
     parts: AsyncIterator[bytes]
 
+    async def parse(self, parse: Callable[[bytes], Result]) -> Result:
+        """What ``parse`` makes of the body: a large one in a thread, so that other requests go on meanwhile."""
+        if len(self.body) <= SMALL_BODY:
+            return parse(self.body)
+        return await asyncio.to_thread(parse, self.body)
 
-Handler = Callable[[Services, Call], Awaitable[Answer]]
+
+Handler = Callable[[Services, Call], Awaitable[Reply]]
 
 
 EncodeError = Callable[[int, str, str], bytes]
@@ -48,11 +61,13 @@ EncodeError = Callable[[int, str, str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """What is done for the requests to one path. ``in_parts``: the handler reads the body as it comes."""
+    """What is done for the requests to one path, and the right that a caller needs for it. ``in_parts``: the handler reads the
+    body as it comes."""
 
     path: str
     method: str
     handle: Handler
+    right: Right
     in_parts: bool = False
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from ..serving.answer import Services
+from ..serving.services import Services
 from . import openapi
-from .call import Answer, Call, Dialect, Path, plain_json_answer
+from .call import Call, Dialect, Path, Reply, plain_json_answer
 from .ollama.paths import encode_error
 
 
@@ -19,7 +19,7 @@ def describing(dialects: Iterable[Dialect]) -> Dialect:
     def written() -> bytes:
         return openapi.document([*paths, ("GET", "/openapi.json")])
 
-    async def _document(services: Services, call: Call) -> Answer:
+    async def _document(services: Services, call: Call) -> Reply:
         return plain_json_answer(written())
 
-    return Dialect((Path("/openapi.json", "GET", _document),), encode_error)
+    return Dialect((Path("/openapi.json", "GET", _document, "infer"),), encode_error)

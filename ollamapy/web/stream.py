@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from ..errors import RequestCancelled
-from ..serving.requests import Stop
+from ..serving.requests import Cancellation
 from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
@@ -127,14 +127,14 @@ class Lines(Generic[Item]):
         self._encode = encode
         self._failed = failed
         self._idle = idle
-        self.stop = Stop()
-        """What can end the answer early, as an error does; who serves it puts the request's here."""
+        self.cancellation = Cancellation()
+        """Ends the answer early, as an error does; the endpoint puts the request's own here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
         writer = _Writer(send, self._headers)
         try:
-            with self.stop.within():
+            with self.cancellation.within():
                 async with _idling(writer, self._idle), aclosing(self._chunks) as chunks:
                     async for chunk in chunks:
                         await writer.write(partial(self._encode, chunk))

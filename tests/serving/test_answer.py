@@ -13,14 +13,14 @@ import pytest
 
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
-from ollamapy.serving.prompting import Request
-from ollamapy.types import ChatRequest, Chunk, GenerateRequest, Message, Options, Sampling
-from tests.fakes import FakeRunner, Made, made
+from ollamapy.types import Chunk, Message, Options, Request, Sampling
+from tests.fakes import CALLER, FakeRunner, Made, made
+from tests.requests_made import chat_request, conversation, generate_request
 from tests.small_models import install, scripted_model
 
 
-def chats(*messages: tuple[str, str], model: str = "hello", **more: Any) -> ChatRequest:
-    return ChatRequest(model, tuple(Message(*message) for message in messages), **more)
+def chats(*messages: tuple[str, str], model: str = "hello", **more: Any) -> Request:
+    return chat_request(model, tuple(Message(*message) for message in messages), **more)
 
 
 def run(
@@ -45,15 +45,15 @@ async def collect(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk]:
 @pytest.mark.parametrize(
     ("request_", "prompt"),
     [
-        (GenerateRequest("plain", "Hi", "ignored"), "Hi"),
-        (GenerateRequest("hello", "Hi", raw=True), "Hi"),
-        (GenerateRequest("hello", "Hi"), "<user>Hi<assistant>"),
-        (GenerateRequest("hello", "Hi", "S"), "<system>S<user>Hi<assistant>"),
-        (GenerateRequest("rules", "Hi"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
-        (GenerateRequest("rules", "Hi", "S"), "<system>S<user>a<assistant>b<user>Hi<assistant>"),
+        (generate_request("plain", "Hi", "ignored"), "Hi"),
+        (generate_request("hello", "Hi", raw=True), "Hi"),
+        (generate_request("hello", "Hi"), "<user>Hi<assistant>"),
+        (generate_request("hello", "Hi", "S"), "<system>S<user>Hi<assistant>"),
+        (generate_request("rules", "Hi"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
+        (generate_request("rules", "Hi", "S"), "<system>S<user>a<assistant>b<user>Hi<assistant>"),
         # an earlier answer: its text comes first, and the model's messages are in it already
-        (GenerateRequest("rules", "Hi", context=(65, 66)), "AB<system>Be kind.<user>Hi<assistant>"),
-        (GenerateRequest("rules", "Hi", context=()), "<system>Be kind.<user>Hi<assistant>"),
+        (generate_request("rules", "Hi", context=(65, 66)), "AB<system>Be kind.<user>Hi<assistant>"),
+        (generate_request("rules", "Hi", context=()), "<system>Be kind.<user>Hi<assistant>"),
         (chats(("user", "Hi")), "<user>Hi<assistant>"),
         (chats(("user", "Hi"), model="plain"), "<user>Hi<assistant>"),  # ChatML, for want of better
         (chats(("user", "Hi"), model="rules"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
@@ -71,9 +71,9 @@ def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: s
         want += "<|im_start|>assistant\n"
 
     async def test(services: Made) -> None:
-        rendered = await render(services.services, request_)
+        rendered = await render(services.services, request_, CALLER)
         assert (rendered.prompt, rendered.tokens) == (want, 1 + len(want.encode()))
-        await collect(answer(services.services, request_))
+        await collect(answer(services.services, request_, CALLER))
         assert services.runners[0].asked[0].prompt == want
 
     run(model_store, test)
@@ -86,15 +86,15 @@ GAP = "{{ if .Suffix }}<{{ .Prompt }}|{{ .Suffix }}>{{ else }}{{ .Prompt }}{{ en
 @pytest.mark.parametrize(
     ("request_", "prompt"),
     [
-        (GenerateRequest("go", "Hi"), "system=M;user=Hi;"),
+        (generate_request("go", "Hi"), "system=M;user=Hi;"),
         (chats(("user", "Hi"), ("user", "Ho"), model="go"), "system=M;user=Hi\n\nHo;"),
-        (GenerateRequest("go", "Hi", template="[{{ .Prompt }}]"), "[Hi]"),
-        (GenerateRequest("go", "Hi", template="{{ .System }}-{{ .Prompt }}", context=(65,)), "AM-Hi"),
-        (GenerateRequest("gap", "a", "ignored", suffix="b"), "<a|b>"),
-        (GenerateRequest("gap", "a", suffix="b", context=(65,)), "A<a|b>"),
-        (GenerateRequest("gap", "a", suffix="b", template="{{ .Suffix }}"), "b"),
-        (GenerateRequest("gap", "a", suffix="b", raw=True), "a"),
-        (GenerateRequest("gap", "a"), "a"),
+        (generate_request("go", "Hi", template="[{{ .Prompt }}]"), "[Hi]"),
+        (generate_request("go", "Hi", template="{{ .System }}-{{ .Prompt }}", context=(65,)), "AM-Hi"),
+        (generate_request("gap", "a", "ignored", suffix="b"), "<a|b>"),
+        (generate_request("gap", "a", suffix="b", context=(65,)), "A<a|b>"),
+        (generate_request("gap", "a", suffix="b", template="{{ .Suffix }}"), "b"),
+        (generate_request("gap", "a", suffix="b", raw=True), "a"),
+        (generate_request("gap", "a"), "a"),
     ],
 )  # fmt: skip
 def test_go_templates(tmp_path: Path, request_: Request, prompt: str) -> None:
@@ -103,7 +103,7 @@ def test_go_templates(tmp_path: Path, request_: Request, prompt: str) -> None:
     install(tmp_path / "store", "gap", hello, template=GAP)
 
     async def test(services: Made) -> None:
-        assert (await render(services.services, request_)).prompt == prompt
+        assert (await render(services.services, request_, CALLER)).prompt == prompt
 
     run(tmp_path / "store", test)
 
@@ -111,22 +111,30 @@ def test_go_templates(tmp_path: Path, request_: Request, prompt: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
-        (GenerateRequest("hello", "a", suffix="b"), "library/hello:latest does not support insert"),
-        (GenerateRequest("hello", "a", template="{{ .Prompt "), "template: .*unclosed action"),
-        (GenerateRequest("hello", "a", template="{{ .Prompt.x }}"), "template: .*failed in line 1"),
+        (
+            generate_request("hello", "a", suffix="b"),
+            "library/hello:latest does not support insert",
+        ),
+        (generate_request("hello", "a", template="{{ .Prompt "), "template: .*unclosed action"),
+        (
+            generate_request("hello", "a", template="{{ .Prompt.x }}"),
+            "template: .*failed in line 1",
+        ),
     ],
 )
 def test_what_templates_cannot_do(model_store: Path, request_: Request, why: str) -> None:
     async def test(services: Made) -> None:
         with pytest.raises(InvalidRequest, match=why):
-            await render(services.services, request_)
+            await render(services.services, request_, CALLER)
 
     run(model_store, test)
 
 
 def test_the_chunks_and_their_costs(model_store: Path) -> None:
     async def test(services: Made) -> None:
-        *words, last = await collect(answer(services.services, GenerateRequest("plain", "Hi")))
+        *words, last = await collect(
+            answer(services.services, generate_request("plain", "Hi"), CALLER)
+        )
         assert [chunk.text for chunk in words] == ["one", " two", " three"]
         assert all(chunk.finish_reason is None and chunk.usage is None for chunk in words)
         assert (last.text, last.finish_reason) == ("", "stop")
@@ -141,11 +149,11 @@ def test_the_chunks_and_their_costs(model_store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [GenerateRequest("plain", "Hi", raw=True), chats(("user", "Hi"), model="plain")]
+    "request_", [generate_request("plain", "Hi", raw=True), chats(("user", "Hi"), model="plain")]
 )
 def test_no_context_for_raw_prompts_and_chats(model_store: Path, request_: Request) -> None:
     async def test(services: Made) -> None:
-        assert (await collect(answer(services.services, request_)))[-1].context == ()
+        assert (await collect(answer(services.services, request_, CALLER)))[-1].context == ()
 
     run(model_store, test)
 
@@ -174,8 +182,8 @@ def test_options(
     assert CONTEXTS_PER_ANSWER == 10
 
     async def test(services: Made) -> None:
-        request = GenerateRequest(model, "Hi", options=options, logprobs=2)
-        await collect(answer(services.services, request))
+        request = generate_request(model, "Hi", options=options, logprobs=2)
+        await collect(answer(services.services, request, CALLER))
         [asked] = services.runners[0].asked
         assert (asked.sampling, asked.num_predict, asked.stop) == (sampling, num_predict, stop)
         assert asked.logprobs == 2
@@ -186,9 +194,9 @@ def test_options(
 @pytest.mark.parametrize(
     ("request_", "shift", "num_keep", "truncate"),
     [
-        (GenerateRequest("plain", "Hi"), True, 4, True),
-        (GenerateRequest("plain", "Hi", shift=False, truncate=False), False, 4, False),
-        (GenerateRequest("plain", "Hi", options=Options(num_keep=0)), True, 0, True),
+        (generate_request("plain", "Hi"), True, 4, True),
+        (generate_request("plain", "Hi", shift=False, truncate=False), False, 4, False),
+        (generate_request("plain", "Hi", options=Options(num_keep=0)), True, 0, True),
         (chats(("user", "Hi")), True, 4, False),
     ],
 )
@@ -196,7 +204,7 @@ def test_what_is_done_when_the_context_is_full(
     model_store: Path, request_: Request, shift: bool, num_keep: int, truncate: bool
 ) -> None:
     async def test(services: Made) -> None:
-        await collect(answer(services.services, request_))
+        await collect(answer(services.services, request_, CALLER))
         [asked] = services.runners[0].asked
         assert (asked.shift, asked.num_keep, asked.truncate) == (shift, num_keep, truncate)
 
@@ -208,18 +216,20 @@ def test_load_and_unload(model_store: Path) -> None:
         scheduler = services.services.scheduler
 
         async def only(request: Request) -> Chunk:
-            [chunk] = await collect(answer(services.services, request))
+            [chunk] = await collect(answer(services.services, request, CALLER))
             return chunk
 
-        assert await only(GenerateRequest("hello")) == Chunk(finish_reason="load")
-        assert await only(ChatRequest("HELLO")) == Chunk(finish_reason="load")
+        assert await only(generate_request("hello")) == Chunk(finish_reason="load")
+        assert await only(chat_request("HELLO")) == Chunk(finish_reason="load")
         [loaded] = scheduler.loaded()
         assert loaded.name.display == "hello:latest" and len(services.runners) == 1
-        assert await only(ChatRequest("hello", keep_alive=0)) == Chunk(finish_reason="unload")
+        assert await only(chat_request("hello", keep_alive=0)) == Chunk(finish_reason="unload")
         assert scheduler.loaded() == []
-        assert await only(GenerateRequest("hello", keep_alive=0.0)) == Chunk(finish_reason="unload")
+        assert await only(generate_request("hello", keep_alive=0.0)) == Chunk(
+            finish_reason="unload"
+        )
         with pytest.raises(ModelNotFound):
-            await only(GenerateRequest("nosuch", keep_alive=0))
+            await only(generate_request("nosuch", keep_alive=0))
 
     run(model_store, test)
 
@@ -236,12 +246,12 @@ def test_an_embedding_model_does_not_generate(tmp_path: Path) -> None:
 
     async def test(services: Made) -> None:
         for request, what in (
-            (GenerateRequest("embedder", "Hi"), "generate"),
-            (GenerateRequest("embedder"), "generate"),
+            (generate_request("embedder", "Hi"), "generate"),
+            (generate_request("embedder"), "generate"),
             (chats(("user", "Hi"), model="embedder"), "chat"),
         ):
             with pytest.raises(InvalidRequest, match=f'"embedder" does not support {what}'):
-                await collect(answer(services.services, request))
+                await collect(answer(services.services, request, CALLER))
         assert not services.runners
 
     run(tmp_path, test)
@@ -255,7 +265,7 @@ def test_closing_cancels_at_every_stage(model_store: Path, stage: str) -> None:
         ].clear()
 
     async def test(services: Made) -> None:
-        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        chunks = answer(services.services, generate_request("plain", "Hi"), CALLER)
         task = asyncio.ensure_future(collect(chunks))
         runner = await services.runner()
         if stage != "loading":
@@ -271,7 +281,7 @@ def test_closing_cancels_at_every_stage(model_store: Path, stage: str) -> None:
 
 def test_closing_between_two_chunks_cancels(model_store: Path) -> None:
     async def test(services: Made) -> None:
-        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        chunks = answer(services.services, generate_request("plain", "Hi"), CALLER)
         assert (await anext(chunks)).text == "one"
         await chunks.aclose()
         await services.idle()
@@ -285,7 +295,7 @@ def test_an_error_of_the_runner_gives_the_lease_back(model_store: Path) -> None:
         runner.breaks_after = 1
 
     async def test(services: Made) -> None:
-        chunks = answer(services.services, GenerateRequest("plain", "Hi"))
+        chunks = answer(services.services, generate_request("plain", "Hi"), CALLER)
         assert (await anext(chunks)).text == "one"
         with pytest.raises(OllamapyError, match="the runner broke"):
             await anext(chunks)
@@ -315,7 +325,7 @@ def test_a_fault_before_the_first_text_is_tried_once_more(
             runner.error = RunnerCrashed("faulted", exit_code)
 
     async def test(services: Made) -> None:
-        asked = answer(services.services, GenerateRequest("plain", "Hi"))
+        asked = answer(services.services, generate_request("plain", "Hi"), CALLER)
         if faults == 1:
             assert merge(await collect(asked)).text == "one two three"
         else:
@@ -350,10 +360,10 @@ TALK = tuple(("user" if at % 2 == 0 else "assistant", f"{at} " + "x" * 90) for a
     ],
 )
 def test_the_oldest_messages_are_left_out(
-    model_store: Path, request_: ChatRequest, kept: int, dropped: int
+    model_store: Path, request_: Request, kept: int, dropped: int
 ) -> None:
     async def test(services: Made) -> None:
-        *_, last = await collect(answer(services.services, request_))
+        *_, last = await collect(answer(services.services, request_, CALLER))
         job = services.runners[0].asked[0]
         given = (
             job.prompt.encode()
@@ -361,8 +371,10 @@ def test_the_oldest_messages_are_left_out(
             else bytes(token for token in job.prompt if token < 256)
         )
         assert last.usage is not None and last.usage.dropped_messages == dropped
-        assert given.count(b"<|im_start|>") - 1 == kept + (request_.messages[0].role == "system")
-        assert request_.messages[-1].content.encode() in given
+        assert given.count(b"<|im_start|>") - 1 == kept + (
+            conversation(request_).messages[0].role == "system"
+        )
+        assert conversation(request_).messages[-1].content.encode() in given
         assert bool(last.usage.truncated_tokens) == bool(dropped)
         assert job.truncate == (request_.options.context_policy == "shift")
         assert job.n_ctx == (request_.options.num_ctx or services.runners[0].load.n_ctx)
@@ -387,7 +399,7 @@ def test_what_is_left_suits_a_template_that_wants_a_question_first(
 
     async def test(services: Made) -> None:
         request_ = chats(*TALK, model="strict", options=Options(num_ctx=num_ctx))
-        *_, last = await collect(answer(services.services, request_))
+        *_, last = await collect(answer(services.services, request_, CALLER))
         assert last.usage is not None and last.usage.dropped_messages in (2, 4, 8)
 
     run(store, test)

@@ -11,12 +11,13 @@ import pytest
 
 from ollamapy.errors import OllamapyError
 from ollamapy.serving.choices import AT_ONCE, answers
-from ollamapy.types import GenerateRequest
-from tests.fakes import FakeRunner, Made, made
+from ollamapy.types import Request
+from tests.fakes import CALLER, FakeRunner, Made, made
+from tests.requests_made import generate_request
 
 
-def requests(count: int) -> list[GenerateRequest]:
-    return [GenerateRequest("hello", f"prompt {i}", raw=True) for i in range(count)]
+def requests(count: int) -> list[Request]:
+    return [generate_request("hello", f"prompt {i}", raw=True) for i in range(count)]
 
 
 def run(
@@ -38,7 +39,7 @@ def test_each_chunk_says_whose_it_is(model_store: Path, count: int) -> None:
     async def test(services: Made) -> None:
         said = [""] * count
         ends = []
-        async for place, chunk in answers(services.services, requests(count)):
+        async for place, chunk in answers(services.services, requests(count), CALLER):
             said[place] += chunk.text
             ends += [place] if chunk.finish_reason else []
         assert said == ["one two three"] * count and sorted(ends) == list(range(count))
@@ -48,7 +49,7 @@ def test_each_chunk_says_whose_it_is(model_store: Path, count: int) -> None:
 
 def test_they_run_together_but_not_all_of_many(model_store: Path) -> None:
     async def test(services: Made) -> None:
-        work = asyncio.create_task(anext(answers(services.services, requests(3 * AT_ONCE))))
+        work = asyncio.create_task(anext(answers(services.services, requests(3 * AT_ONCE), CALLER)))
         runner = await services.runner()
         await runner.has(lambda runner: len(runner.asked) == AT_ONCE)
         for _ in range(50):  # time enough for more to come
@@ -66,7 +67,7 @@ def test_an_error_of_one_ends_all(model_store: Path) -> None:
 
     async def test(services: Made) -> None:
         with pytest.raises(OllamapyError, match="the runner broke"):
-            async for _ in answers(services.services, requests(4)):
+            async for _ in answers(services.services, requests(4), CALLER):
                 pass
         runner = await services.runner()
         assert len(runner.endings) == len(runner.asked)
@@ -76,7 +77,7 @@ def test_an_error_of_one_ends_all(model_store: Path) -> None:
 
 def test_leaving_ends_all(model_store: Path) -> None:
     async def test(services: Made) -> None:
-        async with aclosing(answers(services.services, requests(4))) as chunks:
+        async with aclosing(answers(services.services, requests(4), CALLER)) as chunks:
             await anext(chunks)
         runner = await services.runner()
         assert set(runner.endings) == {"cancelled"} and len(runner.endings) == len(runner.asked)

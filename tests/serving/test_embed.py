@@ -22,7 +22,7 @@ from ollamapy.fleet import fit as memory
 from ollamapy.serving import embed
 from ollamapy.types import Embedded, EmbedRequest, Options, Reranked
 from ollamapy.web.ollama import vectors as api
-from tests.fakes import made
+from tests.fakes import CALLER, made
 from tests.served import Daemon, command, environment, serve, until
 from tests.small_models import CHATML, bert_model, install, random_model, scripted_model
 
@@ -132,7 +132,7 @@ def test_options_reach_the_runner_and_vectors_come_back_in_order(model_store: Pa
         async with made(model_store) as services:
             inputs = tuple("x" * (n % 50 + 1) for n in range(600))
             request = EmbedRequest("plain", inputs, False, 3, False, Options(num_ctx=77))
-            found = await embed.embed(services.services, request)
+            found = await embed.embed(services.services, request, CALLER)
             assert [vector[0] for vector in found.vectors] == [len(text) for text in inputs]
             assert found.tokens == sum(map(len, inputs)) and found.load_duration > 0
             runner = services.runners[0]
@@ -141,7 +141,7 @@ def test_options_reach_the_runner_and_vectors_come_back_in_order(model_store: Pa
                 assert asked == (False, 77, 3, False)
             assert len(runner.embeds) == 3
             assert runner.load.embeds and runner.load.generates
-            assert await embed.embed(services.services, EmbedRequest("plain", ())) != found
+            assert await embed.embed(services.services, EmbedRequest("plain", ()), CALLER) != found
 
     asyncio.run(scenario())
 
@@ -151,16 +151,22 @@ def test_a_loaded_model_grows_when_it_is_first_asked_to_embed(model_store: Path)
         async with made(model_store) as services:
             scheduler = services.services.scheduler
             await embed.tokenize(
-                services.services, "plain", "a", add_special=True, options=Options(), keep_alive=60
+                services.services,
+                "plain",
+                "a",
+                CALLER,
+                add_special=True,
+                options=Options(),
+                keep_alive=60,
             )
             [before] = scheduler.loaded()
-            await embed.embed(services.services, EmbedRequest("plain", ("a",)))
+            await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             [after] = scheduler.loaded()
             load = services.runners[0].load
             more = memory.embedding_size(after.request.header, load)
             assert len(services.runners) == 1 and after.size == before.size + more > before.size
             scheduler._free_memory = lambda: 1000
-            await embed.embed(services.services, EmbedRequest("plain", ("a",)))
+            await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             await scheduler.unload(after.request.key)
 
     asyncio.run(scenario())
@@ -170,11 +176,11 @@ def test_no_room_to_grow(model_store: Path) -> None:
     async def scenario() -> None:
         async with made(model_store) as services:
             await embed.detokenize(
-                services.services, "plain", (65,), options=Options(), keep_alive=60
+                services.services, "plain", (65,), CALLER, options=Options(), keep_alive=60
             )
             services.services.scheduler._free_memory = lambda: 1000
             with pytest.raises(NotEnoughMemory, match="embeddings of plain.* need .* are free"):
-                await embed.embed(services.services, EmbedRequest("plain", ("a",)))
+                await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             await services.idle()
 
     asyncio.run(scenario())

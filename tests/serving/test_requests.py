@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import CancelRequested, RequestNotFound
-from ollamapy.serving.requests import Running, Stop, id_for
+from ollamapy.serving.requests import Cancellation, Requests, id_for
 from tests.served import Answer, Daemon, until
 
 
@@ -21,8 +21,8 @@ def test_ids() -> None:
 
 def test_what_runs_within_is_broken_off_once() -> None:
     async def run() -> None:
-        running = Running()
-        with running.noted("a") as stop, running.noted("a") as other:
+        running = Requests()
+        with running.entered("a") as stop, running.entered("a") as other:
             task = asyncio.ensure_future(_forever(stop))
             await asyncio.sleep(0)
             running.cancel("a")
@@ -39,7 +39,7 @@ def test_what_runs_within_is_broken_off_once() -> None:
 
 def test_a_task_that_is_cancelled_besides_stays_cancelled() -> None:
     async def run() -> None:
-        stop = Stop()
+        stop = Cancellation()
         task = asyncio.ensure_future(_forever(stop))
         await asyncio.sleep(0)
         stop.ask()
@@ -50,7 +50,7 @@ def test_a_task_that_is_cancelled_besides_stays_cancelled() -> None:
     asyncio.run(run())
 
 
-async def _forever(stop: Stop) -> None:
+async def _forever(stop: Cancellation) -> None:
     with stop.within():
         await asyncio.Event().wait()
 

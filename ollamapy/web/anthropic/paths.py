@@ -5,19 +5,19 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ...serving import answer as generate
-from ...serving.answer import Services
-from ...types import ChatRequest
+from ...serving.services import Services
+from ...types import Request
 from .. import sse
-from ..call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
+from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines
 from . import wire as anthropic
 
 
-async def _messages(services: Services, call: Call) -> Answer:
-    asked = anthropic.parse_messages(call.body)
-    chunks = generate.answer(services, await _able(services, asked.request))
-    answer = anthropic.MessageAnswer(asked)
-    if asked.stream:
+async def _messages(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(anthropic.parse_messages)
+    chunks = generate.answer(services, await _able(services, parsed.request), call.caller)
+    answer = anthropic.MessageWriter(parsed)
+    if parsed.stream:
         return Lines(
             chunks,
             answer.events,
@@ -28,13 +28,13 @@ async def _messages(services: Services, call: Call) -> Answer:
     return plain_json_answer(answer.whole(await generate.whole(chunks)))
 
 
-async def _count_tokens(services: Services, call: Call) -> Answer:
-    request = anthropic.parse_count(call.body).request
-    rendered = await generate.render(services, await _able(services, request))
+async def _count_tokens(services: Services, call: Call) -> Reply:
+    request = (await call.parse(anthropic.parse_count)).request
+    rendered = await generate.render(services, await _able(services, request), call.caller)
     return plain_json_answer(anthropic.encode_count(rendered.tokens))
 
 
-async def _able(services: Services, request: ChatRequest) -> ChatRequest:
+async def _able(services: Services, request: Request) -> Request:
     """The request, but for thinking where the model knows none: clients of this API ask every model for it."""
     if not request.think:
         return request
@@ -44,8 +44,8 @@ async def _able(services: Services, request: ChatRequest) -> ChatRequest:
 
 DIALECT = Dialect(
     (
-        Path("/v1/messages", "POST", _messages),
-        Path("/v1/messages/count_tokens", "POST", _count_tokens),
+        Path("/v1/messages", "POST", _messages, "infer"),
+        Path("/v1/messages/count_tokens", "POST", _count_tokens, "infer"),
     ),
     anthropic.encode_error,
     error_type=PLAIN_JSON,

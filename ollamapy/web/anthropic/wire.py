@@ -16,11 +16,12 @@ import msgspec
 
 from ...errors import InvalidRequest, PromptTooLong
 from ...types import (
-    ChatRequest,
     Chunk,
     Constraint,
+    Conversation,
     Message,
     Options,
+    Request,
     ToolCall,
     Usage,
     parse_options,
@@ -53,11 +54,11 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedMessage:
     """A conversation, and how its answer is wanted. ``about_tokens`` is a guess at how long its prompt is, for the beginning of a
     stream, when nobody has counted yet."""
 
-    request: ChatRequest
+    request: Request
     stream: bool
     about_tokens: int
 
@@ -65,19 +66,19 @@ class Asked:
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
-def parse_messages(data: bytes) -> Asked:
+def parse_messages(data: bytes) -> ParsedMessage:
     """The body of /v1/messages. Raises Misread."""
     with body.reading():
         return _parse(data, counts=False)
 
 
-def parse_count(data: bytes) -> Asked:
+def parse_count(data: bytes) -> ParsedMessage:
     """The body of /v1/messages/count_tokens, which needs no max_tokens. Raises Misread."""
     with body.reading():
         return _parse(data, counts=True)
 
 
-def _parse(data: bytes, *, counts: bool) -> Asked:
+def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
     given = body.fields(body.decode(data), FIELDS, "MessagesRequest")
     if not given.get("model"):
         raise InvalidRequest("model is required")
@@ -92,19 +93,22 @@ def _parse(data: bytes, *, counts: bool) -> Asked:
     config = given.get("output_config", {})
     think, budget = _thinking(given.get("thinking", {}), config, given.get("max_tokens", 0))
     forced = _tool_choice(choice, tools)
-    request = ChatRequest(
-        given["model"],
+    source = Conversation(
         (Message("system", system), *messages) if system else messages,
-        _options(given),
-        think=think,
-        think_budget=budget,
-        constraint=_form(config.get("format")),
         tools=tools,
         tool_choice=forced,
         parallel_tool_calls=not _flag(choice, "disable_parallel_tool_use", "tool_choice"),
     )
+    request = Request(
+        given["model"],
+        source,
+        _options(given),
+        think=think,
+        think_budget=budget,
+        constraint=_form(config.get("format")),
+    )
     said = len(system) + sum(len(message.role) + len(message.content) for message in messages)
-    return Asked(request, given.get("stream", False), said // _CHARACTERS_PER_TOKEN)
+    return ParsedMessage(request, given.get("stream", False), said // _CHARACTERS_PER_TOKEN)
 
 
 def _options(given: Mapping[str, Any]) -> Options:
@@ -332,10 +336,10 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
     }
 
 
-class MessageAnswer:
+class MessageWriter:
     """Writes one answer, whole or in events."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ParsedMessage) -> None:
         self._head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant"}
         self._head["model"] = asked.request.model
         self._about_tokens = asked.about_tokens

@@ -14,7 +14,7 @@ from ...models.create import CreateRequest
 from ...names import Name
 from ...types import Message
 from .. import body
-from .model_wire import Asked
+from .model_wire import Parsed
 
 CREATE_FIELDS = {
     "model": "string", "name": "string", "stream": "bool", "from": "string", "remote_host": "string",
@@ -27,7 +27,7 @@ MESSAGE_FIELDS = {"role": "string", "content": "string"}
 ROLES = ("system", "user", "assistant")
 
 
-def parse_create(data: bytes) -> Asked[CreateRequest]:
+def parse_create(data: bytes) -> Parsed[CreateRequest]:
     """The body of /api/create. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), CREATE_FIELDS, "CreateRequest")
     name = given.get("model") or given.get("name") or ""
@@ -54,7 +54,7 @@ def parse_create(data: bytes) -> Asked[CreateRequest]:
         parser=given.get("parser", ""),
         requires=given.get("requires", ""),
     )
-    return Asked(request, given.get("stream", True))
+    return Parsed(request, given.get("stream", True))
 
 
 def _texts(given: Mapping[str, Any], field: str) -> dict[str, str]:

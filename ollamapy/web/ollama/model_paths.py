@@ -15,9 +15,10 @@ from ...models.create import create
 from ...models.pull import PullRequest
 from ...models.push import push
 from ...registry.manifest import MANIFEST_TYPE
-from ...serving.answer import Services, load_request
+from ...serving.answer import load_request
+from ...serving.services import Services
 from ...types import Options, Progress
-from ..call import JSON, PLAIN_JSON, Answer, Call, Path, json_answer, plain_json_answer
+from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
 from ..stream import Lines, drop_rest
 from . import model_wire as stored
 from . import wire as ollama
@@ -25,26 +26,26 @@ from .create import parse_create
 from .paths import last_line
 
 
-async def _tags(services: Services, call: Call) -> Answer:
+async def _tags(services: Services, call: Call) -> Reply:
     return json_answer(ollama.encode_tags(await services.models.list()))
 
 
-async def _show(services: Services, call: Call) -> Answer:
-    asked = ollama.parse_show(call.body)
+async def _show(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(ollama.parse_show)
     shown = await services.models.show(
-        asked.model,
-        verbose=asked.verbose,
-        system=asked.system,
-        options=asked.options,
+        parsed.model,
+        verbose=parsed.verbose,
+        system=parsed.system,
+        options=parsed.options,
         user_agent=call.headers.get("user-agent", ""),
     )
-    spec = await services.models.load(asked.model)
+    spec = await services.models.load(parsed.model)
     context = services.scheduler.context_of(load_request(spec, Options()))
     return json_answer(ollama.encode({**shown, "effective_context_length": context}))
 
 
-async def _delete(services: Services, call: Call) -> Answer:
-    text, name = stored.parse_delete(call.body)
+async def _delete(services: Services, call: Call) -> Reply:
+    text, name = await call.parse(stored.parse_delete)
     try:
         await asyncio.to_thread(services.models.store.delete, name)
     except ModelNotFound:
@@ -52,8 +53,8 @@ async def _delete(services: Services, call: Call) -> Answer:
     return Response()
 
 
-async def _copy(services: Services, call: Call) -> Answer:
-    text, source, destination = stored.parse_copy(call.body)
+async def _copy(services: Services, call: Call) -> Reply:
+    text, source, destination = await call.parse(stored.parse_copy)
     try:
         await asyncio.to_thread(services.models.store.copy, source, destination)
     except ModelNotFound:
@@ -61,32 +62,32 @@ async def _copy(services: Services, call: Call) -> Answer:
     return Response()
 
 
-async def _create(services: Services, call: Call) -> Answer:
-    asked = parse_create(call.body)
+async def _create(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(parse_create)
 
     def pull(name: str) -> AsyncGenerator[Progress, None]:
         return services.pulls.pull(PullRequest(name))
 
-    steps = create(services.models.store, services.renderer, pull, asked.request)
-    return await _stepped(steps, asked.stream)
+    steps = create(services.models.store, services.renderer, pull, parsed.request)
+    return await _stepped(steps, parsed.stream)
 
 
-async def _pull(services: Services, call: Call) -> Answer:
-    asked = stored.parse_pull(call.body, is_local=call.is_local)
-    return await _stepped(services.pulls.pull(asked.request), asked.stream)
+async def _pull(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(partial(stored.parse_pull, is_local=call.caller.is_local))
+    return await _stepped(services.pulls.pull(parsed.request), parsed.stream)
 
 
-async def _push(services: Services, call: Call) -> Answer:
-    asked = stored.parse_push(call.body, is_local=call.is_local)
-    return await _stepped(push(services.models.store, asked.request), asked.stream)
+async def _push(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(partial(stored.parse_push, is_local=call.caller.is_local))
+    return await _stepped(push(services.models.store, parsed.request), parsed.stream)
 
 
-async def _has_blob(services: Services, call: Call) -> Answer:
+async def _has_blob(services: Services, call: Call) -> Reply:
     found = await asyncio.to_thread(services.models.store.has, call.path["digest"])
     return Response() if found else Response(status_code=404, media_type=JSON)
 
 
-async def _receive_blob(services: Services, call: Call) -> Answer:
+async def _receive_blob(services: Services, call: Call) -> Reply:
     # Ours is of all the files that a model is made from, so that what has no room is refused at once
     announced = [
         call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")
@@ -99,20 +100,20 @@ async def _receive_blob(services: Services, call: Call) -> Answer:
     return Response(status_code=201 if new else 200)
 
 
-async def _served_manifest(services: Services, call: Call) -> Answer:
+async def _served_manifest(services: Services, call: Call) -> Reply:
     find = partial(blobs.served_manifest, services.models.store)
     content, digest = await asyncio.to_thread(find, call.path["repository"], call.path["tag"])
     headers = {"Docker-Content-Digest": f"sha256:{digest}"}
     return Response(content, headers=headers, media_type=MANIFEST_TYPE)
 
 
-async def _served_blob(services: Services, call: Call) -> Answer:
+async def _served_blob(services: Services, call: Call) -> Reply:
     find = partial(blobs.served_blob, services.models.store)
     path = await asyncio.to_thread(find, call.path["repository"], call.path["digest"])
     return FileResponse(path, media_type="application/octet-stream")
 
 
-async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Answer:
+async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Reply:
     """What is done step by step: every step as a line, or the last one alone, whose type Ollama writes without a charset."""
     if stream:
         return Lines(steps, ollama.encode, failed=last_line)
@@ -125,19 +126,19 @@ async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Answe
 
 
 PATHS = (
-    Path("/api/tags", "GET", _tags),
-    Path("/api/show", "POST", _show),
-    Path("/api/delete", "DELETE", _delete),
-    Path("/api/create", "POST", _create),
-    Path("/api/pull", "POST", _pull),
-    Path("/api/push", "POST", _push),
-    Path("/api/copy", "POST", _copy),
-    Path("/api/blobs/{digest}", "HEAD", _has_blob),
-    Path("/api/blobs/{digest}", "POST", _receive_blob, in_parts=True),
+    Path("/api/tags", "GET", _tags, "infer"),
+    Path("/api/show", "POST", _show, "infer"),
+    Path("/api/delete", "DELETE", _delete, "manage"),
+    Path("/api/create", "POST", _create, "manage"),
+    Path("/api/pull", "POST", _pull, "manage"),
+    Path("/api/push", "POST", _push, "manage"),
+    Path("/api/copy", "POST", _copy, "manage"),
+    Path("/api/blobs/{digest}", "HEAD", _has_blob, "manage"),
+    Path("/api/blobs/{digest}", "POST", _receive_blob, "manage", in_parts=True),
 )
 
 SERVED_PATHS = (
-    Path("/v2/{repository:path}/manifests/{tag}", "GET", _served_manifest),
-    Path("/v2/{repository:path}/blobs/{digest}", "GET", _served_blob),
+    Path("/v2/{repository:path}/manifests/{tag}", "GET", _served_manifest, "infer"),
+    Path("/v2/{repository:path}/blobs/{digest}", "GET", _served_blob, "infer"),
 )
 """What a daemon that serves its models to others has besides."""

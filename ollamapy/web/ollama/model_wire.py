@@ -36,14 +36,14 @@ Request = TypeVar("Request")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[Request]):
+class Parsed(Generic[Request]):
     """A pull, a push or a creation, and whether its steps are wanted one by one."""
 
     request: Request
     stream: bool
 
 
-def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
+def parse_pull(data: bytes, *, is_local: bool) -> Parsed[PullRequest]:
     """The body of /api/pull; `is_local`: it comes from this machine. Raises InvalidRequest."""
     given = body.fields(body.decode(data), PULL_FIELDS, "PullRequest")
     connections, rate = given.get("connections", 0), given.get("limit_rate", 0)
@@ -59,10 +59,10 @@ def parse_pull(data: bytes, *, is_local: bool) -> Asked[PullRequest]:
         hub=_hub(given.get("hub"), is_local),
         limits=limits,
     )
-    return Asked(request, given.get("stream", True))
+    return Parsed(request, given.get("stream", True))
 
 
-def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
+def parse_push(data: bytes, *, is_local: bool) -> Parsed[PushRequest]:
     """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), PUSH_FIELDS, "PushRequest")
     request = PushRequest(
@@ -73,7 +73,7 @@ def parse_push(data: bytes, *, is_local: bool) -> Asked[PushRequest]:
         hub=_hub(given.get("hub"), is_local),
     )
     Name.parse(request.model)
-    return Asked(request, given.get("stream", True))
+    return Parsed(request, given.get("stream", True))
 
 
 def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:

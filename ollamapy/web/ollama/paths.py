@@ -12,92 +12,100 @@ from starlette.responses import Response
 
 from ...serving import answer as generate
 from ...serving import embed
-from ...serving.answer import Services
+from ...serving.services import Services
 from ...types import Chunk, ToolCall
-from ..call import Answer, Call, Path, describe, is_loopback, json_answer
+from ..call import Call, Path, Reply, describe, is_loopback, json_answer
 from ..stream import Lines
 from . import vectors as vectors
 from . import wire as ollama
 
 
-async def _root(services: Services, call: Call) -> Answer:
+async def _root(services: Services, call: Call) -> Reply:
     return Response("Ollama is running", media_type="text/plain")
 
 
-async def _version(services: Services, call: Call) -> Answer:
+async def _version(services: Services, call: Call) -> Reply:
     settings = services.settings
     # a path tells the user's name, which is nobody's business elsewhere
     models = settings.paths.models if is_loopback(settings.address.host) else None
     return json_answer(ollama.encode_version(services.scheduler.busy + services.pulls.busy, models))
 
 
-async def _status(services: Services, call: Call) -> Answer:
+async def _status(services: Services, call: Call) -> Reply:
     return json_answer(ollama.encode_status())
 
 
-async def _ps(services: Services, call: Call) -> Answer:
+async def _ps(services: Services, call: Call) -> Reply:
     return json_answer(ollama.encode_ps(services.scheduler.loaded()))
 
 
-async def _generate(services: Services, call: Call) -> Answer:
-    asked = ollama.parse_generate(call.body)
-    name = asked.request.model
-    if asked.render_only:
-        rendered = await generate.render(services, asked.request)
+async def _generate(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(ollama.parse_generate)
+    name = parsed.request.model
+    if parsed.render_only:
+        rendered = await generate.render(services, parsed.request, call.caller)
         return json_answer(ollama.encode_rendered_generate(name, rendered))
-    chunks = generate.answer(services, asked.request)
-    return await _answered(chunks, partial(ollama.encode_generated, name), asked.stream)
+    chunks = generate.answer(services, parsed.request, call.caller)
+    return await _answered(chunks, partial(ollama.encode_generated, name), parsed.stream)
 
 
-async def _chat(services: Services, call: Call) -> Answer:
-    asked = ollama.parse_chat(call.body)
-    name = asked.request.model
-    if asked.render_only:
-        rendered = await generate.render(services, asked.request)
+async def _chat(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(ollama.parse_chat)
+    name = parsed.request.model
+    if parsed.render_only:
+        rendered = await generate.render(services, parsed.request, call.caller)
         return json_answer(ollama.encode_rendered_chat(name, rendered))
-    chunks = _with_whole_calls(generate.answer(services, asked.request))
-    return await _answered(chunks, partial(ollama.encode_chatted, name), asked.stream)
+    chunks = _with_whole_calls(generate.answer(services, parsed.request, call.caller))
+    return await _answered(chunks, partial(ollama.encode_chatted, name), parsed.stream)
 
 
-async def _embed(services: Services, call: Call) -> Answer:
-    request = vectors.parse_embed(call.body)
-    found = await embed.embed(services, request)
+async def _embed(services: Services, call: Call) -> Reply:
+    request = await call.parse(vectors.parse_embed)
+    found = await embed.embed(services, request, call.caller)
     return json_answer(await asyncio.to_thread(vectors.encode_embedded, request.model, found))
 
 
-async def _embeddings(services: Services, call: Call) -> Answer:
-    found = await embed.embed(services, vectors.parse_embeddings(call.body))
+async def _embeddings(services: Services, call: Call) -> Reply:
+    found = await embed.embed(services, await call.parse(vectors.parse_embeddings), call.caller)
     return json_answer(vectors.encode_embeddings(found))
 
 
-async def _rerank(services: Services, call: Call) -> Answer:
-    asked = vectors.parse_rerank(call.body)
-    return json_answer(vectors.encode_reranked(asked, await embed.rerank(services, asked.request)))
+async def _rerank(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(vectors.parse_rerank)
+    return json_answer(
+        vectors.encode_reranked(parsed, await embed.rerank(services, parsed.request, call.caller))
+    )
 
 
-async def _tokenize(services: Services, call: Call) -> Answer:
-    asked = vectors.parse_tokenize(call.body)
+async def _tokenize(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(vectors.parse_tokenize)
     tokens = await embed.tokenize(
         services,
-        asked.model,
-        asked.text,
-        add_special=asked.add_special,
-        options=asked.options,
-        keep_alive=asked.keep_alive,
+        parsed.model,
+        parsed.text,
+        call.caller,
+        add_special=parsed.add_special,
+        options=parsed.options,
+        keep_alive=parsed.keep_alive,
     )
-    return json_answer(vectors.encode_tokens(asked.model, tokens))
+    return json_answer(vectors.encode_tokens(parsed.model, tokens))
 
 
-async def _detokenize(services: Services, call: Call) -> Answer:
-    asked = vectors.parse_detokenize(call.body)
+async def _detokenize(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(vectors.parse_detokenize)
     text = await embed.detokenize(
-        services, asked.model, asked.tokens, options=asked.options, keep_alive=asked.keep_alive
+        services,
+        parsed.model,
+        parsed.tokens,
+        call.caller,
+        options=parsed.options,
+        keep_alive=parsed.keep_alive,
     )
-    return json_answer(vectors.encode_text(asked.model, text))
+    return json_answer(vectors.encode_text(parsed.model, text))
 
 
-async def _cancel(services: Services, call: Call) -> Answer:
-    services.running.cancel(call.path["id"])
+async def _cancel(services: Services, call: Call) -> Reply:
+    services.requests.cancel(call.path["id"])
     return json_answer(ollama.encode({"status": "success"}))
 
 
@@ -114,7 +122,7 @@ async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerat
 
 async def _answered(
     chunks: AsyncGenerator[Chunk, None], encode: Callable[[Chunk], bytes], stream: bool
-) -> Answer:
+) -> Reply:
     if stream:
         return Lines(chunks, encode, failed=last_line)
     return json_answer(encode(await generate.whole(chunks)))
@@ -131,16 +139,16 @@ def encode_error(status: int, message: str, code: str) -> bytes:
 
 
 PATHS = (
-    Path("/", "GET", _root),
-    Path("/api/version", "GET", _version),
-    Path("/api/status", "GET", _status),
-    Path("/api/ps", "GET", _ps),
-    Path("/api/generate", "POST", _generate),
-    Path("/api/chat", "POST", _chat),
-    Path("/api/embed", "POST", _embed),
-    Path("/api/embeddings", "POST", _embeddings),
-    Path("/api/rerank", "POST", _rerank),
-    Path("/api/tokenize", "POST", _tokenize),
-    Path("/api/detokenize", "POST", _detokenize),
-    Path("/api/cancel/{id:path}", "POST", _cancel),
+    Path("/", "GET", _root, "infer"),
+    Path("/api/version", "GET", _version, "infer"),
+    Path("/api/status", "GET", _status, "infer"),
+    Path("/api/ps", "GET", _ps, "infer"),
+    Path("/api/generate", "POST", _generate, "infer"),
+    Path("/api/chat", "POST", _chat, "infer"),
+    Path("/api/embed", "POST", _embed, "infer"),
+    Path("/api/embeddings", "POST", _embeddings, "infer"),
+    Path("/api/rerank", "POST", _rerank, "infer"),
+    Path("/api/tokenize", "POST", _tokenize, "infer"),
+    Path("/api/detokenize", "POST", _detokenize, "infer"),
+    Path("/api/cancel/{id:path}", "POST", _cancel, "infer"),
 )

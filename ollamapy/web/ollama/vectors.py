@@ -32,7 +32,7 @@ DETOKENIZE_FIELDS = _MODEL | {"tokens": "[]int"}
 
 
 @dataclass(frozen=True, slots=True)
-class AskedRerank:
+class ParsedRerank:
     """A rerank, and how many of the best documents are wanted."""
 
     request: RerankRequest
@@ -40,7 +40,7 @@ class AskedRerank:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedTokens:
+class ParsedTokens:
     """A text to turn into token ids, or token ids to turn into a text."""
 
     model: str
@@ -80,7 +80,7 @@ def parse_embeddings(data: bytes) -> EmbedRequest:
     return EmbedRequest(inputs=inputs, truncate=False, **which_model(given))
 
 
-def parse_rerank(data: bytes) -> AskedRerank:
+def parse_rerank(data: bytes) -> ParsedRerank:
     """The body of /api/rerank. Raises InvalidRequest."""
     given = body.fields(body.decode(data), RERANK_FIELDS, "RerankRequest")
     documents = tuple(given.get("documents", ()))
@@ -89,23 +89,23 @@ def parse_rerank(data: bytes) -> AskedRerank:
     if (top := given.get("top_n", len(documents))) < 0:
         raise InvalidRequest("top_n must not be negative")
     request = RerankRequest(query=given["query"], documents=documents, **which_model(given))
-    return AskedRerank(request, top)
+    return ParsedRerank(request, top)
 
 
-def parse_tokenize(data: bytes) -> AskedTokens:
+def parse_tokenize(data: bytes) -> ParsedTokens:
     """The body of /api/tokenize. Raises InvalidRequest."""
     given = body.fields(body.decode(data), TOKENIZE_FIELDS, "TokenizeRequest")
     special = given.get("add_special", True)
-    return AskedTokens(text=given.get("text", ""), add_special=special, **which_model(given))
+    return ParsedTokens(text=given.get("text", ""), add_special=special, **which_model(given))
 
 
-def parse_detokenize(data: bytes) -> AskedTokens:
+def parse_detokenize(data: bytes) -> ParsedTokens:
     """The body of /api/detokenize. Raises InvalidRequest."""
     given = body.fields(body.decode(data), DETOKENIZE_FIELDS, "DetokenizeRequest")
     tokens = tuple(given.get("tokens", ()))
     if not all(0 <= token < 2**31 for token in tokens):
         raise InvalidRequest("tokens holds a number that is no token id")
-    return AskedTokens(tokens=tokens, **which_model(given))
+    return ParsedTokens(tokens=tokens, **which_model(given))
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def encode_vector(vector: Sequence[float]) -> bytes:
     return f"[{','.join(['%.9g'] * len(vector)) % tuple(vector)}]".encode()
 
 
-def encode_reranked(asked: AskedRerank, found: Reranked) -> bytes:
+def encode_reranked(asked: ParsedRerank, found: Reranked) -> bytes:
     """The answer of /api/rerank: the best first."""
     documents = asked.request.documents
     order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,13 +21,17 @@ from ...models.listing import ListedModel
 from ...models.spec import Details
 from ...types import (
     THINK_LEVELS,
-    ChatRequest,
     Chunk,
     Constraint,
-    GenerateRequest,
+    Conversation,
+    Gap,
     Message,
     Options,
+    Question,
+    Raw,
     Rendered,
+    Request,
+    Source,
     TokenLogprob,
     ToolCall,
     Usage,
@@ -45,12 +49,10 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "control")
 MOST_LOGPROBS = 20
 MOST_TOOLS = 1024
 
-Request = TypeVar("Request")
-
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[Request]):
-    """A request, and how its answer is wanted. ``render_only``: the prompt instead of an answer."""
+class Parsed:
+    """A request and the form of its answer. ``render_only``: the prompt instead of an answer."""
 
     request: Request
     stream: bool
@@ -91,7 +93,7 @@ SHOW_FIELDS = {
 }  # fmt: skip
 
 
-def parse_generate(data: bytes) -> Asked[GenerateRequest]:
+def parse_generate(data: bytes) -> Parsed:
     """The body of /api/generate. Raises InvalidRequest."""
     given = body.fields(body.decode(data), GENERATE_FIELDS, "GenerateRequest")
     raw, context = given.get("raw", False), given.get("context")
@@ -99,39 +101,41 @@ def parse_generate(data: bytes) -> Asked[GenerateRequest]:
         raise InvalidRequest("raw mode does not support template, system, or context")
     if context is not None and not all(0 <= token < 2**31 for token in context):
         raise InvalidRequest("context holds a number that is no token id")
-    request = GenerateRequest(
-        prompt=given.get("prompt", ""),
-        system=given.get("system", ""),
-        raw=raw,
-        template=given.get("template", ""),
-        suffix=given.get("suffix", ""),
-        context=None if context is None else tuple(context),
-        images=_images(given),
-        **common(given),
-    )
-    return _asked(request, given, bool(request.prompt))
+    return _parsed(Request(source=_source(given), **common(given)), given)
 
 
-def parse_chat(data: bytes) -> Asked[ChatRequest]:
+def _source(given: Mapping[str, Any]) -> Source:
+    """The prompt of /api/generate: raw, a gap where there is a suffix, or a question."""
+    prompt, suffix, images = given.get("prompt", ""), given.get("suffix", ""), _images(given)
+    if given.get("raw"):
+        return Raw(prompt, suffix, images)
+    context = None if given.get("context") is None else tuple(given["context"])
+    template = given.get("template", "")
+    if suffix:
+        return Gap(prompt, suffix, template, context, images)
+    return Question(prompt, given.get("system", ""), template, context, images)
+
+
+def parse_chat(data: bytes) -> Parsed:
     """The body of /api/chat. Raises InvalidRequest."""
     given = body.fields(body.decode(data), CHAT_FIELDS, "ChatRequest")
     messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
-    return _asked(chat_request(given, messages), given, bool(messages))
+    return _parsed(chat_request(given, messages), given)
 
 
-def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> ChatRequest:
+def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Request:
     """A chat from its messages and the other fields, by Ollama's names, that are given and not null. Raises InvalidRequest."""
-    request = ChatRequest(
+    source = Conversation(
         messages=messages,
         tools=_given_tools(given.get("tools")),
         tool_choice=given.get("tool_choice", "auto"),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
-        **common(given),
     )
-    names = {tool["function"]["name"] for tool in request.tools}
-    if request.tool_choice not in ("auto", "none") and not names:
+    request = Request(source=source, **common(given))
+    names = {tool["function"]["name"] for tool in source.tools}
+    if source.tool_choice not in ("auto", "none") and not names:
         raise InvalidRequest("tool_choice asks for a tool, but no tools are given")
-    if request.tool_choice not in ("auto", "none", "required", *names):
+    if source.tool_choice not in ("auto", "none", "required", *names):
         raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
     return request
 
@@ -147,11 +151,12 @@ def parse_show(data: bytes) -> ShowRequest:
     )
 
 
-def _asked(request: Request, given: Mapping[str, Any], has_work: bool) -> Asked[Request]:
-    """Loading and unloading, and a rendered prompt, are answered with one object whatever was asked for."""
+def _parsed(request: Request, given: Mapping[str, Any]) -> Parsed:
+    """Loading, unloading and a rendered prompt are answered with one object, whatever ``stream`` says."""
+    has_work = request.source.has_work
     render_only = has_work and given.get("_debug_render_only", False)
     stream = has_work and given.get("stream", True) and not render_only
-    return Asked(request, stream, render_only)
+    return Parsed(request, stream, render_only)
 
 
 def common(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import ChatRequest, Chunk, Message, TokenLogprob, ToolCall, ToolDelta
+from ...types import Chunk, Message, Request, TokenLogprob, ToolCall, ToolDelta
 from .. import body
 from ..ollama import wire as ollama
 from . import wire
@@ -35,16 +35,16 @@ _IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 
 @dataclass(frozen=True, slots=True)
-class AskedChat:
+class ParsedChat:
     """A chat for each choice, and how the answers are wanted. ``render_only``: the prompt instead of an answer."""
 
-    requests: tuple[ChatRequest, ...]
+    requests: tuple[Request, ...]
     stream: bool
     include_usage: bool
     render_only: bool
 
 
-def parse(data: bytes) -> AskedChat:
+def parse(data: bytes) -> ParsedChat:
     """The body of /v1/chat/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
@@ -70,7 +70,7 @@ def parse(data: bytes) -> AskedChat:
     request = ollama.chat_request(fields, messages)
     render_only = given.get("_debug_render_only", False)
     stream = given.get("stream", False) and not render_only
-    return AskedChat(wire.choices(request, n), stream, include_usage, render_only)
+    return ParsedChat(wire.choices(request, n), stream, include_usage, render_only)
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
@@ -226,7 +226,7 @@ def _call(item: Any) -> ToolCall:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class Answer:
+class ChatWriter:
     """Writes the answers of all choices, whole or in frames."""
 
     def __init__(self, model: str, n: int = 1, *, include_usage: bool = False) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidRequest
-from ...types import Chunk, GenerateRequest, TokenLogprob
+from ...types import Chunk, Gap, Question, Raw, Request, TokenLogprob
 from .. import body
 from ..ollama import wire as ollama
 from . import wire
@@ -29,11 +29,11 @@ Prompt = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AskedCompletion:
+class ParsedCompletion:
     """A request for each answer, ``n`` in a row for each of the prompts, and how they are wanted. ``echo``: each after its
     prompt. ``tops``: so many likely tokens beside each chosen one are told."""
 
-    requests: tuple[GenerateRequest, ...]
+    requests: tuple[Request, ...]
     n: int
     stream: bool
     include_usage: bool
@@ -41,7 +41,7 @@ class AskedCompletion:
     tops: int
 
 
-def parse(data: bytes) -> AskedCompletion:
+def parse(data: bytes) -> ParsedCompletion:
     """The body of /v1/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
@@ -55,7 +55,7 @@ def parse(data: bytes) -> AskedCompletion:
     common = ollama.common(fields)
     suffix = given.get("suffix", "")
     requests = (_request(prompt, suffix, common) for prompt in prompts)
-    return AskedCompletion(
+    return ParsedCompletion(
         requests=tuple(each for request in requests for each in wire.choices(request, n)),
         n=n,
         stream=given.get("stream", False),
@@ -78,19 +78,20 @@ def _check(given: Mapping[str, Any], prompts: Sequence[Prompt], n: int) -> None:
         raise InvalidRequest("a suffix needs a prompt that is a text")
 
 
-def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any]) -> GenerateRequest:
+def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any]) -> Request:
     if isinstance(prompt, str):
-        return GenerateRequest(prompt=prompt, suffix=suffix, **common)
-    return GenerateRequest(tokens=prompt, raw=True, **common)
+        source = Gap(prompt, suffix) if suffix else Question(prompt)
+        return Request(source=source, **common)
+    return Request(source=Raw(prompt), **common)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class Answer:
+class CompletionWriter:
     """Writes the answers, whole or in frames; ``echoes`` are the texts of the prompts where they are wanted."""
 
-    def __init__(self, asked: AskedCompletion, echoes: Sequence[str] = ()) -> None:
+    def __init__(self, asked: ParsedCompletion, echoes: Sequence[str] = ()) -> None:
         self._head = wire.Head("cmpl", asked.requests[0].model)
         self._n = asked.n
         self._include_usage = asked.include_usage

@@ -9,11 +9,10 @@ from typing import Protocol
 
 from ...serving import answer as generate
 from ...serving import choices, embed
-from ...serving.answer import Services
-from ...serving.prompting import Request
-from ...types import Chunk, GenerateRequest
+from ...serving.services import Services
+from ...types import Caller, Chunk, Gap, Question, Raw, Request
 from .. import sse
-from ..call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
+from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines
 from . import chat, completions, models, vectors, wire
 
@@ -23,34 +22,38 @@ class _Writer(Protocol):
 
     def whole(self, chunks: Sequence[Chunk]) -> bytes: ...
 
-    def frames(self, heard: tuple[int, Chunk]) -> bytes: ...
+    def frames(self, chunk: tuple[int, Chunk]) -> bytes: ...
 
 
-async def _chat(services: Services, call: Call) -> Answer:
-    asked = chat.parse(call.body)
-    model = asked.requests[0].model
-    writer = chat.Answer(model, len(asked.requests), include_usage=asked.include_usage)
-    if asked.render_only:
-        rendered = await generate.render(services, asked.requests[0])
+async def _chat(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(chat.parse)
+    model = parsed.requests[0].model
+    writer = chat.ChatWriter(model, len(parsed.requests), include_usage=parsed.include_usage)
+    if parsed.render_only:
+        rendered = await generate.render(services, parsed.requests[0], call.caller)
         return plain_json_answer(writer.rendered(rendered.prompt))
-    return await _answered(services, asked.requests, writer, asked.stream)
+    return await _answered(services, parsed.requests, call.caller, writer, parsed.stream)
 
 
-async def _completions(services: Services, call: Call) -> Answer:
-    asked = completions.parse(call.body)
-    firsts = asked.requests[:: asked.n] if asked.echo else ()
-    writer = completions.Answer(asked, [await _prompt(services, first) for first in firsts])
-    return await _answered(services, asked.requests, writer, asked.stream)
+async def _completions(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(completions.parse)
+    firsts = parsed.requests[:: parsed.n] if parsed.echo else ()
+    echoes = [await _echo(services, first, call.caller) for first in firsts]
+    writer = completions.CompletionWriter(parsed, echoes)
+    return await _answered(services, parsed.requests, call.caller, writer, parsed.stream)
 
 
-async def _prompt(services: Services, request: GenerateRequest) -> str:
+async def _echo(services: Services, request: Request, caller: Caller) -> str:
     """The text of a prompt that may be given as token ids."""
-    if not request.tokens:
-        return request.prompt
+    assert isinstance(request.source, Question | Gap | Raw)
+    prompt = request.source.prompt
+    if isinstance(prompt, str):
+        return prompt
     return await embed.detokenize(
         services,
         request.model,
-        request.tokens,
+        prompt,
+        caller,
         options=request.options,
         keep_alive=request.keep_alive,
     )
@@ -59,55 +62,56 @@ async def _prompt(services: Services, request: GenerateRequest) -> str:
 async def _answered(
     services: Services,
     requests: Sequence[Request],
+    caller: Caller,
     writer: _Writer,
     stream: bool,
-) -> Answer:
-    heard = choices.answers(services, requests)
+) -> Reply:
+    chunks = choices.answers(services, requests, caller)
     if stream:
         return Lines(
-            heard,
+            chunks,
             writer.frames,
             failed=lambda error: wire.event(wire.encode_error(*describe(error))),
             media_type=sse.MEDIA_TYPE,
             ending=wire.DONE,
         )
-    said: list[list[Chunk]] = [[] for _ in requests]
-    async with aclosing(heard):
-        async for place, chunk in heard:
-            said[place].append(chunk)
-    return plain_json_answer(writer.whole([generate.merge(each) for each in said]))
+    found: list[list[Chunk]] = [[] for _ in requests]
+    async with aclosing(chunks):
+        async for index, chunk in chunks:
+            found[index].append(chunk)
+    return plain_json_answer(writer.whole([generate.merge(each) for each in found]))
 
 
-async def _embeddings(services: Services, call: Call) -> Answer:
-    asked = vectors.parse_embeddings(call.body)
-    found = await embed.embed(services, asked.request)
-    return plain_json_answer(await asyncio.to_thread(vectors.encode_embeddings, asked, found))
+async def _embeddings(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(vectors.parse_embeddings)
+    found = await embed.embed(services, parsed.request, call.caller)
+    return plain_json_answer(await asyncio.to_thread(vectors.encode_embeddings, parsed, found))
 
 
-async def _rerank(services: Services, call: Call) -> Answer:
-    asked = vectors.parse_rerank(call.body)
+async def _rerank(services: Services, call: Call) -> Reply:
+    parsed = await call.parse(vectors.parse_rerank)
     return plain_json_answer(
-        vectors.encode_reranked(asked, await embed.rerank(services, asked.request))
+        vectors.encode_reranked(parsed, await embed.rerank(services, parsed.request, call.caller))
     )
 
 
-async def _models(services: Services, call: Call) -> Answer:
+async def _models(services: Services, call: Call) -> Reply:
     return plain_json_answer(models.encode_list(await services.models.list()))
 
 
-async def _model(services: Services, call: Call) -> Answer:
+async def _model(services: Services, call: Call) -> Reply:
     name = call.path["name"]
     return plain_json_answer(models.encode_model(name, await services.models.load(name)))
 
 
 DIALECT = Dialect(
     (
-        Path("/v1/chat/completions", "POST", _chat),
-        Path("/v1/completions", "POST", _completions),
-        Path("/v1/embeddings", "POST", _embeddings),
-        Path("/v1/rerank", "POST", _rerank),
-        Path("/v1/models", "GET", _models),
-        Path("/v1/models/{name:path}", "GET", _model),
+        Path("/v1/chat/completions", "POST", _chat, "infer"),
+        Path("/v1/completions", "POST", _completions, "infer"),
+        Path("/v1/embeddings", "POST", _embeddings, "infer"),
+        Path("/v1/rerank", "POST", _rerank, "infer"),
+        Path("/v1/models", "GET", _models, "infer"),
+        Path("/v1/models/{name:path}", "GET", _model, "infer"),
     ),
     wire.encode_error,
     error_type=PLAIN_JSON,

@@ -16,13 +16,13 @@ import msgspec
 from ...types import Chunk, TokenLogprob, ToolCall, Usage
 from .. import sse
 from ..ollama import wire as ollama
-from .responses import Asked
+from .responses import ParsedResponse
 
 
-class Answer:
+class ResponseWriter:
     """Writes one response, whole or in events."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ParsedResponse) -> None:
         self._id = secrets.token_hex(12)
         self._created = int(time.time())
         self._echo = asked.echo

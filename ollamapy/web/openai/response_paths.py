@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from ...serving import answer as generate
-from ...serving.answer import Services
+from ...serving.services import Services
 from .. import sse
 from ..body import Misread
-from ..call import PLAIN_JSON, Answer, Call, Dialect, Path, describe, plain_json_answer
+from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines
 from . import response_events, responses, wire
 
 
-async def _responses(services: Services, call: Call) -> Answer:
+async def _responses(services: Services, call: Call) -> Reply:
     encoding = call.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
-    asked = responses.parse(call.body)
-    chunks = generate.answer(services, asked.request)
-    answer = response_events.Answer(asked)
-    if asked.stream:
+    parsed = await call.parse(responses.parse)
+    chunks = generate.answer(services, parsed.request, call.caller)
+    answer = response_events.ResponseWriter(parsed)
+    if parsed.stream:
         return Lines(
             chunks,
             answer.events,
@@ -29,5 +29,5 @@ async def _responses(services: Services, call: Call) -> Answer:
 
 
 DIALECT = Dialect(
-    (Path("/v1/responses", "POST", _responses),), wire.encode_error, error_type=PLAIN_JSON
+    (Path("/v1/responses", "POST", _responses, "infer"),), wire.encode_error, error_type=PLAIN_JSON
 )

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import ChatRequest, Message, ToolCall
+from ...types import Message, Request, ToolCall
 from .. import body
 from ..ollama import wire as ollama
 from . import chat, wire
@@ -43,11 +43,11 @@ class NotKept(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedResponse:
     """A conversation, and how its answer is wanted. ``echo`` is what the answer repeats of the request; ``members`` are the tools
     of namespaces, by the names that the model has for them: namespace and name."""
 
-    request: ChatRequest
+    request: Request
     stream: bool
     echo: Mapping[str, Any]
     members: Mapping[str, tuple[str, str]]
@@ -56,7 +56,7 @@ class Asked:
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
-def parse(data: bytes) -> Asked:
+def parse(data: bytes) -> ParsedResponse:
     """The body of /v1/responses. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
@@ -85,7 +85,7 @@ def parse(data: bytes) -> Asked:
     stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
     request = msgspec.structs.replace(request, by_token=stream)  # events are numbered, as in Ollama
-    return Asked(request, stream, _echo(given, request), _members(given.get("tools", ())))
+    return ParsedResponse(request, stream, _echo(given, request), _members(given.get("tools", ())))
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _format(form: Any) -> Any:
     return schema
 
 
-def _echo(given: Mapping[str, Any], request: ChatRequest) -> dict[str, Any]:
+def _echo(given: Mapping[str, Any], request: Request) -> dict[str, Any]:
     """What is asked, where the request says it, else what is the case."""
     return {
         "model": request.model,

@@ -32,7 +32,7 @@ RERANK_FIELDS = _MODEL | {
 
 
 @dataclass(frozen=True, slots=True)
-class AskedEmbeddings:
+class ParsedEmbeddings:
     """Vectors for inputs; ``packed``: each as base64 of its numbers' bytes, float32 and the lowest first."""
 
     request: EmbedRequest
@@ -40,7 +40,7 @@ class AskedEmbeddings:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedRerank:
+class ParsedRerank:
     """A rerank: how many of the best documents are wanted, and whether with their texts."""
 
     request: RerankRequest
@@ -48,7 +48,7 @@ class AskedRerank:
     with_texts: bool
 
 
-def parse_embeddings(data: bytes) -> AskedEmbeddings:
+def parse_embeddings(data: bytes) -> ParsedEmbeddings:
     """The body of /v1/embeddings. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
     with body.reading():
         given = wire.read_fields(data, EMBED_FIELDS, "EmbedRequest")
@@ -65,10 +65,10 @@ def parse_embeddings(data: bytes) -> AskedEmbeddings:
         inputs = wire.inputs(given["input"], "input")
     common = ollama.which_model(given)
     request = EmbedRequest(inputs=inputs, dimensions=dimensions or None, **common)
-    return AskedEmbeddings(request, form == "base64")
+    return ParsedEmbeddings(request, form == "base64")
 
 
-def parse_rerank(data: bytes) -> AskedRerank:
+def parse_rerank(data: bytes) -> ParsedRerank:
     """The body of /v1/rerank. Raises InvalidRequest."""
     with body.reading():
         given = wire.read_fields(data, RERANK_FIELDS, "RerankRequest")
@@ -80,7 +80,7 @@ def parse_rerank(data: bytes) -> AskedRerank:
         if (top := given.get("top_n", len(documents))) < 1:
             raise InvalidRequest("top_n must be at least 1")
     request = RerankRequest(query=given["query"], documents=documents, **ollama.which_model(given))
-    return AskedRerank(request, top, given.get("return_documents", False))
+    return ParsedRerank(request, top, given.get("return_documents", False))
 
 
 def _document(value: Any, index: int) -> str:
@@ -93,7 +93,7 @@ def _document(value: Any, index: int) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_embeddings(asked: AskedEmbeddings, found: Embedded) -> bytes:
+def encode_embeddings(asked: ParsedEmbeddings, found: Embedded) -> bytes:
     """The answer of /v1/embeddings. For thousands of vectors it takes a second: not on the event loop."""
     write = _packed if asked.packed else encode_vector
     data = [
@@ -111,7 +111,7 @@ def _packed(vector: Sequence[float]) -> bytes:
     return b'"' + base64.b64encode(numbers.tobytes()) + b'"'
 
 
-def encode_reranked(asked: AskedRerank, found: Reranked) -> bytes:
+def encode_reranked(asked: ParsedRerank, found: Reranked) -> bytes:
     """The answer of /v1/rerank: the best first."""
     documents = asked.request.documents
     order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import ChatRequest, Chunk, GenerateRequest, Options, Usage
+from ...types import Chunk, Options, Request, Usage
 from .. import body
 from ..ollama.wire import encode, truncated
 
@@ -35,8 +35,6 @@ _FLOATS = (
     "temperature", "top_p", "frequency_penalty", "presence_penalty", "min_p", "repeat_penalty",
 )  # fmt: skip
 _INTS = ("top_k", "num_ctx", "seed")
-
-Request = TypeVar("Request", ChatRequest, GenerateRequest)
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.types import ChatRequest, Chunk, Constraint, Message, ToolCall, Usage
+from ollamapy.types import Chunk, Constraint, Message, Request, ToolCall, Usage
 from ollamapy.web.anthropic import wire as anthropic
 from ollamapy.web.body import Misread
+from tests.requests_made import conversation
 
 USER = [{"role": "user", "content": "Hi"}]
 TOOL = {"name": "f", "description": "does f", "input_schema": {"type": "object"}}
@@ -20,17 +21,17 @@ FUNCTION = {"name": "f", "description": "does f", "parameters": {"type": "object
 PIXEL = base64.b64encode(b"\x89PNG").decode()
 
 
-def asked(**body: Any) -> anthropic.Asked:
+def asked(**body: Any) -> anthropic.ParsedMessage:
     found = {"model": "m", "max_tokens": 9, "messages": USER, **body}
     return anthropic.parse_messages(json.dumps(found).encode())
 
 
-def parse(**body: Any) -> ChatRequest:
+def parse(**body: Any) -> Request:
     return asked(**body).request
 
 
 def messages(*items: Any) -> tuple[Message, ...]:
-    return parse(messages=items).messages
+    return conversation(parse(messages=items)).messages
 
 
 def user(*blocks: Any) -> dict[str, Any]:
@@ -50,9 +51,14 @@ def image(**source: Any) -> dict[str, Any]:
 
 def test_what_is_left_to_the_model() -> None:
     request = parse()
-    assert request.messages == (Message("user", "Hi"),) and request.options.num_predict == 9
+    assert (
+        conversation(request).messages == (Message("user", "Hi"),)
+        and request.options.num_predict == 9
+    )
     assert request.options.temperature is None and request.options.top_p is None
-    assert request.think is None and request.tools == () and request.options.stop is None
+    assert (
+        request.think is None and conversation(request).tools == () and request.options.stop is None
+    )
     assert not asked().stream
 
 
@@ -75,7 +81,7 @@ BILLING = text("x-anthropic-billing-header: cc_version=2.1; cch=a1b2c;")
 )
 def test_the_system_comes_first(system: Any) -> None:
     request = parse(system=system)
-    assert request.messages == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert conversation(request).messages == (Message("system", "Be brief."), Message("user", "Hi"))
 
 
 @pytest.mark.parametrize(
@@ -109,13 +115,16 @@ def test_thinking(body: dict[str, Any], think: Any, budget: int | None) -> None:
 )
 def test_tool_choice(choice: dict[str, Any], means: str, parallel: bool) -> None:
     request = parse(tools=[TOOL], tool_choice=choice)
-    assert request.tools == ({"type": "function", "function": FUNCTION},)
-    assert (request.tool_choice, request.parallel_tool_calls) == (means, parallel)
+    assert conversation(request).tools == ({"type": "function", "function": FUNCTION},)
+    assert (conversation(request).tool_choice, conversation(request).parallel_tool_calls) == (
+        means,
+        parallel,
+    )
 
 
 def test_a_tool_that_the_client_runs_has_no_schema() -> None:
     request = parse(tools=[{"type": "bash_20250124", "name": "bash"}])
-    assert request.tools[0]["function"] == {"name": "bash", "parameters": {}}
+    assert conversation(request).tools[0]["function"] == {"name": "bash", "parameters": {}}
 
 
 def test_the_form_of_an_answer() -> None:
@@ -244,14 +253,14 @@ FIELDS = ["system", "messages", "tools", "tool_choice", "thinking", "output_conf
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=3))
 def test_whatever_comes_is_understood_or_refused(body: dict[str, Any]) -> None:
     try:
-        assert isinstance(parse(**body), ChatRequest)
+        assert isinstance(parse(**body), Request)
     except Misread as error:
         assert str(error)
 
 
 def test_counting_needs_no_limit() -> None:
     body = json.dumps({"model": "m", "messages": USER}).encode()
-    assert anthropic.parse_count(body).request.messages == (Message("user", "Hi"),)
+    assert conversation(anthropic.parse_count(body).request).messages == (Message("user", "Hi"),)
 
 
 # ---- answers -----------------------------------------------------------------------------------
@@ -262,7 +271,7 @@ CALL = ToolCall("f", {"a": 1}, "call_x1")
 
 
 def whole(chunk: Chunk, **body: Any) -> Any:
-    return json.loads(anthropic.MessageAnswer(asked(**body)).whole(chunk))
+    return json.loads(anthropic.MessageWriter(asked(**body)).whole(chunk))
 
 
 def read(stream: bytes) -> list[dict[str, Any]]:
@@ -276,7 +285,7 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    answer = anthropic.MessageAnswer(asked())
+    answer = anthropic.MessageWriter(asked())
     return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
 
 
@@ -359,7 +368,7 @@ def test_a_stream_that_says_nothing() -> None:
 
 
 def test_a_ping_begins_a_stream_that_has_not_begun() -> None:
-    answer = anthropic.MessageAnswer(asked())
+    answer = anthropic.MessageWriter(asked())
     stream = answer.ping() + b"\n" + answer.ping() + b"\n" + answer.events(Chunk("a"))
     kinds = [each["type"] for each in read(stream)]
     assert kinds == ["message_start", "ping", "ping", "content_block_start", "content_block_delta"]

@@ -15,12 +15,12 @@ from ollamapy.registry.limits import Limits
 from ollamapy.web.ollama import model_wire as stored
 
 
-def pull(*, is_local: bool = True, **fields: Any) -> stored.Asked[PullRequest]:
+def pull(*, is_local: bool = True, **fields: Any) -> stored.Parsed[PullRequest]:
     return stored.parse_pull(json.dumps(fields).encode(), is_local=is_local)
 
 
 def test_a_pull() -> None:
-    assert pull(name="a") == stored.Asked(PullRequest("a"), True)
+    assert pull(name="a") == stored.Parsed(PullRequest("a"), True)
     fields: dict[str, Any] = {
         "Model": "a", "stream": False, "insecure": True, "username": "u", "limit_rate": 5, "connections": 2,
         "from": "http://b", "hub": {"endpoint": "http://h/", "token": "hf_x", "offline": True},
@@ -28,7 +28,7 @@ def test_a_pull() -> None:
     asked = pull(**fields)
     hub = HubSettings("http://h", "hf_x", offline=True)
     request = PullRequest("a", True, "http://b", hub, Limits(connections=2, rate=5))
-    assert asked == stored.Asked(request, False)
+    assert asked == stored.Parsed(request, False)
     assert "hf_x" not in repr(asked)
 
 

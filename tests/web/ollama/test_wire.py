@@ -16,25 +16,25 @@ from ollamapy.fleet.scheduler import Loaded, LoadRequest, Status
 from ollamapy.formats.gguf import Header
 from ollamapy.names import Name
 from ollamapy.types import (
-    ChatRequest,
     Chunk,
     Constraint,
-    GenerateRequest,
     Message,
     Options,
     Rendered,
+    Request,
     TokenLogprob,
     ToolCall,
     Usage,
 )
 from ollamapy.web.ollama import wire as ollama
+from tests.requests_made import chat_request, conversation, generate_request
 
 
-def generate(**body: Any) -> ollama.Asked[GenerateRequest]:
+def generate(**body: Any) -> ollama.Parsed:
     return ollama.parse_generate(json.dumps({"model": "m", **body}).encode())
 
 
-def chat(**body: Any) -> ollama.Asked[ChatRequest]:
+def chat(**body: Any) -> ollama.Parsed:
     return ollama.parse_chat(json.dumps({"model": "m", **body}).encode())
 
 
@@ -47,37 +47,37 @@ HI = [{"role": "user", "content": "Hi"}]
 @pytest.mark.parametrize(
     ("body", "request_"),
     [
-        ({}, GenerateRequest("m")),
-        ({"prompt": "Hi", "system": "S"}, GenerateRequest("m", "Hi", "S")),
-        ({"Prompt": "Hi"}, GenerateRequest("m", "Hi")),
-        ({"prompt": None, "raw": None, "options": None}, GenerateRequest("m")),
-        ({"raw": True, "context": []}, GenerateRequest("m", raw=True, context=())),
-        ({"context": [1, 2]}, GenerateRequest("m", context=(1, 2))),
-        ({"options": {"temperature": 1, "stop": ["x", ""]}}, GenerateRequest("m", options=Options(temperature=1.0, stop=("x",)))),
-        ({"options": {"num_ctx": 64.9, "seed": None}}, GenerateRequest("m", options=Options(num_ctx=64))),
-        ({"keep_alive": "1h30m"}, GenerateRequest("m", keep_alive=5400.0)),
-        ({"keep_alive": 0}, GenerateRequest("m", keep_alive=0.0)),
-        ({"keep_alive": -1}, GenerateRequest("m", keep_alive=None)),
-        ({"keep_alive": None}, GenerateRequest("m", keep_alive=UNSET)),
-        ({"logprobs": True}, GenerateRequest("m", logprobs=0)),
-        ({"logprobs": True, "top_logprobs": 20}, GenerateRequest("m", logprobs=20)),
-        ({"top_logprobs": 3}, GenerateRequest("m")),
-        ({"think": False}, GenerateRequest("m", think=False)),
-        ({"suffix": "s", "template": "t"}, GenerateRequest("m", suffix="s", template="t")),
-        ({"images": ["YW\nJj", "YQ==", ""]}, GenerateRequest("m", images=(b"abc", b"a", b""))),
-        ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True}, GenerateRequest("m")),
-        ({"truncate": False, "shift": False}, GenerateRequest("m", truncate=False, shift=False)),
-        ({"think": True}, GenerateRequest("m", think=True)),
-        ({"think": "high", "think_budget": 9}, GenerateRequest("m", think="high", think_budget=9)),
-        ({"format": "json"}, GenerateRequest("m", constraint=Constraint("json"))),
-        ({"format": {"type": "null"}}, GenerateRequest("m", constraint=Constraint("schema", '{"type":"null"}'))),
-        ({"grammar": 'root ::= "x"'}, GenerateRequest("m", constraint=Constraint("gbnf", 'root ::= "x"'))),
-        ({"logit_bias": {"7": 1, "8": -1e9}}, GenerateRequest("m", logit_bias=((7, 1.0), (8, -100.0)))),
-        ({"logit_bias": {"7": 10**400}}, GenerateRequest("m", logit_bias=((7, 100.0),))),
-        ({"options": {"context_policy": "error"}}, GenerateRequest("m", options=Options(context_policy="error"))),
+        ({}, generate_request("m")),
+        ({"prompt": "Hi", "system": "S"}, generate_request("m", "Hi", "S")),
+        ({"Prompt": "Hi"}, generate_request("m", "Hi")),
+        ({"prompt": None, "raw": None, "options": None}, generate_request("m")),
+        ({"raw": True, "context": []}, generate_request("m", raw=True, context=())),
+        ({"context": [1, 2]}, generate_request("m", context=(1, 2))),
+        ({"options": {"temperature": 1, "stop": ["x", ""]}}, generate_request("m", options=Options(temperature=1.0, stop=("x",)))),
+        ({"options": {"num_ctx": 64.9, "seed": None}}, generate_request("m", options=Options(num_ctx=64))),
+        ({"keep_alive": "1h30m"}, generate_request("m", keep_alive=5400.0)),
+        ({"keep_alive": 0}, generate_request("m", keep_alive=0.0)),
+        ({"keep_alive": -1}, generate_request("m", keep_alive=None)),
+        ({"keep_alive": None}, generate_request("m", keep_alive=UNSET)),
+        ({"logprobs": True}, generate_request("m", logprobs=0)),
+        ({"logprobs": True, "top_logprobs": 20}, generate_request("m", logprobs=20)),
+        ({"top_logprobs": 3}, generate_request("m")),
+        ({"think": False}, generate_request("m", think=False)),
+        ({"suffix": "s", "template": "t"}, generate_request("m", suffix="s", template="t")),
+        ({"images": ["YW\nJj", "YQ==", ""]}, generate_request("m", images=(b"abc", b"a", b""))),
+        ({"suffix": "", "template": "", "images": [], "format": "", "truncate": True}, generate_request("m")),
+        ({"truncate": False, "shift": False}, generate_request("m", truncate=False, shift=False)),
+        ({"think": True}, generate_request("m", think=True)),
+        ({"think": "high", "think_budget": 9}, generate_request("m", think="high", think_budget=9)),
+        ({"format": "json"}, generate_request("m", constraint=Constraint("json"))),
+        ({"format": {"type": "null"}}, generate_request("m", constraint=Constraint("schema", '{"type":"null"}'))),
+        ({"grammar": 'root ::= "x"'}, generate_request("m", constraint=Constraint("gbnf", 'root ::= "x"'))),
+        ({"logit_bias": {"7": 1, "8": -1e9}}, generate_request("m", logit_bias=((7, 1.0), (8, -100.0)))),
+        ({"logit_bias": {"7": 10**400}}, generate_request("m", logit_bias=((7, 100.0),))),
+        ({"options": {"context_policy": "error"}}, generate_request("m", options=Options(context_policy="error"))),
     ],
 )  # fmt: skip
-def test_generate(body: dict[str, Any], request_: GenerateRequest) -> None:
+def test_generate(body: dict[str, Any], request_: Request) -> None:
     assert generate(**body).request == request_
 
 
@@ -87,7 +87,7 @@ def test_chat() -> None:
         tools=[],
         options={"top_k": 3},
     )
-    assert asked.request == ChatRequest(
+    assert asked.request == chat_request(
         "m", (Message("user", "Hi", "hm"), Message("assistant", "")), Options(top_k=3)
     )
     assert asked.stream
@@ -184,11 +184,11 @@ def test_chat_with_tools() -> None:
     result = {"role": "tool", "content": "x", "tool_name": "f", "tool_call_id": "1"}
     messages = [{"role": "assistant", "tool_calls": [called]}, result]
     request = chat(messages=messages, tools=[TOOL], tool_choice="f").request
-    assert request.messages == (
+    assert conversation(request).messages == (
         Message("assistant", tool_calls=(ToolCall("f", {"a": 1}, "1"),)),
         Message("tool", "x", tool_name="f", tool_call_id="1"),
     )
-    assert (request.tools, request.tool_choice) == ((TOOL,), "f")
+    assert (conversation(request).tools, conversation(request).tool_choice) == ((TOOL,), "f")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import (
-    ChatRequest,
     Chunk,
     Constraint,
     Message,
+    Request,
     TokenLogprob,
     ToolCall,
     ToolDelta,
@@ -20,17 +20,18 @@ from ollamapy.types import (
 )
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import chat
+from tests.requests_made import conversation
 
 USER = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 OTHER = {"type": "function", "function": {"name": "g"}}
 
 
-def parse(**body: Any) -> chat.AskedChat:
+def parse(**body: Any) -> chat.ParsedChat:
     return chat.parse(json.dumps({"model": "m", "messages": USER, **body}).encode())
 
 
-def request(**body: Any) -> ChatRequest:
+def request(**body: Any) -> Request:
     (found,) = parse(**body).requests
     return found
 
@@ -155,7 +156,8 @@ def test_options(body: dict[str, Any], options: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_understood(body: dict[str, Any], field: str, value: Any) -> None:
-    assert getattr(request(**body), field) == value
+    found = request(**body)
+    assert getattr(found if hasattr(found, field) else found.source, field) == value
 
 
 @pytest.mark.parametrize(
@@ -164,14 +166,14 @@ def test_what_is_understood(body: dict[str, Any], field: str, value: Any) -> Non
 )
 def test_a_tool_that_is_named_is_called_once(choice: Any, several: bool) -> None:
     [request] = parse(tools=[TOOL], tool_choice=choice, parallel_tool_calls=True).requests
-    assert request.parallel_tool_calls is several
+    assert conversation(request).parallel_tool_calls is several
 
 
 def test_allowed_tools_are_the_only_ones() -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
     choice = {"type": "allowed_tools", "allowed_tools": allowed}
     asked = request(tools=[TOOL, OTHER], tool_choice=choice)
-    assert asked.tools == (OTHER,) and asked.tool_choice == "required"
+    assert conversation(asked).tools == (OTHER,) and conversation(asked).tool_choice == "required"
 
 
 def test_messages() -> None:
@@ -186,7 +188,7 @@ def test_messages() -> None:
             {"role": "tool", "tool_call_id": "c", "content": parts},
         ]
     )  # fmt: skip
-    assert asked.messages == (
+    assert conversation(asked).messages == (
         Message("developer", "be kind"),
         Message("user", "a"),
         Message("user", "b"),
@@ -199,7 +201,7 @@ def test_images_are_messages_of_their_own() -> None:
     url = "data:image/png;base64,aGk="
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
     asked = request(messages=[{"role": "user", "content": parts}])
-    assert asked.messages == (Message("user", "a"), Message("user", images=(b"hi",)))
+    assert conversation(asked).messages == (Message("user", "a"), Message("user", images=(b"hi",)))
 
 
 def test_each_choice_has_a_seed_of_its_own() -> None:
@@ -219,7 +221,7 @@ def events(said: list[bytes]) -> list[Any]:
 
 
 def test_a_stream_has_thoughts_calls_and_usage() -> None:
-    answer = chat.Answer("m", include_usage=True)
+    answer = chat.ChatWriter("m", include_usage=True)
     end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
     call_ = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
     chunks = [Chunk(thinking="hm"), call_, end]
@@ -242,14 +244,14 @@ def test_a_stream_has_thoughts_calls_and_usage() -> None:
 
 
 def test_a_call_that_was_cut_off_is_no_reason_to_end() -> None:
-    answer = chat.Answer("m")
+    answer = chat.ChatWriter("m")
     said = [Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{"),)), Chunk(finish_reason="length")]
     *_, last = events([answer.frames((0, chunk)) for chunk in said])
     assert last["choices"][0]["finish_reason"] == "length"
 
 
 def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:
-    first, second = events([chat.Answer("m").frames((0, Chunk("a", thinking="b")))])
+    first, second = events([chat.ChatWriter("m").frames((0, Chunk("a", thinking="b")))])
     assert "role" in first["choices"][0]["delta"]
     assert second["choices"][0]["delta"] == {"content": "a"}
 
@@ -258,7 +260,7 @@ def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:
 def test_the_pieces_of_a_call_lose_their_white_space(size: int) -> None:
     text = '{ "a b": "c \\" d",\n "e\\\\": [1, 2] }'
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    answer = chat.Answer("m")
+    answer = chat.ChatWriter("m")
     said = [
         answer.frames((0, Chunk(tool_deltas=(ToolDelta(0, arguments=each),)))) for each in pieces
     ]
@@ -270,7 +272,7 @@ def test_the_pieces_of_a_call_lose_their_white_space(size: int) -> None:
 
 
 def test_choices_of_a_stream_are_told_apart() -> None:
-    answer = chat.Answer("m", 2, include_usage=True)
+    answer = chat.ChatWriter("m", 2, include_usage=True)
     end = Chunk(finish_reason="length", usage=Usage(5, completion_tokens=1))
     said = [(1, Chunk("b")), (0, Chunk("a")), (1, end), (0, end)]
     *frames, usage = events([answer.frames(each) for each in said])
@@ -284,7 +286,7 @@ def test_a_whole_answer() -> None:
     logprob = TokenLogprob("a", -0.5, (97,), (top,))
     chunk = Chunk("a", (logprob,), "stop", Usage(2, completion_tokens=1), thinking="hm",
                   tool_calls=(ToolCall("f", {"x": [1, 2]}, "c"),))  # fmt: skip
-    found = json.loads(chat.Answer("m", 2).whole([chunk, Chunk("b", finish_reason="length")]))
+    found = json.loads(chat.ChatWriter("m", 2).whole([chunk, Chunk("b", finish_reason="length")]))
     one, two = found["choices"]
     assert one["finish_reason"] == "tool_calls" and two["finish_reason"] == "length"
     assert one["message"]["reasoning"] == "hm"

@@ -6,53 +6,55 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Chunk, GenerateRequest, Options, TokenLogprob, Usage
+from ollamapy.types import Chunk, Options, Question, Request, TokenLogprob, Usage
 from ollamapy.web.openai import completions
+from tests.requests_made import generate_request
 
 PLAIN = Options(temperature=1.0, top_p=1.0)
 
 
-def parse(**body: Any) -> completions.AskedCompletion:
+def parse(**body: Any) -> completions.ParsedCompletion:
     return completions.parse(json.dumps({"model": "m", **body}).encode())
 
 
 @pytest.mark.parametrize(
     ("body", "requests"),
     [
-        ({}, [GenerateRequest("m")]),
-        ({"prompt": None}, [GenerateRequest("m")]),
-        ({"prompt": "a"}, [GenerateRequest("m", "a")]),
-        ({"prompt": "a", "suffix": "b"}, [GenerateRequest("m", "a", suffix="b")]),
-        ({"prompt": ["a", "b"]}, [GenerateRequest("m", "a"), GenerateRequest("m", "b")]),
-        ({"prompt": [1, 2]}, [GenerateRequest("m", tokens=(1, 2), raw=True)]),
+        ({}, [generate_request("m")]),
+        ({"prompt": None}, [generate_request("m")]),
+        ({"prompt": "a"}, [generate_request("m", "a")]),
+        ({"prompt": "a", "suffix": "b"}, [generate_request("m", "a", suffix="b")]),
+        ({"prompt": ["a", "b"]}, [generate_request("m", "a"), generate_request("m", "b")]),
+        ({"prompt": [1, 2]}, [generate_request("m", tokens=(1, 2), raw=True)]),
         (
             {"prompt": [[1], [2, 3]]},
             [
-                GenerateRequest("m", tokens=(1,), raw=True),
-                GenerateRequest("m", tokens=(2, 3), raw=True),
+                generate_request("m", tokens=(1,), raw=True),
+                generate_request("m", tokens=(2, 3), raw=True),
             ],
         ),
-        ({"prompt": "a", "logprobs": 0}, [GenerateRequest("m", "a", logprobs=0)]),
-        ({"prompt": "a", "logprobs": 3}, [GenerateRequest("m", "a", logprobs=3)]),
-        ({"prompt": "a", "best_of": 1}, [GenerateRequest("m", "a")]),
+        ({"prompt": "a", "logprobs": 0}, [generate_request("m", "a", logprobs=0)]),
+        ({"prompt": "a", "logprobs": 3}, [generate_request("m", "a", logprobs=3)]),
+        ({"prompt": "a", "best_of": 1}, [generate_request("m", "a")]),
     ],
 )
-def test_prompts(body: dict[str, Any], requests: list[GenerateRequest]) -> None:
+def test_prompts(body: dict[str, Any], requests: list[Request]) -> None:
     found = parse(options={"temperature": 1.0, "top_p": 1.0}, **body).requests
-    assert list(found) == [GenerateRequest(**_with_plain(each)) for each in requests]
-
-
-def _with_plain(request: GenerateRequest) -> dict[str, Any]:
-    fields = {name: getattr(request, name) for name in request.__struct_fields__}
-    return {**fields, "options": PLAIN}
+    assert list(found) == [replace(each, options=PLAIN) for each in requests]
 
 
 def test_choices_of_a_prompt_follow_one_another() -> None:
     asked = parse(prompt=["a", "b"], n=2, seed=3)
-    found = [(each.prompt, each.options.seed) for each in asked.requests]
-    assert found == [("a", 3), ("a", 4), ("b", 3), ("b", 4)]
+    found = [(each.source, each.options.seed) for each in asked.requests]
+    assert found == [
+        (Question("a"), 3),
+        (Question("a"), 4),
+        (Question("b"), 3),
+        (Question("b"), 4),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,11 +77,11 @@ def test_what_is_refused(body: dict[str, Any], message: str) -> None:
 
 
 def test_the_prompt_comes_once_and_offsets_count_the_answer() -> None:
-    answer = completions.Answer(parse(prompt="Hi ", echo=True, logprobs=None), ["Hi "])
+    answer = completions.CompletionWriter(parse(prompt="Hi ", echo=True, logprobs=None), ["Hi "])
     first, second = (_choice(answer.frames((0, Chunk(text)))) for text in ("a", "b"))
     assert first["text"] == "Hi a" and second["text"] == "b"
 
-    answer = completions.Answer(parse(prompt="Hi", logprobs=1))
+    answer = completions.CompletionWriter(parse(prompt="Hi", logprobs=1))
     tokens = [TokenLogprob(text, -1.0, (), (TokenLogprob("x", -0.5, ()),)) for text in ("ab", "c")]
     first = _choice(answer.frames((0, Chunk("ab", (tokens[0],)))))
     second = _choice(answer.frames((0, Chunk("c", (tokens[1],)))))
@@ -97,7 +99,7 @@ def _choice(event: bytes) -> Any:
 
 
 def test_the_usage_counts_a_prompt_once() -> None:
-    answer = completions.Answer(parse(prompt=["a", "b"], n=2))
+    answer = completions.CompletionWriter(parse(prompt=["a", "b"], n=2))
     chunks = [
         Chunk(text, finish_reason="stop", usage=Usage(prompt, completion_tokens=2))
         for text, prompt in (("w", 3), ("x", 3), ("y", 5), ("z", 5))
@@ -109,7 +111,7 @@ def test_the_usage_counts_a_prompt_once() -> None:
 
 def test_the_usage_of_a_stream_is_null_until_all_choices_have_ended() -> None:
     asked = parse(prompt="a", n=2, stream=True, stream_options={"include_usage": True})
-    answer = completions.Answer(asked)
+    answer = completions.CompletionWriter(asked)
     end = Chunk(finish_reason="length", usage=Usage(3, completion_tokens=2))
     first = answer.frames((1, end)).decode()
     assert json.loads(first.removeprefix("data: "))["usage"] is None
@@ -118,7 +120,7 @@ def test_the_usage_of_a_stream_is_null_until_all_choices_have_ended() -> None:
 
 
 def test_thoughts_are_told_beside_the_text() -> None:
-    answer = completions.Answer(parse(prompt="a"))
+    answer = completions.CompletionWriter(parse(prompt="a"))
     found = json.loads(answer.whole([Chunk("b", thinking="hm", finish_reason="stop")]))
     assert found["choices"] == [
         {"text": "b", "index": 0, "reasoning": "hm", "finish_reason": "stop"}

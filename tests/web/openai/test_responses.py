@@ -12,28 +12,29 @@ from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import (
-    ChatRequest,
     Chunk,
     Constraint,
     Message,
+    Request,
     TokenLogprob,
     ToolCall,
     Usage,
 )
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import responses
-from ollamapy.web.openai.response_events import Answer
+from ollamapy.web.openai.response_events import ResponseWriter
+from tests.requests_made import conversation
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 PIXEL = f"data:image/png;base64,{base64.b64encode(b'PNG').decode()}"
 
 
-def asked(**body: Any) -> responses.Asked:
+def asked(**body: Any) -> responses.ParsedResponse:
     return responses.parse(json.dumps({"model": "m", "input": "Hi", **body}).encode())
 
 
-def parse(**body: Any) -> ChatRequest:
+def parse(**body: Any) -> Request:
     return asked(**body).request
 
 
@@ -58,7 +59,7 @@ def result(id: str, output: Any) -> dict[str, Any]:
 
 def test_what_is_left_to_the_model() -> None:
     request = parse()
-    assert request.messages == (Message("user", "Hi"),) and request.think is None
+    assert conversation(request).messages == (Message("user", "Hi"),) and request.think is None
     assert request.options.temperature == 1.0 and request.options.top_p is None
     assert request.options.num_predict is None and request.truncate and not asked().stream
 
@@ -69,7 +70,7 @@ def test_what_is_understood() -> None:
         reasoning={"effort": "xhigh"}, tools=[TOOL], tool_choice="required",
         parallel_tool_calls=False, options={"top_k": 3}, include=["message.output_text.logprobs"],
     )  # fmt: skip
-    assert request.messages == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert conversation(request).messages == (Message("system", "Be brief."), Message("user", "Hi"))
     options = request.options
     assert (options.temperature, options.top_p, options.num_predict, options.top_k) == (
         0,
@@ -78,8 +79,11 @@ def test_what_is_understood() -> None:
         3,
     )
     assert not request.truncate and request.think == "max" and request.logprobs == 0
-    assert request.tools == (FUNCTION,) and request.tool_choice == "required"
-    assert not request.parallel_tool_calls
+    assert (
+        conversation(request).tools == (FUNCTION,)
+        and conversation(request).tool_choice == "required"
+    )
+    assert not conversation(request).parallel_tool_calls
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_what_is_understood() -> None:
     ],
 )  # fmt: skip
 def test_items(items: list[Any], found: list[Message]) -> None:
-    assert parse(input=items).messages == tuple(found)
+    assert conversation(parse(input=items)).messages == tuple(found)
 
 
 @pytest.mark.parametrize(
@@ -144,38 +148,40 @@ def test_items(items: list[Any], found: list[Message]) -> None:
 )
 def test_tool_choice(choice: Any, means: str) -> None:
     request = parse(tools=[TOOL], tool_choice=choice)
-    assert (request.tools, request.tool_choice) == ((FUNCTION,), means)
+    assert (conversation(request).tools, conversation(request).tool_choice) == ((FUNCTION,), means)
     assert asked(tools=[TOOL], tool_choice=choice).echo["tool_choice"] == choice
-    assert request.parallel_tool_calls is (means != "f"), "one that is named is called once"
+    assert conversation(request).parallel_tool_calls is (means != "f"), (
+        "one that is named is called once"
+    )
 
 
 def test_only_allowed_tools_are_given_to_the_model() -> None:
     other = {**TOOL, "name": "g"}
     found = asked(tools=[TOOL, other], tool_choice={"type": "allowed_tools", "tools": [other]})
-    assert [tool["function"]["name"] for tool in found.request.tools] == ["g"]
+    assert [tool["function"]["name"] for tool in conversation(found.request).tools] == ["g"]
     assert [tool["name"] for tool in found.echo["tools"]] == ["f", "g"]
 
 
 def test_a_namespace_is_a_prefix() -> None:
     request = parse(tools=[{"type": "namespace", "name": "ns", "tools": [TOOL]}])
-    assert [tool["function"]["name"] for tool in request.tools] == ["ns.f"]
+    assert [tool["function"]["name"] for tool in conversation(request).tools] == ["ns.f"]
 
 
 def test_the_call_of_a_namespaces_tool_names_both() -> None:
     found = asked(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
     calls = (ToolCall("ns.f", {}, "c1"), ToolCall("f", {}, "c2"))
-    whole = json.loads(Answer(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
+    whole = json.loads(ResponseWriter(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
     inner, outer = whole["output"]
     assert (inner["namespace"], inner["name"]) == ("ns", "f")
     assert "namespace" not in outer and outer["name"] == "f"
     given_back = {key: inner[key] for key in ("type", "call_id", "name", "namespace", "arguments")}
-    [_, message] = parse(input=[said("user", text("Hi")), given_back]).messages
+    [_, message] = conversation(parse(input=[said("user", text("Hi")), given_back])).messages
     assert message.tool_calls == calls[:1]
 
 
 def test_a_search_that_is_only_offered_is_left_out() -> None:
     found = asked(tools=[{"type": "web_search"}, TOOL])
-    assert found.request.tools == (FUNCTION,)
+    assert conversation(found.request).tools == (FUNCTION,)
     assert [tool["type"] for tool in found.echo["tools"]] == ["function"]
 
 
@@ -278,7 +284,7 @@ FIELDS = ["input", "instructions", "tools", "tool_choice", "text", "reasoning", 
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=3))
 def test_whatever_comes_is_understood_or_refused(body: dict[str, Any]) -> None:
     try:
-        assert isinstance(parse(**body), ChatRequest)
+        assert isinstance(parse(**body), Request)
     except InvalidRequest as error:
         assert str(error)
 
@@ -301,7 +307,7 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    answer = Answer(asked())
+    answer = ResponseWriter(asked())
     return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
 
 
@@ -311,13 +317,15 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 
 def test_what_did_not_fit_is_told() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
-    found = json.loads(Answer(asked()).whole(Chunk("Yes.", finish_reason="stop", usage=cut)))
+    found = json.loads(
+        ResponseWriter(asked()).whole(Chunk("Yes.", finish_reason="stop", usage=cut))
+    )
     assert found["usage"]["prompt_truncated"] == {"messages": 2, "tokens": 40}
 
 
 def test_a_whole_response() -> None:
     found = json.loads(
-        Answer(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
+        ResponseWriter(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
             Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
         )
     )
@@ -383,10 +391,10 @@ def test_an_answer_that_says_nothing_is_an_empty_text(thinking: str) -> None:
 
 
 def test_a_stream_that_fails_says_so_once() -> None:
-    answer = Answer(asked())
+    answer = ResponseWriter(asked())
     stream = answer.events(Chunk("Ye")) + b"\n" + answer.failed(500, "the runner crashed")
     last = read(stream)[-1]
     assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
     assert last["response"]["error"] == {"code": "server_error", "message": "the runner crashed"}
-    [event] = read(Answer(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
+    [event] = read(ResponseWriter(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
     assert event["response"]["error"]["code"] == "context_length_exceeded"

@@ -19,11 +19,11 @@ from ollamapy.types import Embedded, Reranked
 from ollamapy.web.openai import chat, completions, models, vectors
 
 
-def embeddings(**body: Any) -> vectors.AskedEmbeddings:
+def embeddings(**body: Any) -> vectors.ParsedEmbeddings:
     return vectors.parse_embeddings(json.dumps({"model": "m", **body}).encode())
 
 
-def rerank(**body: Any) -> vectors.AskedRerank:
+def rerank(**body: Any) -> vectors.ParsedRerank:
     return vectors.parse_rerank(json.dumps({"model": "m", **body}).encode())
 
 

@@ -1,0 +1,27 @@
+"""The parts of the daemon that answer requests, made once and handed to every use-case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..config import Settings
+from ..fleet.scheduler import Scheduler
+from ..models.models import Models
+from ..runner.render import Renderer
+from .requests import Requests
+
+if TYPE_CHECKING:
+    from ..models.pull import Pulls
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made and closed by ``daemon/serve.py``. ``requests`` are those in flight."""
+
+    settings: Settings
+    models: Models
+    scheduler: Scheduler
+    renderer: Renderer
+    pulls: Pulls
+    requests: Requests = field(default_factory=Requests)

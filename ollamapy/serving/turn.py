@@ -1,0 +1,214 @@
+"""What a request means for its model: which template writes the prompt, with which messages and tools, in which form the answer
+must be. Worked out once, before a runner is known. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..chat import output
+from ..chat import prompt as prompts
+from ..chat.template import Template, choose, go_capabilities
+from ..errors import InvalidRequest
+from ..models.spec import ModelSpec
+from ..types import Constraint, Conversation, Gap, Message, Options, Question, Raw, Request
+
+UNSHIFTABLE = ("deepseek2",)
+"""Architectures whose attention cannot shift a full context (as in Ollama)."""
+
+_TAIL = 400
+"""Characters of a prompt's end that show whether the model is thinking already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request to one model.
+
+    ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the whole conversation,
+    empty where no template writes one; ``tools`` are as templates print them. ``constraint`` is the form of the answer, which
+    ``is_forced`` binds to a tool call. ``policy``: what happens to a prompt that does not fit (types.CONTEXT_POLICIES).
+    """
+
+    spec: ModelSpec
+    request: Request
+    options: Options
+    template: Template
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...]
+    constraint: Constraint | None
+    is_forced: bool
+    policy: str
+
+    @classmethod
+    def of(cls, spec: ModelSpec, request: Request) -> Turn:
+        """The turn of a request. Raises InvalidRequest for what the model cannot do."""
+        request = _with_thinking(spec, request)
+        _check(spec, request)
+        template = template_of(spec, request)
+        tools = _tools(request)
+        forced = _forced_call(template, tools, request)
+        options = request.options.over(spec.options)
+        return cls(
+            spec=spec,
+            request=request,
+            options=options,
+            template=template,
+            messages=_messages(spec, request, template),
+            tools=tools,
+            constraint=forced or _form(template, tools, request),
+            is_forced=forced is not None,
+            policy=_policy(options, request),
+        )
+
+    @property
+    def is_chat(self) -> bool:
+        """Is the request a conversation?"""
+        return isinstance(self.request.source, Conversation)
+
+    @property
+    def drops_messages(self) -> bool:
+        """Are the oldest messages left out where the conversation does not fit?"""
+        return self.is_chat and self.policy not in ("error", "shift")
+
+    @property
+    def truncates(self) -> bool:
+        """Does the runner cut the middle out of a prompt that does not fit?"""
+        return self.policy == "shift" if self.is_chat else self.policy != "error"
+
+    @property
+    def shifts(self) -> bool:
+        """Does a full context lose its older half? As the request says, else as the model can."""
+        if self.request.shift is not None:
+            return self.request.shift
+        return self.spec.header.architecture not in UNSHIFTABLE
+
+    @property
+    def returns_context(self) -> bool:
+        """Does the answer carry the token ids from which a later request can go on?"""
+        return isinstance(self.request.source, Question | Gap)
+
+    def parser(self, prompt: str) -> output.Parser:
+        """What tells text, thoughts and tool calls of the answer to ``prompt`` apart. What fills a gap or continues a raw text
+        is text."""
+        if isinstance(self.request.source, Gap | Raw):
+            return output.choose(Template("bare"))
+        return output.choose(
+            self.template, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
+        )
+
+    def beginning(self, parser: output.Parser) -> str:
+        """Text appended to the prompt to force how the answer begins.
+
+        What holds from the end of thinking on (a form, a budget) needs thinking to begin; and thinking that the template began,
+        but that is unwanted before a forced call, ends.
+        """
+        think, budget = self.request.think, self.request.think_budget
+        if think and (self.constraint is not None or budget is not None):
+            return f"{parser.opens}\n" if parser.opens else ""
+        if self.is_forced and not think and parser.think_end:
+            return f"\n{parser.think_end}\n\n"
+        return ""
+
+
+def template_of(spec: ModelSpec, request: Request) -> Template:
+    """How the prompt of a request is written.
+
+    A suffix needs the Go template, even where the Jinja template is preferred in chats.
+    """
+    source = request.source
+    if isinstance(source, Question | Gap) and source.template:
+        return Template("go", source.template)
+    if isinstance(source, Gap) and "insert" in go_capabilities(spec.go_template or ""):
+        return Template("go", spec.go_template or "")
+    chosen = choose(spec.go_template, spec.jinja_template, spec.joins_messages)
+    return chosen if isinstance(source, Conversation) else chosen.for_generate
+
+
+def _with_thinking(spec: ModelSpec, request: Request) -> Request:
+    """A model that can think does so unless the request decides (as in Ollama), but not before a forced call."""
+    if request.think is None and "thinking" in spec.capabilities:
+        source = request.source
+        forced = isinstance(source, Conversation) and source.tool_choice not in ("auto", "none")
+        return msgspec.structs.replace(request, think=not forced)
+    return request
+
+
+def _check(spec: ModelSpec, request: Request) -> None:
+    """Raise InvalidRequest for the first thing that the model cannot do."""
+    source, can = request.source, spec.capabilities
+    if "completion" not in can:
+        verb = "chat" if isinstance(source, Conversation) else "generate"
+        raise InvalidRequest(f'"{request.model}" does not support {verb}')
+    if isinstance(source, Gap | Raw) and source.suffix and "insert" not in can:
+        raise InvalidRequest(f"{spec.name.full} does not support insert")
+    if isinstance(source, Conversation) and source.tools and "tools" not in can:
+        raise InvalidRequest(f"{spec.name.full} does not support tools")
+    if request.think and "thinking" not in can:
+        raise InvalidRequest(f'"{request.model}" does not support thinking')
+    if source.has_images:
+        if "vision" not in can:
+            raise InvalidRequest(
+                f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
+            )
+        raise InvalidRequest("this version does not support images yet, leave them out")
+
+
+def _tools(request: Request) -> tuple[dict[str, Any], ...]:
+    """The tools that the prompt describes: none where none may be called."""
+    source = request.source
+    if not isinstance(source, Conversation) or source.tool_choice == "none":
+        return ()
+    return tuple(prompts.tool_for_template(tool) for tool in source.tools)
+
+
+def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:
+    """The conversation that a request is part of; empty for a gap and a raw text."""
+    match request.source:
+        case Conversation(messages):
+            found = prompts.chat_messages(
+                prompts.with_known_roles(messages, template),
+                model_system=spec.system,
+                model_messages=spec.messages,
+            )
+        case Question(prompt, system, _, context):
+            found = prompts.generate_messages(
+                prompt,
+                system=system,
+                model_system=spec.system,
+                model_messages=spec.messages,
+                has_context=context is not None,
+            )
+        case _:
+            found = ()
+    return found
+
+
+def _forced_call(
+    template: Template, tools: Sequence[dict[str, Any]], request: Request
+) -> Constraint | None:
+    """The form of an answer that must call a tool; a form that the request asks for is for answers that call none."""
+    source = request.source
+    if not isinstance(source, Conversation) or not tools:
+        return None
+    return output.call_grammar(
+        template, source.tools, source.tool_choice, source.parallel_tool_calls
+    )
+
+
+def _form(
+    template: Template, tools: Sequence[dict[str, Any]], request: Request
+) -> Constraint | None:
+    """The form that the request asks for; an answer that may call tools has it only where it calls none, as in OpenAI's API."""
+    if request.constraint is None or not tools:
+        return request.constraint
+    return msgspec.structs.replace(request.constraint, unless=output.call_marks(template))
+
+
+def _policy(options: Options, request: Request) -> str:
+    if not request.truncate:
+        return "error"
+    return options.context_policy or "drop-oldest"

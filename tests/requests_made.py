@@ -1,0 +1,51 @@
+"""Requests as tests write them: the fields of /api/generate and /api/chat in one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ollamapy.types import Conversation, Gap, Message, Options, Question, Raw, Request, Source
+
+
+def generate_request(
+    model: str,
+    prompt: str = "",
+    system: str = "",
+    raw: bool = False,
+    template: str = "",
+    suffix: str = "",
+    context: tuple[int, ...] | None = None,
+    images: tuple[bytes, ...] = (),
+    tokens: tuple[int, ...] = (),
+    **more: Any,
+) -> Request:
+    """Continue one prompt."""
+    source: Source
+    if raw:
+        source = Raw(tokens or prompt, suffix, images)
+    elif suffix:
+        source = Gap(prompt, suffix, template, context, images)
+    else:
+        source = Question(prompt, system, template, context, images)
+    return Request(model, source, **more)
+
+
+def chat_request(
+    model: str,
+    messages: Sequence[Message] = (),
+    options: Options | None = None,
+    tools: tuple[dict[str, Any], ...] = (),
+    tool_choice: str = "auto",
+    parallel_tool_calls: bool = True,
+    **more: Any,
+) -> Request:
+    """Answer a conversation."""
+    source = Conversation(tuple(messages), tools, tool_choice, parallel_tool_calls)
+    return Request(model, source, options or Options(), **more)
+
+
+def conversation(request: Request) -> Conversation:
+    """The conversation that a request asks to answer."""
+    assert isinstance(request.source, Conversation)
+    return request.source
