@@ -85,6 +85,7 @@ def test_anchors_are_those_of_github(page: Path) -> None:
         ("id 9f42f34144ba", "id 00aabb1122cc", True),
         ("a [...] d", "a b\nc d", True),
         ("[...]", "", True),
+        ("a [... some ...] d", "a b c d", True),
         ("size 78 MB", "size 78 GB", False),
         ("a", "a b", False),
         ("a b", "a", False),

@@ -13,6 +13,11 @@ from ollamapy.cli.commands.table import group
 from ollamapy.config import Settings
 from ollamapy.registry import foreign
 from ollamapy.registry.hub import HubSettings
+from ollamapy.web.anthropic import wire as anthropic
+from ollamapy.web.ollama import vectors
+from ollamapy.web.ollama import wire as ollama
+from ollamapy.web.openai import chat, completions, responses
+from ollamapy.web.openai import vectors as openai_vectors
 from tests.docs import cli_reference
 from tests.docs.blocks import PAGES, blocks, prose
 from tests.served import ROOT, Daemon
@@ -130,3 +135,29 @@ def test_the_architecture_names_every_room_and_what_it_may_import() -> None:
             assert set(re.findall(r"[a-z]+", re.sub(r"\(.*?\)", "", told[room]))) == below, room
     for module in VOCABULARY - {""}:
         assert f"`{module}`" in house, module
+
+
+def test_every_field_that_is_read_is_described() -> None:
+    """Each in the chapter of its API."""
+    parts = (each.partition("\n") for each in API.split("\n## "))
+    chapters = {title: text for title, _, text in parts}
+    read = {
+        "Ollama's API": {
+            *ollama.GENERATE_FIELDS, *ollama.CHAT_FIELDS, *ollama.MESSAGE_FIELDS,
+            *vectors.EMBED_FIELDS, *vectors.EMBEDDINGS_FIELDS,
+        },
+        "OpenAI's API": {
+            *chat.FIELDS, *completions.FIELDS, *responses.FIELDS, *openai_vectors.EMBED_FIELDS,
+        },
+        "Anthropic's API": set(anthropic.FIELDS),
+        "Beyond Ollama": {*vectors.RERANK_FIELDS} - {"model", "options", "keep_alive"},
+    }  # fmt: skip
+    for title, fields in read.items():
+        described = set(re.findall(r"`\"?([a-z_]+)\"?`", chapters[title]))
+        assert fields <= described, f"{title}: {fields - described}"
+
+
+def test_nouns_of_the_glossary_are_sorted_and_differ() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Glossary")[2]
+    nouns = re.findall(r"^\| (\w[^|]*?) \|", text, re.MULTILINE)[1:]
+    assert len(nouns) > 20 and nouns == sorted(set(nouns))
