@@ -14,6 +14,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..config import Address, Settings
-from ..errors import OllamapyError, reason
+from ..errors import OllamapyError, StoreError, reason
 from ..fleet import fit
 from ..fleet.scheduler import LoadRequest, Scheduler
+from ..human import format_bytes
 from ..machine import free_memory
 from ..models.models import Models
-from ..registry.store import open_store
+from ..registry.prune import sweep
+from ..registry.store import Store, open_store
 from ..runner.process import RunnerProcess
 from ..runner.protocol import Load
 from ..runner.proven import Proven
@@ -199,6 +202,7 @@ async def _serve(
     from ..models.pull import Pulls
     from ..registry.catalog import Catalog
 
+    threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     pulls = Pulls(models.store, Catalog(settings.library))
     services = Services(settings, models, scheduler, renderer, pulls)
     try:
@@ -208,6 +212,20 @@ async def _serve(
         await scheduler.close()
         await renderer.close()
         log.info("stopped")
+
+
+def _sweep(store: Store) -> None:
+    """Remove the work that processes left in the store when they were killed."""
+    try:
+        removed = sweep(store)
+    except StoreError as error:
+        log.warning("the work of ended processes stays: %s", error)
+    else:
+        if removed:
+            log.info(
+                "removed the work of ended processes: %s",
+                format_bytes(sum(each.size for each in removed)),
+            )
 
 
 async def _serve_http(services: Services, listener: socket.socket) -> None:

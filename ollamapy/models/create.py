@@ -22,7 +22,6 @@ How requests look is the dialect's affair (``api/stored.py``). What the new mode
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import re
@@ -39,7 +38,7 @@ from .. import human
 from ..chat import template as templates
 from ..chat.known import PROBES, Format, candidates
 from ..chat.template import Marks, Template
-from ..digests import parse_digest
+from ..digests import digest_of, file_digest, parse_digest
 from ..errors import (
     InvalidModel,
     InvalidModelfile,
@@ -58,6 +57,7 @@ from ..formats.modelfile import DEPRECATED, Instruction, read_version
 from ..formats.parameters import read_parameters
 from ..formats.quantization import TYPES, type_name
 from ..names import Name
+from ..registry.lease import Lease
 from ..registry.manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, Manifest, print_manifest
 from ..registry.store import MAX_SMALL, Store
 from ..runner.quantize import quantize
@@ -193,15 +193,17 @@ async def create(
     raises, before anything of the new model is to be seen.
     """
     note = about_unknown(request.parameters)
-    making = _Making(store, renderer, pull, check(request), note)
+    request = check(request)
     sent = {parse_digest(each) for each in (*request.files.values(), *request.adapters.values())}
+    lease = store.reserve(sent)
     try:
-        with store.held(sent):
-            async with aclosing(making.steps()) as steps:
-                async for step in steps:
-                    yield step
+        await asyncio.to_thread(lease.open)
+        making = _Making(store, lease, renderer, pull, request, note)
+        async with aclosing(making.steps()) as steps:
+            async for step in steps:
+                yield step
     finally:
-        making.clean_up()
+        await asyncio.to_thread(lease.close)
         if sent:
             with suppress(StoreError):
                 uploads = [Layer("", digest, 0) for digest in sent]
@@ -209,25 +211,28 @@ async def create(
 
 
 class _Making:
-    """One creation on its way: the parts it has so far, the configuration they come with, and its work files."""
+    """One creation on its way: the parts it has so far, and the configuration they come with.
+
+    ``lease`` keeps the blobs that it needs and removes its work files.
+    """
 
     def __init__(
-        self, store: Store, renderer: Renderer, pull: Pull, request: CreateRequest, note: str
+        self,
+        store: Store,
+        lease: Lease,
+        renderer: Renderer,
+        pull: Pull,
+        request: CreateRequest,
+        note: str,
     ) -> None:
         self._note = note
         self._store = store
+        self._lease = lease
         self._renderer = renderer
         self._pull = pull
         self._request = request
         self._parts: list[Part] = []
         self._config: dict[str, Any] = {}
-        self._work: list[Path] = []
-
-    def clean_up(self) -> None:
-        """Remove the work files that became no blobs."""
-        for path in self._work:
-            with suppress(OSError):
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
     async def steps(self) -> AsyncGenerator[Progress, None]:
         """All of it, in order."""
@@ -263,7 +268,8 @@ class _Making:
             yield Progress(f"{what} layer {part.layer.digest}")
         yield Progress("writing manifest")
         config = await asyncio.to_thread(self._described)
-        await asyncio.to_thread(commit, self._store, Name.parse(self._request.model), parts, config)
+        name = Name.parse(self._request.model)
+        await asyncio.to_thread(commit, self._store, self._lease, name, parts, config)
         yield Progress("success", note=self._note)
 
     # What it is made from
@@ -280,7 +286,8 @@ class _Making:
     def _take(self, name: Name) -> None:
         """The layers and the configuration of a model that is there."""
         name = self._store.find(name) or name
-        manifest = self._store.manifest(name)
+        self._lease.add(*(layer.digest for layer in self._store.manifest(name).blobs))
+        manifest = self._store.manifest(name)  # still there, and so are its blobs from now on
         self._config = _config_of(self._store.read_small(manifest.config))
         if self._config.get("model_format", "gguf") != "gguf" or not any(
             layer.kind == "model" for layer in manifest.layers
@@ -326,8 +333,7 @@ class _Making:
         self, status: str, kind: str, work: Callable[..., None]
     ) -> AsyncGenerator[Progress, None]:
         """Have a file made, ``work(target, progress=...)``, and take it as a layer of that kind, in the place of none."""
-        target = await asyncio.to_thread(self._store.work_path)
-        self._work.append(target)
+        target = self._lease.work_path()
 
         def making(report: Report) -> None:
             def progress(done: int, total: int) -> None:
@@ -354,8 +360,7 @@ class _Making:
         wanted, total = self._request.quantize, model.weights_size
         status = f"quantizing {_widest(model)} model to {wanted}"
         yield Progress(status, _NO_DIGEST, total)
-        target = await asyncio.to_thread(self._store.work_path)
-        self._work.append(target)
+        target = self._lease.work_path()
         source = await asyncio.to_thread(self._as_llama_cpp_names, self._files("model"))
         async with aclosing(quantize(source, target, TYPES[wanted])) as fractions:
             async for fraction in fractions:
@@ -368,12 +373,11 @@ class _Making:
         """The first file of a model, such that llama.cpp finds the other shards beside it, which it does by their names."""
         if len(paths) == 1:
             return paths[0]
-        folder = self._store.work_path()
+        folder = self._lease.work_path()
         folder.mkdir()
         links = [folder / f"model-{i:05}-of-{len(paths):05}.gguf" for i in range(1, len(paths) + 1)]
         for link, path in zip(links, paths, strict=True):
             link.symlink_to(path.absolute())
-        self._work += [*links, folder]
         return links[0]
 
     def _model(self) -> Header:
@@ -518,9 +522,7 @@ def llama2c_of(files: Sequence[Upload]) -> tuple[Path, Path] | None:
 
 def made_part(kind: str, path: Path) -> Part:
     """The layer that a file which was made will be."""
-    with path.open("rb") as file:
-        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    return Part(Layer(LAYER_PREFIX + kind, digest, path.stat().st_size), made=path)
+    return Part(Layer(LAYER_PREFIX + kind, file_digest(path), path.stat().st_size), made=path)
 
 
 def gguf_parts(files: Sequence[Upload], *, adapters: bool = False) -> list[Part]:
@@ -705,8 +707,7 @@ def text_part(kind: str, content: bytes) -> Part:
         raise InvalidRequest(
             f"the {kind} is too long: {human.format_bytes(len(content))}, at most {human.format_bytes(MAX_SMALL)}"
         )
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return Part(Layer(LAYER_PREFIX + kind, digest, len(content)), content)
+    return Part(Layer(LAYER_PREFIX + kind, digest_of(content), len(content)), content)
 
 
 def _widest(model: Header) -> str:
@@ -734,18 +735,18 @@ def go_json(value: Any) -> bytes:
 # ---- the commit ------------------------------------------------------------------------------------------------------
 
 
-def commit(store: Store, name: Name, parts: Sequence[Part], config: bytes) -> None:
+def commit(store: Store, lease: Lease, name: Name, parts: Sequence[Part], config: bytes) -> None:
     """Write blobs, then the manifest, then remove what the replaced model alone had. All of it or nothing.
 
     Raises StoreError.
     """
     added: list[Layer] = []
-    described = Layer(CONFIG_TYPE, f"sha256:{hashlib.sha256(config).hexdigest()}", len(config))
+    described = Layer(CONFIG_TYPE, digest_of(config), len(config))
     replaced = _manifest(store, name)
+    lease.add(described.digest, *(part.layer.digest for part in parts))
     try:
         for part in (*parts, Part(described, config)):
             if store.has(part.layer.digest):
-                store.touch(part.layer.digest)
                 continue
             if part.made is not None:
                 store.adopt_file(part.made, part.layer.digest)
@@ -755,6 +756,7 @@ def commit(store: Store, name: Name, parts: Sequence[Part], config: bytes) -> No
         store.write_manifest(name, print_manifest(described, [part.layer for part in parts]))
     except BaseException:
         with suppress(StoreError):
+            lease.drop(*(layer.digest for layer in added))
             store.remove_unused(added)
         raise
     if replaced is not None:

@@ -19,9 +19,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ..config import environment
+from ..digests import digest_of, file_digest
 from ..errors import InvalidModel, Offline, OllamapyError, RequestCancelled, ServerBusy
 from ..formats import llama2c
 from ..formats.configuration import describe
@@ -33,6 +33,7 @@ from ..registry.catalog import Catalog
 from ..registry.download import Fetched
 from ..registry.http import Access
 from ..registry.hub import HubSettings
+from ..registry.lease import Lease
 from ..registry.limits import Limits
 from ..registry.manifest import (
     CONFIG_TYPE,
@@ -255,18 +256,14 @@ class _Work:
             return
         if not self.limits.force:
             download.check_space([file for file, _ in found.files], self.store)
-        fetched = [self._fetch(file, access) for file, access in found.files]
-
-        # 3) is it a model? Only then it gets its name
-        self.report(Progress("verifying sha256 digest"))
+        fetched: list[Fetched] = []
+        digests = [f"sha256:{file.sha256}" for file, _ in found.files if file.sha256]
         try:
-            content = self._manifest(found, fetched)
-            self._check(content, found.name)
+            with self.store.reserve(digests) as lease:
+                content = self._install(found, lease, fetched)
         except InvalidModel:
             self._drop(fetched)
             raise
-        self.report(Progress("writing manifest"))
-        self.store.write_manifest(found.name, content)
         log.info("pulled %s", found.name.display)
 
         # 4) what only the model before it, or making this one, needed
@@ -276,6 +273,19 @@ class _Work:
             self.store.remove_unused(replaced.blobs)
         if {each.digest for each in fetched} - kept:
             self._drop(fetched)
+
+    def _install(self, found: Source, lease: Lease, fetched: list[Fetched]) -> bytes:
+        """Fetch the files, which are added to `fetched`, and write the manifest, which is returned."""
+        for file, access in found.files:
+            fetched.append(self._fetch(file, access, lease))
+
+        # 3) is it a model? Only then it gets its name
+        self.report(Progress("verifying sha256 digest"))
+        content = self._manifest(found, lease, fetched)
+        self._check(content, found.name)
+        self.report(Progress("writing manifest"))
+        self.store.write_manifest(found.name, content)
+        return content
 
     def _installed(self, name: Name) -> Manifest | None:
         """The manifest of that name in the root that is written, if all of its files are there, whole."""
@@ -294,7 +304,7 @@ class _Work:
             return remote.is_current(installed, remote.said_source(self.store, installed), found)
         return False
 
-    def _fetch(self, file: RemoteFile, access: Access) -> Fetched:
+    def _fetch(self, file: RemoteFile, access: Access, lease: Lease) -> Fetched:
         digest = f"sha256:{file.sha256}" if file.sha256 else file.key.replace("-", ":", 1)
         last = -1  # bytes, as told
 
@@ -308,14 +318,19 @@ class _Work:
 
         patience = replace(self.patience, notify=note)
         fetched = download.fetch(
-            file, access, self.store, progress=progress, patience=patience, limits=self.limits
+            file,
+            access,
+            self.store,
+            progress=progress,
+            patience=patience,
+            limits=self.limits,
+            lease=lease,
         )
-        self.store.touch(fetched.digest)
         if last < file.size:
             self.report(_moved(digest, file.size, file.size))
         return fetched
 
-    def _manifest(self, found: Source, fetched: list[Fetched]) -> bytes:
+    def _manifest(self, found: Source, lease: Lease, fetched: list[Fetched]) -> bytes:
         """The manifest of what was fetched: a registry's own, else a new one with its small layers."""
         if found.published is not None:
             return found.published.content
@@ -324,13 +339,13 @@ class _Work:
             by_kind.setdefault(part.kind, []).append(each.digest)
         if checkpoints := by_kind.pop("checkpoint", None):
             tokenizers = by_kind.pop("tokenizer", [])
-            by_kind["model"] = [self._converted(checkpoints[0], *tokenizers)]
+            by_kind["model"] = [self._converted(lease, checkpoints[0], *tokenizers)]
         layers = [
             self._layer(kind, digest) for kind, digests in by_kind.items() for digest in digests
         ]
         taken = set(by_kind)
         layers += [
-            self._layer(kind, self.store.add_blob(text))
+            self._layer(kind, self._put(lease, text))
             for kind, text in found.texts
             if kind not in taken
         ]
@@ -338,25 +353,28 @@ class _Work:
         projectors = [self._header(each, found) for each in by_kind.get("projector", ())]
         described = {**describe(model, projectors), "source": found.said}
         config = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
-        blob = self.store.add_blob(config)
+        blob = self._put(lease, config)
         return print_manifest(Layer(CONFIG_TYPE, blob, len(config)), layers)
 
     def _layer(self, kind: str, digest: str) -> Layer:
         return Layer(LAYER_PREFIX + kind, digest, self.store.blob_path(digest).stat().st_size)
 
-    def _converted(self, checkpoint: str, tokenizer: str | None = None) -> str:
+    def _put(self, lease: Lease, content: bytes) -> str:
+        """The digest of a small blob, which is stored."""
+        lease.add(digest_of(content))
+        return self.store.add_blob(content)
+
+    def _converted(self, lease: Lease, checkpoint: str, tokenizer: str | None = None) -> str:
         """The digest of a llama2.c checkpoint as GGUF."""
-        target = self.store.work_path()
-        try:
-            llama2c.convert(
-                self.store.blob_path(checkpoint),
-                self.store.blob_path(tokenizer) if tokenizer else None,
-                target,
-            )
-            digest = _sha256(target)
-            self.store.adopt_file(target, digest)
-        finally:
-            target.unlink(missing_ok=True)
+        target = lease.work_path()
+        llama2c.convert(
+            self.store.blob_path(checkpoint),
+            self.store.blob_path(tokenizer) if tokenizer else None,
+            target,
+        )
+        digest = file_digest(target)
+        lease.add(digest)
+        self.store.adopt_file(target, digest)
         return digest
 
     def _check(self, content: bytes, name: Name) -> None:
@@ -397,10 +415,3 @@ def _check_params(content: bytes, name: Name) -> None:
     raise InvalidModel(
         f"the parameters of '{name.display}' are not a JSON object, choose another model"
     )
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from ..config import environment
-from ..errors import InvalidRequest, ModelNotFound
+from ..errors import InvalidRequest, ModelNotFound, StoreError
 from ..formats.configuration import parse_config
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
 from ..registry.hub import HubSettings
@@ -81,7 +81,16 @@ async def push(store: Store, request: PushRequest) -> AsyncGenerator[Progress, N
         blobs = [_blob(store, layer) for layer in (*manifest.layers, manifest.config)]
         push_to_registry(installed, content, blobs, access, report, patience)
 
-    async with aclosing(followed(work, patience.cancelled)) as steps:
+    def reserving(tell: Report) -> None:
+        lease = store.reserve(layer.digest for layer in manifest.blobs)
+        with suppress(StoreError):  # a store that is only read: nothing of ours deletes there
+            lease.open()
+        try:
+            work(tell)
+        finally:
+            lease.close()
+
+    async with aclosing(followed(reserving, patience.cancelled)) as steps:
         async for step in steps:
             yield step
     yield Progress("pushing manifest")

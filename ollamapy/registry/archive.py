@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,18 +112,18 @@ def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
         members = _read_members(source, file)
         manifests = _read_manifests(source, file, members)
         layers = {each.digest: each for _, _, manifest in manifests for each in manifest.distinct}
-        wanted = list(_match(store, source, members, layers))
+        wanted = list(_match(source, members, layers))
         total = sum(layer.size for layer, _ in wanted)
         store.check_room(total)
         completed = 0
-        for layer, offset in wanted:
-            for n in _store_blob(store, source, file, layer, offset):
-                yield Progress("importing", layer.digest, total, completed + n)
-            completed += layer.size
-        for name, content, manifest in manifests:
-            for layer in manifest.distinct:
-                store.touch(layer.digest)
-            yield Imported(_install(store, name, content), manifest.size)
+        with store.reserve(layers):
+            _require(store, source, layers.values(), wanted)
+            for layer, offset in wanted:
+                for n in _store_blob(store, source, file, layer, offset):
+                    yield Progress("importing", layer.digest, total, completed + n)
+                completed += layer.size
+            for name, content, manifest in manifests:
+                yield Imported(_install(store, name, content), manifest.size)
 
 
 def _install(store: Store, name: Name, content: bytes) -> Name:
@@ -201,20 +201,30 @@ def _read_manifests(
 
 
 def _match(
-    store: Store, source: Path, members: dict[str, tarfile.TarInfo], layers: dict[str, Layer]
+    source: Path, members: dict[str, tarfile.TarInfo], layers: Mapping[str, Layer]
 ) -> Iterator[tuple[Layer, int]]:
-    """The blobs to be read and where they begin: each that a manifest names is there, and no other."""
+    """The blobs to be read and where they begin: no other than the manifests name."""
     for text, member in members.items():
         folder, _, base = text.partition("/")
         digest = parse_digest(base) if folder == "blobs" and is_digest(base) else ""
-        layer = layers.pop(digest, None)
+        layer = layers.get(digest)
         if layer is None:
             raise _no_export(source, f"{_shown(text)} belongs to no model in it")
         if member.size != layer.size:
             raise _no_export(source, f"{_shown(text)} has not the size that its manifest says")
         yield layer, member.offset_data
-    for digest, layer in layers.items():
-        if not store.has(digest) or store.blob_path(digest).stat().st_size != layer.size:
+
+
+def _require(
+    store: Store, source: Path, layers: Iterable[Layer], wanted: Sequence[tuple[Layer, int]]
+) -> None:
+    """Every blob that a manifest names is in the tar or in the store. Raises InvalidModel."""
+    here = {layer.digest for layer, _ in wanted}
+    for layer in layers:
+        digest, size = layer.digest, layer.size
+        if digest not in here and not (
+            store.has(digest) and store.blob_path(digest).stat().st_size == size
+        ):
             raise _no_export(source, f"blob {digest[:19]} is missing from it")
 
 

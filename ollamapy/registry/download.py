@@ -35,6 +35,7 @@ from .connections import Connections
 from .hasher import Hasher
 from .http import Access
 from .keeper import Keeper
+from .lease import Lease
 from .limits import Limits
 from .patience import Patience
 from .pieces import MIB
@@ -63,14 +64,17 @@ def fetch(
     progress: Callable[[Downloaded], None] = lambda _: None,
     patience: Patience | None = None,
     limits: Limits | None = None,
+    lease: Lease | None = None,
 ) -> Fetched:
     """Bring a file into the store, unless it is there; go on with what an earlier call left.
 
-    `progress` is called in this thread, at most ten times a second. Raises TransferError and its
+    The `lease` names the blob before it is looked for or published. `progress` is called in this thread, at most ten times a second. Raises TransferError and its
     children, StoreError, and RequestCancelled once `patience.cancelled` is set.
     """
     patience, limits = patience or Patience(), limits or Limits()
     folder = store.roots[0] / "partial"
+    if lease is not None and file.sha256 is not None:
+        lease.add(f"sha256:{file.sha256}")
     if _present(file, store):
         store.touch(f"sha256:{file.sha256}")
         return Fetched(f"sha256:{file.sha256}", 0)
@@ -84,7 +88,7 @@ def fetch(
             return Fetched(f"sha256:{file.sha256}", 0)
         if not limits.force:
             check_space([file], store)
-        return _fetch_twice(file, access, store, progress, patience, limits)
+        return _fetch_twice(file, access, store, progress, patience, limits, lease)
     finally:
         if lock is not None:
             if not (folder / file.key).exists():  # nothing left that would need a lock
@@ -100,6 +104,7 @@ def _fetch_twice(
     progress: Callable[[Downloaded], None],
     patience: Patience,
     limits: Limits,
+    lease: Lease | None,
 ) -> Fetched:
     """The second time for content that came wrong: from nothing, over one connection."""
     received = 0
@@ -107,6 +112,9 @@ def _fetch_twice(
         attempt = Attempt(file, access, store, patience, limits, careful)
         try:
             digest = _run(attempt, progress)
+            if lease is not None:
+                lease.add(digest)
+            _publish(attempt, digest)
             return Fetched(digest, received + attempt.received)
         except StoreError:
             if not _present(file, store):
@@ -180,7 +188,7 @@ def _claim(
 
 
 def _run(attempt: Attempt, progress: Callable[[Downloaded], None]) -> str:
-    """Do it; the digest of the blob that is in the store then."""
+    """Get all bytes; the digest of the file, which is verified."""
     try:
         with attempt.data.open("ab") as data:  # made if it is not there, and never emptied
             if data.tell() > attempt.file.size:
@@ -195,7 +203,6 @@ def _run(attempt: Attempt, progress: Callable[[Downloaded], None]) -> str:
     finally:
         _end(attempt, connections, keeper)
     assert attempt.digest is not None
-    _publish(attempt, attempt.digest)
     return attempt.digest
 
 

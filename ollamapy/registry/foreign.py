@@ -15,7 +15,6 @@ read; nothing is asked of the network. Nothing here prints or asks.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -28,12 +27,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from ..digests import Sha256, digest_of
 from ..errors import InvalidModel, OllamapyError, StoreError, reason
 from ..formats.configuration import describe
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress
 from . import hub
+from .lease import Lease
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
 from .pieces import MIB
 from .route import RemoteFile
@@ -279,31 +280,31 @@ def take(
     how, completed, digests = "cloned", 0, list[str]()
     # before anything is linked: are they what their names say?
     headers = [read_header(part.path) for part in found.parts] if found.manifest is None else []
-    for part in found.parts:
-        for step in _take_part(store, part, may_copy):
-            if isinstance(step, int):
-                yield Progress("verifying", "", found.size, completed + step)
-            else:
-                digest, way = step
-                digests.append(digest)
-                how = max(how, way, key=_COST.index)
-        completed += part.size
-    content = found.manifest
-    if content is None:
-        content = _manifest(store, found, digests, headers)
-    yield Linked(store.write_manifest(found.name, content), found.size, how)
+    with store.reserve(f"sha256:{part.sha256}" for part in found.parts if part.sha256) as lease:
+        for part in found.parts:
+            for step in _take_part(store, lease, part, may_copy):
+                if isinstance(step, int):
+                    yield Progress("verifying", "", found.size, completed + step)
+                else:
+                    digest, way = step
+                    digests.append(digest)
+                    how = max(how, way, key=_COST.index)
+            completed += part.size
+        content = found.manifest
+        if content is None:
+            content = _manifest(store, lease, found, digests, headers)
+        yield Linked(store.write_manifest(found.name, content), found.size, how)
 
 
 def _take_part(
-    store: Store, part: Part, may_copy: Callable[[int], bool]
+    store: Store, lease: Lease, part: Part, may_copy: Callable[[int], bool]
 ) -> Iterator[int | tuple[str, str]]:
     """How many bytes are verified, and at the end the digest and how it came."""
     known = f"sha256:{part.sha256}"
     if part.sha256 and store.has(known):
-        store.touch(known)
         yield known, "cloned"
         return
-    work = store.work_path()
+    work = lease.work_path()
     try:
         how = _share(part.path, work)
         if how is None:
@@ -314,25 +315,22 @@ def _take_part(
                 )
             how = "copied"
             shutil.copyfile(part.path, work)
-        summed, position = hashlib.sha256(), 0
+        summed, position = Sha256(), 0
         buffer = memoryview(bytearray(MIB))
         with FileIO(work, "rb") as file:
             while n := file.readinto(buffer):
                 summed.update(buffer[:n])
                 position += n
                 yield position
-        if part.sha256 not in ("", summed.hexdigest()):
+        if part.sha256 not in ("", summed.hex):
             raise InvalidModel(f"{part.path} is damaged: it has another content than its name says")
-        digest = f"sha256:{summed.hexdigest()}"
-        store.adopt_file(work, digest, linked=how == "linked")
-        yield digest, how
+        lease.add(summed.digest)
+        store.adopt_file(work, summed.digest, linked=how == "linked")
+        yield summed.digest, how
     except OSError as error:
         raise StoreError(
             f"cannot take {part.path} into {store.roots[0]} ({reason(error)})"
         ) from None
-    finally:
-        with suppress(OSError):
-            work.unlink(missing_ok=True)
 
 
 def _share(source: Path, target: Path) -> str | None:
@@ -367,7 +365,7 @@ def _clone(source: Path, target: Path) -> bool:
 
 
 def _manifest(
-    store: Store, found: Found, digests: Sequence[str], headers: Sequence[Header]
+    store: Store, lease: Lease, found: Found, digests: Sequence[str], headers: Sequence[Header]
 ) -> bytes:
     """The manifest of a model made of GGUF files, as Ollama's own are."""
     layers = [
@@ -379,4 +377,5 @@ def _manifest(
         of_kind[part.kind].append(header)
     described = describe(joined(of_kind["model"]), of_kind["projector"])
     config = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    lease.add(digest_of(config))
     return print_manifest(Layer(CONFIG_TYPE, store.add_blob(config), len(config)), layers)

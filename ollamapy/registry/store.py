@@ -33,7 +33,6 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,15 +52,14 @@ from ..files import make_folder, sync_folder
 from ..human import format_bytes
 from ..names import Name
 from .layout import blob_name, find_parts, installed, manifest_path, spelling
+from .lease import Lease, reserved
 from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .work import (
     WorkFile,
     cannot_read,
     locked,
     read_file,
-    remove_abandoned,
     remove_empty,
-    work_path,
     writing,
 )
 
@@ -115,7 +113,6 @@ class Store:
         # Manifests already read, or why they cannot be: by path, valid for that state of the file.
         # So a list of thousands costs a stat each, and a damaged one is logged once.
         self._known: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
-        self._held: Counter[str] = Counter()
 
     # Reading
 
@@ -255,22 +252,19 @@ class Store:
                 needed - free,
             )
 
-    def work_path(self) -> Path:
-        """A name in partial/ for a file that nobody resumes; its folder is there. Raises StoreError.
+    def reserve(self, digests: Iterable[str] = ()) -> Lease:
+        """A lease: ``with store.reserve(digests) as lease:`` no process deletes the blobs that it names.
 
-        What is left of it when its writer died is swept up after `GRACE`.
+        They may be there or still to come, and `Lease.add` reserves more. Raises InvalidRequest for what is
+        no digest, StoreError.
         """
-        path = work_path(self.roots[0])
-        with writing(self.roots[0], path):
-            make_folder(path.parent)
-            remove_abandoned(path.parent, self.now())
-        return path
+        return Lease(self.roots[0], [parse_digest(each) for each in digests])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off everybody who writes manifests or deletes: who decides what to remove.
+        """Keep every process from writing manifests, deleting and reserving while this lasts.
 
-        Not to be held around `write_manifest`, `delete` and `remove_unused`. Raises StoreError.
+        Not to be held around `write_manifest`, `delete`, `remove_unused` and a lease. Raises StoreError.
         """
         with locked(self.roots[0]):
             yield
@@ -285,7 +279,7 @@ class Store:
         with locked(self.roots[0]):
             for layer in manifest.blobs:
                 self.blob_path(layer.digest)
-            with WorkFile(self.roots[0], self.now) as work:
+            with WorkFile(self.roots[0]) as work:
                 work.write(content)
                 name = spelling(self.roots[0], name)
                 work.put(manifest_path(self.roots[0], name))
@@ -296,7 +290,7 @@ class Store:
         return self.write_manifest(destination, self.manifest_file(source)[0])
 
     def delete(self, name: Name) -> None:
-        """Remove a model, then those of its blobs that no other model uses.
+        """Remove a model, then those of its blobs that no other model uses and no lease names.
 
         Raises ModelNotFound, ReadOnlyModel and StoreError.
         """
@@ -321,24 +315,11 @@ class Store:
                     self._remove_unused({layer.digest for layer in manifest.blobs})
 
     def remove_unused(self, blobs: Iterable[Layer]) -> None:
-        """Remove those of the blobs that no model uses: of a manifest that was replaced, of work that failed.
-
-        Raises StoreError.
+        """Remove those of the blobs that no model uses and no lease names: of a manifest that was replaced, of
+        work that failed. Raises StoreError.
         """
         with locked(self.roots[0]), writing(self.roots[0], self.roots[0] / "blobs"):
             self._remove_unused({layer.digest for layer in blobs})
-
-    @contextmanager
-    def held(self, digests: Collection[str]) -> Iterator[None]:
-        """Blobs that a manifest is going to name: as long as this lasts, this store's removals leave them where they are."""
-        self._held.update(digests)
-        try:
-            yield
-        finally:
-            self._held.subtract(digests)
-            for digest in digests:
-                if not self._held[digest]:
-                    del self._held[digest]
 
     def used(self) -> set[str]:
         """The digests that some manifest of some root names. Raises StoreError if one is damaged."""
@@ -353,15 +334,13 @@ class Store:
         return used
 
     def _remove_unused(self, digests: set[str]) -> None:
-        """Remove the blobs that no manifest names."""
+        """Remove the blobs that no manifest and no lease names. Called with the lock of the root held."""
         try:
             used = self.used()
         except StoreError as error:
             log.warning("%s", error)
             return
-        for digest in digests - used:
-            if self._held[digest] > 0:
-                continue
+        for digest in digests - used - reserved(self.roots[0], self.now()):
             (self.roots[0] / "blobs" / blob_name(digest)).unlink(missing_ok=True)
             self.sums_path(digest).unlink(missing_ok=True)
 
@@ -438,7 +417,7 @@ class BlobWriter:
 
     def __init__(self, store: Store, expected: str | None) -> None:
         self._store, self._expected = store, expected
-        self._work = WorkFile(store.roots[0], store.now)
+        self._work = WorkFile(store.roots[0])
         self._summed, self._size = Sha256(), 0
 
     def __enter__(self) -> BlobWriter:

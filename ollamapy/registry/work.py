@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ..errors import InvalidModel, StoreError, reason
 from ..files import make_folder, sync_folder
@@ -30,16 +33,18 @@ class WorkFile:
     Every error of the operating system becomes a StoreError.
     """
 
-    def __init__(self, root: Path, now: Callable[[], float]) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._now = now
-        self._path = work_path(root)
+        name = f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+        self._path = root / "partial" / name
 
     def __enter__(self) -> WorkFile:
         with writing(self._root, self._path):
             make_folder(self._path.parent)
-            remove_abandoned(self._path.parent, self._now())
             self._file = self._path.open("xb")
+            while not _hold(self._file):  # swept before it could be locked
+                self._file.close()
+                self._file = self._path.open("xb")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,23 +62,61 @@ class WorkFile:
         with writing(self._root, target):
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
+            if os.name == "nt":  # where an open file cannot be renamed; elsewhere it stays locked
+                self._file.close()
             make_folder(target.parent)
             os.replace(self._path, target)
             sync_folder(target.parent)
 
 
-def work_path(root: Path) -> Path:
-    return root / "partial" / f"{_WORK_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+def _hold(file: IO[bytes]) -> bool:
+    """Lock a new work file for as long as it is open; False if it was swept before that."""
+    return _lock(file.fileno(), wait=True) is None or os.fstat(file.fileno()).st_nlink > 0
 
 
-def remove_abandoned(folder: Path, now: float) -> None:
-    """Remove work files whose writers died."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if is_work(entry.name) and age(entry.stat(), now) > GRACE:
-                    os.unlink(entry.path)
+def _lock(file: int, *, wait: bool) -> bool | None:
+    """Lock an open file: whether it is ours now; None where there are no locks (Windows, some disks)."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def remove_abandoned(path: Path, now: float, *, dry_run: bool = False) -> bool:
+    """Remove a work file whose writer has ended; whether it was removed, or would be. Raises OSError.
+
+    Where its lock cannot tell, the writer of a file that is older than `GRACE` has ended.
+    """
+    file = None
+    with suppress(OSError):  # a folder, a link, another user's
+        file = os.open(
+            path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+        )
+    try:
+        ours = None if file is None else _lock(file, wait=False)
+        if ours is False or (ours is None and age(path.lstat(), now) <= GRACE):
+            return False
+        if not dry_run:
+            remove_tree(path)
+        return True
+    finally:
+        if file is not None:
+            os.close(file)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_work(name: str) -> bool:

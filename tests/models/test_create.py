@@ -406,11 +406,29 @@ def test_what_was_sent_stays_only_as_part_of_a_model(tmp_path: Path, plain: Path
     assert not store.has(sent["m.gguf"]), "it was only what the model was made from"
     # but not while another creation needs it
     sent = upload(store, m__gguf=plain)
-    with store.held(sent.values()):
+    with store.reserve(sent.values()):
         make(store, "small", files=sent, quantize="f16")
         assert store.has(sent["m.gguf"])
         make(store, files=sent)
     assert store.has(sent["m.gguf"])
+
+
+def test_the_base_is_removed_while_a_model_is_made_of_it(base: Store) -> None:
+    async def run() -> list[str]:
+        renderer = Renderer()
+        steps = create(base, renderer, no_pull, CreateRequest("new", from_="base", quantize="f16"))
+        seen: list[str] = []
+        async for step in steps:
+            if not seen:
+                base.delete(Name.parse("base"))
+            seen.append(step.status)
+        await renderer.close()
+        return seen
+
+    assert asyncio.run(run())[-1] == "success"
+    model = base.manifest(Name.parse("new"))
+    assert all(base.has(layer.digest) for layer in model.blobs)
+    assert base.names() == [Name.parse("new")]
 
 
 @pytest.mark.parametrize(

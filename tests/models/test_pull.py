@@ -342,6 +342,35 @@ def until_begun(daemon: Daemon, data: bytes) -> None:
     until(lambda: partial(daemon, data) > 2**20, "a part is there and noted")
 
 
+def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
+    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    clip += content(LARGE)
+    hub.add_repo("me/a", {"m.gguf": gguf})
+    hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})
+    slow(hub, clip)
+    pull(served, hub, "hf.co/me/a")
+    pulling_b = start(served, hub, "hf.co/me/b")
+    until_begun(served, clip)
+    assert served.ask("DELETE", "/api/delete", {"model": "hf.co/me/a"}).status == 200
+    assert names(served) == []
+    assert cli(served, hub, "prune", "--yes").returncode == 0
+    assert statuses(pulling_b.lines())[-1] == "success"
+    assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
+
+
+def test_a_daemon_removes_at_its_start_what_a_killed_one_worked_on(home: Path) -> None:
+    partial = home / "models" / "partial"
+    partial.mkdir(parents=True)
+    (partial / "lease-1-dead").write_text("")
+    (partial / "lease-1-dead.work-1").mkdir()
+    (partial / f"sha256-{'a' * 64}").write_bytes(b"to be resumed")
+    with serve(home, home / "models"):
+        until(lambda: not (partial / "lease-1-dead.work-1").exists(), "it is swept")
+    assert {path.name for path in partial.iterdir()} == {"lock", f"sha256-{'a' * 64}"}
+
+
 def test_two_who_want_the_same_share_one_download(
     served: Daemon, hub: FakeHub, large: bytes
 ) -> None:

@@ -72,12 +72,9 @@ def test_downloads_that_nobody_works_on_go(store: Store) -> None:
     for name in (key, f"{key}.json", f"{key}.lock", busy, "work-1-dead", "strange"):
         (partial / name).write_bytes(b"x" * 10)
     with FileLock(partial / f"{busy}.lock"):
-        assert prune.prune(store) == []
+        assert [each.name for each in prune.prune(store)] == ["work-1-dead"]
         removed = prune.prune(later(store))
-        assert sorted((each.kind, each.name) for each in removed) == [
-            ("download", key),
-            ("work", "work-1-dead"),
-        ]
+        assert [(each.kind, each.name) for each in removed] == [("download", key)]
         assert {each.name for each in partial.iterdir()} == {
             busy,
             f"{busy}.lock",

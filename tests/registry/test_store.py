@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from ollamapy.registry.manifest import (
     print_manifest,
 )
 from ollamapy.registry.store import Store
-from ollamapy.registry.work import GRACE
 from tests.registry.stores import put
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
@@ -385,18 +383,6 @@ def test_a_damaged_model_can_be_deleted_and_keeps_blobs_from_being(tmp_path: Pat
     assert len(list((tmp_path / "blobs").iterdir())) == 2  # bad may name them
     store.delete(Name.parse("bad"))
     assert store.names() == []
-
-
-def test_work_files_of_the_dead_are_swept_up(tmp_path: Path) -> None:
-    partial = tmp_path / "partial"
-    partial.mkdir()
-    for name in ("work-1-old", "work-2-linked", "sha256-download"):
-        (partial / name).write_bytes(b"x")
-    os.utime(partial / "work-2-linked", (0, 0))  # a link to an old file is a new file
-    Store([tmp_path]).add_blob(b"y")
-    assert {"work-1-old", "work-2-linked"} < {path.name for path in partial.iterdir()}
-    Store([tmp_path], now=lambda: time.time() + GRACE + 60).add_blob(b"z")
-    assert {path.name for path in partial.iterdir()} == {"sha256-download"}
 
 
 def test_many_writers_and_readers_at_once(tmp_path: Path) -> None:
