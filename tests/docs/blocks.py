@@ -23,6 +23,7 @@ KINDS = {"sh", "python", "console", "modelfile", "yaml", "json", "ini", "text"}
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY")),
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "library" / "README.md",
 ]
 """What is read by users and contributors; every block of these is of a known kind."""
 

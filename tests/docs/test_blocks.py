@@ -5,13 +5,15 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
+from ollamapy.config import builtin_library
 from ollamapy.formats import lint
+from ollamapy.registry.catalog import Catalog
 from tests.docs.blocks import KINDS, PAGES, Block, blocks, prose
 from tests.docs.comparing import matches
 from tests.docs.workshop import Workshop, make_weights, workshop
@@ -30,9 +32,17 @@ def _reads_modelfile(code: str) -> None:
     assert not errors
 
 
+def _reads_family(code: str) -> None:
+    """A YAML block is a file of the catalogue."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "shown.yaml").write_text(code)
+        family = Catalog((Path(folder), builtin_library())).family("shown")
+    assert family is not None and family.entries
+
+
 DATA: Mapping[str, Callable[[str], object]] = {
     "json": json.loads,
-    "yaml": yaml.safe_load,
+    "yaml": _reads_family,
     "ini": _reads_ini,
     "modelfile": _reads_modelfile,
     "text": str,

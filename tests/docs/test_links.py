@@ -14,7 +14,7 @@ from tests.served import ROOT
 LINKED = [
     *PAGES,
     ROOT / "CHANGELOG.md",
-    *(ROOT / f"{name}/README.md" for name in ("benchmarks", "library", "training")),
+    *(ROOT / f"{name}/README.md" for name in ("benchmarks", "training")),
 ]
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 
