@@ -306,3 +306,26 @@ def joined(text: str, more: str) -> str:
     """One running text: a space at the seam, but not beside white space or before `CLOSING`."""
     seamless = not text or not more or text[-1].isspace() or more[0].isspace()
     return text + more if seamless or more[0] in CLOSING else f"{text} {more}"
+
+
+CONTROLS = (
+    *range(9),
+    *range(10, 0x20),
+    *range(0x7F, 0xA0),
+    0x2028,
+    0x2029,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+"""Code points that drive a terminal, end a line or reorder a text on the screen: C0 without the harmless tab, DEL, C1, the
+separators of lines and paragraphs, and Unicode's bidirectional embeddings, overrides and isolates."""
+
+_VISIBLE: dict[int, str] = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in CONTROLS
+}
+_VISIBLE |= {ord("\n"): "\\n", ord("\r"): "\\r"}
+
+
+def one_line(text: str) -> str:
+    """The text with every one of CONTROLS escaped: safe to print, and one line in a log whatever it holds."""
+    return text.translate(_VISIBLE)

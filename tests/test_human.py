@@ -218,3 +218,18 @@ def test_times_are_printed_as_go_does(
         time.tzset()
         assert human.print_time(seconds) == printed
     time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain, Büro\t日本", "plain, Büro\t日本"),
+        ("a\nb\r\nc", "a\\nb\\r\\nc"),
+        ("\x1b[2J\x00\x07\x7f", "\\x1b[2J\\x00\\x07\\x7f"),
+        ("\x9b31m\x85", "\\x9b31m\\x85"),
+        ("gpj\u202eexe\u2066\u2069\u2028", "gpj\\u202eexe\\u2066\\u2069\\u2028"),
+    ],
+)
+def test_a_text_on_one_line_drives_no_terminal(text: str, line: str) -> None:
+    assert human.one_line(text) == line
+    assert human.one_line(line) == line

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import OllamapyError
+from ..human import one_line
 from . import media, terminal
 from .client import AnsweredError, Client, Unreachable
 from .thoughts import Thoughts
@@ -40,7 +41,7 @@ def print_answer(
 
     stream = client.generate(body)
     faint = terminal.dim if terminal.has_colour(out) else str
-    spinner = terminal.Spinner(f"loading {body['model']}")
+    spinner = terminal.Spinner(f"loading {one_line(str(body['model']))}")
     written, final = False, dict[str, Any]()
     try:
         with spinner:
@@ -73,7 +74,7 @@ def _with_files(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return body
     text, files, notes = media.attach(body["prompt"])
     for note in notes:
-        print(terminal.printable(note), file=sys.stderr)
+        terminal.remark(note)
     return {**body, "prompt": text, "images": list(files)}
 
 

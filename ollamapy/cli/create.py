@@ -28,6 +28,7 @@ from ..formats.quantization import type_name
 from ..names import Name
 from .client import Client
 from .progress import Steps
+from .terminal import remark
 
 _PIECE = 4 * 2**20
 _MAGIC = 4
@@ -50,7 +51,7 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
         body = request(parsed, folder)
         for warning in _warnings(parsed):
             steps.end()
-            print(f"warning: {warning}", file=sys.stderr)
+            remark(f"warning: {warning}")
         if quantize:
             body["quantize"] = quantize
         make(client, name, body, steps)

@@ -35,7 +35,7 @@ from .. import __version__
 from ..config import DEFAULT_PORT, FALLBACK_PORT, Address, Settings, environment
 from ..errors import OllamapyError, reason
 from .client import AnsweredError, Client, Unreachable
-from .terminal import Spinner
+from .terminal import Spinner, remark
 
 if TYPE_CHECKING:
     import subprocess
@@ -107,11 +107,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def say_on_stderr(line: str) -> None:
-    """The usual `Launcher.say`."""
-    print(line, file=sys.stderr, flush=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """Finds the daemon for one command, and starts it where that is wanted.
@@ -123,7 +118,7 @@ class Launcher:
     settings: Settings
     ports: tuple[int, int] = (DEFAULT_PORT, FALLBACK_PORT)
     command: Sequence[str] = (sys.executable, "-m", "ollamapy", "serve")
-    say: Callable[[str], None] = say_on_stderr
+    say: Callable[[str], None] = remark
     probe_timeout: float = _PROBE_TIMEOUT
 
     def find(self) -> Place:

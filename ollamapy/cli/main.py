@@ -62,5 +62,5 @@ def _fail(message: str) -> int:
         sys.stdout.flush()
     except OSError:
         terminal.silence_stdout()
-    print(f"Error: {terminal.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    terminal.remark(f"Error: {' '.join(message.split())}")
     return 1

@@ -57,16 +57,16 @@ class Steps:
             self._drawn_at = 0.0 if self._draws else now
             self._is_open = self._draws
             if not self._draws and status:
-                self._print(terminal.printable(status))
+                terminal.remark(status)
         said_before = self._last.get("note")
         self._last = step
         self._count(now)
         if note and note != said_before and not (self._draws and step.get("total")):
             self._end_line()
-            self._print(f"  {terminal.printable(str(note))}")
+            terminal.remark(f"  {note}")
         if not self._draws and step.get("total") and now - self._drawn_at >= _PRINT_SECONDS:
             self._drawn_at = now
-            self._print(line(step, self._rate(), 0))
+            terminal.remark(line(step, self._rate(), 0))
         if self._is_open and now - self._drawn_at >= _REDRAW_SECONDS:
             self._drawn_at = now
             self._draw()
@@ -82,9 +82,6 @@ class Steps:
             sys.stderr.write("\n")
             sys.stderr.flush()
         self._is_open = False
-
-    def _print(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
     def _draw(self) -> None:
         told = self._last if self._last.get("total") else {"status": self._status}
@@ -113,9 +110,9 @@ def line(step: Mapping[str, Any], rate: float, columns: int) -> str:
 
     Where the terminal is narrow the bar goes first, then the remark, the rate, the time.
     """
-    status = terminal.printable(str(step.get("status") or ""))
+    status = human.one_line(str(step.get("status") or ""))
     total, completed = int(step.get("total") or 0), int(step.get("completed") or 0)
-    note = terminal.printable(str(step.get("note") or ""))
+    note = human.one_line(str(step.get("note") or ""))
     if not total:
         return _cut(f"{status}  ({note})" if note else status, columns)
     share = min(completed / total, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..registry.hub import HubSettings
 from ..registry.patience import Patience
 from ..registry.source import Source
 from . import views
-from .terminal import table
+from .terminal import remark, table
 
 CONTEXTS = (4096, 8192, 32768, 131072)
 """Tokens for which `show --remote` says what a model needs, as far as it was trained for them."""
@@ -41,7 +40,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     """
     catalog = Catalog(settings.library)
     access = HubSettings.from_env(environment())
-    patience = Patience(notify=lambda line: print(line, file=sys.stderr))
+    patience = Patience(notify=remark)
     found = source.find(source.parse(text), catalog, access, patience)
     header = remote.header(found, patience)
     free = free_memory()

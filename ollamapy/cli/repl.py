@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidName, OllamapyError
+from ..human import one_line
 from ..names import Name
 from . import completion, faults, media, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
@@ -219,7 +220,7 @@ class Repl:
             return self._session.said(line)
         text, files, notes = media.attach(line)
         for note in notes:
-            print(terminal.printable(note), file=sys.stderr)
+            terminal.remark(note)
         return self._session.said(text, files)
 
     def _open(self, request: Request) -> Stream:
@@ -258,7 +259,7 @@ class Repl:
 
     def _load(self, model: str) -> None:
         """Begin anew with another model, which is got first if it is not here. The settings stay, as far as it knows them; whatever fails, so does the session."""
-        print(f"Loading model '{model}'")
+        print(f"Loading model '{one_line(model)}'")
         try:
             show = self._ask(lambda client: client.show(model))
         except AnsweredError as error:
@@ -269,7 +270,7 @@ class Repl:
             except AnsweredError as refused:
                 if refused.status != 404:
                     raise
-                print(f"Couldn't find model '{model}': {terminal.printable(str(refused))}")
+                print(f"Couldn't find model '{model}': {one_line(str(refused))}")
                 print(self._installed())
                 return
             show = self._ask(lambda client: client.show(model))
@@ -295,7 +296,7 @@ class Repl:
         try:
             Name.parse(model)
         except InvalidName:
-            print(f"error: The model name '{terminal.printable(model)}' is invalid")
+            print(f"error: The model name '{one_line(model)}' is invalid")
             return
         with closing(self._ask(lambda client: client.create(self._session.saved(model)))) as steps:
             for _ in steps:
@@ -410,7 +411,7 @@ def _last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _tell(final: Mapping[str, Any]) -> None:
     """What an answer tells of the context, on stderr."""
     for note in views.notes(final):
-        print(note, file=sys.stderr)
+        terminal.remark(note)
 
 
 def _thinks(show: Mapping[str, Any]) -> bool:
@@ -451,4 +452,4 @@ def _dim(text: str) -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"Error: {terminal.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    terminal.remark(f"Error: {' '.join(message.split())}")

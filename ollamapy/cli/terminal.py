@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TextIO
 
 from ..config import environment
+from ..human import CONTROLS, one_line
 
 GAP = "    "
 """Between two columns of a table."""
@@ -56,12 +57,17 @@ def dim(text: str) -> str:
     return f"\x1b[2m{text}\x1b[0m"
 
 
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+_REMOVED = {code: None for code in CONTROLS if code != ord("\n")}
 
 
 def printable(text: str) -> str:
-    """The text without control characters: a model's output must not drive the terminal."""
-    return text.translate(_CONTROLS)
+    """A text of several lines without control characters: a model's output must not drive the terminal."""
+    return text.translate(_REMOVED)
+
+
+def remark(text: str) -> None:
+    """Print one line on stderr, whatever the text holds."""
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def columns() -> int:
@@ -149,8 +155,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns four spaces apart, without borders: what Ollama's tables look like, to the byte.
 
     A row is padded after its last cell, too; the header's last cell gets one space more than the column is wide. An empty
-    ``header`` is not printed.
+    ``header`` is not printed. Control characters in cells are escaped: names and errors come from elsewhere.
     """
+    rows = [[one_line(cell) for cell in cells] for cells in rows]
     widths = [0] * max(map(len, (header, *rows)), default=0)
     for cells in (header, *rows):
         for column, cell in enumerate(cells):

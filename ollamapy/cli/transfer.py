@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..errors import OllamapyError
 from ..names import part_of
 from .client import AnsweredError, Client
 from .progress import Steps
+from .terminal import remark
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?(?:/s)?", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ def pull(client: Client, model: str, wishes: Wishes | None = None) -> str:
         except KeyboardInterrupt:
             steps.end()
             again = " ".join(["ollamapy pull", *_said(wishes), model])
-            print(f"stopped; what is there is kept, this goes on: {again}", file=sys.stderr)
+            remark(f"stopped; what is there is kept, this goes on: {again}")
             raise
     return str(step.get("model") or model)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import human
-from .terminal import printable, table
+from .terminal import table
 
 _LIST_COLUMNS = ("NAME", "ID", "SIZE", "MODIFIED")
 _PS_COLUMNS = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
@@ -144,11 +144,8 @@ def _metadata(value: object) -> str:
     if not isinstance(value, list):
         text = plain(value)
         first = text.splitlines()[0] if text.strip() else ""
-        return (
-            printable(first)
-            if first == text and len(text) <= _VALUE_COLUMN
-            else first[:_VALUE_COLUMN] + "..."
-        )
+        is_whole = first == text and len(text) <= _VALUE_COLUMN
+        return first if is_whole else first[:_VALUE_COLUMN] + "..."
     used, fitting = 1, 0
     for index, item in enumerate(value):
         used += len(plain(item)) + (2 if index else 0)
@@ -157,7 +154,7 @@ def _metadata(value: object) -> str:
         fitting += 1
     shown = " ".join(plain(item) for item in value[:fitting])
     rest = f" ...+{len(value) - fitting} more" if fitting < len(value) else ""
-    return printable(f"[{shown}{rest}]".replace("\n", "\\n"))
+    return f"[{shown}{rest}]"
 
 
 def plain(value: object) -> str:

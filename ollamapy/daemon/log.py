@@ -7,9 +7,12 @@ What is written past logging (a crash's last words, a child's complaint) goes wh
 from __future__ import annotations
 
 import os
-from logging import LogRecord
+from logging import Formatter, LogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
+
+from ..human import one_line
 
 LIMIT = 4 * 2**20
 """Bytes of a log above which it is renamed."""
@@ -23,6 +26,30 @@ def is_stderr(path: Path) -> bool:
         return os.path.samestat(os.fstat(2), path.stat())
     except OSError:
         return False
+
+
+class OneLine(Formatter):
+    """A record is one line, whatever its message holds; a traceback follows in lines that begin with two blanks.
+
+    Paths, headers and llama.cpp's warnings hold what others wrote: no line of theirs looks like one of ours, and none
+    drives the terminal that shows the log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {one_line(line)}" for line in lines.split("\n"))
 
 
 class RotatedLog(RotatingFileHandler):

@@ -38,7 +38,7 @@ from ..serving.answer import load_request
 from ..serving.services import Services
 from ..serving.turn import template_of
 from ..types import Conversation, Options, Request
-from .log import RotatedLog, is_stderr
+from .log import OneLine, RotatedLog, is_stderr
 
 if TYPE_CHECKING:
     from ..web.server import Server
@@ -160,11 +160,9 @@ def _end_quietly_while_starting() -> None:
 
 def _configure_logging(debug: bool, file: Path) -> None:
     """Lines on stderr; started in the background, in the file that is stderr."""
-    logging.basicConfig(
-        handlers=[RotatedLog(file) if is_stderr(file) else logging.StreamHandler()],
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    handler = RotatedLog(file) if is_stderr(file) else logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
     for noisy in ("uvicorn", "asyncio"):  # what they report at INFO and below is told here already
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
+from ollamapy.cli.commands.arguments import print_json
 from ollamapy.cli.commands.table import TABLE, group
 
 
@@ -39,3 +41,10 @@ def test_only_the_groups_that_are_named_are_imported(
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(found.stdout.split()) == modules
+
+
+def test_json_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "\x1b\x9b\x7f\u202eé"})
+    out = capsys.readouterr().out
+    assert out == '{\n  "name": "\\u001b\\u009b\\u007f\\u202eé"\n}\n'
+    assert json.loads(out) == {"name": "\x1b\x9b\x7f\u202eé"}

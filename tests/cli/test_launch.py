@@ -388,6 +388,14 @@ def test_the_log_is_shown(place: Place) -> None:
     assert place.run("daemon", "logs", "-n", "0").stdout == ""
 
 
+def test_control_characters_in_the_log_are_shown_escaped(place: Place) -> None:
+    place.home.mkdir()
+    (place.home / "daemon.log").write_bytes("a\x1b[2Jb\rINFO forged\u202e\nnext\r\n".encode())
+    escaped = "a\\x1b[2Jb\\rINFO forged\\u202e\nnext\n"
+    assert place.run("daemon", "logs").stdout == escaped
+    assert place.run("daemon", "logs", "-n", "2").stdout == escaped
+
+
 def test_the_log_is_followed_through_a_rotation(place: Place) -> None:
     place.home.mkdir()
     log = place.home / "daemon.log"

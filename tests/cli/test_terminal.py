@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.cli.terminal import Interrupts, Wrap, printable, table, width
+from ollamapy.cli.terminal import Interrupts, Wrap, printable, remark, table, width
 
 
 def screen(written: str) -> list[str]:
@@ -74,7 +74,13 @@ def test_columns_are_as_wide_as_they_are_shown() -> None:
 
 
 def test_control_characters_do_not_reach_a_terminal() -> None:
-    assert printable("a\x1b[31mb\x07\tc\nd\x9b\x7f\r") == "a[31mb\tc\nd"
+    assert printable("a\x1b[31mb\x07\tc\nd\x9b\x7f\r\u202e") == "a[31mb\tc\nd"
+    assert "\\x1b[2J\\n\\u202e" in table(("NAME",), [("\x1b[2J\n\u202e",)])
+
+
+def test_a_remark_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    remark("Error: \x1b]0;title\x07\r\nforged")
+    assert capsys.readouterr().err == "Error: \\x1b]0;title\\x07\\r\\nforged\n"
 
 
 def test_ctrl_c_is_heard_once_and_only_where_it_is_listened_for() -> None:

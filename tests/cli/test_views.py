@@ -90,7 +90,7 @@ def test_metadata_fits_a_line() -> None:
         "[1 2]",
         "false",
         "[]",
-        "[a\\nb]",
+        "[a\\nb\\x1b]",
     ]
 
 

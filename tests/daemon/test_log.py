@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ollamapy.daemon.log import OneLine
 from tests.served import until
 
 START = """
@@ -106,3 +108,21 @@ def test_another_file_is_not_stderr(tmp_path: Path) -> None:
     (tmp_path / "daemon.log").touch()
     for name in ("daemon.log", "none"):
         assert subprocess.call([sys.executable, "-c", code, str(tmp_path / name)]) == 0
+
+
+def test_a_record_is_one_line_and_a_traceback_is_indented() -> None:
+    formatter = OneLine()
+    forged = "x\r\n2026-01-01 00:00:00,000 INFO all is well\x1b[2J\u202e"
+    try:
+        raise ValueError(forged)
+    except ValueError as error:
+        found = sys.exc_info()
+        assert str(error) == forged
+    record = logging.LogRecord("n", logging.WARNING, "f.py", 1, "of %s", (forged,), found)
+    first, *more = formatter.format(record).split("\n")
+    assert first.endswith(
+        " WARNING of x\\r\\n2026-01-01 00:00:00,000 INFO all is well\\x1b[2J\\u202e"
+    )
+    assert more[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") and line.isprintable() for line in more)
+    assert more[-1] == "  2026-01-01 00:00:00,000 INFO all is well\\x1b[2J\\u202e"

@@ -143,7 +143,7 @@ def _take(
         except OllamapyError as error:
             if len(wanted) == 1:
                 raise
-            print(f"Warning: {each.name.display}: {error}", file=sys.stderr)
+            terminal.remark(f"Warning: {each.name.display}: {error}")
     if not linked:
         raise OllamapyError("none of the models could be taken, see above")
     return linked

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ...errors import OllamapyError
+from ...human import CONTROLS
 from ..client import AnsweredError, Client, Unreachable
 from ..launch import Launcher
 
@@ -18,6 +19,10 @@ POSITIONAL = {"allow_extra_args": True}
 """The context settings of every command: what is no option is left in ``context.args``."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS if code >= 0x7F}
+"""For the control characters that JSON leaves as they are."""
 
 
 def group_app() -> typer.Typer:
@@ -59,8 +64,9 @@ def launcher_of(context: typer.Context) -> Launcher:
 
 
 def print_json(value: object) -> None:
-    """A value as JSON on stdout; what JSON has no form for as its string."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """A value as JSON on stdout; what JSON has no form for as its string. Readable, but for control characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    print(text.translate(_JSON_ESCAPES))
 
 
 def with_installed(client: Client, error: AnsweredError) -> OllamapyError:

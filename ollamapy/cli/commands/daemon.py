@@ -13,6 +13,7 @@ import typer
 from typer import Option
 
 from ...errors import OllamapyError
+from ...human import one_line
 from .. import launch, views
 from ..client import Client
 from ..launch import Launcher, Stranger
@@ -133,9 +134,10 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         print_json(facts)
     elif place.daemon is not None:
         facts["loaded"] = ", ".join(facts["loaded"]) or "no model"
-        print("".join(f"{name:<12}{views.plain(value)}\n" for name, value in facts.items()), end="")
+        for name, value in facts.items():
+            print(one_line(f"{name:<12}{views.plain(value)}"))
     elif isinstance(place.holder, Stranger):
-        print(f"not running: {place.address.url} is held by {place.holder.name}")
+        print(one_line(f"not running: {place.address.url} is held by {place.holder.name}"))
     else:
         print("not running")
     raise typer.Exit(0 if place.daemon is not None else 1)
@@ -161,13 +163,16 @@ def logs(
 
 
 def _print_log(path: Path, lines: int, follow: bool) -> None:
-    """The last lines of a log; then, for ever, what is added to it, also after it was rotated."""
-    log: TextIO = path.open(encoding="utf-8", errors="replace")
+    """The last lines of a log; then, for ever, what is added to it, also after it was rotated.
+
+    Control characters are escaped: what wrote past the daemon's own lines (a runner's last words) escaped none.
+    """
+    log = _opened(path)
     try:
-        sys.stdout.writelines(deque(log, maxlen=lines))
+        sys.stdout.writelines(map(_shown, deque(log, maxlen=lines)))
         while follow:
             newer = _newer(path, log)  # before the old one is read: then that is its end
-            sys.stdout.write(log.read())
+            sys.stdout.write(_shown(log.read()))
             sys.stdout.flush()
             if newer:
                 log.close()
@@ -178,11 +183,21 @@ def _print_log(path: Path, lines: int, follow: bool) -> None:
         log.close()
 
 
+def _opened(path: Path) -> TextIO:
+    """A log, whose lines end with "\\n" alone: a carriage return begins none."""
+    return path.open(encoding="utf-8", errors="replace", newline="\n")
+
+
+def _shown(text: str) -> str:
+    """Lines of a log as they are safe to print."""
+    return "\n".join(map(one_line, text.replace("\r\n", "\n").split("\n")))
+
+
 def _newer(path: Path, log: TextIO) -> TextIO | None:
     """The file that has taken the place of a log, if one has."""
     try:
         if os.path.samestat(path.stat(), os.fstat(log.fileno())):
             return None
-        return path.open(encoding="utf-8", errors="replace")
+        return _opened(path)
     except FileNotFoundError:
         return None  # in the middle of a rotation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from ...errors import InvalidCatalogue, ModelNotFound, OllamapyError
 from ...machine import free_memory
 from ...names import DEFAULT_HOST, Name
 from ...registry.catalog import Catalog, Entry, Family, guessed_size
-from ..terminal import printable, table
+from ..terminal import remark, table
 from .arguments import POSITIONAL, Json, at_least, at_most_one, group_app, launcher_of, print_json
 
 app = group_app()
@@ -45,7 +44,7 @@ def library(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json(family_json(found, free))
     else:
-        print(printable(card(found, free)), end="")
+        print(card(found, free), end="")
 
 
 def _catalog(context: typer.Context) -> Catalog:
@@ -57,7 +56,7 @@ def _print_families(found: Sequence[Family], as_json: bool) -> None:
     if as_json:
         print_json({"families": [family_json(each, free) for each in found]})
     else:
-        print(printable(listing(found, free)), end="")
+        print(listing(found, free), end="")
 
 
 def families(catalog: Catalog) -> list[Family]:
@@ -67,7 +66,7 @@ def families(catalog: Catalog) -> list[Family]:
         try:
             family = catalog.family(name)
         except InvalidCatalogue as error:
-            print(f"Warning: {error}", file=sys.stderr)
+            remark(f"Warning: {error}")
             continue
         if family is not None:
             found.append(family)
@@ -138,8 +137,8 @@ def card(family: Family, free: int) -> str:
         for entry in family.entries
     ]
     columns = ("NAME", "SIZE", "PARAMETERS", "QUANT", "CONTEXT", "LICENCE", "FITS", "ALSO")
-    notes = [f"{e.name.display}: {e.note}\n" for e in family.entries if e.note]
-    text = f"{family.about}\n\n{table(columns, rows)}"
+    notes = [f"{e.name.display}: {human.one_line(e.note)}\n" for e in family.entries if e.note]
+    text = f"{human.one_line(family.about)}\n\n{table(columns, rows)}"
     return f"{text}\n{''.join(notes)}" if notes else text
 
 

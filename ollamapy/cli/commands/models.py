@@ -139,7 +139,7 @@ def _remove(client: Client, model: str) -> None:
         _unload(client, model)
     except OllamapyError as error:
         if not (isinstance(error, AnsweredError) and error.status == 404):
-            print(f"Warning: unable to stop model '{model}'", file=sys.stderr)
+            terminal.remark(f"Warning: unable to stop model '{model}'")
     client.delete(model)
     print(f"deleted '{model}'", flush=True)
 

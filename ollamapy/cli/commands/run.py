@@ -14,6 +14,7 @@ from .. import ask, transfer, views
 from ..client import AnsweredError, Client
 from ..form import read_form
 from ..launch import Launcher
+from ..terminal import remark
 from ..thoughts import Thoughts, parse_think
 from .arguments import POSITIONAL, at_least, group_app, launcher_of, with_installed
 
@@ -102,7 +103,7 @@ def run_(
         ask.print_embedding(client, body, cuts, dimensions)
         return
     for note in views.notes(final):
-        print(note, file=sys.stderr)
+        remark(note)
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
 

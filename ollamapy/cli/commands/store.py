@@ -14,7 +14,7 @@ import typer
 from typer import Option
 
 from ...errors import OllamapyError
-from ...human import format_bytes
+from ...human import format_bytes, one_line
 from ...names import Name
 from ...registry import prune as pruning
 from ...registry import usage as disk
@@ -78,7 +78,7 @@ def _print_fault(found: Checked, repaired: bool) -> None:
     models = ", ".join(found.models)
     bad = f", {format_bytes(found.bad)} to fetch" if found.bad and not repaired else ""
     state = ": repaired" if repaired else ""
-    print(f"{found.what} of {models} {found.fault}{bad}{state}")
+    print(one_line(f"{found.what} of {models} {found.fault}{bad}{state}"))
 
 
 def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
@@ -92,14 +92,14 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
                     verifying.set_aside(store, each)
                 tried.append(each)
             except OllamapyError as error:
-                print(f"Warning: {error}", file=sys.stderr)
+                terminal.remark(f"Warning: {error}")
         for model in dict.fromkeys(model for each in tried for model in each.models):
             try:
                 if not upstream.is_same_elsewhere(launcher.settings, store, Name.parse(model)):
                     raise OllamapyError("what has its name elsewhere is another model")
                 transfer.pull(client, model)
             except OllamapyError as error:
-                print(f"Warning: {model} cannot be pulled: {error}", file=sys.stderr)
+                terminal.remark(f"Warning: {model} cannot be pulled: {error}")
     finally:  # also after Ctrl-C
         repaired = {each.what for each in tried if verifying.put_back(store, each)}
     return repaired
@@ -132,7 +132,7 @@ def prune(
     if as_json:
         return print_json({"unused" if dry_run else "removed": _wastes(removed)})
     for each in removed:
-        print(f"{each.kind:<10}{each.name[:26]:<28}{format_bytes(each.size)}")
+        print(one_line(f"{each.kind:<10}{each.name[:26]:<28}{format_bytes(each.size)}"))
     size = format_bytes(sum(each.size for each in removed))
     if not removed:
         print("nothing to remove")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from ... import __version__
 from ...errors import OllamapyError
+from ...human import one_line
 from .. import completion
 from ..launch import Launcher
 
@@ -97,7 +98,7 @@ def complete(words: Sequence[str], launcher: Launcher) -> int:
         lambda: completion.loaded_names(launcher),
     )
     for name, meaning in found:
-        print(f"{name}\t{meaning}" if meaning else name)
+        print(one_line(f"{name}\t{meaning}" if meaning else name))
     return 0
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from typer import Option
 
+from ...human import one_line
 from .. import push as pushing
 from .. import transfer
 from ..client import AnsweredError
+from ..terminal import remark
 from .arguments import POSITIONAL, at_least, exactly, group_app, launcher_of
 
 app = group_app()
@@ -58,11 +59,11 @@ def pull(
         except AnsweredError as error:
             if len(models) == 1:
                 raise
-            print(f"Error: {model}: {error}", file=sys.stderr)
+            remark(f"Error: {model}: {error}")
             failed = True
             continue
         if name != model:
-            print(f"{model} is the model {name} now")
+            print(one_line(f"{model} is the model {name} now"))
     if failed:
         raise typer.Exit(1)
 

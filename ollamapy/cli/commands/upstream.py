@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from .. import transfer, upstream
-from ..terminal import printable, table
+from ..terminal import remark, table
 from ..upstream import Stale
 from .arguments import POSITIONAL, Json, group_app, launcher_of, print_json
 
@@ -53,7 +53,7 @@ def update(context: typer.Context) -> None:
 def _say_faults(faults: Sequence[str], well: str) -> None:
     """What could not be found out, on stderr, and exit status 1; or that all is well."""
     for fault in faults:
-        print(f"Warning: {fault}", file=sys.stderr)
+        remark(f"Warning: {fault}")
     if faults:
         raise typer.Exit(1)
     if well:
@@ -62,7 +62,7 @@ def _say_faults(faults: Sequence[str], well: str) -> None:
 
 def _table(found: Sequence[Stale]) -> str:
     rows = [(each.name.display, each.here[:12], each.there[:12]) for each in found]
-    return printable(table(("NAME", "HERE", "THERE"), rows))
+    return table(("NAME", "HERE", "THERE"), rows)
 
 
 def _json(stale: Stale) -> dict[str, str]:
