@@ -69,7 +69,8 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
     return Gate(
         app,
         origins=services.settings.origins,
-        check_host=is_loopback(services.settings.address.host),
+        host=services.settings.address.host,
+        is_local=is_loopback(services.settings.address.host),
     )
 
 
@@ -101,7 +102,7 @@ class Endpoint:
         try:
             caller = self._identify(scope, id)
             if self._path.right not in caller.rights:
-                raise Forbidden(f"this needs the right to {self._path.right!r}")
+                raise Forbidden(f"this needs the right to {self._path.right}")
             body = b"" if self._path.in_parts else await read_body(receive)
             call = Call(body, headers, scope["path_params"], caller, body_parts(receive))
             with self._services.requests.entered(id) as cancellation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -22,8 +22,17 @@ MAX_BODY = 64 * 1024 * 1024
 """Bytes in a request; longer ones are refused with 413."""
 
 
+MOST_VALUES, MOST_CONTAINERS = 2_000_000, 250_000
+"""JSON values in a request, and objects, arrays and keys among them. Decoding so many takes about 50 and 70 ms, in which nothing
+else runs: the decoder holds Python's interpreter lock."""
+
+
+MAX_LENIENT = 4 * 1024 * 1024
+"""Bytes of a body that is read in Go's lenient way where it is not strictly JSON in UTF-8; a longer one is refused."""
+
+
 class BodyTooLarge(InvalidRequest):
-    """The request is longer than MAX_BODY."""
+    """The request is longer than MAX_BODY, or has more values than MOST_VALUES or MOST_CONTAINERS."""
 
     status = 413
 
@@ -53,13 +62,57 @@ def reading() -> Iterator[None]:
 
 
 def decode(body: bytes) -> Any:
-    """The first JSON value of a body. Raises InvalidRequest with Go's error text."""
+    """The first JSON value of a body. Raises InvalidRequest with Go's error text, BodyTooLarge."""
+    _check_counts(body)
     try:
         return msgspec.json.decode(body)
     except RecursionError:
         raise InvalidRequest("json: exceeded max depth") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if len(body) > MAX_LENIENT:
+            raise InvalidRequest(f"the request is not JSON in UTF-8: {error}") from None
         return _decode_as_go(body.decode("utf-8", "replace"))
+
+
+_PIECE = 1024 * 1024
+"""Bytes that are scanned or decoded at a time where that holds the interpreter lock."""
+
+
+def _check_counts(body: bytes) -> None:
+    """Raise BodyTooLarge for more values than are decoded at once.
+
+    What stands in strings counts at first, which is quick; only a body with too many such characters is scanned again
+    without its strings.
+    """
+    if len(body) <= MOST_CONTAINERS or not _exceeds([body]):
+        return
+    if _exceeds(_without_strings(body)):
+        raise BodyTooLarge(
+            f"the request has more than {MOST_VALUES:,} JSON values or {MOST_CONTAINERS:,} objects, arrays and keys"
+        )
+
+
+def _exceeds(parts: Iterable[bytes]) -> bool:
+    values = containers = 0
+    for part in parts:
+        values += part.count(b",")
+        containers += sum(map(part.count, (b"[", b"{", b":")))
+        if values > MOST_VALUES or containers > MOST_CONTAINERS:
+            return True
+    return False
+
+
+def _without_strings(body: bytes) -> Iterator[bytes]:
+    """What stands outside the strings of a JSON text, a piece at a time."""
+    inside, carry = 0, b""  # carry: a backslash whose character comes with the next piece
+    for at in range(0, len(body), _PIECE):
+        piece = carry + body[at : at + _PIECE]
+        n_backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        carry = piece[len(piece) - n_backslashes % 2 :]
+        piece = piece[: len(piece) - n_backslashes % 2]
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        yield b"".join(parts[inside::2])
+        inside = (inside + len(parts) - 1) % 2
 
 
 # ---- what the fast decoder refused: right for Go, or wrong in Go's words ---------------------------------------------
@@ -203,6 +256,16 @@ def wrong_type(value: Any, field: str, go_type: str) -> InvalidRequest:
     )
 
 
+def _decoded(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces of base64, decoded. Raises binascii.Error, also where padding stands before the last one."""
+    last = b""
+    for piece in pieces:
+        if last.endswith(b"="):
+            raise binascii.Error
+        yield binascii.a2b_base64(piece, strict_mode=True)
+        last = piece
+
+
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
 
 
@@ -212,7 +275,8 @@ def from_base64(text: str) -> bytes:
         plain = text.replace("\r", "").replace("\n", "").encode("ascii")
         if len(plain) % 4 or plain.endswith(b"==="):
             raise binascii.Error  # which the strict mode lets pass
-        return binascii.a2b_base64(plain, strict_mode=True)
+        pieces = (plain[at : at + _PIECE] for at in range(0, len(plain), _PIECE))
+        return b"".join(_decoded(pieces))
     except ValueError:  # no ASCII, no base64
         odd = _NOT_BASE64.search(text)
         place = odd.start() if odd else len(text) // 4 * 4

@@ -1,13 +1,14 @@
-"""Who may ask: the Host and Origin of a request, before anything else looks at it.
+"""The check of a request's Host and Origin, before anything else looks at it.
 
-A daemon without keys that listens on loopback is safe from the network but not from the browser on the same machine. A web
-page may not use it unless its origin is allowed (CORS, with Ollama's list), and a foreign name that was made to point here
-(DNS rebinding) is not answered. Programs that are not browsers send no Origin and are not affected.
+A daemon without keys is not safe from the browsers that can reach it. A web page may not use it unless its origin is allowed
+(CORS, with Ollama's list), and a foreign name that was made to point here (DNS rebinding) is refused, whatever address the
+daemon listens at. Programs that are not browsers send no Origin.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 ALWAYS_ALLOWED = (
     *(f"{scheme}://{host}{port}" for host in ("localhost", "127.0.0.1", "0.0.0.0")
@@ -39,15 +42,19 @@ _PREFLIGHT = {
 
 
 class Gate:
-    """ASGI middleware that turns away hosts and origins that are not allowed, and answers CORS preflights.
+    """ASGI middleware that refuses hosts and origins that are not allowed, and answers CORS preflights.
 
-    ``origins`` are allowed beside the default ones, "*" for all. ``check_host``: the daemon listens on loopback only.
+    ``origins`` are allowed beside the default ones, "*" for all. ``host`` is the one that the daemon was told to listen at;
+    ``is_local``: it is a loopback address.
     """
 
-    def __init__(self, app: ASGIApp, *, origins: Iterable[str] = (), check_host: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, origins: Iterable[str] = (), host: str, is_local: bool
+    ) -> None:
         self._app = app
         self._patterns = tuple(_pattern(text) for text in (*origins, *ALWAYS_ALLOWED))
-        self._check_host = check_host
+        self._hosts = tuple(_pattern(name) for name in (host, *map(_host_of, origins)) if name)
+        self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 or 204, or hand on to the app."""
@@ -56,8 +63,8 @@ class Gate:
             return
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin", "")
-        if self._check_host and not host_allowed(host):
-            await Response(status_code=403)(scope, receive, send)
+        if not self.host_allowed(host):
+            await self._refusal(host)(scope, receive, send)
         elif not origin or origin in (f"http://{host}", f"https://{host}"):
             await self._app(scope, receive, send)
         elif not self.origin_allowed(origin):
@@ -68,15 +75,33 @@ class Gate:
         else:
             await self._app(scope, receive, _with_headers(send, _allow(origin)))
 
+    def host_allowed(self, host: str) -> bool:
+        """May a request with this Host header be answered?"""
+        if is_own_host(host, self._is_local):
+            return True
+        name = _without_port(host).lower()
+        return any(pattern.fullmatch(name) for pattern in self._hosts)
+
+    def _refusal(self, host: str) -> Response:
+        log.warning("refused a request for the host %r, which is not this machine's", host[:100])
+        if self._is_local:
+            return Response(status_code=403)  # as Ollama
+        text = (
+            f"{_without_port(host)[:100]!r} is not a name of this machine: use its address or its host name,"
+            " or allow the name with OLLAMAPY_ORIGINS=http://NAME:*\n"
+        )
+        return Response(text, status_code=403, media_type="text/plain")
+
     def origin_allowed(self, origin: str) -> bool:
         """Does an origin match one of the allowed ones?"""
         return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
 
 
-def host_allowed(host: str) -> bool:
-    """May a request for this Host header be answered on loopback? Only if the name can mean this machine by itself.
+def is_own_host(host: str, is_local: bool) -> bool:
+    """Can this Host header mean this machine by itself?
 
-    An address cannot be rebound, but Ollama answers only to private ones and the machine's own, and so do we.
+    No address can be rebound. On loopback only private ones and the machine's own are answered, as in Ollama; elsewhere the
+    machine may be reached at an address that it does not know of.
     """
     name = _without_port(host).lower()
     try:
@@ -84,7 +109,14 @@ def host_allowed(host: str) -> bool:
     except ValueError:
         own = name in ("", "localhost", socket.gethostname().lower())
         return own or name.endswith(_OWN_SUFFIXES)
-    return address.is_private or address.is_unspecified or str(address) in _own_addresses()
+    if not is_local or address.is_private or address.is_unspecified:
+        return True
+    return str(address) in _own_addresses()
+
+
+def _host_of(origin: str) -> str:
+    """The host of an origin of the settings, without its port; "*" for any."""
+    return _without_port(origin.strip().rstrip("/").rpartition("://")[2]).removesuffix(":*")
 
 
 def _without_port(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,13 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from ollamapy.errors import LoadFailed, RunnerCrashed
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
+from ollamapy.types import RIGHTS, Caller
 from ollamapy.web import server as web
 from ollamapy.web import stream
-from ollamapy.web.app import create_app
+from ollamapy.web.anthropic import paths as anthropic
+from ollamapy.web.app import Identify, create_app, everyone
+from ollamapy.web.call import SMALL_BODY, Call
+from ollamapy.web.ollama import model_paths as stored
+from ollamapy.web.ollama import paths as native
+from ollamapy.web.openai import paths as openai
+from ollamapy.web.openai import response_paths as responses
 from tests.fakes import FakeRunner, Made, made
 
 
@@ -98,13 +108,16 @@ def _unchunked(data: bytes) -> bytes:
 
 @asynccontextmanager
 async def served(
-    store: Path, prepare: Callable[[FakeRunner], None] = lambda runner: None, **environ: str
+    store: Path,
+    prepare: Callable[[FakeRunner], None] = lambda runner: None,
+    identify: Identify = everyone,
+    **environ: str,
 ) -> AsyncIterator[Client]:
     """The daemon's web server over fake runners, on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with made(store, prepare, **environ) as services:
-        server = web.Server(create_app(services.services), drain_seconds=20, backlog=2048)
+        server = web.Server(create_app(services.services, identify), drain_seconds=20, backlog=2048)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
             yield Client(services, port)
@@ -117,10 +130,11 @@ def run(
     store: Path,
     test: Callable[[Client], Awaitable[None]],
     prepare: Callable[[FakeRunner], None] = lambda runner: None,
+    identify: Identify = everyone,
     **environ: str,
 ) -> None:
     async def inside() -> None:
-        async with served(store, prepare, **environ) as client:
+        async with served(store, prepare, identify, **environ) as client:
             await test(client)
 
     asyncio.run(inside())
@@ -465,3 +479,47 @@ def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
         await client.made.idle()
 
     run(model_store, test, STAGES["prefill"], NUM_PARALLEL="1", MAX_QUEUE="50")
+
+
+# ---- callers and their rights ------------------------------------------------------------------
+
+
+def test_a_path_needs_its_right(model_store: Path) -> None:
+    """Who asks, and with which rights, is told by what the application was given to identify callers."""
+
+    def only_infers(scope: Scope, id: str) -> Caller:
+        return Caller(id, is_local=False, rights=frozenset({"infer"}))
+
+    async def test(client: Client) -> None:
+        assert (await client.generate()).status == 200
+        refused = await client.ask("DELETE", "/api/delete", {"model": "plain"})
+        assert refused.status == 403 and b"needs the right to manage" in refused.body
+        assert (await client.ask("GET", "/api/tags")).status == 200
+
+    run(model_store, test, identify=only_infers)
+
+
+def test_every_path_declares_a_right() -> None:
+    dialects = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT)
+    paths = [*native.PATHS, *stored.PATHS, *stored.SERVED_PATHS]
+    paths += [path for dialect in dialects for path in dialect.paths]
+    assert len(paths) > 25 and {path.right for path in paths} <= RIGHTS
+
+
+def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
+    threads = []
+
+    def parse(body: bytes) -> int:
+        threads.append(threading.current_thread())
+        return len(body)
+
+    async def test(size: int) -> int:
+        call = Call(bytes(size), Headers(), {}, Caller(), no_parts())
+        return await call.parse(parse)
+
+    async def no_parts() -> AsyncIterator[bytes]:
+        yield b""
+
+    assert asyncio.run(test(SMALL_BODY)) == SMALL_BODY
+    assert asyncio.run(test(SMALL_BODY + 1)) == SMALL_BODY + 1
+    assert threads[0] is threading.main_thread() is not threads[1]

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
 from ollamapy.web import gate
-from ollamapy.web.gate import Gate, host_allowed
+from ollamapy.web.gate import Gate, is_own_host
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ from ollamapy.web.gate import Gate, host_allowed
     ],
 )
 def test_hosts_that_are_this_machine_or_near(host: str) -> None:
-    assert host_allowed(host)
+    assert is_own_host(host, is_local=True)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_hosts_that_are_this_machine_or_near(host: str) -> None:
     ],
 )
 def test_hosts_that_are_not(host: str) -> None:
-    assert not host_allowed(host)
+    assert not is_own_host(host, is_local=True)
 
 
 ALLOWED = [
@@ -96,10 +96,10 @@ def answer(
     host: str = "localhost:11434",
     method: str = "GET",
     origins: tuple[str, ...] = (),
-    check_host: bool = True,
+    bound: str = "127.0.0.1",
 ) -> tuple[int, dict[str, str]]:
     """Status and headers that a browser gets for a request with this origin."""
-    app = Gate(PlainTextResponse("in"), origins=origins, check_host=check_host)
+    app = Gate(PlainTextResponse("in"), origins=origins, host=bound, is_local=bound == "127.0.0.1")
     headers = [(b"host", host.encode("latin-1"))]
     if origin is not None:
         headers.append((b"origin", origin.encode()))
@@ -178,9 +178,33 @@ def test_a_rebound_name_is_not_answered_even_as_its_own_origin() -> None:
     assert answer(None, host="evil.com")[0] == 403
 
 
-def test_beyond_loopback_names_are_the_users_affair() -> None:
-    assert answer(None, host="my.server:11434", check_host=False)[0] == 200
-    assert answer("https://evil.com", host="my.server", check_host=False)[0] == 403
+@pytest.mark.parametrize(
+    ("host", "bound", "origins", "status"),
+    [
+        ("evil.com", "0.0.0.0", (), 403),
+        ("my.server:11434", "0.0.0.0", (), 403),
+        ("my.server:11434", "my.server", (), 200),
+        ("ollama:11434", "0.0.0.0", ("http://ollama:*",), 200),
+        ("ollama", "0.0.0.0", ("http://ollama:3000",), 200),
+        ("a.my.org:80", "0.0.0.0", ("https://*.my.org",), 200),
+        ("my.org.evil.com", "0.0.0.0", ("https://*.my.org",), 403),
+        ("evil.com", "0.0.0.0", ("*",), 200),
+        ("evil.com", "127.0.0.1", ("*",), 200),
+        ("evil.com", "127.0.0.1", ("http://good.com",), 403),
+        ("8.8.8.8:11434", "0.0.0.0", (), 200),
+        ("[2001:4860:4860::8888]:80", "::", (), 200),
+        (socket.gethostname(), "0.0.0.0", (), 200),
+        ("localhost:11434", "0.0.0.0", (), 200),
+        ("", "0.0.0.0", (), 200),
+    ],
+)
+def test_hosts_at_every_bind(host: str, bound: str, origins: tuple[str, ...], status: int) -> None:
+    """The machine's own names and addresses, and what the settings name."""
+    assert answer(None, host=host, bound=bound, origins=origins)[0] == status
+
+
+def test_a_foreign_page_at_an_open_bind() -> None:
+    assert answer("https://evil.com", host="my.server", bound="my.server")[0] == 403
 
 
 def test_the_default_origins_are_ollamas() -> None:
