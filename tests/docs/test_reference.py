@@ -21,7 +21,7 @@ from ollamapy.web.openai import vectors as openai_vectors
 from tests.docs import cli_reference
 from tests.docs.blocks import PAGES, blocks, prose
 from tests.served import ROOT, Daemon
-from tests.test_architecture import MAY_IMPORT, VOCABULARY
+from tests.test_architecture import FILES, MAY_IMPORT, VOCABULARY
 
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
@@ -163,3 +163,15 @@ def test_the_nouns_of_the_glossary_are_sorted_and_have_a_room() -> None:
     nouns = [noun for noun, _ in rows]
     assert len(nouns) > 20 and nouns == sorted(set(nouns))
     assert {room for _, room in rows} <= set(MAY_IMPORT) | VOCABULARY
+
+
+def test_the_messages_of_the_troubleshooting_are_those_of_the_program() -> None:
+    table = (ROOT / "docs" / "troubleshooting.md").read_text().partition("|---|---|")[2]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    shown = [each for row in rows for each in re.findall(r"`([^`]+)`", row) if " " in each]
+    source = "".join(file.read_text() for file in FILES)
+    assert len(shown) >= 5
+    for message in shown:
+        parts = re.split(r"\.\.\.|[\d.]+ ?(?:GB)?|\bSIG\w+", message)
+        for part in (each.strip() for each in parts):
+            assert part in source, message
