@@ -17,8 +17,8 @@ from typing import Any
 
 from .output.families import GENERIC, family_of
 
-Turn = Mapping[str, Any]
-Attempt = Callable[[Sequence[Turn], Sequence[Mapping[str, Any]]], str | None]
+TemplateMessage = Mapping[str, Any]
+Attempt = Callable[[Sequence[TemplateMessage], Sequence[Mapping[str, Any]]], str | None]
 """What a template makes of messages and tools; None where it fails."""
 
 DEEPSEEK = "<｜tool▁sep｜>"
@@ -54,7 +54,7 @@ class Taste:
     spoken: bool = False
 
 
-def has_calls(turns: Sequence[Turn]) -> bool:
+def has_calls(turns: Sequence[TemplateMessage]) -> bool:
     """Whether there is anything to have a taste for."""
     return any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns)
 
@@ -92,7 +92,7 @@ def taste(attempt: Attempt) -> Taste:
     return single if most > 1 and worth(single, both) > worth(best, both) else best
 
 
-def _conversation(values: Sequence[str], said: str) -> list[Turn]:
+def _conversation(values: Sequence[str], said: str) -> list[TemplateMessage]:
     ids = [f"call_{n}ab12cd3" for n in range(len(values))]
     calls = [
         {"id": id, "type": "function", "function": {"name": "needle_tool", "arguments": {_KEY: value}}}
@@ -110,8 +110,8 @@ def _conversation(values: Sequence[str], said: str) -> list[Turn]:
 
 
 def with_tools_told(
-    turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], attempt: Attempt
-) -> list[Turn]:
+    turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]], attempt: Attempt
+) -> list[TemplateMessage]:
     """The conversation of a DeepSeek model; its template writes calls, but says nothing of the tools. Then the system message does, in
     the words of DeepSeek-V3.1's model card."""
     shown = attempt([{"role": "user", "content": "Hi"}], [_TOOL])
@@ -138,19 +138,19 @@ def with_tools_told(
     return [{"role": "system", "content": said}, *turns]
 
 
-def adapted(turns: Sequence[Turn], taste: Taste, source: str) -> list[Turn]:
+def adapted(turns: Sequence[TemplateMessage], taste: Taste, source: str) -> list[TemplateMessage]:
     """The conversation to somebody's taste; ``source`` is the template, whose family's marks written calls stand between."""
     if taste.single:
         turns = list(_one_a_message(turns))
     if taste.short_ids:
         turns = list(_with_short_ids(turns))
-    told: list[Turn] = []
+    told: list[TemplateMessage] = []
     for turn in _as_spoken(turns) if taste.spoken else turns:
         told += _told(turn, taste, source) if turn.get("tool_calls") else [turn]
     return told
 
 
-def _as_spoken(turns: Sequence[Turn]) -> Iterator[Turn]:
+def _as_spoken(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
     """Results as the user's words, all that follow one another, and what the user does say, in one message."""
     at = 0
     while at < len(turns):
@@ -167,12 +167,12 @@ def _as_spoken(turns: Sequence[Turn]) -> Iterator[Turn]:
         yield turn
 
 
-def _told(turn: Turn, taste: Taste, source: str) -> list[Turn]:
+def _told(turn: TemplateMessage, taste: Taste, source: str) -> list[TemplateMessage]:
     """A message with calls. What was said beside them is a message before it, where there may be no content."""
     said = {key: value for key, value in turn.items() if key != "tool_calls"}
     if taste.written:
         return [{**said, "content": turn["content"] + _written(turn["tool_calls"], source)}]
-    before: list[Turn] = []
+    before: list[TemplateMessage] = []
     if taste.no_content:
         before = [said] if turn["content"] else []
         turn = {**turn, "content": None}
@@ -200,7 +200,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _one_a_message(turns: Sequence[Turn]) -> Iterator[Turn]:
+def _one_a_message(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
     """Each call in a message of its own, its result right behind it. Results say by their ids, or else by their order, which call
     is theirs."""
     at = 0
@@ -227,7 +227,7 @@ def _one_a_message(turns: Sequence[Turn]) -> Iterator[Turn]:
         yield from results
 
 
-def _with_short_ids(turns: Sequence[Turn]) -> Iterator[Turn]:
+def _with_short_ids(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
     """Ids of nine letters and digits, the same for a call and its result; made up where nobody gave any."""
     waiting: list[str] = []  # calls without a result so far
     for at, turn in enumerate(turns):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -27,22 +26,25 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ..cache import cached
 from ..errors import TemplateError
 from . import calls
 from . import order as orders
 
 MAX_CHARACTERS = 16 * 1024 * 1024
-"""A longer prompt is a template gone wild: no model's context holds it."""
+"""A longer prompt is a defect of the template: no model's context holds it."""
+
+_CACHED_BYTES = 2**20
 
 _SHOWN = 300  # characters of a template's own error text
 
-Turn = Mapping[str, Any]
+TemplateMessage = Mapping[str, Any]
 """A message as templates know it: role, content, and what else the role has."""
 
 
 def render(
     source: str,
-    messages: Sequence[Turn],
+    messages: Sequence[TemplateMessage],
     *,
     bos_token: str = "",
     eos_token: str = "",
@@ -66,7 +68,7 @@ def render(
     }
     try:
         template = _compile(source)
-        turns: list[Turn] = [_turn(message, source) for message in messages]
+        turns: list[TemplateMessage] = [_turn(message, source) for message in messages]
         if tools and calls.DEEPSEEK in source:
             turns = calls.with_tools_told(turns, tools, _attempt(source))
         order = _order(source) if orders.is_unusual(turns) else orders.Order()
@@ -82,7 +84,7 @@ def render(
     except TemplateError:
         raise
     except MemoryError:
-        _compile.cache_clear()
+        _compile.clear()
         raise TemplateError("the model's chat template needs too much memory") from None
     except Exception as error:
         raise TemplateError(_explain(error)) from None
@@ -133,7 +135,7 @@ def without_surrogates(text: str) -> str:
 # ---- what templates expect of messages -----------------------------------------------------------
 
 
-def _turn(message: Turn, source: str) -> dict[str, Any]:
+def _turn(message: TemplateMessage, source: str) -> dict[str, Any]:
     """OpenAI's ``developer`` is everybody's ``system``, but for gpt-oss (the ``<|channel|>``
     format), which knows both."""
     if message["role"] == "developer" and "<|channel|>" not in source:
@@ -141,7 +143,7 @@ def _turn(message: Turn, source: str) -> dict[str, Any]:
     return dict(message)
 
 
-@lru_cache(maxsize=8)
+@cached(_CACHED_BYTES)
 def _takes_system(source: str) -> bool:
     """Whether a system message reaches the prompt: Gemma's template refuses it, others drop it.
 
@@ -155,13 +157,13 @@ def _takes_system(source: str) -> bool:
     return system["content"] in both or attempt([question], ()) is None
 
 
-@lru_cache(maxsize=8)
+@cached(_CACHED_BYTES)
 def _order(source: str) -> orders.Order:
     """In which order the template wants messages."""
     return orders.order(_attempt(source))
 
 
-@lru_cache(maxsize=8)
+@cached(_CACHED_BYTES)
 def _taste(source: str) -> calls.Taste:
     """How the template wants tool calls."""
     return calls.taste(_attempt(source))
@@ -171,7 +173,7 @@ def _attempt(source: str) -> calls.Attempt:
     """What to ask the template with."""
     template = _compile(source)
 
-    def attempt(turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str | None:
+    def attempt(turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]]) -> str | None:
         try:
             return _text(template, {**_standard(), **_named(tools, source), "messages": turns})
         except (MemoryError, TemplateError):
@@ -182,7 +184,7 @@ def _attempt(source: str) -> calls.Attempt:
     return attempt
 
 
-def _without_system(turns: list[Turn]) -> list[Turn]:
+def _without_system(turns: list[TemplateMessage]) -> list[TemplateMessage]:
     """The system message put before the text of the first question, as llama.cpp does; alone, it
     becomes a question."""
     system, *rest = turns
@@ -267,7 +269,7 @@ _environment.globals["strftime_now"] = _strftime_now
 _environment.filters["tojson"] = _tojson
 
 
-@lru_cache(maxsize=8)
+@cached(32 * _CACHED_BYTES, lambda source: 32 * len(source))
 def _compile(source: str) -> jinja2.Template:
     return _environment.from_string(source)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .calls import Attempt, Turn
+from .calls import Attempt, TemplateMessage
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -25,7 +25,7 @@ class Order:
     alternates: bool = False
 
 
-def is_unusual(turns: Sequence[Turn]) -> bool:
+def is_unusual(turns: Sequence[TemplateMessage]) -> bool:
     """Whether it matters what order a template wants: a later system message, or a role that speaks on."""
     return any(turn["role"] in SYSTEM_ROLES for turn in turns[1:]) or any(
         one["role"] == other["role"] or (one["role"], other["role"]) == ("tool", "user")
@@ -51,7 +51,7 @@ def order(attempt: Attempt) -> Order:
     )
 
 
-def first_system(turns: Sequence[Turn]) -> list[Turn]:
+def first_system(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     """One system message at most, as the first: those at the beginning are one, and what was said as the system later the user says."""
     leading = 0
     while leading < len(turns) and turns[leading]["role"] in SYSTEM_ROLES:
@@ -63,9 +63,9 @@ def first_system(turns: Sequence[Turn]) -> list[Turn]:
     ]
 
 
-def alternating(turns: Sequence[Turn]) -> list[Turn]:
+def alternating(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     """What one side says in a row as one message. What the user adds to a tool's result, stands behind the result."""
-    found: list[Turn] = []
+    found: list[TemplateMessage] = []
     for turn in turns:
         last = found[-1] if found else None
         if last is not None and _continues(last, turn):
@@ -75,7 +75,7 @@ def alternating(turns: Sequence[Turn]) -> list[Turn]:
     return found
 
 
-def _continues(last: Turn, turn: Turn) -> bool:
+def _continues(last: TemplateMessage, turn: TemplateMessage) -> bool:
     if last.get("tool_calls") or turn.get("tool_calls"):
         return False
     if (last["role"], turn["role"]) == ("tool", "user"):
@@ -83,7 +83,7 @@ def _continues(last: Turn, turn: Turn) -> bool:
     return last["role"] == turn["role"] and turn["role"] in ("user", "assistant")
 
 
-def _joined(turns: Sequence[Turn]) -> dict[str, Any]:
+def _joined(turns: Sequence[TemplateMessage]) -> dict[str, Any]:
     """The first of some messages with the contents of all."""
     content = "\n\n".join(filter(None, (turn["content"] for turn in turns)))
     merged: Mapping[str, Any] = turns[0]

@@ -79,7 +79,7 @@ def _system(text: str | None) -> tuple[Message, ...]:
     return (Message("system", text),) if text else ()
 
 
-def turn(message: Message) -> dict[str, Any]:
+def template_message(message: Message) -> dict[str, Any]:
     """The message as a model's template sees it; content is always a string.
 
     One value serves both languages: Go templates read Ollama's names, Jinja templates OpenAI's (``name`` of a tool's

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
+from ..cache import cached
 from ..errors import TemplateError
 
 Kind = Literal["go", "jinja", "chatml", "none", "bare", "plain"]
@@ -102,12 +102,22 @@ def capabilities(jinja: str) -> tuple[str, ...]:
     return tuple(name for name, present in found.items() if present)
 
 
+MAX_TEMPLATE = 256 * 1024
+"""Bytes: a longer template in a request is refused. Models' own have at most some 20 kB."""
+
 MAX_PARSED = 100_000
-"""Characters. Of a longer Go template nothing is known: parsing a megabyte takes a second, and this
-is done in the daemon. The longest of Ollama's own has 15,000."""
+"""Characters: the capabilities of a longer Go template are not read, it can only be rendered. Parsing
+it takes up to 0.2 s in the daemon. The longest of Ollama's own has 15,000."""
 
 
-@lru_cache(maxsize=1024)
+def check_size(source: str) -> None:
+    """Raises TemplateError if a template is longer than :data:`MAX_TEMPLATE`."""
+    too_long = len(source) > MAX_TEMPLATE  # a character has at least one byte
+    if too_long or len(source.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE:
+        raise TemplateError(f"it is longer than {MAX_TEMPLATE} bytes")
+
+
+@cached(4 * 2**20)
 def go_capabilities(go: str) -> tuple[str, ...]:
     """What a Go template can do, by Ollama's rules: ``tools``, ``insert``, ``thinking``, in this
     order. Nothing, if it is no Go template."""

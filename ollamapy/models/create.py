@@ -36,7 +36,7 @@ from typing import Any
 
 from .. import human
 from ..chat import template as templates
-from ..chat.known import PROBES, Format, candidates
+from ..chat.formats import PROBES, ChatFormat, candidates
 from ..chat.template import Marks, Template
 from ..digests import digest_of, file_digest, parse_digest
 from ..errors import (
@@ -193,7 +193,7 @@ async def create(
     raises, before anything of the new model is to be seen.
     """
     note = about_unknown(request.parameters)
-    request = check(request)
+    request = await asyncio.to_thread(check, request)
     sent = {parse_digest(each) for each in (*request.files.values(), *request.adapters.values())}
     lease = store.reserve(sent)
     try:
@@ -406,7 +406,7 @@ class _Making:
 
     # What is said beside the weights
 
-    async def _known_format(self) -> Format | None:
+    async def _known_format(self) -> ChatFormat | None:
         """The chat format that the file's own template writes, if it is a known one."""
         path = self._files("model")[0]
         header = await asyncio.to_thread(read_header, path)
@@ -643,7 +643,7 @@ def marks_of(header: Header) -> Marks:
     return Marks(text("bos"), text("eos"), adds_bos=True)
 
 
-async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> Format | None:
+async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> ChatFormat | None:
     """The known format that a Jinja template writes, whatever else it says where there is no system message.
 
     Raises TemplateTooSlow where the template is, twice: once may be the machine's fault, and what a model is made of must not

@@ -16,6 +16,8 @@ import msgspec
 
 from .. import human
 from ..chat import template as templates
+from ..chat.output import AnswerFormat, answer_format
+from ..chat.template import Template
 from ..errors import InvalidModel, InvalidRequest
 from ..formats.configuration import Config, parse_config
 from ..formats.gguf import Header, joined, read_header
@@ -53,7 +55,8 @@ class ModelSpec:
     `name` is its installed spelling, `digest` its manifest's (bare hex), `size` bytes of all blobs,
     `modified_at` seconds. `shard_paths` are the files after `model_path` of a model in several; `header` is that of all of
     them. `adapter_size` is bytes of LoRA weights. `parameters` is the params layer as written,
-    `options` what of it is valid. `projector_path` is the GGUF that sees or hears for it.
+    `options` what of it is valid. `projector_path` is the GGUF that sees or hears for it. `template` is the one that chats
+    use; `fills_gaps`: the Go template can write a prompt with a suffix.
     """
 
     name: Name
@@ -78,6 +81,9 @@ class ModelSpec:
     parameters: Mapping[str, Any]
     licenses: tuple[str, ...]
     capabilities: tuple[str, ...]
+    template: Template
+    fills_gaps: bool
+    answer_format: AnswerFormat
 
     @property
     def key(self) -> str:
@@ -108,6 +114,8 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
 
     # 3) what follows from them
     jinja = header.chat_template or None
+    joins_messages = header.metadata.get(JOIN_MESSAGES) is True
+    template = templates.choose(go_template, jinja, joins_messages)
     return ModelSpec(
         name=name,
         digest=manifest.digest,
@@ -124,7 +132,7 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
         adapter_size=sum(read_header(path).weights_size for path in adapters),
         go_template=go_template,
         jinja_template=jinja,
-        joins_messages=header.metadata.get(JOIN_MESSAGES) is True,
+        joins_messages=joins_messages,
         system=last(texts["system"]) or None,
         messages=_messages(texts["messages"]),
         options=_options(parameters, name),
@@ -137,6 +145,9 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
             go_template=go_template,
             jinja_template=jinja,
         ),
+        template=template,
+        fills_gaps="insert" in templates.go_capabilities(go_template or ""),
+        answer_format=answer_format(template),
     )
 
 

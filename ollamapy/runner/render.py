@@ -115,7 +115,7 @@ class Renderer:
                 }
             case _:
                 return prompt.compose(template, messages)
-        turns = [prompt.turn(message) for message in messages]
+        turns = [prompt.template_message(message) for message in messages]
         request |= {"messages": turns, "tools": list(tools) or None}
         return marks.without_added(await self._rendered(template, request))
 

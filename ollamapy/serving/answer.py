@@ -6,6 +6,7 @@ iterates it, cancels the work wherever it stands (queued, loading, rendering, in
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -36,7 +37,7 @@ from ..types import (
 )
 from .prompting import Written, fitted, write
 from .services import Services
-from .turn import Turn
+from .turn import Turn, own_template
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ async def answer(
         await services.scheduler.unload(spec.key)
         yield Chunk(finish_reason="unload")
         return
-    turn = Turn.of(spec, request)
+    turn = await _turn_of(spec, request)
     if not request.source.has_work:
         async with _leased(services, turn, caller) as (lease, ready):
             yield Chunk(finish_reason="load", grown=_grown(lease, ready))
@@ -144,10 +145,17 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
 
 async def render(services: Services, request: Request, caller: Caller) -> Rendered:
     """The prompt that the model would be given, without giving it. Raises as :func:`answer`."""
-    turn = Turn.of(await services.models.load(request.model), request)
+    turn = await _turn_of(await services.models.load(request.model), request)
     async with _leased(services, turn, caller) as (lease, ready):
         prompt = await write(services.renderer, turn, lease.runner, ready)
         return Rendered(prompt.text, len(await lease.runner.tokenize(prompt.text)))
+
+
+async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
+    """The request's turn, worked out in a thread where the request brings a template."""
+    if own_template(request):
+        return await asyncio.to_thread(Turn.of, spec, request)
+    return Turn.of(spec, request)
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
@@ -202,17 +210,19 @@ async def _leased(
 
 
 def _chunk(
-    events: Sequence[output.Event], think: bool | str | None, logprobs: Sequence[TokenLogprob]
+    segments: Sequence[output.Segment], think: bool | str | None, logprobs: Sequence[TokenLogprob]
 ) -> Chunk | None:
-    """The parser's events as a chunk; None for nothing. Thoughts that are not wanted are left out."""
+    """The parser's segments as a chunk; None for nothing. Thoughts that are not wanted are left out."""
     chunk = Chunk(
-        "".join(event.text for event in events if isinstance(event, output.Text)),
+        "".join(segment.text for segment in segments if isinstance(segment, output.Text)),
         tuple(logprobs),
-        thinking="".join(event.text for event in events if isinstance(event, output.Thought))
+        thinking="".join(
+            segment.text for segment in segments if isinstance(segment, output.Thought)
+        )
         if think is not False
         else "",
-        tool_deltas=tuple(event for event in events if isinstance(event, ToolDelta)),
-        tool_calls=tuple(event for event in events if isinstance(event, ToolCall)),
+        tool_deltas=tuple(segment for segment in segments if isinstance(segment, ToolDelta)),
+        tool_calls=tuple(segment for segment in segments if isinstance(segment, ToolCall)),
     )
     filled = chunk.text or chunk.thinking or chunk.tool_deltas or chunk.tool_calls or logprobs
     return chunk if filled else None

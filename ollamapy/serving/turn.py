@@ -12,8 +12,8 @@ import msgspec
 
 from ..chat import output
 from ..chat import prompt as prompts
-from ..chat.template import Template, choose, go_capabilities
-from ..errors import InvalidRequest
+from ..chat.template import Template, check_size
+from ..errors import InvalidRequest, TemplateError
 from ..models.spec import ModelSpec
 from ..types import Constraint, Conversation, Gap, Message, Options, Question, Raw, Request
 
@@ -29,7 +29,7 @@ class Turn:
     """One request to one model.
 
     ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the whole conversation,
-    empty where no template writes one; ``tools`` are as templates print them. ``constraint`` is the form of the answer, which
+    empty where no template writes one; ``format`` is how answers are written; ``tools`` are as templates print them. ``constraint`` is the form of the answer, which
     ``is_forced`` binds to a tool call. ``policy``: what happens to a prompt that does not fit (types.CONTEXT_POLICIES).
     """
 
@@ -37,6 +37,7 @@ class Turn:
     request: Request
     options: Options
     template: Template
+    format: output.AnswerFormat
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
     constraint: Constraint | None
@@ -45,21 +46,26 @@ class Turn:
 
     @classmethod
     def of(cls, spec: ModelSpec, request: Request) -> Turn:
-        """The turn of a request. Raises InvalidRequest for what the model cannot do."""
+        """The turn of a request. Raises InvalidRequest for what the model cannot do.
+
+        A template of the request's own takes up to 0.2 s to recognize: call it in a thread then.
+        """
         request = _with_thinking(spec, request)
         _check(spec, request)
         template = template_of(spec, request)
+        format = output.answer_format(template) if own_template(request) else spec.answer_format
         tools = _tools(request)
-        forced = _forced_call(template, tools, request)
+        forced = _forced_call(format, tools, request)
         options = request.options.over(spec.options)
         return cls(
             spec=spec,
             request=request,
             options=options,
             template=template,
+            format=format,
             messages=_messages(spec, request, template),
             tools=tools,
-            constraint=forced or _form(template, tools, request),
+            constraint=forced or _form(format, tools, request),
             is_forced=forced is not None,
             policy=_policy(options, request),
         )
@@ -95,9 +101,9 @@ class Turn:
         """What tells text, thoughts and tool calls of the answer to ``prompt`` apart. What fills a gap or continues a raw text
         is text."""
         if isinstance(self.request.source, Gap | Raw):
-            return output.choose(Template("bare"))
+            return output.choose(output.PLAIN)
         return output.choose(
-            self.template, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
+            self.format, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
         )
 
     def beginning(self, parser: output.Parser) -> str:
@@ -119,13 +125,17 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
 
     A suffix needs the Go template, even where the Jinja template is preferred in chats.
     """
-    source = request.source
-    if isinstance(source, Question | Gap) and source.template:
-        return Template("go", source.template)
-    if isinstance(source, Gap) and "insert" in go_capabilities(spec.go_template or ""):
+    if own := own_template(request):
+        return Template("go", own)
+    if isinstance(request.source, Gap) and spec.fills_gaps:
         return Template("go", spec.go_template or "")
-    chosen = choose(spec.go_template, spec.jinja_template, spec.joins_messages)
-    return chosen if isinstance(source, Conversation) else chosen.for_generate
+    is_chat = isinstance(request.source, Conversation)
+    return spec.template if is_chat else spec.template.for_generate
+
+
+def own_template(request: Request) -> str:
+    """The Go template that the request brings, "" for none."""
+    return request.source.template if isinstance(request.source, Question | Gap) else ""
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
@@ -140,6 +150,10 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
 def _check(spec: ModelSpec, request: Request) -> None:
     """Raise InvalidRequest for the first thing that the model cannot do."""
     source, can = request.source, spec.capabilities
+    try:
+        check_size(own_template(request))
+    except TemplateError as error:
+        raise InvalidRequest(f"template: {error}") from None
     if "completion" not in can:
         verb = "chat" if isinstance(source, Conversation) else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {verb}')
@@ -188,24 +202,22 @@ def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Me
 
 
 def _forced_call(
-    template: Template, tools: Sequence[dict[str, Any]], request: Request
+    format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
     """The form of an answer that must call a tool; a form that the request asks for is for answers that call none."""
     source = request.source
     if not isinstance(source, Conversation) or not tools:
         return None
-    return output.call_grammar(
-        template, source.tools, source.tool_choice, source.parallel_tool_calls
-    )
+    return output.call_grammar(format, source.tools, source.tool_choice, source.parallel_tool_calls)
 
 
 def _form(
-    template: Template, tools: Sequence[dict[str, Any]], request: Request
+    format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
     """The form that the request asks for; an answer that may call tools has it only where it calls none, as in OpenAI's API."""
     if request.constraint is None or not tools:
         return request.constraint
-    return msgspec.structs.replace(request.constraint, unless=output.call_marks(template))
+    return msgspec.structs.replace(request.constraint, unless=output.call_marks(format))
 
 
 def _policy(options: Options, request: Request) -> str:

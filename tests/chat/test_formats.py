@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ollamapy.chat import golang, jinja
-from ollamapy.chat.known import FORMATS
+from ollamapy.chat.formats import FORMATS
 from ollamapy.config import builtin_library
 
 TALKS = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollamapy.chat.output import Event, Parser, Text, Thought, choose, family_for, merged
+from ollamapy.chat.output import Parser, Segment, Text, Thought, answer_format, choose, merged
 from ollamapy.chat.template import Template
 from ollamapy.types import ToolCall, ToolDelta
 
@@ -230,51 +230,57 @@ def ids() -> Iterator[str]:
 def parser(template: str, **options: Any) -> Parser:
     numbers = ids()
     kwargs = {"tools": TOOLS, **options}
-    return choose(Template("jinja", template), new_id=lambda: next(numbers), **kwargs)
+    return choose(
+        answer_format(Template("jinja", template)), new_id=lambda: next(numbers), **kwargs
+    )
 
 
-def heard(template: str, pieces: Sequence[str], **options: Any) -> list[Event]:
+def heard(template: str, pieces: Sequence[str], **options: Any) -> list[Segment]:
     reader = parser(template, **options)
-    events = [event for piece in pieces for event in reader.feed(piece)]
-    return merged(events + reader.flush())
+    segments = [segment for piece in pieces for segment in reader.feed(piece)]
+    return merged(segments + reader.flush())
 
 
-def text_of(events: Sequence[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Text))
+def text_of(segments: Sequence[Segment]) -> str:
+    return "".join(segment.text for segment in segments if isinstance(segment, Text))
 
 
-def thought_of(events: Sequence[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Thought))
+def thought_of(segments: Sequence[Segment]) -> str:
+    return "".join(segment.text for segment in segments if isinstance(segment, Thought))
 
 
-def calls_of(events: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
+def calls_of(segments: Sequence[Segment]) -> list[tuple[str, dict[str, Any]]]:
     """The calls; each is told twice, and both must say the same."""
     deltas: dict[str, list[str]] = {}
     named: dict[int, str] = {}
     calls = []
-    for event in events:
-        if isinstance(event, ToolDelta):
-            if event.id:
-                named[event.index] = event.id
-                deltas[event.id] = [event.name, ""]
-            deltas[named[event.index]][1] += event.arguments
-        elif isinstance(event, ToolCall):
-            name, arguments = deltas[event.id]
-            assert (name, json.loads(arguments)) == (event.name, event.arguments)
-            calls.append((event.name, event.arguments))
+    for segment in segments:
+        if isinstance(segment, ToolDelta):
+            if segment.id:
+                named[segment.index] = segment.id
+                deltas[segment.id] = [segment.name, ""]
+            deltas[named[segment.index]][1] += segment.arguments
+        elif isinstance(segment, ToolCall):
+            name, arguments = deltas[segment.id]
+            assert (name, json.loads(arguments)) == (segment.name, segment.arguments)
+            calls.append((segment.name, segment.arguments))
     return calls
 
 
 @pytest.mark.parametrize(("template", "said", "text", "thought", "calls"), ANSWERS)
 def test_an_answer(template: str, said: str, text: str, thought: str, calls: Calls) -> None:
-    events = heard(template, [said])
-    assert (text_of(events), thought_of(events), calls_of(events)) == (text, thought, list(calls))
+    segments = heard(template, [said])
+    assert (text_of(segments), thought_of(segments), calls_of(segments)) == (
+        text,
+        thought,
+        list(calls),
+    )
 
 
 @pytest.mark.parametrize(("template", "said"), NO_CALLS)
 def test_what_is_no_call_is_text(template: str, said: str) -> None:
-    events = heard(template, [said])
-    assert (text_of(events), calls_of(events)) == (said, [])
+    segments = heard(template, [said])
+    assert (text_of(segments), calls_of(segments)) == (said, [])
 
 
 EVERYTHING = [(answer[0], answer[1]) for answer in ANSWERS] + NO_CALLS
@@ -320,9 +326,9 @@ def test_no_text_is_lost(pieces: list[str]) -> None:
     """Without a call, what comes out is what went in."""
     said = "".join(pieces)
     for template in (HERMES, CODER, LLAMA, MISTRAL, DEEPSEEK.removeprefix("<think></think>")):
-        events = heard(template, list(said))
-        if not calls_of(events):
-            assert text_of(events) == said
+        segments = heard(template, list(said))
+        if not calls_of(segments):
+            assert text_of(segments) == said
 
 
 def test_values_are_what_the_schema_says() -> None:
@@ -353,7 +359,7 @@ def test_line_breaks_in_strings_are_escaped_in_deltas() -> None:
 
 def test_lone_surrogates_become_replacement_characters() -> None:
     said = '<tool_call>{"name": "get_weather", "arguments": {"city": "\\ud800"}}</tool_call>'
-    calls = [event for event in heard(HERMES, [said]) if isinstance(event, ToolCall)]
+    calls = [segment for segment in heard(HERMES, [said]) if isinstance(segment, ToolCall)]
     assert [call.arguments for call in calls] == [{"city": "\ufffd"}]
 
 
@@ -367,8 +373,8 @@ def test_lone_surrogates_become_replacement_characters() -> None:
     ],
 )
 def test_arguments_are_told_while_they_are_written(template: str, begun: str) -> None:
-    events = parser(template).feed(begun)
-    assert events == [ToolDelta(0, "call_0", "get_weather", '{"city": "Pa')]
+    segments = parser(template).feed(begun)
+    assert segments == [ToolDelta(0, "call_0", "get_weather", '{"city": "Pa')]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +394,7 @@ def test_arguments_are_told_while_they_are_written(template: str, begun: str) ->
 )
 def test_text_is_held_back_no_longer_than_needed(template: str, said: str, told: str) -> None:
     reader = parser(template)
-    assert text_of([event for character in said for event in reader.feed(character)]) == told
+    assert text_of([segment for character in said for segment in reader.feed(character)]) == told
 
 
 @pytest.mark.parametrize(
@@ -405,8 +411,8 @@ def test_the_prompts_end_tells_whether_the_model_thinks(
     template = "<think></think>"
     reader = parser(template, prompt_tail=tail)
     assert (reader.opens, reader.think_end, reader.answer_after) == (opens, end, end)
-    events = heard(template, list(said), prompt_tail=tail)
-    assert (text_of(events), thought_of(events)) == (text, thought)
+    segments = heard(template, list(said), prompt_tail=tail)
+    assert (text_of(segments), thought_of(segments)) == (text, thought)
 
 
 def test_a_harmony_prompt_may_have_begun_the_message() -> None:
@@ -417,8 +423,8 @@ def test_a_harmony_prompt_may_have_begun_the_message() -> None:
 
 def test_the_ids_a_model_gives_are_kept() -> None:
     said = "[TOOL_CALLS]now[CALL_ID]123456789[ARGS]{}"
-    calls = [event for event in heard(MISTRAL, [said]) if isinstance(event, ToolCall)]
-    calls += [event for event in heard(KIMI, [KIMI_CALL]) if isinstance(event, ToolCall)]
+    calls = [segment for segment in heard(MISTRAL, [said]) if isinstance(segment, ToolCall)]
+    calls += [segment for segment in heard(KIMI, [KIMI_CALL]) if isinstance(segment, ToolCall)]
     assert [call.id for call in calls] == ["123456789", "functions.get_weather:0"]
 
 
@@ -442,7 +448,7 @@ def test_the_work_grows_as_the_text(template: str, unit: str) -> None:
     def work(said: str) -> int:
         steps = 0
 
-        def profile(frame: object, event: str, argument: object) -> None:
+        def profile(frame: object, segment: str, argument: object) -> None:
             nonlocal steps
             steps += 1
 
@@ -462,7 +468,7 @@ def test_the_work_grows_as_the_text(template: str, unit: str) -> None:
 
 
 def test_a_template_that_is_none_has_the_generic_family() -> None:
-    assert family_for(Template("none")).name == "generic"
+    assert answer_format(Template("none")).family.name == "generic"
 
 
 @pytest.mark.parametrize(
@@ -477,5 +483,5 @@ def test_a_template_that_is_none_has_the_generic_family() -> None:
 )
 def test_control_tokens_that_a_parser_must_see(source: str, marks: tuple[str, ...]) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
-    found = choose(Template("jinja", source), tools=tools if marks else ()).marks
+    found = choose(answer_format(Template("jinja", source)), tools=tools if marks else ()).marks
     assert set(marks) <= set(found) and bool(marks) == bool(found)

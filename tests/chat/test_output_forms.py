@@ -12,11 +12,11 @@ import llguidance
 import pytest
 
 from ollamapy.chat import jinja
-from ollamapy.chat.output import Text, Thought, call_grammar, choose, family_for, thinking_tags
-from ollamapy.chat.output.events import Tools
+from ollamapy.chat.output import Text, Thought, answer_format, call_grammar, choose
 from ollamapy.chat.output.families import tagged
-from ollamapy.chat.output.finder import Finder
+from ollamapy.chat.output.sections import SectionParser
 from ollamapy.chat.output.thinking import ThinkingParser
+from ollamapy.chat.output.tools import Tools
 from ollamapy.chat.template import Template
 from ollamapy.types import Constraint, ToolCall
 
@@ -48,9 +48,11 @@ def test_thinking_is_told_as_ollama_tells_it(line: dict[str, Any]) -> None:
     reader = ThinkingParser(line["in"]["open"], line["in"]["close"])
     told = []
     for chunk in line["in"]["chunks"]:
-        events = reader.feed(chunk)
-        thought = "".join(event.text for event in events if isinstance(event, Thought))
-        told.append([thought, "".join(event.text for event in events if isinstance(event, Text))])
+        segments = reader.feed(chunk)
+        thought = "".join(segment.text for segment in segments if isinstance(segment, Thought))
+        told.append(
+            [thought, "".join(segment.text for segment in segments if isinstance(segment, Text))]
+        )
     assert told == line["out"]
 
 
@@ -60,23 +62,23 @@ def test_calls_are_told_when_ollama_tells_them(line: dict[str, Any]) -> None:
     text that only began like a tag, sections that are no call. One of Ollama's lines says a piece of
     text twice."""
     tag, chunks = line["in"]["tag"], line["in"]["chunks"]
-    finder = Finder(tagged(tag).forms, (), Tools(TOOLS, lambda: "id"))
+    finder = SectionParser(tagged(tag).forms, (), Tools(TOOLS, lambda: "id"))
     calls: list[dict[str, Any]] = []
     text = theirs = ""
     expected: list[dict[str, Any]] = []
     steps = line["out"]["steps"]
     for chunk, step in zip([*chunks, ""], [*steps, {"calls": None, "content": ""}], strict=False):
-        for event in finder.feed(chunk):
-            if isinstance(event, ToolCall):
-                calls.append({"name": event.name, "arguments": event.arguments})
-            elif isinstance(event, Text):
-                text += event.text
+        for segment in finder.feed(chunk):
+            if isinstance(segment, ToolCall):
+                calls.append({"name": segment.name, "arguments": segment.arguments})
+            elif isinstance(segment, Text):
+                text += segment.text
         theirs += step["content"]
         functions = [call["function"] for call in step["calls"] or []]
         expected += [{key: f[key] for key in ("name", "arguments")} for f in functions]
         assert len(calls) >= len(expected)
         assert text.startswith(theirs)
-    text += "".join(event.text for event in finder.flush() if isinstance(event, Text))
+    text += "".join(segment.text for segment in finder.flush() if isinstance(segment, Text))
     assert calls == expected
     theirs += line["out"]["rest"]
     said = "".join(chunks)
@@ -99,7 +101,7 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_the_family_of_a_real_template(name: str) -> None:
     template = Template("jinja", (DATA / "templates" / f"{name}.jinja").read_text())
-    assert (family_for(template).name, thinking_tags(template)) == REAL[name]
+    assert (answer_format(template).family.name, answer_format(template).thinking) == REAL[name]
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,9 @@ def test_a_call_is_read_as_the_template_writes_it(name: str) -> None:
     prompt = jinja.render(source, [asked], tools=TOOLS)
     both = jinja.render(source, [asked, answer], tools=TOOLS, add_generation_prompt=False)
     written = both[len(os.path.commonprefix([prompt, both])) :]
-    reader = choose(Template("jinja", source), tools=TOOLS, new_id=lambda: call.id)
-    events = reader.feed(written) + reader.flush()
-    assert [event for event in events if isinstance(event, ToolCall)] == [call]
+    reader = choose(answer_format(Template("jinja", source)), tools=TOOLS, new_id=lambda: call.id)
+    segments = reader.feed(written) + reader.flush()
+    assert [segment for segment in segments if isinstance(segment, ToolCall)] == [call]
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -177,10 +179,10 @@ def test_deepseek_is_told_of_its_tools() -> None:
 )
 def test_calls_of_other_families_at_every_split(template: str, said: str) -> None:
     for at in range(len(said)):
-        reader = choose(Template("jinja", template), tools=TOOLS, new_id=lambda: "1")
-        events = reader.feed(said[:at]) + reader.feed(said[at:]) + reader.flush()
-        assert [e for e in events if isinstance(e, ToolCall)] == [ToolCall("now", {}, "1")]
-        assert not "".join(e.text for e in events if isinstance(e, Text)).strip()
+        reader = choose(answer_format(Template("jinja", template)), tools=TOOLS, new_id=lambda: "1")
+        segments = reader.feed(said[:at]) + reader.feed(said[at:]) + reader.flush()
+        assert [e for e in segments if isinstance(e, ToolCall)] == [ToolCall("now", {}, "1")]
+        assert not "".join(e.text for e in segments if isinstance(e, Text)).strip()
 
 
 GO = (
@@ -200,19 +202,26 @@ GO = (
 )
 def test_a_go_template_tells_its_own_tags(tag: str, family: str) -> None:
     template = Template("go", GO % tag)
-    assert family_for(template).name == family
-    assert thinking_tags(template) == ("<t>", "</t>")
-    reader = choose(template, tools=TOOLS, new_id=lambda: "id")
+    assert answer_format(template).family.name == family
+    assert answer_format(template).thinking == ("<t>", "</t>")
+    reader = choose(answer_format(template), tools=TOOLS, new_id=lambda: "id")
     said = f'<t>hm</t>{tag}{{"name": "now", "parameters": {{}}}}'
-    events = [event for character in said for event in reader.feed(character)] + reader.flush()
-    assert [event for event in events if isinstance(event, ToolCall)] == [ToolCall("now", {}, "id")]
-    assert [event for event in events if isinstance(event, Text)] == []
+    segments = [
+        segment for character in said for segment in reader.feed(character)
+    ] + reader.flush()
+    assert [segment for segment in segments if isinstance(segment, ToolCall)] == [
+        ToolCall("now", {}, "id")
+    ]
+    assert [segment for segment in segments if isinstance(segment, Text)] == []
 
 
 @pytest.mark.parametrize("source", ["{{ .Prompt }}", "{{ if }}", "{{ .Prompt }}" + " " * 200_000])
 def test_a_go_template_without_tools_has_no_tags(source: str) -> None:
     template = Template("go", source)
-    assert (family_for(template).name, thinking_tags(template)) == ("generic", ("", ""))
+    assert (answer_format(template).family.name, answer_format(template).thinking) == (
+        "generic",
+        ("", ""),
+    )
 
 
 # ---- forced calls --------------------------------------------------------------------------------
@@ -282,20 +291,20 @@ def hermes(*calls: str) -> str:
 def test_a_forced_call(
     template: Template, choice: str, parallel: bool, answer: str, passes: bool
 ) -> None:
-    constraint = call_grammar(template, TOOLS, choice, parallel)
+    constraint = call_grammar(answer_format(template), TOOLS, choice, parallel)
     assert constraint is not None
     assert accepts(constraint, answer) is passes
     if passes:
         for at in range(len(answer)):
-            reader = choose(template, tools=TOOLS, forced=True)
-            events = reader.feed(answer[:at]) + reader.feed(answer[at:]) + reader.flush()
-            assert any(isinstance(event, ToolCall) for event in events)
-            assert not any(isinstance(event, Text) for event in events)
+            reader = choose(answer_format(template), tools=TOOLS, forced=True)
+            segments = reader.feed(answer[:at]) + reader.feed(answer[at:]) + reader.flush()
+            assert any(isinstance(segment, ToolCall) for segment in segments)
+            assert not any(isinstance(segment, Text) for segment in segments)
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", "nosuch"])
 def test_nothing_is_forced(choice: str) -> None:
-    assert call_grammar(HERMES, TOOLS, choice) is None
+    assert call_grammar(answer_format(HERMES), TOOLS, choice) is None
 
 
 def test_each_tool_has_definitions_of_its_own() -> None:
@@ -308,7 +317,9 @@ def test_each_tool_has_definitions_of_its_own() -> None:
         }
         return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
-    constraint = call_grammar(HERMES, [tool("a", "string"), tool("b", "integer")], "required")
+    constraint = call_grammar(
+        answer_format(HERMES), [tool("a", "string"), tool("b", "integer")], "required"
+    )
     assert constraint is not None
     assert accepts(constraint, hermes('{"name": "a", "arguments": {"x": "1"}}'))
     assert accepts(constraint, hermes('{"name": "b", "arguments": {"x": 1}}'))

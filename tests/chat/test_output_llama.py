@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ollamapy.chat.output import Event, Text, Thought, choose, family_for, merged, thinking_tags
+from ollamapy.chat.output import Segment, Text, Thought, answer_format, choose, merged
 from ollamapy.chat.template import Template
 from ollamapy.types import ToolCall
 
@@ -20,35 +20,39 @@ TOOLS = {line["key"]: line for line in LINES if line["kind"] == "tool"}
 ANSWERS = [line for line in LINES if line["kind"] == "answer"]
 
 
-def heard(line: dict[str, Any], pieces: Sequence[str]) -> list[Event]:
-    """The events but for the pieces of calls."""
+def heard(line: dict[str, Any], pieces: Sequence[str]) -> list[Segment]:
+    """The segments but for the pieces of calls."""
     tools = [
         {"type": "function", "function": {key: TOOLS[tool][key] for key in ("name", "parameters")}}
         for tool in line["tools"]
     ]
     template = Template("jinja", TEMPLATES[line["template"]]["marks"])
-    reader = choose(template, tools=tools, prompt_tail=line["tail"], new_id=lambda: "id")
-    events = [event for piece in pieces for event in reader.feed(piece)] + reader.flush()
-    return merged([event for event in events if isinstance(event, (Text, Thought, ToolCall))])
+    reader = choose(
+        answer_format(template), tools=tools, prompt_tail=line["tail"], new_id=lambda: "id"
+    )
+    segments = [segment for piece in pieces for segment in reader.feed(piece)] + reader.flush()
+    return merged(
+        [segment for segment in segments if isinstance(segment, (Text, Thought, ToolCall))]
+    )
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_family_of_a_template(name: str) -> None:
     template = Template("jinja", TEMPLATES[name]["marks"])
-    assert family_for(template).name == TEMPLATES[name]["family"]
-    assert list(thinking_tags(template)) == TEMPLATES[name]["thinking"]
+    assert answer_format(template).family.name == TEMPLATES[name]["family"]
+    assert list(answer_format(template).thinking) == TEMPLATES[name]["thinking"]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_an_answer_is_read_as_llama_cpp_reads_it(name: str) -> None:
     for line in ANSWERS:
         if line["template"] == name:
-            events = heard(line, [line["text"]])
-            text = "".join(event.text for event in events if isinstance(event, Text))
-            thought = "".join(event.text for event in events if isinstance(event, Thought))
+            segments = heard(line, [line["text"]])
+            text = "".join(segment.text for segment in segments if isinstance(segment, Text))
+            thought = "".join(segment.text for segment in segments if isinstance(segment, Thought))
             assert text.strip() == line["content"], line["text"]
             assert thought.strip() == line["thinking"], line["text"]
-            calls = [[e.name, e.arguments] for e in events if isinstance(e, ToolCall)]
+            calls = [[e.name, e.arguments] for e in segments if isinstance(e, ToolCall)]
             assert calls == line["calls"], line["text"]
 
 
@@ -66,4 +70,4 @@ def test_an_answer_is_read_alike_wherever_it_is_cut(name: str) -> None:
 def test_a_recipient_that_begins_a_thought_has_its_space() -> None:
     """What is put in the model's mouth is the tag as the model writes it, after the prompt's end."""
     template = Template("jinja", TEMPLATES["muse-glimmer"]["marks"])
-    assert choose(template).opens == " to=self<|message|>"
+    assert choose(answer_format(template)).opens == " to=self<|message|>"

@@ -159,7 +159,7 @@ def test_old_thoughts_are_left_out() -> None:
 
 def test_a_turn_speaks_both_template_languages() -> None:
     call = Message("assistant", "", "hm", (ToolCall("f", {"a": 1}, "1"),))
-    assert prompt.turn(call) == {
+    assert prompt.template_message(call) == {
         "role": "assistant",
         "content": "",
         "thinking": "hm",
@@ -172,7 +172,7 @@ def test_a_turn_speaks_both_template_languages() -> None:
             }
         ],
     }
-    result = prompt.turn(Message("tool", "x", tool_name="f", tool_call_id="1"))
+    result = prompt.template_message(Message("tool", "x", tool_name="f", tool_call_id="1"))
     assert result == {
         "role": "tool", "content": "x", "tool_name": "f", "name": "f", "tool_call_id": "1",
     }  # fmt: skip

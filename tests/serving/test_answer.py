@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import gguf
 import numpy as np
 import pytest
 
+from ollamapy.chat import golang
+from ollamapy.chat.template import MAX_TEMPLATE
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
 from ollamapy.types import Chunk, Message, Options, Request, Sampling
@@ -128,6 +131,52 @@ def test_what_templates_cannot_do(model_store: Path, request_: Request, why: str
             await render(services.services, request_, CALLER)
 
     run(model_store, test)
+
+
+@pytest.mark.parametrize("template", ["x" * (MAX_TEMPLATE + 1), "é" * (MAX_TEMPLATE // 2 + 1)])
+def test_a_long_template_is_refused_before_work_begins(model_store: Path, template: str) -> None:
+    request = generate_request("hello", "a", template=template)
+
+    async def test(services: Made) -> None:
+        for work in (
+            render(services.services, request, CALLER),
+            collect(answer(services.services, request, CALLER)),
+        ):
+            with pytest.raises(InvalidRequest, match="template: it is longer than 262144 bytes"):
+                await work
+        assert services.runners == []
+
+    run(model_store, test)
+
+
+def test_templates_are_recognized_off_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template may take a fifth of a second, and other answers go on meanwhile."""
+    install(
+        tmp_path / "store",
+        "go",
+        scripted_model(tmp_path / "m.gguf", "Hi"),
+        template=GO + "{{/* own */}}",
+    )
+    threads: list[bool] = []
+    parse = golang.parse
+
+    def noted(text: str) -> golang.GoTemplate:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse(text)
+
+    monkeypatch.setattr(golang, "parse", noted)
+
+    async def test(services: Made) -> None:
+        await collect(answer(services.services, chats(("user", "Hi"), model="go"), CALLER))
+        template = "[{{ .Prompt }}{{/* of the request */}}]"
+        await collect(
+            answer(services.services, generate_request("go", "Hi", template=template), CALLER)
+        )
+
+    run(tmp_path / "store", test)
+    assert len(threads) > 1 and not any(threads)
 
 
 def test_the_chunks_and_their_costs(model_store: Path) -> None:

@@ -1,52 +1,52 @@
 """What a model's answer consists of: text, thinking and tool calls, told apart while it is written.
 
-:func:`choose` gives the parser for a model's template; its ``feed`` and ``flush`` give events.
+:func:`choose` gives the parser for a model's template; its ``feed`` and ``flush`` give segments.
 Pure: text in, values out. Whatever is no call of a known tool and no thought comes out as text;
 only marks, and white space around marks, are no text.
 
-    events.py     what parsers say; what may become a tag is held back
+    segments.py   what an answer consists of
+    tags.py       text that may become a tag is held back
+    tools.py      the tools that may be called, and a call while it is read
     thinking.py   the tags around thinking, at the beginning of an answer
-    finder.py     text and sections of tool calls; how a section is read:
+    sections.py   text and sections of tool calls; how a section is read:
     jsoncalls.py      with JSON arguments
     xmlcalls.py       with a tag for each argument
     pycalls.py        in Python's syntax, or Gemma's
     treecalls.py      with tags for all that is in an argument
     harmony.py    gpt-oss: all of it
     families.py   the table of formats
-    known.py      which of them a template is of
+    recognize.py  which of them the answers to a template have
     forced.py     the grammar of a call that must be made
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
-from ..template import Template
 from . import harmony
-from .events import Event, Text, Thought, Tools, merged
 from .families import BARE
-from .finder import Finder
 from .forced import call_grammar, call_marks
-from .known import family_for, thinking_tags
+from .recognize import PLAIN, AnswerFormat, answer_format
+from .sections import SectionParser
+from .segments import Segment, Text, Thought, merged
 from .thinking import ThinkingParser
+from .tools import Tools
 
 __all__ = [
-    "Event",
+    "PLAIN",
+    "AnswerFormat",
+    "Segment",
     "Parser",
     "Text",
     "Thought",
+    "answer_format",
     "call_grammar",
     "call_marks",
     "choose",
-    "family_for",
     "merged",
     "new_call_id",
-    "thinking_tags",
 ]
 
 _PIECE = 4096
@@ -61,8 +61,8 @@ def new_call_id() -> str:
 
 
 class _Stage(Protocol):
-    def feed(self, text: str) -> list[Event]: ...
-    def flush(self) -> list[Event]: ...
+    def feed(self, text: str) -> list[Segment]: ...
+    def flush(self) -> list[Segment]: ...
 
 
 class Parser:
@@ -92,42 +92,42 @@ class Parser:
         self.think_end, self.answer_after = think_end, answer_after
         self._stages = stages
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[Segment]:
         """What is known after ``text``; empty while it may become a tag."""
-        pieces: list[Event] = [Text(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
+        pieces: list[Segment] = [Text(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return self._through(pieces, 0)
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[Segment]:
         """What was held back; to be called once, at the answer's end."""
-        events: list[Event] = []
+        segments: list[Segment] = []
         for place, stage in enumerate(self._stages):
-            events += self._through(stage.flush(), place + 1)
-        return merged(events)
+            segments += self._through(stage.flush(), place + 1)
+        return merged(segments)
 
-    def _through(self, events: list[Event], first: int) -> list[Event]:
+    def _through(self, segments: list[Segment], first: int) -> list[Segment]:
         for stage in self._stages[first:]:
-            heard: list[Event] = []
-            for event in events:
-                heard += stage.feed(event.text) if isinstance(event, Text) else [event]
-            events = heard
-        return merged(events)
+            heard: list[Segment] = []
+            for segment in segments:
+                heard += stage.feed(segment.text) if isinstance(segment, Text) else [segment]
+            segments = heard
+        return merged(segments)
 
 
 def choose(
-    template: Template,
+    format: AnswerFormat,
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     prompt_tail: str = "",
     forced: bool = False,
     new_id: Callable[[], str] = new_call_id,
 ) -> Parser:
-    """The parser of an answer to a prompt that ``template`` has made and that ends with
-    ``prompt_tail`` (a few hundred characters are enough).
+    """The parser of an answer in this format, to a prompt that ends with ``prompt_tail`` (a few
+    hundred characters are enough).
 
     ``tools`` are in OpenAI's form; without them no call is looked for. ``forced``: the answer is
     bound to :func:`call_grammar`, so it may be nothing but JSON, and has no thoughts in Harmony.
     """
-    family = family_for(template)
+    family = format.family
     known = Tools(tools, new_id)
     if family.name == "harmony":
         return Parser(
@@ -138,7 +138,7 @@ def choose(
             marks=harmony.MARKS,
         )
     stages: list[_Stage] = []
-    opening, closing = thinking_tags(template)
+    opening, closing = format.thinking
     tail = prompt_tail.rstrip()
     inside = bool(opening) and tail.endswith(opening)
     over = bool(closing) and tail.endswith(closing)
@@ -146,10 +146,11 @@ def choose(
         cuts = _with_names(family.cuts, known)
         stages.append(ThinkingParser(opening, closing, inside, over, cuts))
     forms = family.forms if tools or family.begun else ()
-    if tools and forced and BARE not in forms:
+    bare = bool(tools) and forced and BARE not in forms
+    if bare:
         forms = (*forms, BARE)
     if forms or family.drops:
-        finder = Finder(forms, _with_names(family.drops, known), known)
+        finder = SectionParser(forms, _with_names(family.drops, known), known)
         if family.begun and tail.endswith(family.begun):
             finder.begin(family.begun)
         stages.append(finder)
@@ -160,7 +161,7 @@ def choose(
         opens="" if inside or over or not closing else opening,
         think_end=end,
         answer_after=end,
-        marks=_marks((opening, closing, forms, family.drops)) if stages else (),
+        marks=format.marks(calls=bool(tools or family.begun), bare=bare) if stages else (),
     )
 
 
@@ -170,26 +171,4 @@ def _with_names(marks: Sequence[str], tools: Tools) -> tuple[str, ...]:
     for mark in marks:
         names = tools.names if "{}" in mark else ("",)
         found.update(dict.fromkeys(mark.replace("{}", name) for name in names))
-    return tuple(found)
-
-
-_CONTROL = re.compile(r"<\|[^|\s]+\|>|<｜[^｜]+｜>|\[/?[A-Z_]+\]|</?\|?[\w:]+\|?>|\]<\]\w+\[>\[")
-
-
-@lru_cache(maxsize=256)
-def _marks(tags: Any) -> tuple[str, ...]:
-    """What looks like a control token in the tags of forms, whatever kind these are."""
-    found: dict[str, None] = {}
-
-    def look(value: Any) -> None:
-        if isinstance(value, str):
-            found.update(dict.fromkeys(_CONTROL.findall(value)))
-        elif isinstance(value, tuple):
-            for item in value:
-                look(item)
-        elif is_dataclass(value):
-            for each in fields(value):
-                look(getattr(value, each.name))
-
-    look(tags)
     return tuple(found)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .finder import Form
 from .jsoncalls import JsonForm
 from .pycalls import WholeForm, gemma_calls, python_calls
+from .sections import Form
 from .treecalls import MARK, tree_calls
 from .xmlcalls import XmlForm
 

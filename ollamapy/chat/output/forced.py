@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...types import Constraint
-from ..template import Template
 from . import harmony
 from .families import Writing
-from .known import family_for
+from .recognize import AnswerFormat
 
 _WITHIN_LARK = {"whitespace_pattern": " ", "coerce_one_of": True, "lenient": True}
 """What holds for schemas by themselves must be said again of one inside a Lark grammar, first of all that not more than a space may
@@ -21,7 +20,7 @@ MAX_CALLS = 16
 
 
 def call_grammar(
-    template: Template,
+    format: AnswerFormat,
     tools: Sequence[Mapping[str, Any]],
     tool_choice: str,
     parallel: bool = True,
@@ -38,15 +37,15 @@ def call_grammar(
     asked = [f for f in functions if tool_choice in ("required", f.get("name"))]
     if not asked:
         return None
-    family = family_for(template)
+    family = format.family
     if family.name == "harmony":
         return _harmony_constraint(asked)
     return _constraint(family.writing, asked, parallel)
 
 
-def call_marks(template: Template) -> tuple[str, ...]:
+def call_marks(format: AnswerFormat) -> tuple[str, ...]:
     """The texts with which a model that may call a tool begins to; none where its calls have no marks of their own."""
-    opens = (text for form in family_for(template).forms for text in form.opens)
+    opens = (text for form in format.family.forms for text in form.opens)
     return tuple(dict.fromkeys(opens))
 
 

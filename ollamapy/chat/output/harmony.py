@@ -12,8 +12,10 @@ from __future__ import annotations
 import enum
 import re
 
-from .events import Call, Event, Text, Thought, Tools, held
 from .jsoncalls import JsonScanner, parsed_object
+from .segments import Segment, Text, Thought
+from .tags import held
+from .tools import Call, Tools
 
 THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
 """Ends a thought and begins the answer."""
@@ -62,9 +64,9 @@ class HarmonyParser:
         elif begun and "<|channel|>" in header:
             self._state, self._buffer = _State.HEADER, header
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[Segment]:
         """What is known after ``text``."""
-        events: list[Event] = []
+        segments: list[Segment] = []
         self._buffer += text
         read = {
             _State.BETWEEN: self._read_between,
@@ -73,11 +75,11 @@ class HarmonyParser:
             _State.THOUGHT: self._read_text,
             _State.ARGUMENTS: self._read_arguments,
         }
-        while self._buffer and read[self._state](events):
+        while self._buffer and read[self._state](segments):
             pass
-        return events
+        return segments
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[Segment]:
         """What was held back until the end."""
         rest, self._buffer = self._buffer, ""
         if self._state is _State.THOUGHT:
@@ -88,7 +90,7 @@ class HarmonyParser:
 
     # Each takes what it understands off the buffer; False: more text is needed.
 
-    def _read_between(self, events: list[Event]) -> bool:
+    def _read_between(self, segments: list[Segment]) -> bool:
         begun = self._buffer.lstrip()
         for mark in _SKIPPED:
             if begun.startswith(mark):
@@ -103,19 +105,19 @@ class HarmonyParser:
         self._state = _State.TEXT  # a model that has forgotten the format
         return True
 
-    def _read_header(self, events: list[Event]) -> bool:
+    def _read_header(self, segments: list[Segment]) -> bool:
         at = self._buffer.find("<|message|>", 0, MAX_HEADER)
         if at >= 0:
             size = at + len("<|message|>")
             header, self._buffer = self._buffer[:size], self._buffer[size:]
             self._enter(header)
             if self._state is _State.TEXT and self._kept:
-                events.append(Text("".join(self._kept)))
+                segments.append(Text("".join(self._kept)))
                 self._kept = []
             return True
         if len(self._buffer) < MAX_HEADER:
             return False
-        events.append(Text(self._buffer[:1]))
+        segments.append(Text(self._buffer[:1]))
         self._buffer = self._buffer[1:]
         self._state = _State.TEXT
         return True
@@ -138,19 +140,19 @@ class HarmonyParser:
         else:
             self._state = _State.TEXT
 
-    def _read_text(self, events: list[Event]) -> bool:
+    def _read_text(self, segments: list[Segment]) -> bool:
         kind = Thought if self._state is _State.THOUGHT else Text
         end = _END.search(self._buffer)
         size = end.start() if end else len(self._buffer) - held(self._buffer, _ENDS)
         if size:
-            events.append(kind(self._buffer[:size]))
+            segments.append(kind(self._buffer[:size]))
         self._buffer = self._buffer[size:]
         if end is None:
             return False
         self._state = _State.BETWEEN
         return True
 
-    def _read_arguments(self, events: list[Event]) -> bool:
+    def _read_arguments(self, segments: list[Segment]) -> bool:
         assert self._call is not None
         begun = self._buffer.lstrip()
         if self._scanner.depth == 0 and begun:
@@ -159,9 +161,9 @@ class HarmonyParser:
         if self._scanner.depth == 0 and not begun.startswith("{"):
             if not begun:
                 return False
-            return self._is_no_call(events, 0)
+            return self._is_no_call(segments, 0)
         end, piece = self._scanner.feed(self._buffer)
-        events += self._call.piece(piece)
+        segments += self._call.piece(piece)
         self._pieces.append(piece)
         if end < 0:
             self._kept.append(self._buffer)
@@ -169,16 +171,16 @@ class HarmonyParser:
             return False
         arguments = None if self._scanner.depth else parsed_object("".join(self._pieces))
         if arguments is None:
-            return self._is_no_call(events, end)
-        events += self._call.done(arguments)
+            return self._is_no_call(segments, end)
+        segments += self._call.done(arguments)
         self._buffer = self._buffer[end:]
         self._kept = []
         self._state = _State.BETWEEN
         return True
 
-    def _is_no_call(self, events: list[Event], size: int) -> bool:
+    def _is_no_call(self, segments: list[Segment], size: int) -> bool:
         """All of it is text, the next ``size`` characters too."""
-        events.append(Text("".join((*self._kept, self._buffer[:size]))))
+        segments.append(Text("".join((*self._kept, self._buffer[:size]))))
         self._buffer = self._buffer[size:]
         self._kept = []
         self._state = _State.TEXT

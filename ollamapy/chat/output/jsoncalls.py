@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .events import Call, Event, Text, Tools, held
+from .segments import Segment, Text
+from .tags import held
+from .tools import Call, Tools
 
 MAX_DEPTH = 64
 """Of objects and lists in each other. Deeper text is no call."""
@@ -209,18 +211,18 @@ class JsonBody:
         self._pieces: list[str] = []  # of the arguments of either
         self._settled = False  # nothing more can be known before the object's end
 
-    def feed(self, text: str) -> tuple[list[Event], str | None]:
-        events: list[Event] = []
+    def feed(self, text: str) -> tuple[list[Segment], str | None]:
+        segments: list[Segment] = []
         rest: str | None = text
         while rest:
             read = self._read_lead if self._scanner is None else self._read_object
             heard, rest, over = read(rest)
-            events += heard
+            segments += heard
             if over:
-                return events, rest or ""
-        return events, None
+                return segments, rest or ""
+        return segments, None
 
-    def flush(self) -> tuple[list[Event], str | None]:
+    def flush(self) -> tuple[list[Segment], str | None]:
         if self._scanner is None and self._called and self._is_closing(self._text):
             return [], None
         if self._scanner is None:
@@ -236,7 +238,7 @@ class JsonBody:
 
     # ---- before an object ----
 
-    def _read_lead(self, text: str) -> tuple[list[Event], str | None, bool]:
+    def _read_lead(self, text: str) -> tuple[list[Segment], str | None, bool]:
         """Events, the rest of the text, and whether the section is over."""
         self._text += text
         lead = self._lead.match(self._text)
@@ -254,7 +256,7 @@ class JsonBody:
             return [], None, False
         return *self._leave(self._text), True
 
-    def _begin_object(self, lead: re.Match[str]) -> tuple[list[Event], str | None, bool]:
+    def _begin_object(self, lead: re.Match[str]) -> tuple[list[Segment], str | None, bool]:
         before, rest = self._text[: lead.end()], self._text[lead.end() :]
         self._kept = [before]
         self._text = ""
@@ -267,7 +269,7 @@ class JsonBody:
             self._named = self._tools.call(lead["name"], id[1] if id else "")
         return [], rest, False
 
-    def _leave(self, text: str) -> tuple[list[Event], str]:
+    def _leave(self, text: str) -> tuple[list[Segment], str]:
         """The section is over here: its tag is text, what follows is read again. After a call, what
         ends a list is no text."""
         if self._called:
@@ -278,29 +280,29 @@ class JsonBody:
 
     # ---- in an object ----
 
-    def _read_object(self, text: str) -> tuple[list[Event], str | None, bool]:
+    def _read_object(self, text: str) -> tuple[list[Segment], str | None, bool]:
         assert self._scanner is not None
-        events: list[Event] = []
+        segments: list[Segment] = []
         if not self._settled and self._named is None:
             self._text += text[: max(0, MAX_LEAD - len(self._text))]
             if self._is_something_else():
                 return *self._leave("".join(self._kept) + text), True
         end, piece = self._scanner.feed(text)
         upto = text if end < 0 else text[:end]
-        events += self._stream(upto, piece)
+        segments += self._stream(upto, piece)
         self._kept.append(upto)
         if end < 0:
-            return events, None, False
+            return segments, None, False
         called = None if self._scanner.depth else self._end_object()
         if called is None:
-            return [*events, Text("".join(self._kept))], text[end:], True
+            return [*segments, Text("".join(self._kept))], text[end:], True
         if not self._called:
             self._called = True
             self._lead = self._form.lead(self._tools, called=True)
         self._kept = []
         self._text = ""
         self._scanner = None
-        return events + called, text[end:], False
+        return segments + called, text[end:], False
 
     def _is_something_else(self) -> bool:
         """Whether the object's beginning already says that it is no call of a known tool."""
@@ -313,7 +315,7 @@ class JsonBody:
         name = _NAME.match(self._text)
         return name is not None and name["name"] not in self._tools.parameters
 
-    def _stream(self, text: str, piece: str) -> list[Event]:
+    def _stream(self, text: str, piece: str) -> list[Segment]:
         """The arguments' next piece: all of the object, or what comes after its head."""
         if self._named is not None:
             self._pieces.append(piece)
@@ -338,8 +340,8 @@ class JsonBody:
     def _before(self) -> int:
         return len(self._kept[0])
 
-    def _end_object(self) -> list[Event] | None:
-        """The events of the calls that the object is; None if it is none."""
+    def _end_object(self) -> list[Segment] | None:
+        """The segments of the calls that the object is; None if it is none."""
         call = self._named or self._streamed
         text = "".join(self._kept)[self._before() :]
         value = parsed_object(text)
@@ -348,9 +350,9 @@ class JsonBody:
         if call is not None:
             arguments = parsed_object("".join(self._pieces))
             return None if arguments is None else call.done(arguments)
-        events: list[Event] = []
+        segments: list[Segment] = []
         for asked in asked_in(value, self._tools):
             call = self._tools.call(asked.name, asked.id)
-            events += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
-            events += call.done(asked.arguments)
-        return events or None
+            segments += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
+            segments += call.done(asked.arguments)
+        return segments or None

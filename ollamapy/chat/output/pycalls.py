@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .events import Event, Text, Tools, held
 from .jsoncalls import Asked, parsed_object
+from .segments import Segment, Text
+from .tags import held
+from .tools import Tools
 
 MAX_SECTION = 65536
 """Characters. A longer section is text."""
@@ -56,7 +58,7 @@ class WholeBody:
         self._tries = 0
         self._tag = ""
 
-    def feed(self, text: str) -> tuple[list[Event], str | None]:
+    def feed(self, text: str) -> tuple[list[Segment], str | None]:
         if not self._begun:
             text = self._tail + text
             self._tail = ""
@@ -68,7 +70,7 @@ class WholeBody:
                 return [], None
         return self._read(text)
 
-    def flush(self) -> tuple[list[Event], str | None]:
+    def flush(self) -> tuple[list[Segment], str | None]:
         if not self._begun:
             return [Text(self._tail)], None
         text = "".join(self._kept) + self._tail
@@ -99,7 +101,7 @@ class WholeBody:
                     return True
         return False
 
-    def _read(self, text: str) -> tuple[list[Event], str | None]:
+    def _read(self, text: str) -> tuple[list[Segment], str | None]:
         text = self._tail + text
         self._tail = ""
         while True:
@@ -126,14 +128,14 @@ class WholeBody:
         self._kept.append(text)
         self._size += len(text)
 
-    def _called(self, text: str) -> list[Event]:
+    def _called(self, text: str) -> list[Segment]:
         inside = text.removeprefix(self._tag) if self._tag in self._form.opens else text
-        events: list[Event] = []
+        segments: list[Segment] = []
         for asked in self._form.read(inside, self._tools) or ():
             call = self._tools.call(asked.name, asked.id)
-            events += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
-            events += call.done(asked.arguments)
-        return events
+            segments += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
+            segments += call.done(asked.arguments)
+        return segments
 
 
 # ---- Python --------------------------------------------------------------------------------------

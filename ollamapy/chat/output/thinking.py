@@ -11,7 +11,8 @@ import enum
 import re
 from collections.abc import Sequence
 
-from .events import Event, Text, Thought, held
+from .segments import Segment, Text, Thought
+from .tags import held
 
 
 class _State(enum.Enum):
@@ -42,23 +43,23 @@ class ThinkingParser:
         self._buffer = ""
         self._blank: list[str] = []  # white space before anything else
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[Segment]:
         """What is known after ``text``."""
         self._buffer += text
-        events: list[Event] = []
+        segments: list[Segment] = []
         if self._state is _State.LOOKING:
             self._look()
         if self._state is _State.OPENED and self._skipped_space():
             self._state = _State.THINKING
         if self._state is _State.THINKING:
-            events += self._think()
+            segments += self._think()
         if self._state is _State.CLOSED and self._skipped_space():
             self._state = _State.DONE
         if self._state is _State.DONE and self._buffer:
-            events.append(Text(self._taken(len(self._buffer))))
-        return events
+            segments.append(Text(self._taken(len(self._buffer))))
+        return segments
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[Segment]:
         """What was held back. Thinking without an end is thinking."""
         if self._state is _State.LOOKING:
             self._buffer = "".join(self._blank) + self._buffer
@@ -84,7 +85,7 @@ class ThinkingParser:
         self._buffer = self._buffer.lstrip()
         return bool(self._buffer)
 
-    def _think(self) -> list[Event]:
+    def _think(self) -> list[Segment]:
         end = self._end.search(self._buffer)
         if end is None:
             thought = self._taken(len(self._buffer) - held(self._buffer, self._ends))

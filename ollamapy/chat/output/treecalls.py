@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import Tools
 from .jsoncalls import MAX_DEPTH, Asked
+from .tools import Tools
 from .xmlcalls import coerced, kinds_of
 
 MARK = "]<]minimax[>["

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .events import Call, Event, Text, Tools, held
 from .jsoncalls import parsed_object
+from .segments import Segment, Text
+from .tags import held
+from .tools import Call, Tools
 
 MAX_TAG = 512
 """Characters between what begins a tag and what ends it."""
@@ -72,25 +74,25 @@ class XmlBody:
         self._streams = False  # the value is text whatever comes
         self._is_padded = False  # the value has begun with a line break of its own
 
-    def feed(self, text: str) -> tuple[list[Event], str | None]:
-        events: list[Event] = []
+    def feed(self, text: str) -> tuple[list[Segment], str | None]:
+        segments: list[Segment] = []
         self._buffer += text
         while True:
             if self._call is None:
                 go_on = self._read_name()
             elif self._key is None:
-                go_on = self._read_key(events)
+                go_on = self._read_key(segments)
             else:
-                go_on = self._read_value(events)
+                go_on = self._read_value(segments)
             if go_on is None:
-                return events, None
+                return segments, None
             if not go_on:
                 rest, self._buffer = self._buffer, ""
                 if self._kept:
-                    events.append(Text("".join(self._kept)))
-                return events, rest
+                    segments.append(Text("".join(self._kept)))
+                return segments, rest
 
-    def flush(self) -> tuple[list[Event], str | None]:
+    def flush(self) -> tuple[list[Segment], str | None]:
         rest = self._buffer.strip()
         if self._call is not None and self._key is None and self._form.call_end.startswith(rest):
             return self._done(), None  # only the end is missing
@@ -144,13 +146,13 @@ class XmlBody:
             return any(name.startswith(begun.strip()) for name in self._tools.parameters)
         return begun[:size].strip() in self._tools.parameters and len(begun) < MAX_TAG
 
-    def _read_key(self, events: list[Event]) -> bool | None:
+    def _read_key(self, segments: list[Segment]) -> bool | None:
         form = self._form
         if not self._skip_space():
             return None
         if self._buffer.startswith(form.call_end):
             self._keep(len(form.call_end))
-            events += self._done()
+            segments += self._done()
             # Where the call's end is the section's end too, it is over.
             return False if form.call_end in form.closes else True
         for mark in form.skipped:
@@ -184,7 +186,7 @@ class XmlBody:
         is_text = self._is_text is True or (self._is_text is None and kinds == {"string"})
         self._streams = is_text and not self._form.quoted[0]
 
-    def _read_value(self, events: list[Event]) -> bool | None:
+    def _read_value(self, segments: list[Segment]) -> bool | None:
         assert self._call is not None and self._key is not None
         quote = self._open_quote()
         if quote is None:
@@ -195,21 +197,21 @@ class XmlBody:
             if self._form.padded:
                 tags.append("\n" + self._form.value_end)
             size = len(self._buffer) - held(self._buffer, tags)
-            self._take(size, events, final=False)
+            self._take(size, segments, final=False)
             return None
-        self._take(end, events, final=True)
+        self._take(end, segments, final=True)
         self._keep(len(self._form.value_end))
         text = "".join(self._value)
         key, self._key = self._key, None
         if self._streams:
             self._arguments[key] = text
-            events += self._call.piece('"')
+            segments += self._call.piece('"')
         else:
             text = self._unquoted(text)
             schema = self._tools.properties(self._name).get(key)
             member = self._member(key)
             self._arguments[key] = value = coerced(text, schema, self._is_text)
-            events += self._call.piece(member + json.dumps(value, ensure_ascii=False))
+            segments += self._call.piece(member + json.dumps(value, ensure_ascii=False))
         return True
 
     def _open_quote(self) -> int | None:
@@ -221,7 +223,7 @@ class XmlBody:
             return 0
         return self._buffer.find(after) if after in self._buffer else None
 
-    def _take(self, size: int, events: list[Event], final: bool) -> None:
+    def _take(self, size: int, segments: list[Segment], final: bool) -> None:
         """The next ``size`` characters belong to the value."""
         assert self._call is not None and self._key is not None
         piece = self._buffer[:size]
@@ -238,7 +240,7 @@ class XmlBody:
         self._value.append(piece)
         if self._streams:
             text = json.dumps(piece, ensure_ascii=False)[1:-1]
-            events += self._call.piece((self._member(self._key) + '"' if begins else "") + text)
+            segments += self._call.piece((self._member(self._key) + '"' if begins else "") + text)
 
     def _unquoted(self, text: str) -> str:
         before, after = self._form.quoted
@@ -249,13 +251,13 @@ class XmlBody:
         start = ", " if self._arguments else "{"
         return f"{start}{json.dumps(key, ensure_ascii=False)}: "
 
-    def _done(self) -> list[Event]:
+    def _done(self) -> list[Segment]:
         assert self._call is not None
-        events = self._call.piece("}" if self._arguments else "{}")
-        events += self._call.done(self._arguments)
+        segments = self._call.piece("}" if self._arguments else "{}")
+        segments += self._call.done(self._arguments)
         self._call, self._called = None, True
         self._kept.clear()
-        return events
+        return segments
 
     # ---- the buffer ----
 

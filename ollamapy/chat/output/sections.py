@@ -9,17 +9,19 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from .events import Event, Text, Tools, held
+from .segments import Segment, Text
+from .tags import held
+from .tools import Tools
 
 
 class Body(Protocol):
     """Reads one section, beginning with the tag that opened it."""
 
-    def feed(self, text: str) -> tuple[list[Event], str | None]:
+    def feed(self, text: str) -> tuple[list[Segment], str | None]:
         """What is known after ``text``; and when the section is over, what is to be read again as
         text after it (else None). Where the section ends does not depend on how text is cut."""
 
-    def flush(self) -> tuple[list[Event], str | None]:
+    def flush(self) -> tuple[list[Segment], str | None]:
         """What is known at the end of the answer, and what is to be read again as text."""
 
 
@@ -41,7 +43,7 @@ class Form(Protocol):
         """A reader of one section."""
 
 
-class Finder:
+class SectionParser:
     """``forms`` in the order in which they are asked where they share a tag; ``drops`` are marks
     that are no part of the text."""
 
@@ -62,14 +64,14 @@ class Finder:
         self._space: list[str] = []  # this white space: text only if text follows
         self._unsaid = ""  # is to be left out of the first text, if that begins with it
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[Segment]:
         """What is known after ``text``."""
-        events: list[Event] = []
+        segments: list[Segment] = []
         self._buffer += text
         while self._buffer:
             if self._body is not None:
                 heard, rest = self._body.feed(self._buffer)
-                self._say(events, heard)
+                self._say(segments, heard)
                 if rest is None:
                     self._buffer = ""
                     break
@@ -77,29 +79,29 @@ class Finder:
             elif self._tag:
                 if not self._chose():
                     break
-            elif not self._found_section(events):
+            elif not self._found_section(segments):
                 break
-        return events
+        return segments
 
     def begin(self, tag: str) -> None:
         """Read on after ``tag``, which the prompt ends with: it begins a section, and is no text."""
         self.feed(tag)
         self._unsaid = tag
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[Segment]:
         """What was held back until the end."""
-        events: list[Event] = []
+        segments: list[Segment] = []
         while self._body is not None:
             heard, rest = self._body.flush()
-            self._say(events, heard)
+            self._say(segments, heard)
             self._body = None
             if rest:
-                events += self.feed(rest)
-        self._say(events, [Text(self._tag + self._buffer)])
+                segments += self.feed(rest)
+        self._say(segments, [Text(self._tag + self._buffer)])
         self._buffer = self._tag = ""
-        return events
+        return segments
 
-    def _found_section(self, events: list[Event]) -> bool:
+    def _found_section(self, segments: list[Segment]) -> bool:
         """Give out the text up to the next tag; whether there is one in the buffer."""
         found = (self._found_first if self._blank else self._found).search(self._buffer)
         if found is not None and self._blank and found[0] not in self._tags:
@@ -108,16 +110,16 @@ class Finder:
                 found = self._found.search(self._buffer)
         tags = self._first_tags if self._may_start() else self._tags
         if found is not None and self._may_be_longer(found.start()):
-            self._say(events, [Text(self._buffer[: found.start()])])
+            self._say(segments, [Text(self._buffer[: found.start()])])
             self._buffer = self._buffer[found.start() :]
             return False
         if found is None:
             keep = held(self._buffer, tags)
             end = len(self._buffer) - keep
-            self._say(events, [Text(self._buffer[:end])])
+            self._say(segments, [Text(self._buffer[:end])])
             self._buffer = self._buffer[end:]
             return False
-        self._say(events, [Text(self._buffer[: found.start()])])
+        self._say(segments, [Text(self._buffer[: found.start()])])
         self._buffer = self._buffer[found.end() :]
         tag = found[0]
         if tag in self._drops:
@@ -147,23 +149,23 @@ class Finder:
         self._tag = ""
         return True
 
-    def _say(self, events: list[Event], said: Sequence[Event]) -> None:
-        for event in said:
-            if isinstance(event, Text) and self._unsaid:
-                event = Text(event.text.removeprefix(self._unsaid))
+    def _say(self, segments: list[Segment], said: Sequence[Segment]) -> None:
+        for segment in said:
+            if isinstance(segment, Text) and self._unsaid:
+                segment = Text(segment.text.removeprefix(self._unsaid))
             self._unsaid = ""
-            if not isinstance(event, Text):
+            if not isinstance(segment, Text):
                 self._after_call = True
                 self._space.clear()
-                events.append(event)
-            elif event.text:
-                is_space = event.text.isspace()
+                segments.append(segment)
+            elif segment.text:
+                is_space = segment.text.isspace()
                 if self._after_call and is_space:
-                    self._space.append(event.text)
+                    self._space.append(segment.text)
                     continue
                 self._blank = self._blank and is_space
                 self._after_call = False
-                events.append(Text("".join((*self._space, event.text))))
+                segments.append(Text("".join((*self._space, segment.text))))
                 self._space.clear()
 
 

@@ -17,7 +17,7 @@ from ..types import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ChatFormat:
     """One format. ``marks`` all occur in a Jinja template that writes it; ``stops`` end an answer."""
 
     name: str
@@ -47,7 +47,7 @@ LONGEST = 16_384
 """Characters of a Jinja template that is looked at: what does more than write a format is longer, and none of these."""
 
 
-def candidates(jinja: str) -> Iterator[Format]:
+def candidates(jinja: str) -> Iterator[ChatFormat]:
     """The formats that a Jinja template may be writing. A template that knows tools or thinking writes more than a format."""
     if len(jinja) > LONGEST or "tool" in jinja or "<think>" in jinja:
         return
@@ -75,22 +75,22 @@ def _system_inside(before: str, between: str, after: str, answer: str) -> str:
 
 _IN_SYSTEM = "<<SYS>>\n{{ $.System }}\n<</SYS>>\n\n"
 
-FORMATS: tuple[Format, ...] = (
-    Format(
+FORMATS: tuple[ChatFormat, ...] = (
+    ChatFormat(
         "chatml",
         ("<|im_start|>", "<|im_end|>"),
         "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}"
         "<|im_start|>assistant\n",
         ("<|im_start|>", "<|im_end|>"),
     ),
-    Format(
+    ChatFormat(
         "llama3-instruct",
         ("<|start_header_id|>", "<|eot_id|>"),
         "{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n"
         "{{ .Content }}<|eot_id|>{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n",
         ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     ),
-    Format(
+    ChatFormat(
         "llama2-chat",
         ("[INST]", "<<SYS>>"),
         "{{- $first := true }}{{ range $i, $turn := .Messages }}"
@@ -100,25 +100,25 @@ FORMATS: tuple[Format, ...] = (
         '{{ else if eq .Role "assistant" }} {{ .Content }} </s>{{ end }}{{ end }}',
         ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
     ),
-    Format(
+    ChatFormat(
         "mistral-instruct",
         ("[INST]", "[/INST]"),
         _system_inside("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s>"),
         ("[INST]", "[/INST]"),
     ),
-    Format(
+    ChatFormat(
         "mistral-instruct",
         ("[INST]", "[/INST]"),
         _system_inside("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s> "),
         ("[INST]", "[/INST]"),
     ),
-    Format(
+    ChatFormat(
         "mistral-instruct",
         ("[INST]", "[/INST]"),
         _system_inside("[INST] ", "\n\n", "[/INST]", " {{ .Content }}</s>"),
         ("[INST]", "[/INST]"),
     ),
-    Format(
+    ChatFormat(
         "gemma-instruct",
         ("<start_of_turn>", "<end_of_turn>"),
         _system_inside(
@@ -130,25 +130,25 @@ FORMATS: tuple[Format, ...] = (
         + "<start_of_turn>model\n",
         ("<start_of_turn>", "<end_of_turn>"),
     ),
-    Format(
+    ChatFormat(
         "phi-3",
         ("<|assistant|>", "<|end|>"),
         "{{- range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|end|>\n{{ end }}<|assistant|>\n",
         ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>"),
     ),
-    Format(
+    ChatFormat(
         "zephyr",
         ("<|user|>", "<|assistant|>", "eos_token"),
         "{{- range .Messages }}<|{{ .Role }}|>\n{{ .Content }}</s>\n{{ end }}<|assistant|>\n",
         ("<|system|>", "</s>", "<|user|>", "<|assistant|>"),
     ),
-    Format(
+    ChatFormat(
         "zephyr",
         ("<|user|>", "<|assistant|>"),
         "{{- range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|endoftext|>\n{{ end }}<|assistant|>\n",
         ("<|system|>", "<|endoftext|>", "<|user|>", "<|assistant|>"),
     ),
-    Format(
+    ChatFormat(
         "openchat",
         ("GPT4 Correct",),
         _turns(
@@ -159,7 +159,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("<|end_of_turn|>",),
     ),
-    Format(
+    ChatFormat(
         "openchat",
         ("GPT4 Correct", "title()"),
         "{{- range .Messages }}GPT4 Correct "
@@ -167,7 +167,7 @@ FORMATS: tuple[Format, ...] = (
         ": {{ .Content }}<|end_of_turn|>{{ end }}GPT4 Correct Assistant:",
         ("<|end_of_turn|>",),
     ),
-    Format(
+    ChatFormat(
         "solar-instruct",
         ("### System", "### User"),
         _turns(
@@ -178,7 +178,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("### System:", "### User:", "### Assistant:"),
     ),
-    Format(
+    ChatFormat(
         "starcoder2-instruct",
         ("### Instruction", "### Response"),
         _turns(
@@ -189,7 +189,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("### Instruction", "### Response", "<|endoftext|>"),
     ),
-    Format(
+    ChatFormat(
         "alpaca",
         ("### Instruction:", "### Response:"),
         _turns(
@@ -200,7 +200,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("### Instruction:", "### Response"),
     ),
-    Format(
+    ChatFormat(
         "alpaca",
         ("### Instruction:", "### Response:", "<|EOT|>"),
         _turns(
@@ -211,7 +211,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("### Instruction:", "### Response", "<|EOT|>"),
     ),
-    Format(
+    ChatFormat(
         "magicoder",
         ("@@ Instruction", "@@ Response"),
         _turns(
@@ -222,7 +222,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("@@ Instruction", "@@ Response"),
     ),
-    Format(
+    ChatFormat(
         "granite-instruct",
         ("Question:", "Answer:"),
         _turns(
@@ -233,7 +233,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("System:", "Question:", "Answer:"),
     ),
-    Format(
+    ChatFormat(
         "command-r",
         ("<|START_OF_TURN_TOKEN|>", "<|CHATBOT_TOKEN|>"),
         _turns(
@@ -244,7 +244,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
     ),
-    Format(
+    ChatFormat(
         "chatqa",
         ("User: ", "Assistant:"),
         _turns(
@@ -255,7 +255,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("System:", "User:", "Assistant:"),
     ),
-    Format(
+    ChatFormat(
         "falcon-instruct",
         ("User:", "Assistant:"),
         _turns(
@@ -266,14 +266,14 @@ FORMATS: tuple[Format, ...] = (
         ),
         ("User:", "Assistant:"),
     ),
-    Format(
+    ChatFormat(
         "codellama-70b-instruct",
         ("Source:", "<step>"),
         "{{- range .Messages }}Source: {{ .Role }}\n\n {{ .Content }} <step> {{ end }}"
         "Source: assistant\nDestination: user\n\n ",
         ("Source:", "Destination:", "<step>"),
     ),
-    Format(
+    ChatFormat(
         "alfred",
         ("<start_user>", "<end_message>"),
         "{{- range .Messages }}<start_{{ .Role }}>{{ .Content }}<end_message>{{ end }}<start_assistant>",

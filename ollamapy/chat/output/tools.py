@@ -1,63 +1,12 @@
-"""What a parser of model output says, and the two rules all parsers share: how text that may become
-a tag is held back, and what is known of the tools. No parser is in here.
-"""
+"""The tools that an answer may call, and a call while it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...types import ToolCall, ToolDelta
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of the visible answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """A piece of the model's thinking."""
-
-    text: str
-
-
-Event = Text | Thought | ToolDelta | ToolCall
-"""Deltas are a call while it is written; together they are the ToolCall that follows them. A call
-that breaks off has deltas, no ToolCall, and all its text comes as Text."""
-
-
-def held(text: str, tags: Sequence[str]) -> int:
-    """How many characters at the end of ``text`` may be the beginning of one of ``tags``."""
-    longest = max(map(len, tags), default=1) - 1
-    firsts = {tag[:1] for tag in tags}
-    for length in range(min(longest, len(text)), 0, -1):
-        if text[-length] in firsts and any(tag.startswith(text[-length:]) for tag in tags):
-            return length
-    return 0
-
-
-def merged(events: Sequence[Event]) -> list[Event]:
-    """``events`` with neighbouring texts, thoughts and pieces of one call's arguments joined."""
-    joined: list[Event] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, Text) and isinstance(last, Text):
-            joined[-1] = Text(last.text + event.text)
-        elif isinstance(event, Thought) and isinstance(last, Thought):
-            joined[-1] = Thought(last.text + event.text)
-        elif (
-            isinstance(event, ToolDelta)
-            and isinstance(last, ToolDelta)
-            and event.index == last.index
-        ):
-            joined[-1] = ToolDelta(last.index, last.id, last.name, last.arguments + event.arguments)
-        elif not isinstance(event, (Text, Thought)) or event.text:
-            joined.append(event)
-    return joined
+from .segments import Segment
 
 
 class Tools:
@@ -96,19 +45,19 @@ class Tools:
 
 
 class Call:
-    """One call while it is read; each method gives the events that say so."""
+    """One call while it is read; each method gives the segments that say so."""
 
     def __init__(self, index: int, name: str, id: str) -> None:
         self._index, self._name, self._id = index, name, id
         self._begun = False
 
-    def piece(self, arguments: str) -> list[Event]:
+    def piece(self, arguments: str) -> list[Segment]:
         """The next piece of the arguments' JSON text."""
         if self._begun:
             return [ToolDelta(self._index, arguments=arguments)] if arguments else []
         self._begun = True
         return [ToolDelta(self._index, self._id, self._name, arguments)]
 
-    def done(self, arguments: dict[str, Any]) -> list[Event]:
+    def done(self, arguments: dict[str, Any]) -> list[Segment]:
         """The call is complete; all of its pieces have been given."""
         return [ToolCall(self._name, arguments, self._id)]
