@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from benchmarks.load import words
+from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.runner.process import RunnerProcess
-from ollamapy.runner.protocol import Done, Load
+from ollamapy.runner.protocol import Done
 from ollamapy.types import Constraint, Generation, Sampling
 
 ANSWER = 300
@@ -75,7 +76,7 @@ async def _first(runner: RunnerProcess, constraint: Constraint | None) -> float:
 
 
 async def _measure(path: Path) -> dict[str, float]:
-    runner = RunnerProcess(Load(str(path), n_ctx=1024, n_slots=8))
+    runner = RunnerProcess(LoadPlan(Files(File(path)), n_ctx=1024, n_slots=8))
     try:
         await runner.ready()
         await _rate(runner, None, 1)

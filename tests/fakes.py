@@ -11,11 +11,12 @@ from pathlib import Path
 from ollamapy.config import Settings
 from ollamapy.errors import OllamapyError
 from ollamapy.fleet.scheduler import Scheduler
+from ollamapy.loading import LoadPlan
 from ollamapy.models.models import Models
 from ollamapy.models.pull import Pulls
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
-from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
+from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.services import Services
 from ollamapy.types import Caller, Embedding, Generation, TokenLogprob
@@ -30,8 +31,8 @@ class FakeRunner:
     ``asked`` has what each generate was called with, ``endings`` how it ended: "done" or "cancelled".
     """
 
-    def __init__(self, load: Load) -> None:
-        self.load = load
+    def __init__(self, plan: LoadPlan) -> None:
+        self.plan = plan
         self.on_progress: Callable[[float], None] | None = None
         self.loaded, self.prefilled, self.say = asyncio.Event(), asyncio.Event(), asyncio.Event()
         for event in (self.loaded, self.prefilled, self.say):
@@ -49,7 +50,7 @@ class FakeRunner:
 
     async def ready(self) -> Ready:
         await self.loaded.wait()
-        return Ready(n_ctx=self.load.n_ctx, n_slots=self.load.n_slots, bos="<s>", eos="</s>")
+        return Ready(n_ctx=self.plan.n_ctx, n_slots=self.plan.n_slots, bos="<s>", eos="</s>")
 
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         self.asked.append(job)
@@ -121,8 +122,8 @@ class Made:
             | {f"OLLAMAPY_{name}": value for name, value in environ.items()}
         )
 
-        def start(load: Load) -> FakeRunner:
-            runner = FakeRunner(load)
+        def start(plan: LoadPlan) -> FakeRunner:
+            runner = FakeRunner(plan)
             prepare(runner)
             self.runners.append(runner)
             self.started.set()

@@ -35,6 +35,7 @@ VOCABULARY = {
     "human",
     "digests",
     "files",
+    "loading",
     "machine",
     "",
 }

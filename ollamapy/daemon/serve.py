@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, NoReturn
 from ..config import Address, Settings
 from ..errors import OllamapyError, StoreError, reason
 from ..fleet import fit
-from ..fleet.scheduler import LoadRequest, Scheduler
+from ..fleet.request import LeaseRequest
+from ..fleet.scheduler import Scheduler
 from ..human import format_bytes
+from ..loading import LoadPlan
 from ..machine import free_memory
 from ..models.models import Models
 from ..registry.prune import sweep
 from ..registry.store import Store, open_store
 from ..runner.process import RunnerProcess
-from ..runner.protocol import Load
 from ..runner.proven import Proven
 from ..runner.render import Renderer
-from ..serving.answer import load_request
+from ..serving.answer import lease_request
 from ..serving.services import Services
 from ..serving.turn import template_of
 from ..types import Conversation, Options, Request
@@ -112,8 +113,8 @@ _LISTEN_ERRORS = {
 class _Early:
     """A runner that was started before there was a scheduler."""
 
-    request: LoadRequest
-    load: Load
+    request: LeaseRequest
+    plan: LoadPlan
     runner: RunnerProcess
 
 
@@ -123,18 +124,9 @@ def _start_early(
     """Start loading a model; whoever asks for it later learns what was wrong with it."""
     try:
         spec = asyncio.run(models.load(name))
-        request = load_request(spec, Options())
-        load = fit.plan(
-            spec.header,
-            spec.model_path,
-            request.options,
-            settings,
-            free_memory(),
-            spec.name.display,
-            adapters=spec.adapter_size,
-        )
-        load = request.complete(load)
-        early = _Early(request, load, _start_runner(settings)(load))
+        request = lease_request(spec, Options())
+        plan = fit.best(request, settings, free_memory())
+        early = _Early(request, plan, _start_runner(settings)(plan))
     except OllamapyError as error:
         log.warning("%s is not loaded ahead: %s", name, error)
         return None
@@ -143,9 +135,9 @@ def _start_early(
     return early
 
 
-def _start_runner(settings: Settings) -> Callable[[Load], RunnerProcess]:
+def _start_runner(settings: Settings) -> Callable[[LoadPlan], RunnerProcess]:
     proven = Proven(settings.paths.proven)
-    return lambda load: RunnerProcess(load, stall_timeout=settings.load_timeout, proven=proven)
+    return lambda plan: RunnerProcess(plan, stall_timeout=settings.load_timeout, proven=proven)
 
 
 def _end_quietly_while_starting() -> None:
@@ -196,7 +188,7 @@ async def _serve(
         start_runner=_start_runner(settings), free_memory=free_memory, settings=settings
     )
     if early is not None:
-        scheduler.adopt(early.request, early.load, early.runner)
+        scheduler.adopt(early.request, early.plan, early.runner)
     from ..models.pull import Pulls
     from ..registry.catalog import Catalog
 

@@ -14,9 +14,11 @@ import os
 import sys
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest, LoadFailed
+from ..loading import LoadPlan
 from ..types import TokenLogprob
 from .grammar import TokenTable
 from .pooled import Pooled, scores
@@ -65,28 +67,14 @@ class Model:
 
     def __init__(
         self,
-        path: str,
-        *,
-        n_ctx: int,
-        n_slots: int,
-        n_batch: int,
-        threads: int = 0,
-        gpu_layers: int = -1,
-        main_gpu: int = 0,
-        use_mmap: bool = False,
-        flash_attention: bool | None = None,
-        kv_type: str = "f16",
-        extra_bufts: bool = True,
-        shards: Sequence[str] = (),
-        adapters: Sequence[str] = (),
-        generates: bool = True,
+        plan: LoadPlan,
         progress: Callable[[float], None] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         lib = self._lib = _ctypes_layer()
-        if kv_type not in KV_TYPES:
+        if plan.kv_type not in KV_TYPES:
             raise LoadFailed(
-                f"unknown KV cache type {kv_type!r}, try one of: {', '.join(KV_TYPES)}"
+                f"unknown KV cache type {plan.kv_type!r}, try one of: {', '.join(KV_TYPES)}"
             )
         self._last_log: list[str] = []
         self._flag = ctypes.create_string_buffer(2)
@@ -96,24 +84,24 @@ class Model:
         lib.llama_backend_init()
 
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = 999 if gpu_layers < 0 else gpu_layers
-        params.main_gpu = main_gpu
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if use_mmap else lib.LLAMA_LOAD_MODE_NONE
-        params.use_extra_bufts = extra_bufts
+        params.n_gpu_layers = 999 if plan.gpu_layers < 0 else plan.gpu_layers
+        params.main_gpu = plan.main_gpu
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plan.use_mmap else lib.LLAMA_LOAD_MODE_NONE
+        params.use_extra_bufts = plan.extra_bufts
         # Kept on self: C calls it during the load.
         self._progress_callback = lib.llama_progress_callback(
             lambda fraction, _: (progress(fraction) if progress else None, True)[1]
         )
         params.progress_callback = self._progress_callback
-        if shards:
-            paths = [os.fsencode(each) for each in (path, *shards)]
+        paths = [os.fsencode(file.path) for file in plan.files.weight_files]
+        if len(paths) > 1:
             several = (ctypes.c_char_p * len(paths))(*paths)
             self._model = lib.llama_model_load_from_splits(several, len(paths), params)
         else:
-            self._model = lib.llama_model_load_from_file(os.fsencode(path), params)
+            self._model = lib.llama_model_load_from_file(paths[0], params)
         if not self._model:
             raise LoadFailed(self._why("the model file cannot be loaded"))
-        self._adapters = [self._load_adapter(each) for each in adapters]
+        self._adapters = [self._load_adapter(file.path) for file in plan.files.adapters]
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.n_layers: int = lib.llama_model_n_layer(self._model)
@@ -130,11 +118,11 @@ class Model:
         self.eos: int = lib.llama_vocab_eos(self._vocab)
 
         context = lib.llama_context_default_params()
-        context.n_ctx = n_ctx * n_slots
-        context.n_seq_max = n_slots
-        context.n_batch = context.n_ubatch = n_batch
+        context.n_ctx = plan.n_ctx * plan.n_slots
+        context.n_seq_max = plan.n_slots
+        context.n_batch = context.n_ubatch = plan.n_batch
         context.n_threads = context.n_threads_batch = (
-            min(threads, os.cpu_count() or 1) or usable_cores()
+            min(plan.threads, os.cpu_count() or 1) or usable_cores()
         )
         context.kv_unified = False
         context.swa_full = False
@@ -142,9 +130,11 @@ class Model:
             None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
             False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
             True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        }[flash_attention]
+        }[plan.flash_attention]
         context.type_k = context.type_v = (
-            _GGML_BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{KV_TYPES[kv_type]}")
+            _GGML_BF16
+            if plan.kv_type == "bf16"
+            else getattr(lib, f"GGML_TYPE_{KV_TYPES[plan.kv_type]}")
         )
         context.no_perf = True
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
@@ -152,13 +142,13 @@ class Model:
         self._abort_callback = ctypes.cast(strlen, lib.ggml_abort_callback)
         self._params = context
         self._pooled: dict[str, Pooled] = {}
-        self.longest_input = self.n_ctx = n_ctx
-        self.n_slots, self.n_batch = 0, n_batch
+        self.longest_input = self.n_ctx = plan.n_ctx
+        self.n_slots, self.n_batch = 0, plan.n_batch
         self.can_shift = False
         self._context = self._memory = None
         self._rows: Rows
-        if generates and lib.llama_model_has_decoder(self._model):
-            self._make_context(n_ctx, n_slots)
+        if plan.generates and lib.llama_model_has_decoder(self._model):
+            self._make_context(plan.n_ctx, plan.n_slots)
         self._row_type = ctypes.c_float * self.n_vocab
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
@@ -181,7 +171,7 @@ class Model:
         self._set_up(context)
         self._rows = Rows(lib, self.n_batch)
 
-    def _load_adapter(self, path: str) -> Any:
+    def _load_adapter(self, path: Path) -> Any:
         """A LoRA on the model; freed with it."""
         adapter = self._lib.llama_adapter_lora_init(self._model, os.fsencode(path))
         if not adapter:

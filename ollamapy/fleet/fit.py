@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
@@ -23,8 +22,8 @@ from ..formats.footprint import (
 )
 from ..formats.gguf import Header
 from ..human import format_bytes
-from ..runner.protocol import Load
-from ..types import Options
+from ..loading import LoadPlan
+from .request import LeaseRequest, clamp_context
 
 CONTEXTS = (4096, 8192, 16384, 32768)
 """Tokens of context for each request when nobody asks for a number: the longest of these that :func:`default_context` can
@@ -49,97 +48,79 @@ MOST_SLOTS = 256
 _AUTOMATIC_SLOTS = 8
 
 
-def estimate_load(header: Header, load: Load, adapters: int = 0) -> Estimate:
-    """What this load takes, with ``adapters`` bytes of LoRAs, which are copied and never mapped."""
+def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
+    """What this load takes. Adapters are copied and never mapped."""
     found = estimate(
         header,
-        n_ctx=load.n_ctx,
-        n_slots=load.n_slots,
-        n_batch=load.n_batch,
-        kv_type=load.kv_type,
-        flash=load.flash_attention is not False,
+        n_ctx=plan.n_ctx,
+        n_slots=plan.n_slots,
+        n_batch=plan.n_batch,
+        kv_type=plan.kv_type,
+        flash=plan.flash_attention is not False,
     )
-    if not load.generates:
+    if not plan.generates:
         found = replace(found, kv=0, compute=0)
-    if load.embeds:
-        kv, compute = _embedding_context(header, load)
+    if plan.embeds:
+        kv, compute = _embedding_context(header, plan)
         found = replace(
             found,
             kv=found.kv + kv,
             compute=found.compute + compute,
             overhead=found.overhead + POOLING_LIBRARY,
         )
-    if not load.use_mmap:
+    adapters = plan.files.adapter_size
+    if not plan.use_mmap:
         return replace(found, weights=found.weights + adapters)
     repacked = sum(t.n_bytes for t in header.tensors if t.type_name not in NEVER_REPACKED)
-    copied = repacked if load.extra_bufts else 0
+    copied = repacked if plan.extra_bufts else 0
     return replace(found, weights=copied + adapters, mapped=found.weights)
 
 
-def embedding_size(header: Header, load: Load) -> int:
+def embedding_size(header: Header, plan: LoadPlan) -> int:
     """What the context for embeddings adds to a load."""
-    return POOLING_LIBRARY + sum(_embedding_context(header, load))
+    return POOLING_LIBRARY + sum(_embedding_context(header, plan))
 
 
-def _embedding_context(header: Header, load: Load) -> tuple[int, int]:
+def _embedding_context(header: Header, plan: LoadPlan) -> tuple[int, int]:
     return embedding_context(
         header,
-        n_ctx=load.n_ctx,
-        n_batch=load.n_batch,
-        kv_type=load.kv_type,
-        flash=load.flash_attention is not False,
+        n_ctx=plan.n_ctx,
+        n_batch=plan.n_batch,
+        kv_type=plan.kv_type,
+        flash=plan.flash_attention is not False,
     )
 
 
-def plan(
-    header: Header,
-    path: Path,
-    options: Options,
-    settings: Settings,
-    free: int,
-    name: str = "the model",
-    *,
-    embeds: bool = False,
-    adapters: int = 0,
-) -> Load:
-    """The best load that fits into ``free`` bytes.
+def best(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
+    """The best plan that fits into ``free`` bytes.
 
-    What was wished, else fewer slots, else less context where nobody asked for a number. Raises
-    :class:`NotEnoughMemory` with both numbers, and ``name`` for the model, when even the least does
-    not fit.
+    What is preferred, else fewer slots, else less context where no number was given. Raises
+    :class:`NotEnoughMemory` with both numbers when even the smallest does not fit.
     """
-    wished = wish(header, path, options, settings, free, embeds=embeds, adapters=adapters)
-    for load in [wished, *_smaller(wished, options, settings)]:
-        if estimate_load(header, load, adapters).total <= free:
-            return load
-    raise not_enough(header, load, free, name, adapters)
+    first = preferred(request, settings, free)
+    for plan in [first, *_smaller(first, request, settings)]:
+        if estimate_load(request.header, plan).total <= free:
+            return plan
+    raise not_enough(request, plan, free)
 
 
-def wish(
-    header: Header,
-    path: Path,
-    options: Options,
-    settings: Settings,
-    free: int,
-    *,
-    embeds: bool = False,
-    adapters: int = 0,
-) -> Load:
-    """The load that the options and the settings ask for, fitting or not.
+def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
+    """The plan that the options and the settings ask for, whether it fits or not.
 
     The context is the option, else the setting, else :func:`default_context`; at most what the
     model was trained for, at least 4. As many slots as the setting says, else as many as a quarter
-    of what is free after the weights and ``adapters`` (bytes) can hold, from 1 to 8; to 4 of a
-    long context that was chosen: 8,192 tokens take no more memory then than 4,096.
+    of what is free after the weights and adapters can hold, from 1 to 8; to 4 of a long context
+    that was chosen: 8,192 tokens take no more memory then than 4,096.
 
-    ``embeds``: with room for embeddings. A model that was made for them (its file says how its
-    vectors are pooled) gets nothing else; there slots are only how many requests it may have.
+    A request for embeddings gets room for them. A model that was made for them (its file says how
+    its vectors are pooled) gets nothing else; there slots are only how many requests it may have.
     """
+    header, options = request.header, request.options
     generates = header.value("pooling_type") is None
     whole = header.value("attention.causal") is False
-    room = free - header.weights_size - adapters
-    asked = options.num_ctx or settings.context_length or (DEFAULT_WHOLE if whole else None)
-    n_ctx = clamp_context(header, asked) if asked else default_context(header, room, settings)
+    room = free - header.weights_size - request.files.adapter_size
+    given = options.num_ctx or settings.context_length or (DEFAULT_WHOLE if whole else None)
+    n_ctx = clamp_context(header, given) if given else default_context(header, room, settings)
     n_batch = options.num_batch or 0
     n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)
     n_slots = min(settings.num_parallel or 0, MOST_SLOTS)
@@ -148,10 +129,10 @@ def wish(
         n_slots = _AUTOMATIC_SLOTS
     if not n_slots:
         slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
-        most = _AUTOMATIC_SLOTS if asked or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
+        most = _AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
         n_slots = max(1, min(room // 4 // slot, most))
-    return Load(
-        model=str(path),
+    return LoadPlan(
+        files=request.files,
         n_ctx=n_ctx,
         n_slots=n_slots,
         n_batch=max(n_batch, n_slots),  # every running sequence adds a token to a batch
@@ -163,7 +144,7 @@ def wish(
         kv_type=settings.kv_cache_type,
         tensor_types=tuple(sorted(types)),
         generates=generates,
-        embeds=embeds or not generates,
+        embeds=request.embeds or not generates,
     )
 
 
@@ -207,38 +188,31 @@ def default_context(header: Header, room: int, settings: Settings) -> int:
     return next((n_ctx for n_ctx in longer if cost(n_ctx) - cost(shortest) <= more), shortest)
 
 
-def least(load: Load, options: Options, settings: Settings) -> Load:
-    """The smallest load that would still be made in the place of a wished one."""
-    return [load, *_smaller(load, options, settings)][-1]
+def smallest(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> LoadPlan:
+    """The smallest plan that would still be used in the place of a preferred one."""
+    return [plan, *_smaller(plan, request, settings)][-1]
 
 
-def clamp_context(header: Header, num_ctx: int) -> int:
-    """A context that the model can have: from 4 tokens to those it was trained for."""
-    return max(min(num_ctx, header.context_length or num_ctx), 4)
-
-
-def not_enough(
-    header: Header, load: Load, free: int, name: str, adapters: int = 0
-) -> NotEnoughMemory:
-    """The error for a load that does not fit."""
-    need = format_bytes(estimate_load(header, load, adapters).total)
+def not_enough(request: LeaseRequest, plan: LoadPlan, free: int) -> NotEnoughMemory:
+    """The error for a plan that does not fit."""
+    need = format_bytes(estimate_load(request.header, plan).total)
     way_out = (
-        "a smaller num_ctx or a smaller model" if load.n_ctx > LEAST_CONTEXT else "a smaller model"
+        "a smaller num_ctx or a smaller model" if plan.n_ctx > LEAST_CONTEXT else "a smaller model"
     )
     return NotEnoughMemory(
-        f"{name} needs {need} of memory and {format_bytes(max(free, 0))} are free,"
+        f"{request.name.display} needs {need} of memory and {format_bytes(max(free, 0))} are free,"
         f" close other programs or try {way_out}"
     )
 
 
-def _smaller(load: Load, options: Options, settings: Settings) -> Iterator[Load]:
-    """Ever smaller loads: half the slots, down to one; then, if nobody asked, less context."""
-    n_slots, n_ctx = load.n_slots, load.n_ctx
+def _smaller(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> Iterator[LoadPlan]:
+    """Ever smaller plans: half the slots, down to one; then, if no number was given, less context."""
+    n_slots, n_ctx = plan.n_slots, plan.n_ctx
     while n_slots > 1:
         n_slots //= 2
-        yield msgspec.structs.replace(load, n_slots=n_slots)
-    if options.num_ctx or settings.context_length:
+        yield msgspec.structs.replace(plan, n_slots=n_slots)
+    if request.options.num_ctx or settings.context_length:
         return
     while n_ctx > LEAST_CONTEXT:
         n_ctx = max(n_ctx - CELL_STEP, LEAST_CONTEXT)
-        yield msgspec.structs.replace(load, n_slots=1, n_ctx=n_ctx)
+        yield msgspec.structs.replace(plan, n_slots=1, n_ctx=n_ctx)

@@ -43,14 +43,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from ..config import Settings
 from ..errors import (
@@ -62,12 +61,13 @@ from ..errors import (
     ServerBusy,
 )
 from ..formats.footprint import padded
-from ..formats.gguf import Header
 from ..human import format_bytes, format_duration
+from ..loading import LoadPlan
 from ..names import Name
-from ..runner.protocol import Done, Embedded, Load, Piece, Ready
+from ..runner.protocol import Done, Embedded, Piece, Ready
 from ..types import Embedding, Generation, Options
 from . import fit
+from .request import LeaseRequest
 
 log = logging.getLogger(__name__)
 
@@ -124,45 +124,11 @@ _NEXT: Mapping[Status, frozenset[Status]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LoadRequest:
-    """What has to be loaded for a request.
-
-    ``key`` names the files (the digest of the model's blob, of adapters too), ``digest`` is the manifest's; ``shards`` are the
-    other files of a model in several; ``adapter_size`` is bytes of the LoRAs; ``options`` holds only what the request and the
-    model's parameters gave; ``embeds``: it is for embeddings.
-    """
-
-    key: str
-    name: Name
-    digest: str
-    header: Header
-    path: Path
-    options: Options = Options()
-    shards: tuple[Path, ...] = ()
-    adapters: tuple[Path, ...] = ()
-    adapter_size: int = 0
-    embeds: bool = False
-
-    def size(self, load: Load) -> int:
-        """Bytes that the load takes."""
-        return fit.estimate_load(self.header, load, self.adapter_size).total
-
-    def complete(self, load: Load) -> Load:
-        """The load, with the files that belong to the model beside ``path``."""
-        if not self.shards and not self.adapters:
-            return load
-        shards, adapters = tuple(map(str, self.shards)), tuple(map(str, self.adapters))
-        return msgspec.structs.replace(load, shards=shards, adapters=adapters)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
     """One request for a runner; ``number`` is the order of arrival."""
 
     number: int
-    request: LoadRequest
-    asked: Options
-    keep_alive: float | None | UnsetType = UNSET
+    request: LeaseRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -175,9 +141,8 @@ class Resident:
     loaded with before, until the first request was told; 0 else.
     """
 
-    request: LoadRequest
-    asked: Options
-    load: Load
+    request: LeaseRequest
+    load: LoadPlan
     size: int
     keep_alive: float | None
     used_at: float
@@ -215,8 +180,8 @@ class Resident:
             use_mmap=load.use_mmap,
             num_thread=load.threads,
         )
-        has = self.asked.over(got)
-        wants = ticket.asked.over(has)
+        has = self.request.load_options.over(got)
+        wants = ticket.request.load_options.over(has)
         if (wants.num_ctx or 0) <= padded(load.n_ctx):
             wants = msgspec.structs.replace(wants, num_ctx=has.num_ctx)
         return wants == has
@@ -284,7 +249,7 @@ class Start:
     """Start a runner for the ticket's model; the ticket goes on waiting."""
 
     ticket: Ticket
-    load: Load
+    load: LoadPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,35 +329,23 @@ def _make_room(state: State, ticket: Ticket) -> Start | Stop | Reject | _Hold | 
     """The next step towards a runner for the ticket; None: wait for what is under way."""
     settings, free, residents = state.settings, state.free, state.residents
     request = ticket.request
-    header, options, name = request.header, request.options, request.name.display
-    embeds, adapters = request.embeds, request.adapter_size
 
     # 1) There is room for all that was wished.
-    load = fit.wish(header, request.path, options, settings, free, embeds=embeds, adapters=adapters)
+    load = fit.preferred(request, settings, free)
     most = settings.max_loaded_models or DEFAULT_MAX_LOADED
-    if len(residents) < most and request.size(load) <= free:
-        return Start(ticket, request.complete(load))
+    if len(residents) < most and fit.estimate_load(request.header, load).total <= free:
+        return Start(ticket, load)
 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:
         try:
-            planned = fit.plan(
-                header,
-                request.path,
-                options,
-                settings,
-                free,
-                name,
-                embeds=embeds,
-                adapters=adapters,
-            )
-            return Start(ticket, request.complete(planned))
+            return Start(ticket, fit.best(request, settings, free))
         except NotEnoughMemory as error:
             return Reject(ticket, error)
-    smallest = fit.least(load, options, settings)
+    smallest = fit.smallest(load, request, settings)
     most_free = free + sum(resident.size for resident in residents.values())
-    if request.size(smallest) > most_free:
-        return Reject(ticket, fit.not_enough(header, smallest, most_free, name, adapters))
+    if fit.estimate_load(request.header, smallest).total > most_free:
+        return Reject(ticket, fit.not_enough(request, smallest, most_free))
 
     # 3) Make room: one runner at a time, and look again when it is gone.
     ready = [key for key, resident in residents.items() if resident.status is Status.READY]
@@ -444,24 +397,6 @@ def next_deadline(state: State) -> float | None:
     return min(times, default=None)
 
 
-def asked_for(request: LoadRequest) -> Options:
-    """The load options that a request really gave: numbers that mean "automatic" left out, the
-    context as the model can have it."""
-    given = request.options
-
-    def at_least(least: int, value: int | None) -> int | None:
-        return value if value is not None and value >= least else None
-
-    return Options(
-        num_ctx=fit.clamp_context(request.header, given.num_ctx) if given.num_ctx else None,
-        num_batch=at_least(1, given.num_batch),
-        num_gpu=at_least(0, given.num_gpu),
-        main_gpu=at_least(0, given.main_gpu),
-        use_mmap=given.use_mmap,
-        num_thread=at_least(1, given.num_thread),
-    )
-
-
 # ---- events --------------------------------------------------------------------------------------
 
 
@@ -480,8 +415,8 @@ class _Left:
 
 @dataclass(frozen=True, slots=True)
 class _Adopted:
-    request: LoadRequest
-    load: Load
+    request: LeaseRequest
+    load: LoadPlan
     runner: Runner
 
 
@@ -551,7 +486,7 @@ class Loaded:
     while it stops.
     """
 
-    request: LoadRequest
+    request: LeaseRequest
     status: Status
     size: int
     size_vram: int
@@ -590,7 +525,7 @@ class Scheduler:
     def __init__(
         self,
         *,
-        start_runner: Callable[[Load], Runner],
+        start_runner: Callable[[LoadPlan], Runner],
         free_memory: Callable[[], int],
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
@@ -617,27 +552,17 @@ class Scheduler:
 
     # ---- use -------------------------------------------------------------------------------------
 
-    def lease(
-        self, request: LoadRequest, keep_alive: float | None | UnsetType = UNSET
-    ) -> AbstractAsyncContextManager[Lease]:
+    @asynccontextmanager
+    async def lease(self, request: LeaseRequest) -> AsyncIterator[Lease]:
         """A loaded runner for as long as the block runs; waits for a place, memory and the load.
 
-        ``keep_alive`` (seconds; None, infinite or negative: for ever) changes how long the model
-        stays after this request and later ones; UNSET leaves it. Cancelling while it waits gives
-        the place up at once; a load that was begun goes on. Raises ServerBusy, NotEnoughMemory, and
-        what the load failed with (LoadFailed, RunnerCrashed, RunnerError).
+        Cancelling while it waits gives the place up at once; a load that was begun goes on. Raises
+        ServerBusy, NotEnoughMemory, and what the load failed with (LoadFailed, RunnerCrashed,
+        RunnerError).
         """
-        return self._lease(request, keep_alive)
-
-    @asynccontextmanager
-    async def _lease(
-        self, request: LoadRequest, keep_alive: float | None | UnsetType
-    ) -> AsyncIterator[Lease]:
         if self._closed:
             raise ServerBusy(CLOSING)
-        if isinstance(keep_alive, float | int) and not 0 <= keep_alive < float("inf"):
-            keep_alive = None
-        ticket = Ticket(next(self._numbers), request, asked_for(request), keep_alive)
+        ticket = Ticket(next(self._numbers), request)
         future = self._futures[ticket.number] = asyncio.get_running_loop().create_future()
         self._post(_Requested(ticket))
         try:
@@ -650,7 +575,7 @@ class Scheduler:
         finally:
             self._post(_Left(ticket.number, request.key))
 
-    def adopt(self, request: LoadRequest, load: Load, runner: Runner) -> None:
+    def adopt(self, request: LeaseRequest, load: LoadPlan, runner: Runner) -> None:
         """Take over a runner that was started before, as if a request had started it."""
         self._post(_Adopted(request, load, runner))
 
@@ -659,21 +584,13 @@ class Scheduler:
         now = self._clock()
         return [_shown(resident, now) for resident in self._state.residents.values()]
 
-    def context_of(self, request: LoadRequest) -> int:
+    def context_of(self, request: LeaseRequest) -> int:
         """Tokens of context that such a request has: of what is loaded, or would be loaded now. Never waits."""
-        asked = asked_for(request).num_ctx
+        wanted = request.load_options.num_ctx
         resident = self._state.residents.get(request.key)
-        if resident is not None and resident.serves(Ticket(0, request, asked_for(request))):
-            return min(padded(asked), resident.n_ctx) if asked else resident.n_ctx
-        load = fit.wish(
-            request.header,
-            request.path,
-            request.options,
-            self._state.settings,
-            self._measure(),
-            adapters=request.adapter_size,
-        )
-        return padded(load.n_ctx)
+        if resident is not None and resident.serves(Ticket(0, request)):
+            return min(padded(wanted), resident.n_ctx) if wanted else resident.n_ctx
+        return padded(fit.preferred(request, self._state.settings, self._measure()).n_ctx)
 
     @property
     def busy(self) -> int:
@@ -856,8 +773,7 @@ class Scheduler:
         self._take_from_queue(ticket.number, ticket.request.key)
         resident.in_flight += 1
         resident.used_at = self._clock()
-        if not isinstance(ticket.keep_alive, UnsetType):
-            resident.keep_alive = ticket.keep_alive
+        resident.keep_alive = _keep_alive(ticket.request, resident.keep_alive)
         self._granted[ticket.number] = resident
         future = self._futures.pop(ticket.number, None)
         # Cancelled a moment ago: its Left is on the way and gives the lease back.
@@ -909,10 +825,9 @@ class Scheduler:
 
     # ---- runners ---------------------------------------------------------------------------------
 
-    def _start(self, ticket: Ticket, load: Load) -> None:
+    def _start(self, ticket: Ticket, load: LoadPlan) -> None:
         resident = self._resident(ticket.request, load)
-        if not isinstance(ticket.keep_alive, UnsetType):
-            resident.keep_alive = ticket.keep_alive
+        resident.keep_alive = _keep_alive(ticket.request, resident.keep_alive)
         before = self._replaced.pop(ticket.request.key, 0)
         if 0 < before < load.n_ctx:
             resident.grown_from = before
@@ -933,7 +848,7 @@ class Scheduler:
             return
         self._enter(resident, runner)
 
-    def _adopt(self, request: LoadRequest, load: Load, runner: Runner) -> None:
+    def _adopt(self, request: LeaseRequest, load: LoadPlan, runner: Runner) -> None:
         resident = self._resident(request, load)
         if request.key in self._state.residents:  # a request was faster
             resident.runner = runner
@@ -941,13 +856,12 @@ class Scheduler:
         else:
             self._enter(resident, runner)
 
-    def _resident(self, request: LoadRequest, load: Load) -> Resident:
+    def _resident(self, request: LeaseRequest, load: LoadPlan) -> Resident:
         now = self._clock()
         return Resident(
             request=request,
-            asked=asked_for(request),
             load=load,
-            size=request.size(load),
+            size=fit.estimate_load(request.header, load).total,
             keep_alive=self._state.settings.keep_alive,
             used_at=now,
             heard_at=now,
@@ -1033,6 +947,14 @@ def _shown(resident: Resident, now: float) -> Loaded:
         expires_in=expires_in,
         in_flight=resident.in_flight,
     )
+
+
+def _keep_alive(request: LeaseRequest, before: float | None) -> float | None:
+    """Seconds that a model stays after a request; None for ever."""
+    given = request.keep_alive
+    if isinstance(given, UnsetType):
+        return before
+    return given if given is not None and 0 <= given < float("inf") else None
 
 
 def _named(error: Exception, name: Name) -> Exception:

@@ -75,7 +75,7 @@ class Models:
             raise ModelNotFound(f"model '{name_text}' not found")
         manifest = self.store.manifest(name)
         spec = self._spec(name, manifest)
-        if not spec.model_path.is_file():  # deleted by someone else
+        if not spec.files.weights.path.is_file():  # deleted by someone else
             self._spec.cache_clear()
             spec = self._spec(name, manifest)
         return spec

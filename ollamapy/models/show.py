@@ -31,11 +31,12 @@ def show(
     """
     header = spec.header
     if verbose:
-        header = replace(read_header(spec.model_path, arrays=True), tensors=header.tensors)
+        header = replace(read_header(spec.files.weights.path, arrays=True), tensors=header.tensors)
     info = header.model_info(verbose=verbose)
     if basename:
         info["general.basename"] = basename
-    projector = spec.projector_path and read_header(spec.projector_path, arrays=verbose)
+    files = spec.files
+    projector = files.projector and read_header(files.projector.path, arrays=verbose)
     parameters = {**spec.parameters, **(options or {})}
     answer = {
         "license": "\n".join(spec.licenses),
@@ -73,11 +74,11 @@ def print_modelfile(spec: ModelSpec, *, system: str | None, parameters: Mapping[
         "# To build a new Modelfile based on this, replace FROM with:",
         f"# FROM {spec.name.display}",
         "",
-        *(f"FROM {path}" for path in (spec.model_path, *spec.shard_paths)),
-        *(f"ADAPTER {path}" for path in spec.adapter_paths),
+        *(f"FROM {file.path}" for file in spec.files.weight_files),
+        *(f"ADAPTER {file.path}" for file in spec.files.adapters),
     ]
-    if spec.projector_path:
-        lines.append(f"FROM {spec.projector_path}")
+    if spec.files.projector:
+        lines.append(f"FROM {spec.files.projector.path}")
     lines.append(f"TEMPLATE {quote(spec.go_template or templates.DEFAULT_GO)}")
     if system:
         lines.append(f"SYSTEM {quote(system)}")

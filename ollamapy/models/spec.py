@@ -22,10 +22,12 @@ from ..errors import InvalidModel, InvalidRequest
 from ..formats.configuration import Config, parse_config
 from ..formats.gguf import Header, joined, read_header
 from ..formats.parameters import parse_json, read_parameters
+from ..loading import Files
 from ..names import Name
 from ..registry.manifest import Layer, Manifest
 from ..registry.store import Store
 from ..types import Message, Options, parse_options
+from .files import resolve
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,8 @@ class ModelSpec:
     """Everything known about one stored model.
 
     `name` is its installed spelling, `digest` its manifest's (bare hex), `size` bytes of all blobs,
-    `modified_at` seconds. `shard_paths` are the files after `model_path` of a model in several; `header` is that of all of
-    them. `adapter_size` is bytes of LoRA weights. `parameters` is the params layer as written,
-    `options` what of it is valid. `projector_path` is the GGUF that sees or hears for it. `template` is the one that chats
-    use; `fills_gaps`: the Go template can write a prompt with a suffix.
+    `modified_at` seconds. `header` is that of all files of the weights. `parameters` is the params layer as written,
+    `options` what of it is valid. `template` is the one that chats use; `fills_gaps`: the Go template can write a prompt with a suffix.
     """
 
     name: Name
@@ -65,13 +65,8 @@ class ModelSpec:
     modified_at: float
     config: Config
     details: Details
-    model_path: Path
-    model_digest: str
-    shard_paths: tuple[Path, ...]
+    files: Files
     header: Header
-    projector_path: Path | None
-    adapter_paths: tuple[Path, ...]
-    adapter_size: int
     go_template: str | None
     jinja_template: str | None
     joins_messages: bool
@@ -84,11 +79,6 @@ class ModelSpec:
     template: Template
     fills_gaps: bool
     answer_format: AnswerFormat
-
-    @property
-    def key(self) -> str:
-        """What is loaded for it: two models of the same files share a runner."""
-        return "+".join([self.model_digest, *(path.name for path in self.adapter_paths)])
 
 
 def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
@@ -107,10 +97,8 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
     model = model_layer(manifest)
     if model is None:
         raise _without_weights(config)
-    model_path, *shard_paths = paths_of(store, manifest, "model")
-    header = read_headers((model_path, *shard_paths))
-    projectors = paths_of(store, manifest, "projector")
-    adapters = paths_of(store, manifest, "adapter")
+    files = resolve(manifest, store)
+    header = read_headers(tuple([file.path for file in files.weight_files]))
 
     # 3) what follows from them
     jinja = header.chat_template or None
@@ -123,13 +111,8 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
         modified_at=manifest.modified_at,
         config=config,
         details=details_of(config, header, model.from_),
-        model_path=model_path,
-        model_digest=model.digest,
-        shard_paths=tuple(shard_paths),
+        files=files,
         header=header,
-        projector_path=projectors[0] if projectors else None,
-        adapter_paths=adapters,
-        adapter_size=sum(read_header(path).weights_size for path in adapters),
         go_template=go_template,
         jinja_template=jinja,
         joins_messages=joins_messages,
@@ -141,7 +124,7 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
         capabilities=capabilities(
             config,
             header,
-            projector=read_header(projectors[0]) if projectors else None,
+            projector=read_header(files.projector.path) if files.projector else None,
             go_template=go_template,
             jinja_template=jinja,
         ),

@@ -27,6 +27,7 @@ from ..engine.llama import Model
 from ..engine.quantize import quantize
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
+from ..loading import LoadPlan
 from ..types import Constraint, Embedding, Generation
 from . import protocol
 from .protocol import Frame, Piece
@@ -294,37 +295,20 @@ def read_frames(fd: int, reader: protocol.FrameReader) -> list[Frame]:
     return []
 
 
-def load(frame: protocol.Load, outbox: Outbox) -> Model:
-    """Load the model that the first frame names, telling progress in steps of a hundredth."""
-    told = -1
+def load(plan: LoadPlan, outbox: Outbox) -> Model:
+    """Load the model of the first frame, reporting progress in steps of a hundredth."""
+    reported = -1
 
     def progress(fraction: float) -> None:
-        nonlocal told
-        if int(fraction * 100) > told:
-            told = int(fraction * 100)
+        nonlocal reported
+        if int(fraction * 100) > reported:
+            reported = int(fraction * 100)
             outbox.send(protocol.Loading(fraction))
 
-    model = Model(
-        frame.model,
-        n_ctx=frame.n_ctx,
-        n_slots=frame.n_slots,
-        n_batch=frame.n_batch,
-        threads=frame.threads,
-        gpu_layers=frame.gpu_layers,
-        main_gpu=frame.main_gpu,
-        use_mmap=frame.use_mmap,
-        flash_attention=frame.flash_attention,
-        kv_type=frame.kv_type,
-        extra_bufts=frame.extra_bufts,
-        shards=frame.shards,
-        adapters=frame.adapters,
-        generates=frame.generates,
-        progress=progress,
-        log=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    if frame.warm_up:
+    model = Model(plan, progress, lambda line: print(line, file=sys.stderr, flush=True))
+    if plan.warm_up:
         model.warm_up()
-    if frame.embeds:
+    if plan.embeds:
         model.pooled(model.pooling)
     return model
 
@@ -373,8 +357,9 @@ def main() -> int:
     if not frames or not isinstance(frames[0], protocol.Load):
         return 0
     outbox = Outbox(write)
+    plan = frames[0].plan
     try:
-        model = load(frames[0], outbox)
+        model = load(plan, outbox)
     except OllamapyError as error:
         outbox.send(protocol.Failed(0, "load", str(error)))
         outbox.close()
@@ -384,7 +369,7 @@ def main() -> int:
     outbox.send(
         protocol.Ready(
             n_ctx=model.n_ctx,
-            n_slots=frames[0].n_slots,
+            n_slots=plan.n_slots,
             gpu_layers=model.gpu_layers,
             n_layers=model.n_layers,
             bos=model.token_text(model.bos),

@@ -30,6 +30,7 @@ from ..errors import (
     RunnerError,
     reason,
 )
+from ..loading import LoadPlan
 from ..types import Embedding, Generation
 from .protocol import (
     PROTOCOL,
@@ -110,7 +111,7 @@ class RunnerProcess:
 
     def __init__(
         self,
-        load: Load,
+        plan: LoadPlan,
         *,
         command: Sequence[str] | None = None,
         on_progress: Callable[[float], None] | None = None,
@@ -131,13 +132,13 @@ class RunnerProcess:
         self._exited: asyncio.Future[int] | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._stopping = False
-        works = proven.works(load.tensor_types) if proven is not None else True
-        extra_bufts = load.extra_bufts and works is not False
-        self._spawn(replace(load, extra_bufts=extra_bufts, warm_up=extra_bufts and works is None))
+        works = proven.works(plan.tensor_types) if proven is not None else True
+        extra_bufts = plan.extra_bufts and works is not False
+        self._spawn(replace(plan, extra_bufts=extra_bufts, warm_up=extra_bufts and works is None))
 
-    def _spawn(self, load: Load) -> None:
-        """Start a child and tell it what to load."""
-        self.load = load
+    def _spawn(self, plan: LoadPlan) -> None:
+        """Start a child and send it what to load."""
+        self.plan = plan
         try:
             self._child = subprocess.Popen(
                 self._command,
@@ -152,7 +153,7 @@ class RunnerProcess:
             raise RunnerError(f"a runner process cannot be started: {reason(error)}") from error
         assert self._child.stdin is not None
         try:
-            self._child.stdin.write(encode(load))
+            self._child.stdin.write(encode(Load(plan)))
             self._child.stdin.flush()
         except BrokenPipeError:
             log.debug(
@@ -295,15 +296,15 @@ class RunnerProcess:
         error: OllamapyError
         try:
             code = await self._serve_child()
-            trying = self.load.warm_up and not self._ready.done() and not self._stopping
+            trying = self.plan.warm_up and not self._ready.done() and not self._stopping
             if trying and is_fault(code):
                 log.warning(
                     "the runner faulted while it loaded, trying without its fastest kernels"
                 )
-                self._spawn(replace(self.load, extra_bufts=False))
+                self._spawn(replace(self.plan, extra_bufts=False))
                 code = await self._serve_child()
             elif is_fault(code) and self._proven is not None:
-                self._proven.forget(self.load.tensor_types)
+                self._proven.forget(self.plan.tensor_types)
             error = self._crash(code)
         except (
             OSError,
@@ -413,10 +414,10 @@ class RunnerProcess:
 
     def _note_outcome(self) -> None:
         """The child is ready: a warm-up has shown that its kernels work; a second try, that they do not."""
-        if self._proven is None or not self.load.warm_up:
+        if self._proven is None or not self.plan.warm_up:
             return
-        self._proven.remember(self.load.tensor_types, works=self.load.extra_bufts)
-        if not self.load.extra_bufts:
+        self._proven.remember(self.plan.tensor_types, works=self.plan.extra_bufts)
+        if not self.plan.extra_bufts:
             log.warning(REBUILD)
 
     def _piece_arrived(self, piece: Piece) -> None:

@@ -8,15 +8,18 @@ daemon is gone: the runner exits.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
+from ..loading import LoadPlan
 from ..types import Embedding, Generation, TokenLogprob
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_FRAME = 256 * 1024 * 1024
@@ -33,32 +36,9 @@ class Frame(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False, t
 
 
 class Load(Frame, frozen=True):
-    """The first frame: which file, and how. ``n_ctx`` is tokens for each slot; -1 GPU layers means all of them.
+    """The first frame: which files, and how."""
 
-    ``flash_attention`` None leaves it to the runner; ``kv_type`` is the type of the cache's cells, in ggml's names.
-    ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before Ready, to see whether
-    these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. ``shards`` are the other files of a model
-    in several, in order; ``adapters`` are LoRAs that all answers are given with. Without ``generates`` the model only embeds and
-    has no cache for generating; ``embeds``: the context for embeddings is made with the load, not when it is first needed.
-    """
-
-    model: str
-    n_ctx: int
-    n_slots: int = 1
-    n_batch: int = 512
-    threads: int = 0
-    gpu_layers: int = -1
-    main_gpu: int = 0
-    use_mmap: bool = False
-    flash_attention: bool | None = None
-    kv_type: str = "f16"
-    extra_bufts: bool = True
-    warm_up: bool = False
-    tensor_types: tuple[str, ...] = ()
-    shards: tuple[str, ...] = ()
-    adapters: tuple[str, ...] = ()
-    generates: bool = True
-    embeds: bool = False
+    plan: LoadPlan
 
 
 class Generate(Frame, frozen=True):
@@ -233,8 +213,22 @@ FromRunner = (
     Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
 )
 
-_encoder = msgspec.msgpack.Encoder()
-_to_runner = msgspec.msgpack.Decoder(ToRunner)
+
+def _encode_path(value: Any) -> bytes:
+    """A path as the system has it: not all of them are UTF-8."""
+    if isinstance(value, Path):
+        return os.fsencode(value)
+    raise NotImplementedError(f"a frame cannot hold a {type(value).__name__}")
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is not Path or not isinstance(value, bytes):
+        raise ValueError("a path must be bytes")
+    return Path(os.fsdecode(value))
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_path)
+_to_runner = msgspec.msgpack.Decoder(ToRunner, dec_hook=_decode_path)
 _from_runner = msgspec.msgpack.Decoder(FromRunner)
 
 

@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ..chat import output
 from ..errors import RunnerCrashed
-from ..fleet.scheduler import Lease, LoadRequest, Runner
+from ..fleet.request import LeaseRequest
+from ..fleet.scheduler import Lease, Runner
 from ..formats.footprint import padded
 from ..models.spec import ModelSpec
 from ..runner.protocol import Done, Piece, Ready
@@ -59,7 +61,7 @@ async def answer(
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
     if not request.source.has_work and request.keep_alive == 0:
-        await services.scheduler.unload(spec.key)
+        await services.scheduler.unload(spec.files.key)
         yield Chunk(finish_reason="unload")
         return
     turn = await _turn_of(spec, request)
@@ -177,19 +179,22 @@ async def whole(chunks: AsyncGenerator[Chunk, None]) -> Chunk:
         return merge([chunk async for chunk in chunks])
 
 
-def load_request(spec: ModelSpec, options: Options, *, embeds: bool = False) -> LoadRequest:
+def lease_request(
+    spec: ModelSpec,
+    options: Options,
+    keep_alive: float | None | UnsetType = UNSET,
+    *,
+    embeds: bool = False,
+) -> LeaseRequest:
     """What the scheduler needs to know of a model for a request with these options; ``embeds``: one for embeddings."""
-    return LoadRequest(
-        key=spec.key,
+    return LeaseRequest(
         name=spec.name,
         digest=spec.digest,
+        files=spec.files,
         header=spec.header,
-        path=spec.model_path,
         options=options.over(spec.options),
-        shards=spec.shard_paths,
-        adapters=spec.adapter_paths,
-        adapter_size=spec.adapter_size,
         embeds=embeds,
+        keep_alive=keep_alive,
     )
 
 
@@ -204,8 +209,8 @@ async def _leased(
     """The model's runner; the child that renders its prompts starts while it loads."""
     if turn.template.is_foreign:
         services.renderer.warm()
-    loading = load_request(turn.spec, turn.request.options)
-    async with services.scheduler.lease(loading, turn.request.keep_alive) as lease:
+    wanted = lease_request(turn.spec, turn.request.options, turn.request.keep_alive)
+    async with services.scheduler.lease(wanted) as lease:
         yield lease, await lease.runner.ready()
 
 

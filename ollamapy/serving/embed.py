@@ -27,7 +27,7 @@ from ..types import (
     Reranked,
     RerankRequest,
 )
-from .answer import load_request
+from .answer import lease_request
 from .services import Services
 
 log = logging.getLogger(__name__)
@@ -130,8 +130,8 @@ async def _leased(
     *,
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
-    loading = load_request(spec, options, embeds=embeds)
-    async with services.scheduler.lease(loading, keep_alive) as lease:
+    wanted = lease_request(spec, options, keep_alive, embeds=embeds)
+    async with services.scheduler.lease(wanted) as lease:
         yield lease.runner
 
 

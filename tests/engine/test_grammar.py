@@ -23,6 +23,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Constraint, Generation, Sampling
+from tests.plans import plan
 from tests.small_models import random_model
 
 pytestmark = pytest.mark.llama
@@ -33,7 +34,7 @@ WARM = Sampling(temperature=1, seed=5)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     path = random_model(tmp_path_factory.mktemp("models") / "random.gguf")
-    model = Model(str(path), n_ctx=512, n_slots=4, n_batch=64, threads=1)
+    model = Model(plan(path, n_ctx=512, n_slots=4, n_batch=64, threads=1))
     yield model
     model.close()
 
@@ -459,7 +460,7 @@ def test_cancelled_in_the_middle(model: Model, grammars: Grammars) -> None:
 
 def test_a_context_shift_in_the_middle(tmp_path: Path, grammars: Grammars) -> None:
     small = Model(
-        str(random_model(tmp_path / "random.gguf")), n_ctx=256, n_slots=1, n_batch=64, threads=1
+        plan(random_model(tmp_path / "random.gguf"), n_ctx=256, n_slots=1, n_batch=64, threads=1)
     )
     own = Grammars(small.token_table)
     said = answer(small, own, Constraint("regex", "([0-9]{3};){80}"), shift=True, num_predict=2000)

@@ -14,6 +14,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.types import Generation, Sampling
+from tests.plans import plan
 from tests.small_models import random_model, scripted_model
 
 pytestmark = pytest.mark.llama
@@ -33,7 +34,7 @@ def model(path: Path) -> Iterator[Model]:
 
 
 def load(path: Path, n_ctx: int = 512, n_slots: int = 8, n_batch: int = 64) -> Model:
-    return Model(str(path), n_ctx=n_ctx, n_slots=n_slots, n_batch=n_batch, threads=1)
+    return Model(plan(path, n_ctx=n_ctx, n_slots=n_slots, n_batch=n_batch, threads=1))
 
 
 def run(model: Model, *sequences: Sequence) -> list[Event]:
@@ -281,13 +282,13 @@ def test_a_damaged_file_is_a_load_failure_with_a_reason(tmp_path: Path, path: Pa
 
 def test_an_unknown_cache_type_names_the_known_ones(path: Path) -> None:
     with pytest.raises(LoadFailed, match="q8_0"):
-        Model(str(path), n_ctx=64, n_slots=1, n_batch=8, kv_type="q3")
+        Model(plan(path, n_ctx=64, n_slots=1, n_batch=8, kv_type="q3"))
 
 
 @pytest.mark.parametrize("kv_type", ["q8_0", "bf16", "f32"])
 def test_other_cache_types_work(tmp_path: Path, kv_type: str) -> None:
     path = scripted_model(tmp_path / "scripted.gguf", "One two three.")
-    model = Model(str(path), n_ctx=256, n_slots=2, n_batch=32, kv_type=kv_type, threads=1)
+    model = Model(plan(path, n_ctx=256, n_slots=2, n_batch=32, kv_type=kv_type, threads=1))
     assert text(run(model, request(model, 1, "Hi", n=-1))) == "One two three."
     model.close()
 

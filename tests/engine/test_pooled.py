@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Generation, Sampling
+from tests.plans import plan
 from tests.small_models import bert_model, random_model
 
 pytestmark = pytest.mark.llama
@@ -31,8 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-def load(path: Path, n_ctx: int = 128, **more: Any) -> Model:
-    return Model(str(path), n_ctx=n_ctx, n_slots=2, n_batch=32, threads=1, **more)
+def load(
+    path: Path, n_ctx: int = 128, log: Callable[[str], None] | None = None, **more: Any
+) -> Model:
+    return Model(plan(path, n_ctx=n_ctx, n_slots=2, n_batch=32, threads=1, **more), log=log)
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,14 @@ from msgspec.structs import replace
 from ollamapy.config import Settings
 from ollamapy.errors import NotEnoughMemory
 from ollamapy.fleet import fit
+from ollamapy.fleet.request import LeaseRequest
 from ollamapy.formats import footprint
 from ollamapy.formats.gguf import ArrayInfo, Header, Tensor
+from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.machine import free_memory
-from ollamapy.runner.protocol import Load
+from ollamapy.names import Name
 from ollamapy.types import Options
+from tests.plans import plan
 
 MB, GB = 10**6, 10**9
 MIB, GIB = 2**20, 2**30
@@ -53,6 +56,14 @@ def settings(**values: Any) -> Settings:
     return Settings.from_env(
         {"OLLAMAPY_HOME": "/nowhere", **{k: str(v) for k, v in values.items()}}
     )
+
+
+def request(
+    model: Header, options: Options | None = None, *, embeds: bool = False, adapters: int = 0
+) -> LeaseRequest:
+    """A request for a model of the file "m", with so many bytes of adapters."""
+    files = Files(File(Path("m"), "m"), adapter_size=adapters)
+    return LeaseRequest(Name.parse("llama2"), "", files, model, options or Options(), embeds)
 
 
 # ---- the KV cache --------------------------------------------------------------------------------
@@ -154,12 +165,12 @@ def test_compute_buffers_are_a_little_overestimated(
 
 def test_total_is_the_sum() -> None:
     model = header(**LLAMA2_7B)
-    load = Load("m.gguf", n_ctx=4096)
+    load = plan("m.gguf", n_ctx=4096)
     parts = fit.estimate_load(model, load)
     assert parts.weights == 3_800 * MB
     assert parts.total == parts.weights + parts.kv + parts.compute + parts.overhead
     assert parts.anonymous == parts.total
-    mapped = Load("m.gguf", n_ctx=4096, use_mmap=True)
+    mapped = plan("m.gguf", n_ctx=4096, use_mmap=True)
     both = fit.estimate_load(model, mapped)
     assert (both.mapped, both.weights) == (3_800 * MB, 3_800 * MB), "repacked: both copies stay"
     plain = fit.estimate_load(model, replace(mapped, extra_bufts=False))
@@ -170,7 +181,7 @@ def test_files_are_mapped_where_nothing_is_repacked() -> None:
     def mapped(kind: str, asked: bool | None = None) -> bool:
         model = header(**LLAMA2_7B, type_name=kind)
         options = Options(use_mmap=asked)
-        return fit.plan(model, Path("m"), options, settings(), 500 * GB).use_mmap
+        return fit.best(request(model, options), settings(), 500 * GB).use_mmap
 
     assert mapped("F32") and mapped("BF16") and not mapped("Q4_0")
     assert mapped("Q4_0", asked=True) and not mapped("F32", asked=False)
@@ -184,7 +195,7 @@ BERT: dict[str, Any] = dict(
 
 def test_a_model_made_for_embeddings_has_no_cache() -> None:
     model = header("bert", **BERT)
-    load = fit.plan(model, Path("m"), Options(), settings(), 500 * GB)
+    load = fit.best(request(model, Options()), settings(), 500 * GB)
     assert (load.generates, load.embeds, load.n_ctx, load.n_slots) == (False, True, 512, 8)
     parts = fit.estimate_load(model, load)
     assert parts.kv == 0
@@ -203,14 +214,14 @@ def test_the_context_of_a_model_that_reads_a_text_at_once(
 ) -> None:
     model = header("bert", **BERT | {"context_length": 8192})
     environ = {"OLLAMAPY_CONTEXT_LENGTH": context} if context else {}
-    load = fit.plan(model, Path("m"), Options(**options), settings(**environ), 500 * GB)
+    load = fit.best(request(model, Options(**options)), settings(**environ), 500 * GB)
     assert load.n_ctx == n_ctx
 
 
 def test_room_for_embeddings_beside_generating() -> None:
     model = header(**LLAMA2_7B)
-    plain = fit.plan(model, Path("m"), Options(), settings(), 500 * GB)
-    both = fit.plan(model, Path("m"), Options(), settings(), 500 * GB, embeds=True)
+    plain = fit.best(request(model, Options()), settings(), 500 * GB)
+    both = fit.best(request(model, Options(), embeds=True), settings(), 500 * GB)
     assert (plain.generates, plain.embeds) == (True, False)
     assert both == replace(plain, embeds=True)
     more = fit.embedding_size(model, plain)
@@ -219,7 +230,7 @@ def test_room_for_embeddings_beside_generating() -> None:
     # a large vocabulary makes the batches small, not the buffers large
     large = header(**LLAMA2_7B | {"vocab": 256_000})
     assert fit.embedding_size(large, plain) < more + 300 * MB
-    assert fit.wish(model, Path("m"), Options(), settings(), 0, embeds=True).embeds
+    assert fit.preferred(request(model, Options(), embeds=True), settings(), 0).embeds
 
 
 _values = st.one_of(
@@ -253,7 +264,7 @@ def test_no_header_breaks_the_plan(
         metadata[f"{architecture}.block_count"] = layers % 4097
     model = Header(3, {"general.architecture": architecture, **metadata}, (), 0, 0)
     try:
-        load = fit.plan(model, Path("m"), Options(num_ctx=num_ctx), settings(), free)
+        load = fit.best(request(model, Options(num_ctx=num_ctx)), settings(), free)
     except NotEnoughMemory:
         return
     assert load.n_ctx >= 4 and 1 <= load.n_slots <= 8 and load.n_batch >= load.n_slots
@@ -297,9 +308,9 @@ def test_plan(
     model = header(**LLAMA2_7B)
     if n_ctx is None:
         with pytest.raises(NotEnoughMemory):
-            fit.plan(model, Path("m"), options, settings(**environ), round(free * GB))
+            fit.best(request(model, options), settings(**environ), round(free * GB))
         return
-    load = fit.plan(model, Path("m"), options, settings(**environ), round(free * GB))
+    load = fit.best(request(model, options), settings(**environ), round(free * GB))
     assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
 
 
@@ -347,16 +358,16 @@ def test_the_context_that_nobody_asked_for(
     keys: dict[str, Any], environ: dict[str, Any], free: float, n_ctx: int, n_slots: int
 ) -> None:
     model = header("gemma3" if keys.items() >= GEMMA.items() else "llama", **keys)
-    load = fit.wish(model, Path("m"), Options(), settings(**environ), round(free * GB))
+    load = fit.preferred(request(model, Options()), settings(**environ), round(free * GB))
     assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
-    assert fit.plan(model, Path("m"), Options(), settings(**environ), round(free * GB)) == load
+    assert fit.best(request(model, Options()), settings(**environ), round(free * GB)) == load
 
 
 @given(st.integers(0, 2**41), st.integers(1, 200_000), st.integers(0, 9))
 def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: int) -> None:
     model = header(**LLAMA3_8B | {"context_length": trained})
     limits = settings(**({"OLLAMA_NUM_PARALLEL": n_slots} if n_slots else {}))
-    load = fit.wish(model, Path("m"), Options(), limits, free)
+    load = fit.preferred(request(model, Options()), limits, free)
     shortest = min(4096, trained) if trained > 4 else 4
     assert shortest <= load.n_ctx <= min(max(trained, 4), 32768)
     if load.n_ctx > shortest:
@@ -367,56 +378,55 @@ def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: 
 
 def test_adapters_take_memory_too() -> None:
     model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
-    load = fit.plan(model, Path("m"), options, settings(), 7 * GB)
+    load = fit.best(request(model, options), settings(), 7 * GB)
     for mmap in (False, True):
         mapped = replace(load, use_mmap=mmap)
-        more = fit.estimate_load(model, mapped, 300 * MB)
+        with_adapters = replace(mapped, files=replace(mapped.files, adapter_size=300 * MB))
+        more = fit.estimate_load(model, with_adapters)
         assert more.anonymous - fit.estimate_load(model, mapped).anonymous == 300 * MB
     total = fit.estimate_load(model, load).total
-    assert fit.plan(model, Path("m"), options, settings(), total + 300 * MB, adapters=300 * MB)
+    assert fit.best(request(model, options, adapters=300 * MB), settings(), total + 300 * MB)
     with pytest.raises(NotEnoughMemory, match=r"needs 6\.4 GB .* 6\.1 GB are free"):
-        fit.plan(model, Path("m"), options, settings(), total, adapters=300 * MB)
+        fit.best(request(model, options, adapters=300 * MB), settings(), total)
     # and room that slots and a longer context would have
     eight = header(**LLAMA3_8B)
-    assert fit.wish(eight, Path("m"), Options(), settings(), 32 * GB).n_ctx == 8192
-    taken = fit.wish(eight, Path("m"), Options(), settings(), 32 * GB, adapters=16 * GB)
+    assert fit.preferred(request(eight, Options()), settings(), 32 * GB).n_ctx == 8192
+    taken = fit.preferred(request(eight, Options(), adapters=16 * GB), settings(), 32 * GB)
     assert taken.n_ctx == 4096
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers_and_the_way_out() -> None:
     with pytest.raises(NotEnoughMemory) as caught:
-        fit.plan(
-            header(**LLAMA2_7B), Path("m"), Options(num_ctx=4096), settings(), 3_100 * MB, "llama2"
-        )
+        fit.best(request(header(**LLAMA2_7B), Options(num_ctx=4096)), settings(), 3_100 * MB)
     assert str(caught.value) == (
-        "llama2 needs 6.1 GB of memory and 3.1 GB are free,"
+        "llama2:latest needs 6.1 GB of memory and 3.1 GB are free,"
         " close other programs or try a smaller num_ctx or a smaller model"
     )
 
 
 LOADS = [
-    (Options(), {}, Load("m", 4096, 8)),
+    (Options(), {}, plan("m", 4096, 8)),
     (
         Options(num_batch=64, num_gpu=7, main_gpu=1, use_mmap=True, num_thread=3),
         {},
-        Load("m", 4096, 8, n_batch=64, gpu_layers=7, main_gpu=1, use_mmap=True, threads=3),
+        plan("m", 4096, 8, n_batch=64, gpu_layers=7, main_gpu=1, use_mmap=True, threads=3),
     ),
-    (Options(num_batch=0, num_gpu=-3, main_gpu=-1, num_thread=-1), {}, Load("m", 4096, 8)),
-    (Options(num_batch=9999), {}, Load("m", 4096, 8, n_batch=4096)),
-    (Options(num_batch=1), {}, Load("m", 4096, 8, n_batch=8)),
-    (Options(num_ctx=16), {}, Load("m", 16, 8, n_batch=16)),
+    (Options(num_batch=0, num_gpu=-3, main_gpu=-1, num_thread=-1), {}, plan("m", 4096, 8)),
+    (Options(num_batch=9999), {}, plan("m", 4096, 8, n_batch=4096)),
+    (Options(num_batch=1), {}, plan("m", 4096, 8, n_batch=8)),
+    (Options(num_ctx=16), {}, plan("m", 16, 8, n_batch=16)),
     (
         Options(),
         {"OLLAMA_FLASH_ATTENTION": 1, "OLLAMA_KV_CACHE_TYPE": "q8_0"},
-        Load("m", 4096, 8, flash_attention=True, kv_type="q8_0"),
+        plan("m", 4096, 8, flash_attention=True, kv_type="q8_0"),
     ),
 ]
 
 
 @pytest.mark.parametrize("options, environ, load", LOADS)
-def test_options_become_a_load(options: Options, environ: dict[str, Any], load: Load) -> None:
+def test_options_become_a_load(options: Options, environ: dict[str, Any], load: LoadPlan) -> None:
     model = header(**LLAMA2_7B)
-    planned = fit.plan(model, Path("m"), options, settings(**environ), 500 * GB)
+    planned = fit.best(request(model, options), settings(**environ), 500 * GB)
     assert planned.tensor_types == ("Q4_0",)
     assert replace(planned, tensor_types=()) == load
 

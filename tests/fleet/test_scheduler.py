@@ -28,11 +28,11 @@ from ollamapy.errors import (
     ServerBusy,
 )
 from ollamapy.fleet import fit as memory
+from ollamapy.fleet.request import LeaseRequest
 from ollamapy.fleet.scheduler import (
     LEASES_PER_SLOT,
     Grant,
     Loaded,
-    LoadRequest,
     Reject,
     Resident,
     Runner,
@@ -42,14 +42,15 @@ from ollamapy.fleet.scheduler import (
     Status,
     Stop,
     Ticket,
-    asked_for,
     decide,
     next_deadline,
 )
 from ollamapy.formats.gguf import Header, Tensor
+from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.names import Name
-from ollamapy.runner.protocol import Done, Embedded, Load, Piece, Ready
+from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
 from ollamapy.types import Embedding, Generation, Options
+from tests.plans import plan
 
 GB = 10**9
 
@@ -76,11 +77,13 @@ def settings(**values: Any) -> Settings:
     return Settings.from_env(environ | {k: str(v) for k, v in values.items()})
 
 
-def request(key: str, **options: Any) -> LoadRequest:
+def request(key: str, keep_alive: float | None | UnsetType = UNSET, **options: Any) -> LeaseRequest:
     """A request for model "a", "b"... of 1 GB; "big" has 5."""
     header = model(5, 6000) if key == "big" else model(1)
-    return LoadRequest(
-        key, Name.parse(key), f"manifest {key}", header, Path(key), Options(**options)
+    files = Files(File(Path(key), key))
+
+    return LeaseRequest(
+        Name.parse(key), f"manifest {key}", files, header, Options(**options), keep_alive=keep_alive
     )
 
 
@@ -198,7 +201,7 @@ def parse(text: str) -> tuple[str, set[str], dict[str, float]]:
     return key, set(words), {name: float(value) for name, value in pairs.items()}
 
 
-def load_request(key: str, numbers: dict[str, float]) -> LoadRequest:
+def load_request(key: str, numbers: dict[str, float]) -> LeaseRequest:
     names = {"ctx": "num_ctx", "gpu": "num_gpu", "thread": "num_thread"}
     return request(key, **{names[n]: int(v) for n, v in numbers.items() if n in names})
 
@@ -208,11 +211,10 @@ def state_of(case: Case) -> State:
     for text in case.loaded:
         key, words, numbers = parse(text)
         wanted = load_request(key, numbers)
-        load = memory.wish(wanted.header, wanted.path, wanted.options, state.settings, 99 * GB)
+        load = memory.preferred(wanted, state.settings, 99 * GB)
         keep = numbers.get("keep", 300)
         state.residents[key] = Resident(
             request=wanted,
-            asked=asked_for(wanted),
             load=load,
             size=memory.estimate_load(wanted.header, load).total,
             keep_alive=None if math.isinf(keep) else keep,
@@ -224,7 +226,7 @@ def state_of(case: Case) -> State:
     for number, text in enumerate(case.waiting, 1):
         key, _, numbers = parse(text)
         wanted = load_request(key, numbers)
-        ticket = Ticket(number, wanted, asked_for(wanted))
+        ticket = Ticket(number, wanted)
         state.waiting.setdefault(key, OrderedDict())[number] = ticket
     return state
 
@@ -325,7 +327,7 @@ class FakeRunner:
 
     pid = 4711
 
-    def __init__(self, load: Load, obedient: bool = True) -> None:
+    def __init__(self, load: LoadPlan, obedient: bool = True) -> None:
         self.load = load
         self.obedient = obedient
         self.on_progress: Callable[[float], None] | None = None
@@ -337,7 +339,7 @@ class FakeRunner:
 
     @property
     def key(self) -> str:
-        return self.load.model
+        return self.load.files.key
 
     @property
     def loading(self) -> bool:
@@ -397,18 +399,16 @@ class FakeRunner:
 class Client:
     """One request: it holds its lease until the test lets it `leave`."""
 
-    def __init__(
-        self, scheduler: Scheduler, wanted: LoadRequest, keep_alive: float | None | UnsetType
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, wanted: LeaseRequest) -> None:
         self.runner: FakeRunner | None = None
         self.grown_from = 0
         self._scheduler = scheduler
         self._leave = asyncio.Event()
-        self.task = asyncio.create_task(self._run(wanted, keep_alive))
+        self.task = asyncio.create_task(self._run(wanted))
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    async def _run(self, wanted: LoadRequest, keep_alive: float | None | UnsetType) -> None:
-        async with self._scheduler.lease(wanted, keep_alive) as lease:
+    async def _run(self, wanted: LeaseRequest) -> None:
+        async with self._scheduler.lease(wanted) as lease:
             runner = lease.runner
             assert isinstance(runner, FakeRunner)
             self.runner, self.grown_from = runner, lease.grown_from
@@ -455,7 +455,7 @@ class Machine:
             call_later=self.time.call_later,
         )
 
-    def _start(self, load: Load) -> Runner:
+    def _start(self, load: LoadPlan) -> Runner:
         if self.start_error:
             raise self.start_error
         runner = FakeRunner(load, self.obedient)
@@ -476,7 +476,7 @@ class Machine:
         return [runner for runner in self.runners if runner.alive]
 
     def ask(self, key: str, keep_alive: float | None | UnsetType = UNSET, **options: Any) -> Client:
-        client = Client(self.scheduler, request(key, **options), keep_alive)
+        client = Client(self.scheduler, request(key, keep_alive, **options))
         self.clients.append(client)
         return client
 
@@ -675,7 +675,7 @@ def test_a_runner_started_before_is_adopted() -> None:
     async def main() -> None:
         machine = Machine()
         wanted = request("a")
-        early, late = FakeRunner(Load("a", 4096)), FakeRunner(Load("a", 4096))
+        early, late = FakeRunner(plan("a", 4096)), FakeRunner(plan("a", 4096))
         machine.scheduler.adopt(wanted, early.load, early)
         machine.scheduler.adopt(wanted, late.load, late)
         client = machine.ask("a")
@@ -810,7 +810,7 @@ def test_another_manifest_of_the_same_blob_is_served_under_the_loaders_name() ->
     async def main() -> None:
         machine = Machine()
         await machine.load("a")
-        other = LoadRequest("a", Name.parse("copy"), "other", model(1), Path("a"), Options())
+        other = LeaseRequest(Name.parse("copy"), "other", Files(File(Path("a"), "a")), model(1))
         async with machine.scheduler.lease(other) as lease:
             assert lease.runner is machine.runners[0]
             assert machine.loaded().name.display == "a:latest"
@@ -1079,7 +1079,7 @@ def test_close_stops_all_runners_at_once() -> None:
         waiting = machine.ask("d", num_gpu=1)
         for runner in machine.runners:
             runner.obedient = False
-        adopted = FakeRunner(Load("e", 4096), obedient=False)
+        adopted = FakeRunner(plan("e", 4096), obedient=False)
         machine.scheduler.adopt(request("e"), adopted.load, adopted)
         closed = asyncio.create_task(machine.scheduler.close())
         await quiet()

@@ -21,6 +21,7 @@ from ollamapy.formats.folder import folder_files
 from ollamapy.formats.gguf import read_header
 from tests.formats import folders
 from tests.formats.folders import FAMILIES, Model, make
+from tests.plans import plan
 from tests.reference import llama_logits, transformer
 
 TOKENS = [1, 270, 15, 299, 0, 270, 261, 44, 2, 288, 77, 5]
@@ -257,7 +258,7 @@ def tokenizer_of(folder: Path, target: Path, **files: bytes | dict[str, Any]) ->
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         (folder / name.replace("__", ".")).write_bytes(data)
     convert(folder, target)
-    return Loaded(str(target), n_ctx=64, n_slots=1, n_batch=8, threads=1)
+    return Loaded(plan(target, n_ctx=64, n_slots=1, n_batch=8, threads=1))
 
 
 @pytest.mark.llama

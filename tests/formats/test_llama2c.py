@@ -18,6 +18,7 @@ from ollamapy.engine.llama import Model
 from ollamapy.errors import InvalidModel, StoreError
 from ollamapy.formats.gguf import read_header
 from ollamapy.formats.llama2c import Checkpoint, convert, read_checkpoint, read_tokenizer
+from tests.plans import plan
 from tests.reference import Shape, llama_logits, transformer
 
 Array = npt.NDArray[np.float32]
@@ -189,7 +190,7 @@ def parsed(tokenizer: bytes) -> Iterator[tuple[bytes, float]]:
 def test_llama_cpp_cuts_texts_as_run_c_does(tmp_path: Path) -> None:
     target = tmp_path / "model.gguf"
     convert(written(tmp_path, made(0, True).data), None, target)
-    model = Model(str(target), n_ctx=64, n_slots=1, n_batch=8, threads=1)
+    model = Model(plan(target, n_ctx=64, n_slots=1, n_batch=8, threads=1))
     pieces = list(parsed(tokenizer_bytes()))
     for text in ("abc ab", "stu", "é 🙂", "a  b", "x\ny", ""):
         assert model.tokenize(text) == encoded(text, pieces), text

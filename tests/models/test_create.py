@@ -300,10 +300,10 @@ def test_an_adapter_is_a_layer_and_another_runner(tmp_path: Path, plain: Path) -
     assert [kind for kind, _ in layers(store, "new")] == ["model", "adapter"]
     models = Models(store)
     with_adapter, without = (asyncio.run(models.load(name)) for name in ("new", "plain"))
-    assert with_adapter.adapter_paths[0].read_bytes() == adapter.read_bytes()
-    assert with_adapter.key != without.key
-    assert f"\nADAPTER {with_adapter.adapter_paths[0]}\n" in show(store, "new")["modelfile"]
-    assert with_adapter.adapter_size == 4 * 2 * (64 + 64) and without.adapter_size == 0
+    assert with_adapter.files.adapters[0].path.read_bytes() == adapter.read_bytes()
+    assert with_adapter.files.key != without.files.key
+    assert f"\nADAPTER {with_adapter.files.adapters[0].path}\n" in show(store, "new")["modelfile"]
+    assert with_adapter.files.adapter_size == 4 * 2 * (64 + 64) and without.files.adapter_size == 0
     make(store, "twice", from_="new", adapters=upload(store, a__gguf=adapter))
     assert layers(store, "twice") == layers(store, "new"), "the same one is there already"
 

@@ -81,7 +81,7 @@ def test_damage_is_listed_as_far_as_it_is_known_and_logged_once(
 def test_what_arrives_later_is_listed(tmp_path: Path, plain: Path) -> None:
     install(tmp_path, "m", plain)
     found = models(tmp_path)
-    path = asyncio.run(found.load("m")).model_path
+    path = asyncio.run(found.load("m")).files.weights.path
     hidden = path.rename(tmp_path / "hidden")
     assert asyncio.run(found.list())[0].details.context_length == 0
     hidden.rename(path)

@@ -41,7 +41,7 @@ def test_a_model_is_read_once_until_its_manifest_changes(tmp_path: Path, plain: 
     assert asyncio.run(found.load("M")) is first
     install(tmp_path, "m", plain, system="New.")
     assert asyncio.run(found.load("m")).system == "New."
-    first.model_path.unlink()
+    first.files.weights.path.unlink()
     with pytest.raises(StoreError, match="is missing"):
         asyncio.run(found.load("m"))
 

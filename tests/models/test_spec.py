@@ -39,11 +39,11 @@ def test_everything_about_a_model(tmp_path: Path, scripted: Path) -> None:
     assert spec.licenses == ("MIT",)
     assert spec.capabilities == ("completion",)
     assert spec.config.model_family == "llama"
-    assert spec.model_path.read_bytes() == scripted.read_bytes()
-    assert spec.model_path.name == spec.model_digest.replace(":", "-")
+    assert spec.files.weights.path.read_bytes() == scripted.read_bytes()
+    assert spec.files.weights.path.name == spec.files.weights.digest.replace(":", "-")
     assert spec.header.context_length == 2048
     assert not spec.joins_messages
-    assert spec.projector_path is None and spec.adapter_paths == ()
+    assert spec.files.projector is None and spec.files.adapters == ()
 
 
 def test_a_model_with_nothing_but_weights(tmp_path: Path, plain: Path) -> None:

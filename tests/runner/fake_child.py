@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+from ollamapy.loading import LoadPlan
 from ollamapy.runner import protocol
 from ollamapy.runner.protocol import Frame, Piece
 from ollamapy.types import Generation, TokenLogprob
@@ -39,18 +40,23 @@ def main() -> None:
     while data := os.read(0, 65536):
         for frame in reader.feed(data):
             match frame:
-                case protocol.Load(model=how) if how == "load-refused":
+                case protocol.Load(plan):
+                    how = plan.files.weights.path.name
+            match frame:
+                case protocol.Load() if how == "load-refused":
                     send(protocol.Failed(0, "load", "no such magic"))
                     sys.exit(1)
-                case protocol.Load(model=how) if how.startswith("load-"):
+                case protocol.Load() if how.startswith("load-"):
                     send(protocol.Loading(0.5))
                     misbehave(how)
-                case protocol.Load(model="repack-faults", extra_bufts=True, warm_up=True):
+                case protocol.Load(LoadPlan(extra_bufts=True, warm_up=True)) if (
+                    how == "repack-faults"
+                ):
                     misbehave("warm-up-crash")
-                case protocol.Load(model=how):
+                case protocol.Load(plan):
                     if how == "deaf":
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                    send(protocol.Ready(n_ctx=frame.n_ctx, n_slots=frame.n_slots))
+                    send(protocol.Ready(n_ctx=plan.n_ctx, n_slots=plan.n_slots))
                 case protocol.Generate(job=Generation(prompt=str(prompt))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
                     if how not in ("ready", "deaf", "slow", "repack-faults") and "flood" not in how:

@@ -18,9 +18,10 @@ import pytest
 from ollamapy.errors import LoadFailed, OllamapyError, RunnerCrashed, RunnerError
 from ollamapy.runner import process
 from ollamapy.runner.process import RunnerProcess
-from ollamapy.runner.protocol import Done, Load, Piece
+from ollamapy.runner.protocol import Done, Piece
 from ollamapy.runner.proven import Proven
 from ollamapy.types import Generation
+from tests.plans import plan
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
@@ -28,8 +29,8 @@ FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 def start(
     how: str, stall_timeout: float | None = None, proven: Proven | None = None
 ) -> RunnerProcess:
-    load = Load(how, n_ctx=64, tensor_types=("F32", "Q4_0"))
-    return RunnerProcess(load, command=FAKE, stall_timeout=stall_timeout, proven=proven)
+    wanted = plan(how, n_ctx=64, tensor_types=("F32", "Q4_0"))
+    return RunnerProcess(wanted, command=FAKE, stall_timeout=stall_timeout, proven=proven)
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -188,9 +189,9 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     code = (
         "import asyncio, sys\n"
         "from ollamapy.runner.process import RunnerProcess\n"
-        "from ollamapy.runner.protocol import Load\n"
+        "from tests.plans import plan\n"
         "async def main():\n"
-        f"    runner = RunnerProcess(Load('ready', n_ctx=64), command={FAKE!r})\n"
+        f"    runner = RunnerProcess(plan('ready', n_ctx=64), command={FAKE!r})\n"
         "    await runner.ready()\n"
         "    print(runner.pid, flush=True)\n"
         "    await asyncio.sleep(600)\n"
@@ -214,7 +215,7 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
         runner = start("repack-faults", proven=proven)
         first = runner.pid
         await runner.ready()
-        assert runner.pid != first and not runner.load.extra_bufts
+        assert runner.pid != first and not runner.plan.extra_bufts
         assert (await answer(runner))[0] == "first hello"
         await runner.stop()
         again = start(
@@ -223,7 +224,7 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
         )
         pid = again.pid
         await again.ready()
-        assert again.pid == pid and not again.load.warm_up
+        assert again.pid == pid and not again.plan.warm_up
         await again.stop()
 
     run(scenario())
@@ -237,7 +238,7 @@ def test_a_build_that_works_is_warmed_up_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         for warm_up in (True, False):
             runner = start("ready", proven=proven)
-            assert runner.load.warm_up is warm_up and runner.load.extra_bufts
+            assert runner.plan.warm_up is warm_up and runner.plan.extra_bufts
             await runner.ready()
             await runner.stop()
 
@@ -252,7 +253,7 @@ def test_a_later_fault_makes_it_unknown_again(tmp_path: Path, how: str) -> None:
 
     async def scenario() -> None:
         runner = start(how, proven=proven)
-        assert not runner.load.warm_up
+        assert not runner.plan.warm_up
         with pytest.raises(RunnerCrashed):
             await runner.ready()
             await answer(runner)
@@ -267,9 +268,9 @@ def test_when_the_second_try_cannot_be_started_nobody_waits_for_ever(tmp_path: P
     once.chmod(0o700)
 
     async def scenario() -> None:
-        load = Load("repack-faults", n_ctx=64)
+        wanted = plan("repack-faults", n_ctx=64)
         proven = Proven(tmp_path / "proven.json", lambda: "here")
-        runner = RunnerProcess(load, command=[str(once)], proven=proven)
+        runner = RunnerProcess(wanted, command=[str(once)], proven=proven)
         with pytest.raises(RunnerError, match="cannot be started"):
             await runner.ready()
         await runner.stop()
@@ -291,7 +292,7 @@ def test_a_fault_that_has_other_causes_proves_nothing(tmp_path: Path) -> None:
 
 def test_a_command_that_does_not_exist_is_a_runner_error() -> None:
     with pytest.raises(RunnerError, match="cannot be started"):
-        RunnerProcess(Load("x", n_ctx=1), command=["/no/such/program"])
+        RunnerProcess(plan("x", n_ctx=1), command=["/no/such/program"])
 
 
 def test_no_pipe_is_left_open() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.runner import protocol
 from ollamapy.runner.protocol import (
     Cancel,
@@ -25,9 +28,22 @@ from ollamapy.runner.protocol import (
     Tokenize,
 )
 from ollamapy.types import Constraint, Generation, Sampling, TokenLogprob
+from tests.plans import plan
 
 TO_RUNNER = [
-    Load("/a b/ü.gguf", n_ctx=4096, kv_type="q8_0", flash_attention=True),
+    Load(plan("/a b/ü.gguf", n_ctx=4096, kv_type="q8_0", flash_attention=True)),
+    Load(
+        LoadPlan(
+            Files(
+                File(Path(os.fsdecode(b"/not UTF-8/\xff.gguf")), "sha256:0a", 7),
+                shards=(File(Path("2"), "sha256:0b", 8),),
+                adapters=(File(Path("lora")),),
+                projector=File(Path("sees")),
+                adapter_size=5,
+            ),
+            n_ctx=1,
+        )
+    ),
     Generate(
         1, Generation("héllo\x00", Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0)
     ),

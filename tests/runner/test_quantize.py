@@ -19,6 +19,7 @@ from ollamapy.formats.gguf import read_header
 from ollamapy.formats.quantization import NEED_MATRIX, TYPES, type_name
 from ollamapy.runner.protocol import Quantize, encode
 from ollamapy.runner.quantize import quantize
+from tests.plans import plan
 from tests.small_models import random_model
 
 
@@ -43,7 +44,7 @@ def test_a_quantized_model_runs(source: Path, tmp_path: Path, given: str) -> Non
     told = fractions(source, target, given)
     assert told[-1] == 1.0 and told == sorted(told) and len(told) > 10
     assert read_header(target).file_type_name == given.upper()
-    model = Model(str(target), n_ctx=64, n_slots=1, n_batch=32, threads=1)
+    model = Model(plan(target, n_ctx=64, n_slots=1, n_batch=32, threads=1))
     model.warm_up()
     assert model.tokenize("ba ke")
     model.close()

@@ -12,8 +12,9 @@ import pytest
 
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.runner.process import RunnerProcess
-from ollamapy.runner.protocol import Done, Load, Piece
+from ollamapy.runner.protocol import Done, Piece
 from ollamapy.types import Constraint, Generation, Sampling
+from tests.plans import plan
 from tests.small_models import random_model
 
 pytestmark = pytest.mark.llama
@@ -30,7 +31,7 @@ def with_runner(path: Path, scenario: Any) -> None:
 
     async def inside() -> None:
         async with asyncio.timeout(60):
-            runner = RunnerProcess(Load(str(path), n_ctx=512, n_slots=3, threads=1, warm_up=True))
+            runner = RunnerProcess(plan(path, n_ctx=512, n_slots=3, threads=1, warm_up=True))
             try:
                 await runner.ready()
                 await scenario(runner)
@@ -103,7 +104,7 @@ def test_token_ids_as_a_prompt(path: Path) -> None:
 
 def test_absurd_threads_are_bounded(path: Path) -> None:
     async def scenario() -> None:
-        runner = RunnerProcess(Load(str(path), n_ctx=256, threads=2**31 - 1))
+        runner = RunnerProcess(plan(path, n_ctx=256, threads=2**31 - 1))
         await runner.ready()
         assert (await ask(runner, "ba"))[0]
         await runner.stop()
@@ -114,7 +115,7 @@ def test_absurd_threads_are_bounded(path: Path) -> None:
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "no.gguf").write_bytes(b"not a model")
-        runner = RunnerProcess(Load(str(tmp_path / "no.gguf"), n_ctx=256))
+        runner = RunnerProcess(plan(tmp_path / "no.gguf", n_ctx=256))
         with pytest.raises(LoadFailed, match="magic"):
             await runner.ready()
         assert await runner.wait() == 1

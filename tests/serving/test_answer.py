@@ -426,7 +426,7 @@ def test_the_oldest_messages_are_left_out(
         assert conversation(request_).messages[-1].content.encode() in given
         assert bool(last.usage.truncated_tokens) == bool(dropped)
         assert job.truncate == (request_.options.context_policy == "shift")
-        assert job.n_ctx == (request_.options.num_ctx or services.runners[0].load.n_ctx)
+        assert job.n_ctx == (request_.options.num_ctx or services.runners[0].plan.n_ctx)
 
     run(model_store, test)
 

@@ -140,7 +140,7 @@ def test_options_reach_the_runner_and_vectors_come_back_in_order(model_store: Pa
                 asked = (job.truncate, job.n_ctx, job.dimensions, job.normalize)
                 assert asked == (False, 77, 3, False)
             assert len(runner.embeds) == 3
-            assert runner.load.embeds and runner.load.generates
+            assert runner.plan.embeds and runner.plan.generates
             assert await embed.embed(services.services, EmbedRequest("plain", ()), CALLER) != found
 
     asyncio.run(scenario())
@@ -162,7 +162,7 @@ def test_a_loaded_model_grows_when_it_is_first_asked_to_embed(model_store: Path)
             [before] = scheduler.loaded()
             await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             [after] = scheduler.loaded()
-            load = services.runners[0].load
+            load = services.runners[0].plan
             more = memory.embedding_size(after.request.header, load)
             assert len(services.runners) == 1 and after.size == before.size + more > before.size
             scheduler._free_memory = lambda: 1000

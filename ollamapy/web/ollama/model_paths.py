@@ -15,7 +15,7 @@ from ...models.create import create
 from ...models.pull import PullRequest
 from ...models.push import push
 from ...registry.manifest import MANIFEST_TYPE
-from ...serving.answer import load_request
+from ...serving.answer import lease_request
 from ...serving.services import Services
 from ...types import Options, Progress
 from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
@@ -40,7 +40,7 @@ async def _show(services: Services, call: Call) -> Reply:
         user_agent=call.headers.get("user-agent", ""),
     )
     spec = await services.models.load(parsed.model)
-    context = services.scheduler.context_of(load_request(spec, Options()))
+    context = services.scheduler.context_of(lease_request(spec, Options()))
     return json_answer(ollama.encode({**shown, "effective_context_length": context}))
 
 

@@ -12,8 +12,10 @@ import pytest
 from msgspec import UNSET
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.fleet.scheduler import Loaded, LoadRequest, Status
+from ollamapy.fleet.request import LeaseRequest
+from ollamapy.fleet.scheduler import Loaded, Status
 from ollamapy.formats.gguf import Header
+from ollamapy.loading import File, Files
 from ollamapy.names import Name
 from ollamapy.types import (
     Chunk,
@@ -312,7 +314,7 @@ def test_rendered_prompts() -> None:
 
 def loaded(name: str, expires_in: float | None) -> Loaded:
     header = Header(3, {"general.architecture": "llama", "general.file_type": 7}, (), 0, 0)
-    request = LoadRequest("sha256:k", Name.parse(name), "d" * 64, header, Path("m"))
+    request = LeaseRequest(Name.parse(name), "d" * 64, Files(File(Path("m"))), header)
     return Loaded(request, Status.READY, 100, 50, 2048, expires_in, 0)
 
 

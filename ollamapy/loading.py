@@ -1,0 +1,72 @@
+"""What a runner is loaded with: the files of a model, and how they are loaded.
+
+Frozen values, made once each and passed on as they are: ``models/`` makes Files from a manifest, ``fleet/`` adds the
+plan, the runner's child gives it to the engine. They cross the process boundary, so they are msgspec structs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file of a model. ``digest`` ("sha256:…") names its content on every machine, ``path`` is where it lies on this
+    one; ``size`` is bytes of the file.
+    """
+
+    path: Path
+    digest: str = ""
+    size: int = 0
+
+
+class Files(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The files of a model. ``shards`` are those after ``weights`` of a model in several, in order; ``adapters`` are LoRAs that
+    apply to all answers; ``projector`` is the GGUF that encodes images or audio for it.
+
+    ``adapter_size`` is bytes of the adapters' tensors, which are copied into memory.
+    """
+
+    weights: File
+    shards: tuple[File, ...] = ()
+    adapters: tuple[File, ...] = ()
+    projector: File | None = None
+    adapter_size: int = 0
+
+    @property
+    def key(self) -> str:
+        """What a loaded model is known by: models of the same weights and adapters share a runner."""
+        return "+".join(file.digest for file in (*self.weight_files, *self.adapters))
+
+    @property
+    def weight_files(self) -> tuple[File, ...]:
+        """The weights: one file or all shards, in order."""
+        return (self.weights, *self.shards)
+
+
+class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a model is loaded: which files, and with what settings. ``n_ctx`` is tokens for each slot; -1 GPU layers means all.
+
+    ``flash_attention`` None leaves it to llama.cpp; ``kv_type`` is the type of the cache's cells, in ggml's names.
+    ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before the runner is ready,
+    to see whether these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. Without ``generates``
+    the model only embeds and has no cache for generating; ``embeds``: the context for embeddings is made with the load, not
+    when it is first needed.
+    """
+
+    files: Files
+    n_ctx: int
+    n_slots: int = 1
+    n_batch: int = 512
+    threads: int = 0
+    gpu_layers: int = -1
+    main_gpu: int = 0
+    use_mmap: bool = False
+    flash_attention: bool | None = None
+    kv_type: str = "f16"
+    extra_bufts: bool = True
+    warm_up: bool = False
+    tensor_types: tuple[str, ...] = ()
+    generates: bool = True
+    embeds: bool = False
