@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from tests.docs.workshop import Workshop, make_weights, workshop
 from tests.served import ROOT
 
 ALL = {page: list(blocks(page)) for page in PAGES}
-MOST_NOT_RUN = 10
+NOT_RUN = {
+    "README.md": 1,  # installing, as below
+    "CONTRIBUTING.md": 1,
+    "docs/install.md": 4,  # compiling llama.cpp, and removing what runs these tests
+    "docs/clients.md": 2,  # LiteLLM and JavaScript have environments and tests of their own
+    "docs/daemon.md": 1,  # systemd
+    "docs/troubleshooting.md": 1,  # compiling
+}
+"""How many blocks of which page no test runs; why stands beside each."""
 
 
 def _reads_ini(code: str) -> None:
@@ -62,11 +71,9 @@ def test_code_stands_in_fences() -> None:
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
-    left_out = {
-        block.place: block.not_run for page in PAGES for block in ALL[page] if block.not_run
-    }
-    assert len(left_out) <= MOST_NOT_RUN, left_out
-    assert all(len(reason) > 10 for reason in left_out.values()), left_out
+    left_out = [block for page in PAGES for block in ALL[page] if block.not_run]
+    assert all(len(block.not_run) > 10 for block in left_out)
+    assert Counter(str(block.page.relative_to(ROOT)) for block in left_out) == NOT_RUN
 
 
 @pytest.mark.parametrize(
