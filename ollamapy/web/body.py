@@ -157,7 +157,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _go_text(error: json.JSONDecodeError) -> str:
-    position = error.pos + (error.msg.startswith("Invalid \\"))  # Python points at the backslash
+    # Python points at the backslash; from 3.13 on, at a comma that is too much, and Go at what follows it
+    position = error.pos + error.msg.startswith(("Invalid \\", "Illegal trailing comma"))
     rest = error.doc[position:].lstrip(_SPACE)
     if not rest or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"

@@ -49,6 +49,7 @@ def test_what_is_taken(data: bytes, value: Any) -> None:
         (b"{bad", "invalid character 'b' looking for beginning of object key string"),
         (b"{'a': 1}", "invalid character '\\'' looking for beginning of object key string"),
         (b'{"a": 1,}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"a": [1, ]}', "invalid character ']' looking for beginning of value"),
         (b"hello", "invalid character 'h' looking for beginning of value"),
         (b"[1,]", "invalid character ']' looking for beginning of value"),
         (b'{"a": NaN}', "invalid character 'N' looking for beginning of value"),
