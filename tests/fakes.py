@@ -12,9 +12,10 @@ from ollamapy.config import Settings
 from ollamapy.errors import OllamapyError
 from ollamapy.fleet.scheduler import Scheduler
 from ollamapy.loading import LoadPlan
+from ollamapy.models.jobs import Jobs
 from ollamapy.models.models import Models
-from ollamapy.models.pull import Pulls
 from ollamapy.registry.catalog import Catalog
+from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
 from ollamapy.runner.render import Renderer
@@ -129,12 +130,13 @@ class Made:
             self.started.set()
             return runner
 
+        renderer = Renderer()
         self.services = Services(
             settings,
             Models(Store([store])),
             Scheduler(start_runner=start, free_memory=lambda: 10**10, settings=settings),
-            Renderer(),
-            Pulls(Store([store]), Catalog(())),
+            renderer,
+            Jobs(Store([store]), Catalog(()), renderer, HubSettings()),
         )
 
     async def runner(self) -> FakeRunner:

@@ -1,7 +1,7 @@
 """`create`: read a Modelfile, send the files that it names to the server, and have the model made there.
 
 The server takes no paths of this machine: files go up by their digest, unless it has them, and the request names them. What the
-model becomes is decided there (``daemon/create.py``); here it is only found out which files are meant:
+model becomes is decided there (``models/create``); here it is only found out which files are meant:
 
     a file          itself; of a model in shards all of them; with a llama2.c checkpoint its tokenizer
     a folder        its safetensors and what belongs to them, else its GGUF files, else a llama2.c checkpoint

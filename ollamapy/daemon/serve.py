@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ..config import Address, Settings
+from ..config import Address, Settings, environment
 from ..errors import OllamapyError, StoreError, reason
 from ..fleet import fit
 from ..fleet.request import LeaseRequest
@@ -189,16 +189,18 @@ async def _serve(
     )
     if early is not None:
         scheduler.adopt(early.request, early.plan, early.runner)
-    from ..models.pull import Pulls
+    from ..models.jobs import Jobs
     from ..registry.catalog import Catalog
+    from ..registry.hub import HubSettings
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
-    pulls = Pulls(models.store, Catalog(settings.library))
-    services = Services(settings, models, scheduler, renderer, pulls)
+    hub = HubSettings.from_env(environment())
+    jobs = Jobs(models.store, Catalog(settings.library), renderer, hub)
+    services = Services(settings, models, scheduler, renderer, jobs)
     try:
         await _serve_http(services, listener)
     finally:
-        await pulls.close()
+        await jobs.close()
         await scheduler.close()
         await renderer.close()
         log.info("stopped")
@@ -238,7 +240,7 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
 
 @asynccontextmanager
 async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator[None]:
-    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS; pulls end, for they can be gone on with. A
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS; jobs end, which can be asked for again. A
     second: all end now."""
     loop = asyncio.get_running_loop()
     scheduler = services.scheduler
@@ -246,7 +248,7 @@ async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator
     endings: list[asyncio.Task[None]] = []
 
     async def end() -> None:
-        await services.pulls.close()
+        await services.jobs.close()
         drained = asyncio.ensure_future(scheduler.drain(DRAIN_SECONDS))
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,9 @@ caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,3 +86,40 @@ def describe(model: Header, projectors: Sequence[Header] = ()) -> dict[str, Any]
         "file_type": model.file_type_name,
         **PLATFORM,
     }
+
+
+def print_config(config: Mapping[str, Any]) -> bytes:
+    """The blob of a model that was made of files of the hub or of another program: compact JSON, keys as given."""
+    return json.dumps(config, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_GO_KEYS = (
+    "model_format", "model_family", "model_families", "model_type", "file_type", "renderer", "parser", "requires",
+    "capabilities", "context_length", "embedding_length", "base_name", "architecture", "os",
+)  # fmt: skip
+
+
+def print_created_config(config: Mapping[str, Any]) -> bytes:
+    """The blob of a model that was created, byte for byte as Ollama's: its keys in its order, empty ones left out."""
+    return go_json({key: config[key] for key in _GO_KEYS if config.get(key)}) + b"\n"
+
+
+def go_json(value: Any) -> bytes:
+    """JSON as Go writes it: no spaces, what is special in HTML escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def read_object(content: bytes) -> dict[str, Any]:
+    """A configuration blob with all of its fields, also unknown ones; {} if it is not a JSON object."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def source_of(content: bytes) -> Mapping[str, Any]:
+    """Where a model was pulled from, by its configuration blob; {} if the blob does not contain it."""
+    found = read_object(content).get("source")
+    return found if isinstance(found, dict) else {}

@@ -1,46 +1,62 @@
 """Blobs that cross the wire: content that a client sends into the store, and models that the daemon serves to others.
 
-Sending is on whenever the daemon runs; serving only where the settings say so. What is served is what Ollama's registry
-protocol needs to be pulled from here: the manifest, byte for byte, and the blobs that it names. HTTP is the routes' affair.
+Clients can send whenever the daemon runs; models are served only where the settings allow it: the manifest, byte for byte, and the
+blobs that it names, which is what Ollama's registry protocol pulls. HTTP is in web/ollama/.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from ..digests import parse_digest
 from ..errors import InvalidName, ModelNotFound, RemoteNotFound
 from ..names import Name
 from ..registry.store import Store
+from .threads import Bridge, in_own_thread
 
-_BATCH = 1024 * 1024  # bytes handed to the disk at a time
+_BATCH = 1024 * 1024  # bytes written at a time
 
 
 async def receive(store: Store, digest: str, parts: AsyncIterator[bytes], size: int | None) -> bool:
-    """Store what comes under its digest; False if it was there. ``size`` is what was announced to come, in bytes.
+    """Store the content of a request's body under its digest; False if the blob was there. ``size`` is the announced number of
+    bytes.
 
-    Raises InvalidRequest for what is no digest or not the content's, DiskFull, StoreError; nothing is kept then.
+    Everything that waits for the disk runs in a thread of its own, which asks the event loop for one batch after the other. Raises
+    InvalidRequest for what is no digest or not the content's, DiskFull, StoreError; nothing is kept then.
     """
     digest = parse_digest(digest)
-    if await asyncio.to_thread(store.has, digest):
-        store.touch(digest)
-        return False
-    if size is not None:
-        store.check_room(size)
-    with store.new_blob(digest) as blob:
-        held: list[bytes] = []
-        n_held = 0
-        async for part in parts:
-            held.append(part)
-            n_held += len(part)
-            if n_held >= _BATCH:
-                await asyncio.to_thread(blob.write, b"".join(held))
-                held, n_held = [], 0
-        await asyncio.to_thread(blob.write, b"".join(held))
-        await asyncio.to_thread(blob.put)
-    return True
+    bridge = Bridge()
+
+    def batches() -> Iterator[bytes]:
+        while batch := bridge.run(_batch(parts)):
+            yield batch
+
+    def work() -> bool:
+        if store.has(digest):
+            store.touch(digest)
+            return False
+        if size is not None:
+            store.check_room(size)
+        store.add_blob(batches(), digest)
+        return True
+
+    try:
+        return await in_own_thread(work, "blob")
+    finally:
+        bridge.cancel()
+
+
+async def _batch(parts: AsyncIterator[bytes]) -> bytes:
+    """The next parts, of a batch's size together; less at the end, and then b""."""
+    kept: list[bytes] = []
+    size = 0
+    async for part in parts:
+        kept.append(part)
+        size += len(part)
+        if size >= _BATCH:
+            break
+    return b"".join(kept)
 
 
 def served_manifest(store: Store, repository: str, tag: str) -> tuple[bytes, str]:

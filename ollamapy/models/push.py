@@ -1,19 +1,16 @@
-"""Giving models away: to the registry that a model's name says, or to the hub (hf.co/user/repo); streamed in Ollama's statuses.
+"""Push a model: to the registry that its name points to, or to the hub (hf.co/user/repo).
 
-A registry gets the manifest and the blobs as they are. The hub gets files that can be used without us, and that a pull from
-there makes the same model of: the GGUF, and beside it `template`, `system`, `params` and `LICENSE` where the model has such.
-How it is done on the wire is ``registry/upload.py``'s affair.
+A registry gets the manifest and the blobs as they are. The hub gets files that other programs can use, and that a pull from there
+makes the same model of: the GGUF, and beside it `template`, `system`, `params` and `LICENSE` where the model has such. One synchronous
+story, run as a job (job.py), with Ollama's statuses; the requests are in registry/upload.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ..config import environment
 from ..errors import InvalidRequest, ModelNotFound, StoreError
 from ..formats.configuration import parse_config
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
@@ -24,7 +21,7 @@ from ..registry.patience import Patience
 from ..registry.store import Store
 from ..registry.upload import Blob, push_to_hub, push_to_registry
 from ..types import Progress
-from .threads import Report, followed
+from .job import Job
 
 _HUB_TEXTS = {"template": "template", "system": "system", "params": "params", "license": "LICENSE"}
 """Kind of layer -> the file on the hub that a pull takes it from."""
@@ -32,8 +29,8 @@ _HUB_TEXTS = {"template": "template", "system": "system", "params": "params", "l
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """Give a model to where its name says. ``user`` and ``password`` are for a registry, ``hub`` is how the user who asks
-    reaches the hub (None: as the daemon does). ``insecure`` allows http.
+    """Upload a model to where its name points. ``user`` and ``password`` are for a registry, ``hub`` is how the caller reaches the
+    hub (None: as the daemon does). ``insecure`` allows http.
     """
 
     model: str
@@ -43,65 +40,63 @@ class PushRequest:
     hub: HubSettings | None = None
 
 
-async def push(store: Store, request: PushRequest) -> AsyncGenerator[Progress, None]:
-    """Do it, step by step; closing this ends it. Raises InvalidName, ModelNotFound, InvalidRequest, TransferError."""
+def push(store: Store, hub: HubSettings, request: PushRequest, job: Job) -> None:
+    """The story of a push; the model's blobs are reserved meanwhile. Raises InvalidName, ModelNotFound, InvalidRequest,
+    TransferError, StoreError."""
     name = Name.parse(request.model)
-    yield Progress("retrieving manifest")
-    installed = await asyncio.to_thread(store.find, name)
+    job.report(Progress("retrieving manifest"))
+    installed = store.find(name)
     if installed is None:
         raise ModelNotFound(f"model '{request.model}' not found")
-    content, manifest = await asyncio.to_thread(store.manifest_file, installed)
-    hub = request.hub or HubSettings.from_env(environment())
+    content, manifest = store.manifest_file(installed)
+    lease = store.reserve(layer.digest for layer in manifest.blobs)
+    with suppress(StoreError):  # a store that is only read: no process of ours deletes there
+        lease.open()
+    try:
+        _upload(store, installed, content, manifest, hub, request, job)
+    finally:
+        lease.close()
+    job.report(Progress("pushing manifest"))
+    job.report(Progress("success"))
+
+
+def _upload(
+    store: Store,
+    name: Name,
+    content: bytes,
+    manifest: Manifest,
+    hub: HubSettings,
+    request: PushRequest,
+    job: Job,
+) -> None:
+    """Upload a model with this manifest to the hub, else to its registry."""
     authorization = basic(request.user, request.password) if request.user else ""
-    access = registry_access(installed, hub, authorization=authorization, insecure=request.insecure)
-    patience = Patience(threading.Event())
+    access = registry_access(name, hub, authorization=authorization, insecure=request.insecure)
+    patience = Patience(job.cancelled)
 
-    def work(tell: Report) -> None:
-        def report(blob: Blob, done: int) -> None:
-            tell(Progress(f"pushing {blob.digest[7:19]}", blob.digest, blob.size, done))
+    def report(blob: Blob, done: int) -> None:
+        job.report(Progress(f"pushing {blob.digest[7:19]}", blob.digest, blob.size, done))
 
-        if installed.host.lower() in HUB_HOSTS:
-            repo = f"{installed.namespace}/{installed.model}"
-            files, texts = hub_files(store, installed, manifest)
-            push_to_hub(
-                repo,
-                files,
-                texts,
-                access,
-                report,
-                summary=f"Upload {files[0].name} with ollamapy",
-                patience=patience,
-            )
-            return
-        if installed.namespace == DEFAULT_NAMESPACE and not request.user:
-            raise InvalidRequest(
-                f"'{installed.display}' has no namespace of yours: ollamapy cp {installed.display}"
-                " HOST/USER/MODEL, and push that"
-            )
-        blobs = [_blob(store, layer) for layer in (*manifest.layers, manifest.config)]
-        push_to_registry(installed, content, blobs, access, report, patience)
-
-    def reserving(tell: Report) -> None:
-        lease = store.reserve(layer.digest for layer in manifest.blobs)
-        with suppress(StoreError):  # a store that is only read: nothing of ours deletes there
-            lease.open()
-        try:
-            work(tell)
-        finally:
-            lease.close()
-
-    async with aclosing(followed(reserving, patience.cancelled)) as steps:
-        async for step in steps:
-            yield step
-    yield Progress("pushing manifest")
-    yield Progress("success")
+    if name.host.lower() in HUB_HOSTS:
+        repo = f"{name.namespace}/{name.model}"
+        files, texts = hub_files(store, name, manifest)
+        summary = f"Upload {files[0].name} with ollamapy"
+        push_to_hub(repo, files, texts, access, report, summary=summary, patience=patience)
+        return
+    if name.namespace == DEFAULT_NAMESPACE and not request.user:
+        raise InvalidRequest(
+            f"'{name.display}' has no namespace of yours: ollamapy cp {name.display}"
+            " HOST/USER/MODEL, and push that"
+        )
+    blobs = [_blob(store, layer) for layer in (*manifest.layers, manifest.config)]
+    push_to_registry(name, content, blobs, access, report, patience)
 
 
 def hub_files(
     store: Store, name: Name, manifest: Manifest
 ) -> tuple[list[Blob], Mapping[str, bytes]]:
     """The large files of a model with their names on the hub, and its texts with theirs. Raises InvalidRequest for a model that
-    the hub's files cannot say."""
+    cannot be stored as such files."""
     layers: dict[str, list[Layer]] = {}
     for layer in manifest.layers:
         layers.setdefault(layer.kind, []).append(layer)

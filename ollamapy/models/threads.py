@@ -1,34 +1,32 @@
-"""Blocking work that may take hours, in threads of its own, and the steps that it reports meanwhile."""
+"""Blocking work in a thread of its own, and the way from that thread back to the event loop.
+
+Long disk work and transfers never run in asyncio's default pool: its few threads are needed for short reads, and the end of the
+event loop waits for them. The end of the loop does not wait for the threads made here; they are daemon threads.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import RequestCancelled
-from ..types import Progress
-
-SHOWN_SECONDS = 0.1
-"""Between two words about how far a file is."""
-
-Report = Callable[[Progress], None]
 
 Result = TypeVar("Result")
 
 
-async def in_own_thread(work: Callable[[], Result]) -> Result:
-    """Do blocking work that may take hours: not in the pool, whose few threads others need at once.
+async def in_own_thread(work: Callable[[], Result], name: str = "work") -> Result:
+    """The result of blocking work. Raises what it raises.
 
-    Cancelling does not end the work: whoever starts it has a way of his own to tell it.
+    Cancelling the caller does not end the work: the caller needs a way of its own to reach it, see :class:`Bridge`.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Result] = loop.create_future()
 
-    def set_result(result: Result | None, error: BaseException | None) -> None:
+    def settle(result: Result | None, error: BaseException | None) -> None:
         if ended.cancelled():
             return
         if error is not None:
@@ -42,48 +40,53 @@ async def in_own_thread(work: Callable[[], Result]) -> Result:
             result = work()
         except BaseException as raised:
             error = raised
-        with suppress(RuntimeError):  # the loop is gone: the process ends
-            loop.call_soon_threadsafe(set_result, result, error)
+        with suppress(RuntimeError):  # the loop is closed: the process ends
+            loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, daemon=True, name="transfer").start()
+    threading.Thread(target=run, daemon=True, name=name).start()
     return await ended
 
 
-async def followed(
-    work: Callable[[Report], None], cancelled: threading.Event
-) -> AsyncGenerator[Progress, None]:
-    """Do ``work(report)`` in a thread, and give what it reports: the last of each blob, ten times a second.
+class Bridge:
+    """The way from one thread back to the event loop that it was made on: coroutines are awaited there.
 
-    Closing this sets ``cancelled``, which ends the work with RequestCancelled at its next report, and returns when it has
-    ended. Raises what the work raises.
+    ``cancelled`` is set by :meth:`cancel`, which also cancels the coroutine that the thread waits for.
     """
-    loop = asyncio.get_running_loop()
-    news = asyncio.Event()
-    now: dict[str, Progress] = {}  # what is not told yet, by digest
 
-    def report(step: Progress) -> None:
-        if cancelled.is_set():
-            raise RequestCancelled("the client left")
-        loop.call_soon_threadsafe(put, step)
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None  # belongs to the loop
 
-    def put(step: Progress) -> None:
-        now[step.digest] = step
-        news.set()
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await ``work`` on the loop, and return its result in this thread once it has ended. Raises what it raises, and
+        RequestCancelled when it was cancelled or the loop is closed."""
+        ended: Future[Result] = Future()
+        try:
+            self._loop.call_soon_threadsafe(self._start, work, ended)
+        except RuntimeError:
+            work.close()
+            raise RequestCancelled("the daemon has ended") from None
+        try:
+            return ended.result()
+        except asyncio.CancelledError:
+            raise RequestCancelled("cancelled") from None
 
-    working = asyncio.ensure_future(in_own_thread(partial(work, report)))
-    try:
-        while not working.done():
-            said = asyncio.ensure_future(news.wait())
-            await asyncio.wait((working, said), return_when=asyncio.FIRST_COMPLETED)
-            said.cancel()
-            news.clear()
-            for digest in list(now):
-                yield now.pop(digest)
-            await asyncio.wait((working,), timeout=SHOWN_SECONDS)
-        await working
-        for step in now.values():
-            yield step
-    finally:
-        cancelled.set()
-        await asyncio.wait((working,))
-        working.exception()  # raised above, unless nobody is there to hear it
+    def cancel(self) -> None:
+        """End the work at its next look at ``cancelled``, or at its coroutine; call it on the loop."""
+        self.cancelled.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, Result], ended: Future[Result]) -> None:
+        async def settle() -> None:
+            try:
+                ended.set_result(await work)
+            except BaseException as error:
+                ended.set_exception(error)
+
+        if self.cancelled.is_set():
+            work.close()
+            ended.set_exception(asyncio.CancelledError())
+            return
+        self._task = self._loop.create_task(settle())

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidModel, TransferError
+from ..formats.configuration import source_of
 from ..formats.gguf import Header, joined, read_header
 from .http import Access, BrokenConnection, Session
 from .manifest import Manifest
@@ -153,12 +154,7 @@ def said_source(store: Store, manifest: Manifest) -> Mapping[str, Any]:
 
     Raises StoreError, InvalidModel.
     """
-    try:
-        config = json.loads(store.read_small(manifest.config))
-    except (ValueError, RecursionError):
-        return {}
-    said = config.get("source") if isinstance(config, dict) else None
-    return said if isinstance(said, dict) else {}
+    return source_of(store.read_small(manifest.config))
 
 
 def is_current(manifest: Manifest, said: Mapping[str, Any], found: Source) -> bool:

@@ -12,7 +12,7 @@ from ..runner.render import Renderer
 from .requests import Requests
 
 if TYPE_CHECKING:
-    from ..models.pull import Pulls
+    from ..models.jobs import Jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +23,5 @@ class Services:
     models: Models
     scheduler: Scheduler
     renderer: Renderer
-    pulls: Pulls
+    jobs: Jobs
     requests: Requests = field(default_factory=Requests)

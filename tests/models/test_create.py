@@ -7,6 +7,7 @@ import json
 import resource
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from ollamapy.errors import (
     InvalidRequest,
     ModelNotFound,
     OllamapyError,
+    RequestCancelled,
     StoreError,
     TemplateTooSlow,
 )
 from ollamapy.formats.modelfile import parse
-from ollamapy.models.create import CreateRequest, create, recognise
+from ollamapy.models.create.making import Pull, create
+from ollamapy.models.create.request import CreateRequest
+from ollamapy.models.create.template import recognise
+from ollamapy.models.job import Job
 from ollamapy.models.models import Models
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
@@ -57,6 +62,13 @@ async def no_pull(name: str) -> AsyncGenerator[Progress, None]:
     yield Progress("")
 
 
+def started(store: Store, renderer: Renderer, request: CreateRequest, pull: Pull = no_pull) -> Job:
+    """A running creation."""
+    job = Job("create", request.model)
+    job.start(partial(create, store, renderer, pull, request))
+    return job
+
+
 def make(store: Store, model: str = "new", **request: Any) -> list[str]:
     """Create a model; the statuses of the steps."""
     return [step.status for step in steps_of(store, model, **request)]
@@ -68,7 +80,7 @@ def steps_of(store: Store, model: str, **request: Any) -> list[Progress]:
     async def run() -> list[Progress]:
         renderer = Renderer()
         try:
-            steps = create(store, renderer, no_pull, CreateRequest(model, **request))
+            steps = started(store, renderer, CreateRequest(model, **request)).watch()
             return [step async for step in steps]
         finally:
             await renderer.close()
@@ -414,14 +426,20 @@ def test_what_was_sent_stays_only_as_part_of_a_model(tmp_path: Path, plain: Path
 
 
 def test_the_base_is_removed_while_a_model_is_made_of_it(base: Store) -> None:
+    class Deleting(Job):
+        """Deletes the base in the middle of the creation."""
+
+        def report(self, step: Progress) -> None:
+            if step.status.startswith("quantizing") and base.find(Name.parse("base")):
+                base.delete(Name.parse("base"))
+            super().report(step)
+
     async def run() -> list[str]:
         renderer = Renderer()
-        steps = create(base, renderer, no_pull, CreateRequest("new", from_="base", quantize="f16"))
-        seen: list[str] = []
-        async for step in steps:
-            if not seen:
-                base.delete(Name.parse("base"))
-            seen.append(step.status)
+        job = Deleting("create", "new")
+        request = CreateRequest("new", from_="base", quantize="f16")
+        job.start(partial(create, base, renderer, no_pull, request))
+        seen = [step.status async for step in job.watch()]
         await renderer.close()
         return seen
 
@@ -487,9 +505,11 @@ def test_who_leaves_leaves_nothing(base: Store) -> None:
 
     async def run() -> None:
         renderer = Renderer()
-        steps = create(base, renderer, no_pull, CreateRequest("new", from_="base", quantize="Q8_0"))
-        assert (await anext(steps)).status.startswith("quantizing")
-        await steps.aclose()
+        job = started(base, renderer, CreateRequest("new", from_="base", quantize="Q8_0"))
+        assert (await anext(job.watch())).status.startswith("quantizing")
+        job.cancel()
+        with pytest.raises(RequestCancelled):
+            [step async for step in job.watch()]
         await renderer.close()
 
     asyncio.run(run())
@@ -515,8 +535,8 @@ def test_a_pull_comes_first_where_the_base_is_not_there(tmp_path: Path, plain: P
 
     async def run() -> list[str]:
         renderer = Renderer()
-        steps = create(store, renderer, pull, CreateRequest("new", from_="far", system="S"))
-        found = [step.status async for step in steps]
+        job = started(store, renderer, CreateRequest("new", from_="far", system="S"), pull)
+        found = [step.status async for step in job.watch()]
         await renderer.close()
         return found
 
@@ -589,7 +609,7 @@ def test_a_machine_that_stands_still_changes_no_model(
     async def run() -> list[str]:
         renderer = _Halting(times)
         try:
-            return [each.status async for each in create(store, renderer, no_pull, request)]
+            return [each.status async for each in started(store, renderer, request).watch()]
         finally:
             await renderer.close()
 

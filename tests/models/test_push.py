@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ollamapy.errors import InvalidName, InvalidRequest, ModelNotFound, OllamapyError
+from ollamapy.errors import (
+    InvalidName,
+    InvalidRequest,
+    ModelNotFound,
+    OllamapyError,
+    RequestCancelled,
+)
+from ollamapy.models.job import Job
+from ollamapy.models.jobs import Jobs
 from ollamapy.models.push import PushRequest, push
 from ollamapy.names import Name
+from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.store import Store
+from ollamapy.runner.render import Renderer
 from ollamapy.types import Progress
 from tests.registry.test_upload import TOKEN, Elsewhere, there
 from tests.small_models import install, random_model
@@ -34,9 +45,13 @@ def give(store: Store, tmp_path: Path, name: str) -> Name:
     )
 
 
+def jobs(store: Store) -> Jobs:
+    return Jobs(store, Catalog(()), Renderer(), HubSettings())
+
+
 def pushed(store: Store, model: str, **how: object) -> list[Progress]:
     async def run() -> list[Progress]:
-        return [step async for step in push(store, PushRequest(model, **how))]  # type: ignore[arg-type]
+        return [step async for step in jobs(store).push(PushRequest(model, **how))]  # type: ignore[arg-type]
 
     return asyncio.run(run())
 
@@ -92,15 +107,26 @@ def test_what_cannot_be_given(
         pushed(store, model, hub=HubSettings(endpoint="http://127.0.0.1:9"))
 
 
-def test_who_leaves_ends_it(store: Store, tmp_path: Path, there: Elsewhere) -> None:
+class Left(Job):
+    """A job whose watchers leave at its first blob."""
+
+    def report(self, step: Progress) -> None:
+        if step.digest:
+            self.cancelled.set()
+        super().report(step)
+
+
+def test_a_push_ends_when_its_watchers_leave(
+    store: Store, tmp_path: Path, there: Elsewhere
+) -> None:
     host = there.url.removeprefix("http://")
     name = give(store, tmp_path, f"{host}/me/model:1")
 
     async def run() -> None:
-        steps = push(store, PushRequest(name.full, insecure=True))
-        await anext(steps)
-        await anext(steps)
-        await steps.aclose()
+        job = Left("push", name.full)
+        job.start(partial(push, store, HubSettings(), PushRequest(name.full, insecure=True)))
+        with pytest.raises(RequestCancelled):
+            [step async for step in job.watch()]
 
     asyncio.run(run())
     assert not there.manifests

@@ -61,7 +61,8 @@ from ollamapy.errors import (
     TransferError,
     Unauthorized,
 )
-from ollamapy.models.pull import PullRequest, Pulls
+from ollamapy.models.jobs import Jobs
+from ollamapy.models.pull import PullRequest
 from ollamapy.names import Name
 from ollamapy.registry import hub as hubs
 from ollamapy.registry import journal, oci
@@ -70,6 +71,7 @@ from ollamapy.registry.http import Access, Session
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.route import RemoteFile
 from ollamapy.registry.store import Store
+from ollamapy.runner.render import Renderer
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.registry.stores import faults
@@ -86,10 +88,11 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def pull(served: FakeHub, store: Store, model: str, **environ: str) -> list[str]:
     """Pull a model as the daemon does; the statuses without repetitions."""
-    pulls = Pulls(store, Catalog(()), lambda: {"HF_ENDPOINT": served.url, **environ})
+    settings = hubs.HubSettings.from_env({"HF_ENDPOINT": served.url, **environ})
 
     async def steps() -> list[str]:
-        return [step.status async for step in pulls.pull(PullRequest(model))]
+        jobs = Jobs(store, Catalog(()), Renderer(), settings)
+        return [step.status async for step in jobs.pull(PullRequest(model))]
 
     return list(dict.fromkeys(asyncio.run(steps())))
 

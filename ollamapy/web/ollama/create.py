@@ -1,4 +1,5 @@
-"""The body of /api/create: from JSON to a CreateRequest. Pure; what the values may be is for ``daemon/create.py`` to say.
+"""The body of /api/create: from JSON to a CreateRequest. Pure; which values are valid is decided in
+``models/create/request.py``.
 
 A model that runs elsewhere (``remote_host``, a name that ends in ``:cloud``) and a draft model are refused by name.
 """
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import InvalidRequest
-from ...models.create import CreateRequest
+from ...models.create.request import CreateRequest
 from ...names import Name
 from ...types import Message
 from .. import body

@@ -11,9 +11,6 @@ from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
 from ...models import blobs
-from ...models.create import create
-from ...models.pull import PullRequest
-from ...models.push import push
 from ...registry.manifest import MANIFEST_TYPE
 from ...serving.answer import lease_request
 from ...serving.services import Services
@@ -64,22 +61,17 @@ async def _copy(services: Services, call: Call) -> Reply:
 
 async def _create(services: Services, call: Call) -> Reply:
     parsed = await call.parse(parse_create)
-
-    def pull(name: str) -> AsyncGenerator[Progress, None]:
-        return services.pulls.pull(PullRequest(name))
-
-    steps = create(services.models.store, services.renderer, pull, parsed.request)
-    return await _stepped(steps, parsed.stream)
+    return await _stepped(services.jobs.create(parsed.request), parsed.stream)
 
 
 async def _pull(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(stored.parse_pull, is_local=call.caller.is_local))
-    return await _stepped(services.pulls.pull(parsed.request), parsed.stream)
+    return await _stepped(services.jobs.pull(parsed.request), parsed.stream)
 
 
 async def _push(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(stored.parse_push, is_local=call.caller.is_local))
-    return await _stepped(push(services.models.store, parsed.request), parsed.stream)
+    return await _stepped(services.jobs.push(parsed.request), parsed.stream)
 
 
 async def _has_blob(services: Services, call: Call) -> Reply:

@@ -28,7 +28,9 @@ async def _version(services: Services, call: Call) -> Reply:
     settings = services.settings
     # a path tells the user's name, which is nobody's business elsewhere
     models = settings.paths.models if is_loopback(settings.address.host) else None
-    return json_answer(ollama.encode_version(services.scheduler.busy + services.pulls.busy, models))
+    return json_answer(
+        ollama.encode_version(services.scheduler.busy + len(services.jobs.list()), models)
+    )
 
 
 async def _status(services: Services, call: Call) -> Reply:

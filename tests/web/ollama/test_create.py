@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import InvalidName, InvalidRequest
-from ollamapy.models.create import CreateRequest
+from ollamapy.models.create.request import CreateRequest
 from ollamapy.types import Message
 from ollamapy.web.ollama.create import parse_create
 
