@@ -19,7 +19,7 @@ from benchmarks.load import words
 from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done
-from ollamapy.types import Constraint, Generation, Sampling
+from ollamapy.types import Constraint, Generation, Prompt, Sampling
 
 ANSWER = 300
 """Tokens of each answer."""
@@ -55,7 +55,7 @@ async def _rate(runner: RunnerProcess, constraint: Constraint | None, clients: i
 
     async def one(number: int) -> Done:
         job = Generation(
-            words(20, number), Sampling(seed=7), ANSWER, constraint=constraint, logit_bias=((2, -1e6),)
+            Prompt((words(20, number),)), Sampling(seed=7), ANSWER, constraint=constraint, logit_bias=((2, -1e6),)
         )  # fmt: skip
         async for event in runner.generate(job):
             if isinstance(event, Done):
@@ -70,7 +70,9 @@ async def _rate(runner: RunnerProcess, constraint: Constraint | None, clients: i
 async def _first(runner: RunnerProcess, constraint: Constraint | None) -> float:
     """Seconds to the first token."""
     began = time.perf_counter()
-    async for _ in runner.generate(Generation(words(20), num_predict=1, constraint=constraint)):
+    async for _ in runner.generate(
+        Generation(Prompt((words(20),)), num_predict=1, constraint=constraint)
+    ):
         return time.perf_counter() - began
     raise RuntimeError("no answer")
 

@@ -39,7 +39,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation; ``role`` is lower case.
 
     ``thinking`` and ``tool_calls`` are an assistant's; a tool's result names the tool and, where it has one, the call's id.
-    ``images`` are the files' bytes.
+    ``images`` are the files' bytes, and ``places`` their offsets in ``content``; empty where all come before the text.
     """
 
     role: str
@@ -49,6 +49,30 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_name: str = ""
     tool_call_id: str = ""
     images: tuple[bytes, ...] = ()
+    places: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, role: str, parts: Sequence[str | bytes], **fields: Any) -> Message:
+        """A message whose content has several parts: texts, and images as bytes. ``fields`` are the other fields by name."""
+        content, images, places = "", [], []
+        for part in parts:
+            if isinstance(part, str):
+                content += part
+            else:
+                images.append(part)
+                places.append(len(content))
+        kept = tuple(places) if any(places) else ()
+        return cls(role, content, images=tuple(images), places=kept, **fields)
+
+    @property
+    def parts(self) -> tuple[str | bytes, ...]:
+        """The content in order: texts, none of them empty, and images."""
+        found: list[str | bytes] = []
+        start = 0
+        for image, place in zip(self.images, self.places or (0,) * len(self.images), strict=True):
+            found += [*([self.content[start:place]] if place > start else []), image]
+            start = place
+        return (*found, *([self.content[start:]] if self.content[start:] else []))
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -184,10 +208,22 @@ class Constraint(msgspec.Struct, frozen=True):
     unless: tuple[str, ...] = ()
 
 
+class Prompt(msgspec.Struct, frozen=True, array_like=True):
+    """What a model is given to continue: its parts in order, each a text or token ids.
+
+    Special tokens in a text are recognised. BOS and EOS are added, as the model says, to a text at the beginning and at the end.
+    """
+
+    parts: tuple[str | tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        """Characters and token ids together."""
+        return sum(map(len, self.parts))
+
+
 class Generation(msgspec.Struct, frozen=True):
     """What a runner is asked to generate: nothing of templates, messages or dialects is left.
 
-    ``prompt``: a text (special tokens in it are recognised, BOS added as the model says) or token ids as they are.
     ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
     ``shift``: when the context is full, its older half is forgotten but for the first ``num_keep`` tokens (< 0: the prompt),
     and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
@@ -199,7 +235,7 @@ class Generation(msgspec.Struct, frozen=True):
     text, where they otherwise say nothing; texts that are no control token of the model are passed over.
     """
 
-    prompt: str | tuple[int, ...]
+    prompt: Prompt
     sampling: Sampling = Sampling()
     num_predict: int = -1
     stop: tuple[str, ...] = ()

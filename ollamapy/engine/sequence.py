@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..types import Generation
+from ..types import Generation, Prompt
 from .grammar import Matcher
 from .text import Awaited, TextStream
 
@@ -35,7 +35,7 @@ class Sequence:
 
     id: int
     tokens: list[int]
-    job: Generation = Generation("")
+    job: Generation = Generation(Prompt(("",)))
     n_truncated: int = 0
     n_ctx: int = 0
 

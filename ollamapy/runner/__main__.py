@@ -24,6 +24,7 @@ from ..engine.engine import Engine
 from ..engine.events import Event, Finished, TextOut
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
+from ..engine.prompt import is_far_too_long, prompt_tokens
 from ..engine.quantize import quantize
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest, OllamapyError
@@ -205,8 +206,8 @@ class Texts:
 
     def _handle(self, frame: Asked) -> None:
         match frame:
-            case protocol.Generate(job=Generation(prompt=str(prompt))) if (
-                self._model.is_far_too_long(prompt)
+            case protocol.Generate(job=Generation(prompt=prompt)) if is_far_too_long(
+                self._model, prompt
             ):
                 words = (
                     f"the prompt is longer than the context: {len(prompt)} characters,"
@@ -247,16 +248,7 @@ class Texts:
         model = self._model
         if not model.generates:
             raise InvalidRequest("the model does not support generate, it only embeds")
-        if isinstance(job.prompt, str):
-            tokens = model.tokenize(job.prompt)
-        else:
-            tokens = list(job.prompt)
-            if any(not 0 <= token < model.n_vocab for token in tokens):
-                raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
-        if not tokens and model.bos >= 0:
-            tokens = [model.bos]
-        if not tokens:
-            raise InvalidRequest("the prompt has no tokens")
+        tokens = prompt_tokens(model, job.prompt)
         for token, _ in job.logit_bias:
             if not 0 <= token < model.n_vocab:
                 raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")

@@ -19,7 +19,7 @@ import msgspec
 from ..loading import LoadPlan
 from ..types import Embedding, Generation, TokenLogprob
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_FRAME = 256 * 1024 * 1024

@@ -29,6 +29,7 @@ from ..types import (
     FinishReason,
     Generation,
     Options,
+    Prompt,
     Rendered,
     Request,
     TokenLogprob,
@@ -126,7 +127,7 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
     """What the runner is asked for."""
     request, options = turn.request, turn.options
     return Generation(
-        prompt.text if prompt.tokens is None else prompt.tokens,
+        Prompt((prompt.text if prompt.tokens is None else prompt.tokens,)),
         resolve_sampling(options),
         num_predict=_bounded(options.num_predict, n_ctx),
         stop=options.stop or (),

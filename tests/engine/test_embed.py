@@ -13,7 +13,7 @@ from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.rows import NO_SLOT
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Generation
+from ollamapy.types import Generation, Prompt
 
 from .fake import FakeModel, FakePooling
 
@@ -105,7 +105,7 @@ def test_one_text_need_not_wait_for_a_thousand() -> None:
 def test_it_takes_turns_with_decoding() -> None:
     bench = Bench()
     inputs = bench.embed(1, *[8] * 20)
-    bench.engine.submit(Sequence(2, [5, 6], Generation("", num_predict=8)))
+    bench.engine.submit(Sequence(2, [5, 6], Generation(Prompt(("",)), num_predict=8)))
     for _ in range(8):
         bench.engine.step(wait=False)
     ending = bench.ending(2)
@@ -118,7 +118,7 @@ def test_it_takes_turns_with_decoding() -> None:
 def test_decoding_gets_as_much_time() -> None:
     bench = Bench(decoding=1, embedding=10)
     inputs = bench.embed(1, *[8] * 20)
-    bench.engine.submit(Sequence(2, [5, 6], Generation("", num_predict=50)))
+    bench.engine.submit(Sequence(2, [5, 6], Generation(Prompt(("",)), num_predict=50)))
     while not any(isinstance(event, Finished) for event in bench.events):
         bench.engine.step(wait=False)
     assert len(bench.pooling.computed) == 5, "a batch after every tenth token"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.sequence import Sequence
-from ollamapy.types import Generation
+from ollamapy.types import Generation, Prompt
 from tests.engine.fake import FakeModel, continuation
 
 
@@ -27,7 +27,7 @@ class Bench:
         return self.now
 
     def submit(self, id: int, prompt: list[int], n: int = 5, **options: object) -> None:
-        job = Generation("", num_predict=n, **options)  # type: ignore[arg-type]
+        job = Generation(Prompt(("",)), num_predict=n, **options)  # type: ignore[arg-type]
         self.engine.submit(Sequence(id, list(prompt), job))
 
     def run(self, limit: int = 10_000) -> None:

@@ -22,7 +22,7 @@ from ollamapy.engine.grammar import MOST_TEXT, STACK, Grammars
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Constraint, Generation, Sampling
+from ollamapy.types import Constraint, Generation, Prompt, Sampling
 from tests.plans import plan
 from tests.small_models import random_model
 
@@ -58,7 +58,7 @@ class Asker:
         self, id: int, constraint: Constraint | None, prompt: str = "ba ke", **job: Any
     ) -> None:
         settings: dict[str, Any] = {"sampling": GREEDY, "num_predict": 200} | job
-        made = Generation(prompt, constraint=constraint, **settings)
+        made = Generation(Prompt((prompt,)), constraint=constraint, **settings)
         grammar = self.grammars.compile(constraint) if constraint else None
         think = tuple(self.model.tokenize(made.think_end, add_special=False))
         tokens = self.model.tokenize(prompt)

@@ -13,7 +13,7 @@ from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed
-from ollamapy.types import Generation, Sampling
+from ollamapy.types import Generation, Prompt, Sampling
 from tests.plans import plan
 from tests.small_models import random_model, scripted_model
 
@@ -65,7 +65,7 @@ def ending(events: list[Event], id: int = 1) -> Finished:
 
 def request(model: Model, id: int, prompt: str, n: int = 30, **options: object) -> Sequence:
     options.setdefault("sampling", GREEDY)
-    job = Generation(prompt, num_predict=n, **options)  # type: ignore[arg-type]
+    job = Generation(Prompt((prompt,)), num_predict=n, **options)  # type: ignore[arg-type]
     return Sequence(id, model.tokenize(prompt), job)
 
 
@@ -171,7 +171,7 @@ def test_control_tokens_are_shown_where_they_are_asked_for(tmp_path: Path) -> No
     mark = model.control_token("<|im_start|>")
     assert mark is not None and model.control_token("ba") is model.control_token("zz") is None
     for shown, wanted in ((frozenset[int](), "bake"), (frozenset({mark}), "ba<|im_start|>ke")):
-        sequence = Sequence(1, model.tokenize("x"), Generation("", GREEDY), shown=shown)
+        sequence = Sequence(1, model.tokenize("x"), Generation(Prompt(("",)), GREEDY), shown=shown)
         assert text(run(model, sequence)) == wanted
     model.close()
 
@@ -182,7 +182,7 @@ def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> Non
     fresh = text(run(model, request(model, 2, "ba ke li", n=10)), 2)
     events: list[Event] = []
     engine = Engine(model, events.extend)
-    engine.submit(Sequence(1, [5] * 4000, Generation("", GREEDY, num_predict=5)))
+    engine.submit(Sequence(1, [5] * 4000, Generation(Prompt(("",)), GREEDY, num_predict=5)))
     decode, statuses = model.decode, []
 
     def watched(spans: list[tuple[int, int, list[int], bool]]) -> int:

@@ -17,7 +17,7 @@ from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Generation, Sampling
+from ollamapy.types import Generation, Prompt, Sampling
 from tests.plans import plan
 from tests.small_models import bert_model, random_model
 
@@ -174,7 +174,7 @@ def test_a_text_that_fills_the_context(bert: Model) -> None:
 
 
 def test_generating_goes_on_while_texts_are_embedded(llama: Model) -> None:
-    job = Generation((1, 300, 301), Sampling(temperature=0), num_predict=40)
+    job = Generation(Prompt(((1, 300, 301),)), Sampling(temperature=0), num_predict=40)
     alone = answers(llama, Sequence(1, [1, 300, 301], job))[1]
     inputs = [llama.tokenize(text) for text in TEXTS * 4]
     both = answers(llama, Sequence(1, [1, 300, 301], job), Job(2, inputs))

@@ -14,7 +14,7 @@ import time
 from ollamapy.loading import LoadPlan
 from ollamapy.runner import protocol
 from ollamapy.runner.protocol import Frame, Piece
-from ollamapy.types import Generation, TokenLogprob
+from ollamapy.types import Generation, Prompt, TokenLogprob
 
 
 def send(frame: Frame) -> None:
@@ -57,7 +57,7 @@ def main() -> None:
                     if how == "deaf":
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     send(protocol.Ready(n_ctx=plan.n_ctx, n_slots=plan.n_slots))
-                case protocol.Generate(job=Generation(prompt=str(prompt))):
+                case protocol.Generate(job=Generation(prompt=Prompt((str(prompt),)))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
                     if how not in ("ready", "deaf", "slow", "repack-faults") and "flood" not in how:
                         misbehave(how)

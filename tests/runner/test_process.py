@@ -20,7 +20,7 @@ from ollamapy.runner import process
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Piece
 from ollamapy.runner.proven import Proven
-from ollamapy.types import Generation
+from ollamapy.types import Generation, Prompt
 from tests.plans import plan
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
@@ -45,7 +45,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 async def answer(runner: RunnerProcess, prompt: str = "hello") -> tuple[str, Done | None]:
     text, done = "", None
-    async for item in runner.generate(Generation(prompt)):
+    async for item in runner.generate(Generation(Prompt((prompt,)))):
         if isinstance(item, Piece):
             text += item.text
         else:
@@ -148,7 +148,7 @@ def test_leaving_an_answer_cancels_it() -> None:
     async def scenario() -> None:
         runner = start("slow")
         await runner.ready()
-        async with aclosing(runner.generate(Generation("x"))) as pieces:
+        async with aclosing(runner.generate(Generation(Prompt(("x",))))) as pieces:
             assert await anext(pieces) == Piece(1, "first ")
         assert runner.in_flight == 0
         await says(runner, "fake: cancelled 1")
@@ -162,7 +162,7 @@ def test_a_client_too_slow_is_cancelled_alone(how: str) -> None:
     async def scenario() -> None:
         runner = start(how)
         await runner.ready()
-        async with aclosing(runner.generate(Generation("x"))) as pieces:
+        async with aclosing(runner.generate(Generation(Prompt(("x",))))) as pieces:
             await anext(pieces)
             await says(runner, "fake: cancelled 1")
             with pytest.raises(RunnerError, match="too slowly"):

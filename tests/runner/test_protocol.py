@@ -27,7 +27,7 @@ from ollamapy.runner.protocol import (
     Texts,
     Tokenize,
 )
-from ollamapy.types import Constraint, Generation, Sampling, TokenLogprob
+from ollamapy.types import Constraint, Generation, Prompt, Sampling, TokenLogprob
 from tests.plans import plan
 
 TO_RUNNER = [
@@ -45,10 +45,18 @@ TO_RUNNER = [
         )
     ),
     Generate(
-        1, Generation("héllo\x00", Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0)
+        1,
+        Generation(
+            Prompt(("héllo\x00",)), Sampling(seed=2**63 - 1, top_k=0), stop=("a", "b"), logprobs=0
+        ),
     ),
     Generate(
-        2, Generation((1, 2, 3), constraint=Constraint("choice", '["a"]'), logit_bias=((1, -1.5),))
+        2,
+        Generation(
+            Prompt(((1, 2, 3), "a")),
+            constraint=Constraint("choice", '["a"]'),
+            logit_bias=((1, -1.5),),
+        ),
     ),
     Tokenize(3, "", add_special=False),
     Cancel(1),

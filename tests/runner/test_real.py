@@ -13,7 +13,7 @@ import pytest
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Piece
-from ollamapy.types import Constraint, Generation, Sampling
+from ollamapy.types import Constraint, Generation, Prompt, Sampling
 from tests.plans import plan
 from tests.small_models import random_model
 
@@ -46,7 +46,7 @@ async def ask(
     runner: RunnerProcess, prompt: str | tuple[int, ...], n: int = 8, **more: Any
 ) -> tuple[str, Done]:
     text = ""
-    async for item in runner.generate(Generation(prompt, GREEDY, n, **more)):
+    async for item in runner.generate(Generation(Prompt((prompt,)), GREEDY, n, **more)):
         if isinstance(item, Piece):
             text += item.text
         else:
@@ -81,7 +81,9 @@ def test_a_long_prompt_is_truncated_and_says_so(path: Path) -> None:
 def test_leaving_while_the_prompt_is_tokenized(path: Path) -> None:
     async def scenario(runner: RunnerProcess) -> None:
         for _ in range(5):
-            async with aclosing(runner.generate(Generation("ba " * 8000, GREEDY))) as pieces:
+            async with aclosing(
+                runner.generate(Generation(Prompt(("ba " * 8000,)), GREEDY))
+            ) as pieces:
                 task = asyncio.ensure_future(anext(pieces))
                 await asyncio.sleep(0)
                 task.cancel()

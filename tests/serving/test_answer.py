@@ -16,7 +16,7 @@ from ollamapy.chat import golang
 from ollamapy.chat.template import MAX_TEMPLATE
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
-from ollamapy.types import Chunk, Message, Options, Request, Sampling
+from ollamapy.types import Chunk, Message, Options, Prompt, Request, Sampling
 from tests.fakes import CALLER, FakeRunner, Made, made
 from tests.requests_made import chat_request, conversation, generate_request
 from tests.small_models import install, scripted_model
@@ -77,7 +77,7 @@ def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: s
         rendered = await render(services.services, request_, CALLER)
         assert (rendered.prompt, rendered.tokens) == (want, 1 + len(want.encode()))
         await collect(answer(services.services, request_, CALLER))
-        assert services.runners[0].asked[0].prompt == want
+        assert services.runners[0].asked[0].prompt == Prompt((want,))
 
     run(model_store, test)
 
@@ -415,9 +415,9 @@ def test_the_oldest_messages_are_left_out(
         *_, last = await collect(answer(services.services, request_, CALLER))
         job = services.runners[0].asked[0]
         given = (
-            job.prompt.encode()
-            if isinstance(job.prompt, str)
-            else bytes(token for token in job.prompt if token < 256)
+            part.encode()
+            if isinstance(part := job.prompt.parts[0], str)
+            else bytes(token for token in part if token < 256)
         )
         assert last.usage is not None and last.usage.dropped_messages == dropped
         assert given.count(b"<|im_start|>") - 1 == kept + (

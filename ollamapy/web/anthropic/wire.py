@@ -204,8 +204,7 @@ def _flag(given: Mapping[str, Any], name: str, where: str) -> bool:
 class _Turn:
     """The blocks of one message, sorted."""
 
-    texts: list[str] = field(default_factory=list)
-    images: list[bytes] = field(default_factory=list)
+    parts: list[str | bytes] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
     thinking: str = ""
@@ -224,10 +223,9 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
             continue
         turn = _turn(content, where, tools)
         found += turn.results  # before what is said about them
-        said = "".join(turn.texts)
-        if said or turn.images or turn.calls or turn.thinking:
-            calls, images = tuple(turn.calls), tuple(turn.images)
-            found.append(Message(role, said, turn.thinking, calls, images=images))
+        if any(turn.parts) or turn.calls or turn.thinking:
+            more = {"thinking": turn.thinking, "tool_calls": tuple(turn.calls)}
+            found.append(Message.of(role, turn.parts, **more))
     if not found:
         raise InvalidRequest("messages say nothing, give one of them a text")
     return tuple(found)
@@ -238,9 +236,9 @@ def _turn(content: Any, where: str, tools: dict[str, str]) -> _Turn:
     for place, block in _blocks(content, f"{where}.content"):
         match block["type"]:
             case "text":
-                turn.texts.append(body.text(block, "text", place))
+                turn.parts.append(body.text(block, "text", place))
             case "image":
-                turn.images.append(_image(block, place))
+                turn.parts.append(_image(block, place))
             case "thinking":
                 turn.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
             case "tool_use":
@@ -311,12 +309,13 @@ def _call(block: Mapping[str, Any], where: str) -> ToolCall:
 
 def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> Message:
     id, content = body.text(block, "tool_use_id", where), block.get("content") or ""
-    images: tuple[bytes, ...] = ()
-    if not isinstance(content, str):
-        blocks = _blocks(content, f"{where}.content")
-        images = tuple(_image(each, at) for at, each in blocks if each["type"] == "image")
-    text = _text(content, f"{where}.content")
-    return Message("tool", text, tool_name=tools.get(id, ""), tool_call_id=id, images=images)
+    parts: list[str | bytes] = [content] if isinstance(content, str) else []
+    for at, each in [] if isinstance(content, str) else _blocks(content, f"{where}.content"):
+        if each["type"] == "image":
+            parts.append(_image(each, at))
+        elif each["type"] == "text":
+            parts.append(body.text(each, "text", at))
+    return Message.of("tool", parts, tool_name=tools.get(id, ""), tool_call_id=id)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------

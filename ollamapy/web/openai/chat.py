@@ -145,44 +145,33 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         thinking = said.get("reasoning") or said.get("reasoning_content", "")
         if said.get("content") is None and not calls:
             raise InvalidRequest("invalid message content type: <nil>")
-        *parts, last = _parts(said.get("content"))
-        if role == "tool":
-            parts, last = [], _joined([*parts, last])
-        found += [Message(role, part.text, images=part.images) for part in parts]
-        found.append(Message(role, last.text, thinking, calls, tool, id, last.images))
+        parts = _parts(said.get("content"))
+        # as in Ollama each part is a message of its own, but for a tool's result
+        *others, last = [parts] if role == "tool" else [[part] for part in parts]
+        found += [Message.of(role, each) for each in others]
+        more = {"thinking": thinking, "tool_calls": calls, "tool_name": tool, "tool_call_id": id}
+        found.append(Message.of(role, last, **more))
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What a content consists of."""
-
-    text: str = ""
-    images: tuple[bytes, ...] = ()
-
-
-def _joined(parts: Sequence[_Part]) -> _Part:
-    images = tuple(image for part in parts for image in part.images)
-    return _Part("".join(part.text for part in parts), images)
-
-
-def _parts(content: Any) -> list[_Part]:
+def _parts(content: Any) -> list[str | bytes]:
+    """The parts of a content: texts, and images as bytes; at least one."""
     if content is None or isinstance(content, str):
-        return [_Part(content or "")]
+        return [content or ""]
     if not isinstance(content, list):
         shown = {"number": "float64", "object": "map[string]interface {}"}
         kind = body.kind(content)
         raise InvalidRequest(f"invalid message content type: {shown.get(kind, kind)}")
-    return [_part(part) for part in content] or [_Part()]
+    return [_part(part) for part in content] or [""]
 
 
-def _part(part: Any) -> _Part:
+def _part(part: Any) -> str | bytes:
     sort = part.get("type") if isinstance(part, dict) else None
     if sort == "text" and isinstance(text := part.get("text"), str):
-        return _Part(text)
+        return text
     if sort == "image_url":
         url = part.get("image_url")
-        return _Part(images=(image(url.get("url") if isinstance(url, dict) else url),))
+        return image(url.get("url") if isinstance(url, dict) else url)
     if sort in ("input_audio", "file", "refusal"):
         raise InvalidRequest(f"invalid message format: {sort} is not supported, leave it out")
     raise InvalidRequest("invalid message format")

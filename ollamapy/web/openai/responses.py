@@ -256,11 +256,9 @@ class _Conversation:
                 self._call(_call(item, where))
             case "function_call_output":
                 id = body.text(item, "call_id", where)
-                text, images = _content(item.get("output"), f"{where}.output")
+                parts = _content(item.get("output"), f"{where}.output")
                 tool = self._tools.get(id, "")
-                self.messages.append(
-                    Message("tool", text, tool_name=tool, tool_call_id=id, images=images)
-                )
+                self.messages.append(Message.of("tool", parts, tool_name=tool, tool_call_id=id))
             case "reasoning":
                 self._thinking = _thoughts(item, where)
             case "web_search_call":
@@ -272,9 +270,9 @@ class _Conversation:
 
     def _say(self, item: Mapping[str, Any], where: str) -> None:
         role = body.role(body.text(item, "role", where), ROLES, where)
-        text, images = _content(item.get("content"), f"{where}.content")
+        parts = _content(item.get("content"), f"{where}.content")
         thinking = self._take_thinking() if role == "assistant" else ""
-        self.messages.append(Message(role, text, thinking, images=images))
+        self.messages.append(Message.of(role, parts, thinking=thinking))
 
     def _call(self, call: ToolCall) -> None:
         self._tools[call.id] = call.name
@@ -297,29 +295,29 @@ class _Conversation:
         return tuple(self.messages)
 
 
-def _content(content: Any, where: str) -> tuple[str, tuple[bytes, ...]]:
-    """The texts of a content, put together, and its images."""
+def _content(content: Any, where: str) -> list[str | bytes]:
+    """The parts of a content: texts, and images as bytes."""
     if isinstance(content, str):
-        return content, ()
+        return [content]
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} must be a text or a list of parts")
-    texts, images = [], []
+    found: list[str | bytes] = []
     for i, part in enumerate(content):
         place = f"{where}[{i}]"
         match part.get("type") if isinstance(part, dict) else None:
             case "input_text" | "output_text":
-                texts.append(body.text(part, "text", place))
+                found.append(body.text(part, "text", place))
             case "refusal":
-                texts.append(body.text(part, "refusal", place))
+                found.append(body.text(part, "refusal", place))
             case "input_image" if part.get("image_url") is None:
                 raise InvalidRequest(f"{place} must have its image as a data URI in image_url")
             case "input_image":
-                images.append(chat.image(part["image_url"]))
+                found.append(chat.image(part["image_url"]))
             case "input_file":
                 raise InvalidRequest("file inputs are not currently supported")
             case sort:
                 raise InvalidRequest(f'unknown content type of {place}: "{str(sort)[:80]}"')
-    return "".join(texts), tuple(images)
+    return found
 
 
 def _call(item: Mapping[str, Any], where: str) -> ToolCall:

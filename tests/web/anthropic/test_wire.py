@@ -138,7 +138,10 @@ def test_the_form_of_an_answer() -> None:
     [
         ([user(text("a"), text("b"))], [Message("user", "ab")]),
         ([user({"type": "document", "source": {}}, text("a"))], [Message("user", "a")]),
-        ([user(text("a"), image(data=PIXEL))], [Message("user", "a", images=(b"\x89PNG",))]),
+        (
+            [user(text("a"), image(data=PIXEL))],
+            [Message("user", "a", images=(b"\x89PNG",), places=(1,))],
+        ),
         ([{"role": "System", "content": "s"}], [Message("system", "s")]),
         (
             [

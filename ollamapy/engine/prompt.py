@@ -1,0 +1,57 @@
+"""From a prompt's parts to tokens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..errors import InvalidRequest
+from ..types import Prompt
+
+
+class Tokenizer(Protocol):
+    """What this needs of a model; ``engine/llama.py`` documents each member. ``bos`` and ``eos`` are -1 where there is none."""
+
+    n_vocab: int
+    bos: int
+    eos: int
+    adds_bos: bool
+    adds_eos: bool
+
+    def tokenize(self, text: str, add_special: bool = True) -> list[int]: ...
+    def is_far_too_long(self, text: str) -> bool: ...
+
+
+def is_far_too_long(tokenizer: Tokenizer, prompt: Prompt) -> bool:
+    """Is a text so long that it need not be tokenized to see that it does not fit?"""
+    return any(isinstance(part, str) and tokenizer.is_far_too_long(part) for part in prompt.parts)
+
+
+def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    """The tokens of a prompt, at least one. Raises InvalidRequest for one that is not in the vocabulary, and for none."""
+    if len(prompt.parts) == 1 and isinstance(text := prompt.parts[0], str):
+        tokens = tokenizer.tokenize(text)
+    else:
+        tokens = [token for part in _with_ends(tokenizer, prompt) for token in part]
+    if not tokens and tokenizer.bos >= 0:
+        tokens = [tokenizer.bos]
+    if not tokens:
+        raise InvalidRequest("the prompt has no tokens")
+    return tokens
+
+
+def _with_ends(tokenizer: Tokenizer, prompt: Prompt) -> list[list[int]]:
+    """The tokens of each part, with BOS before a text at the beginning and EOS after one at the end."""
+    found = [_part_tokens(tokenizer, part) for part in prompt.parts]
+    if prompt.parts and isinstance(prompt.parts[0], str) and tokenizer.adds_bos:
+        found.insert(0, [tokenizer.bos])
+    if prompt.parts and isinstance(prompt.parts[-1], str) and tokenizer.adds_eos:
+        found.append([tokenizer.eos])
+    return found
+
+
+def _part_tokens(tokenizer: Tokenizer, part: str | tuple[int, ...]) -> list[int]:
+    if isinstance(part, str):
+        return tokenizer.tokenize(part, add_special=False)
+    if any(not 0 <= token < tokenizer.n_vocab for token in part):
+        raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
+    return list(part)

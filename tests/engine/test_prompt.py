@@ -1,0 +1,70 @@
+"""A prompt's parts become tokens: in order, with BOS and EOS only at the ends, and only beside a text."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollamapy.engine.prompt import is_far_too_long, prompt_tokens
+from ollamapy.errors import InvalidRequest
+from ollamapy.types import Prompt
+
+BOS, EOS = 300, 301
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes."""
+
+    n_vocab = 302
+
+    def __init__(self, adds_bos: bool = True, adds_eos: bool = False, bos: int = BOS) -> None:
+        self.adds_bos, self.adds_eos = adds_bos, adds_eos
+        self.bos, self.eos = bos, EOS
+
+    def tokenize(self, text: str, add_special: bool = True) -> list[int]:
+        before = [self.bos] if add_special and self.adds_bos else []
+        after = [self.eos] if add_special and self.adds_eos else []
+        return [*before, *text.encode(), *after]
+
+    def is_far_too_long(self, text: str) -> bool:
+        return len(text) > 10
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        (("ab",), [BOS, 97, 98, EOS]),
+        (("a", "b"), [BOS, 97, 98, EOS]),
+        (((1, 2),), [1, 2]),
+        (((1, 2), "a"), [1, 2, 97, EOS]),
+        (("a", (1, 2)), [BOS, 97, 1, 2]),
+        (("a", (1,), "b"), [BOS, 97, 1, 98, EOS]),
+        ((), [BOS]),
+        (((),), [BOS]),
+    ],
+)
+def test_parts_become_tokens(parts: tuple[str | tuple[int, ...], ...], tokens: list[int]) -> None:
+    assert prompt_tokens(Bytes(adds_eos=True), Prompt(parts)) == tokens
+
+
+def test_a_model_that_adds_nothing_gets_the_text_alone() -> None:
+    assert prompt_tokens(Bytes(adds_bos=False), Prompt(("a", "b"))) == [97, 98]
+
+
+def test_a_prompt_without_tokens_is_refused_where_there_is_no_bos() -> None:
+    with pytest.raises(InvalidRequest, match="no tokens"):
+        prompt_tokens(Bytes(adds_bos=False, bos=-1), Prompt(("",)))
+
+
+@pytest.mark.parametrize("token", [-1, 302])
+def test_a_token_outside_of_the_vocabulary_is_refused(token: int) -> None:
+    with pytest.raises(InvalidRequest, match="not in the model's vocabulary"):
+        prompt_tokens(Bytes(), Prompt(("a", (token,))))
+
+
+def test_texts_far_too_long_are_seen_in_any_part() -> None:
+    assert is_far_too_long(Bytes(), Prompt(((1,), "a" * 11)))
+    assert not is_far_too_long(Bytes(), Prompt(((1,) * 20, "a" * 10)))
+
+
+def test_the_length_counts_characters_and_tokens() -> None:
+    assert len(Prompt(("abc", (1, 2)))) == 5
