@@ -241,6 +241,7 @@ def _end(attempt: Attempt, connections: Connections, keeper: Keeper) -> None:
     end = time.monotonic() + 1
     for thread in attempt.threads:
         thread.join(max(0.0, end - time.monotonic()))
+    keeper.close()
     if attempt.digest is None:
         with suppress(OSError):
             keeper.write_last()

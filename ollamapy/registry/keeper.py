@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Sequence
 from io import FileIO
 
 from . import journal
 from .attempt import Attempt
-from .pieces import MIB
+from .pieces import MIB, Segment
 from .work import DISK_FULL
 
 _JOURNAL_BYTES = 256 * MIB
@@ -20,9 +22,11 @@ class Keeper:
 
     def __init__(self, attempt: Attempt) -> None:
         self._try = attempt
+        self._writing = threading.Lock()
+        self._closed = False
 
     def run(self) -> None:
-        """The keeper: the journal, every so often, never ahead of the disk."""
+        """Write the journal every so often, until the attempt ends."""
         written, at = self._try.pieces.present, time.monotonic()
         while not self._try.stop.wait(min(0.25, self._try.limits.journal_after)):
             new = self._try.pieces.present - written
@@ -30,15 +34,23 @@ class Keeper:
             if (new and due) or new >= _JOURNAL_BYTES:
                 written = self._try.pieces.present
                 try:
-                    self._write()
+                    self._keep(self._flushed())
                 except OSError as error:
                     raise self._try.disk_error(error) from None
                 at = time.monotonic()
 
+    def close(self) -> None:
+        """From now on `run` writes nothing: a disk may hold it up until after the file was published."""
+        with self._writing:
+            self._closed = True
+
     def write_last(self) -> None:
-        """On a disk that is full, the last bytes of the file make room for what knows of the others."""
+        """Write what is there at the end of an attempt that failed. Raises OSError.
+
+        On a disk that is full, the last bytes of the file make room for what knows of the others.
+        """
         try:
-            self._write()
+            self._write(self._flushed())
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
@@ -47,11 +59,20 @@ class Keeper:
                 last = segments.pop()
                 freed += last.end - last.start
                 os.truncate(self._try.data, last.start)
-            journal.write(self._try.journal, self._try.file.size, self._try.file.path, segments)
+            self._write(segments)
 
-    def _write(self) -> None:
+    def _flushed(self) -> list[Segment]:
+        """The segments that are on the disk for certain."""
         with self._try.changed:
             segments = self._try.pieces.segments()
         with FileIO(self._try.data, "r+b") as data:
             getattr(os, "fdatasync", os.fsync)(data.fileno())
+        return segments
+
+    def _keep(self, segments: Sequence[Segment]) -> None:
+        with self._writing:
+            if not self._closed:
+                self._write(segments)
+
+    def _write(self, segments: Sequence[Segment]) -> None:
         journal.write(self._try.journal, self._try.file.size, self._try.file.path, segments)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -51,12 +52,47 @@ def installed(root: Path) -> list[tuple[Name, str]]:
     return found
 
 
-def find_parts(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
+def find(root: Path, name: Name) -> Name | None:
+    """A name as the root spells it, equal but for the case of letters; the very spelling before others.
+
+    Raises OSError where a folder cannot be read.
+    """
+    manifests = os.path.realpath(root / "manifests")
+    if _is_there(manifests, name.path.parts) and not _ignores_case(manifests):
+        return name
+    parts = _find_parts(manifests, name.path.parts, manifests)
+    return Name(*parts) if parts else None
+
+
+def _is_there(manifests: str, parts: tuple[str, ...]) -> bool:
+    """Whether the manifest lies at its very path, without a link on the way: a few microseconds.
+
+    Looking through the folders takes milliseconds where there are a thousand models.
+    """
+    path, mode = manifests, 0
+    try:
+        for part in parts:
+            path = f"{path}{os.sep}{part}"
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                return False
+    except OSError:
+        return False
+    return stat.S_ISREG(mode)
+
+
+def _ignores_case(manifests: str) -> bool:
+    """Whether the file system takes another case for the same name, so that a path tells no spelling."""
+    folder, name = os.path.split(manifests)
+    return os.path.lexists(os.path.join(folder, name.swapcase()))
+
+
+def _find_parts(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
     """The spelling of the parts `wanted` below `folder`, the one as written before others."""
     if not wanted:
         return () if os.path.isfile(folder) else None
     for entry in _spellings(wanted[0], _entries(folder, inside)):
-        rest = find_parts(entry.path, wanted[1:], inside)
+        rest = _find_parts(entry.path, wanted[1:], inside)
         if rest is not None:
             return (entry.name, *rest)
     return None

@@ -51,7 +51,7 @@ from ..errors import (
 from ..files import make_folder, sync_folder
 from ..human import format_bytes
 from ..names import Name
-from .layout import blob_name, find_parts, installed, manifest_path, spelling
+from .layout import blob_name, find, installed, manifest_path, spelling
 from .lease import Lease, reserved
 from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .work import (
@@ -371,10 +371,9 @@ class Store:
         """The root that holds a model, and its spelling there."""
         unreadable: OSError | None = None
         for root in self.roots:
-            manifests = os.path.realpath(root / "manifests")
             try:
-                if parts := find_parts(manifests, name.path.parts, manifests):
-                    return root, Name(*parts)
+                if found := find(root, name):
+                    return root, found
             except OSError as error:
                 unreadable = error
         if unreadable is not None:

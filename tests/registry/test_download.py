@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import random
 import shutil
 import signal
@@ -562,6 +563,28 @@ def test_a_network_that_stays_away(hub: FakeHub, store: Store, haste: Haste) -> 
         get(hub, store, file, haste)
     assert 600 < sum(haste.waits) < 700
     hub.start("cdn", 0)
+
+
+def test_no_journal_is_written_after_the_file_was_published(
+    hub: FakeHub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may hold up the thread that writes it for longer than the end of the download waits for it."""
+    flushed, flush = threading.Event(), getattr(os, "fdatasync", os.fsync)
+    keepers: list[threading.Thread] = []
+
+    def hang(file: int) -> None:
+        keepers.append(threading.current_thread())
+        flushed.wait(60)
+        flush(file)
+
+    monkeypatch.setattr(os, "fdatasync", hang, raising=False)
+    hub.fault(slow=4 * MIB, times=INF)
+    get(hub, store, offer(hub))
+    flushed.set()
+    assert keepers
+    for each in keepers:
+        each.join()
+    assert is_whole(store, DATA) and list((store.roots[0] / "partial").glob("sha256-*")) == []
 
 
 # Several at once

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ from ollamapy.registry.manifest import (
     print_manifest,
 )
 from ollamapy.registry.store import Store
-from tests.registry.stores import put
+from tests.registry.stores import in_child, put
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 HELLO = Name.parse("hello")
@@ -124,6 +125,36 @@ def test_lookup_folds_case(tmp_path: Path, asked: str, found: str | None) -> Non
         write_manifest_file(tmp_path, installed, manifest())
     name = Store([tmp_path]).find(Name.parse(asked))
     assert (name.display if name else None) == found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_name_in_its_very_spelling_is_found_without_reading_folders(tmp_path: Path) -> None:
+    """Which takes milliseconds where there are a thousand models, for each request."""
+    store = Store([tmp_path])
+    name = put(store, "hello")
+
+    def work() -> str:
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in ("os.scandir", "os.listdir"):
+                raise AssertionError(f"{event} of {arguments[0]}")
+
+        sys.addaudithook(watch)
+        assert store.find(name) == name and store.manifest(name).size > 0
+        return "found"
+
+    assert in_child(work) == (0, "found")
+
+
+def test_a_link_to_a_manifest_is_followed_only_inside(tmp_path: Path) -> None:
+    store = Store([tmp_path / "store"])
+    hello = put(store, "hello")
+    path = tmp_path / "store" / "manifests" / hello.path
+    outside = tmp_path / "outside"
+    outside.write_bytes(path.read_bytes())
+    (path.parent / "inside").symlink_to(path)
+    (path.parent / "outside").symlink_to(outside)
+    assert store.find(Name.parse("hello:inside")) == Name.parse("hello:inside")
+    assert store.find(Name.parse("hello:outside")) is None
 
 
 def test_of_two_spellings_the_one_as_asked_is_found(tmp_path: Path) -> None:
