@@ -60,7 +60,9 @@ class Jobs:
         Raises InvalidName and InvalidRequest before the first step, then what :func:`source.find` and
         :func:`download.fetch` raise, InvalidModel for what proves to be none, StoreError, ServerBusy.
         """
-        wanted = source.parse(request.model, via=request.via, insecure=request.insecure)
+        wanted = source.parse(
+            request.model, via=request.via, insecure=request.insecure, is_local=request.is_local
+        )
         hub = self._hub_for(request.hub)
         story = partial(pull, self._store, self._catalog, wanted, hub, request.limits)
         async with aclosing(self._watched("pull", request.model, story, (wanted, hub))) as steps:
@@ -77,8 +79,10 @@ class Jobs:
             async for step in steps:
                 yield step
 
-    async def create(self, request: CreateRequest) -> AsyncGenerator[Progress, None]:
-        """Make a model; closing this ends it. A model of that name is replaced.
+    async def create(
+        self, request: CreateRequest, *, is_local: bool = True
+    ) -> AsyncGenerator[Progress, None]:
+        """Make a model; closing this ends it. A model of that name is replaced. ``is_local``: as in `PullRequest`.
 
         Raises InvalidName and InvalidRequest for what cannot be made, StoreError, RunnerError (quantizing), ServerBusy, what a
         pull of the base raises; no part of the new model is left then.
@@ -86,7 +90,7 @@ class Jobs:
         request = checked(request)
 
         def pull_base(model: str) -> AsyncGenerator[Progress, None]:
-            return self.pull(PullRequest(model))
+            return self.pull(PullRequest(model, is_local=is_local))
 
         story = partial(create, self._store, self._renderer, pull_base, request)
         async with aclosing(self._watched("create", request.model, story)) as steps:

@@ -53,7 +53,7 @@ class PullRequest:
     """Get a model. ``via`` is the address of another ollamapy, or of a registry, to get it from.
 
     ``hub`` is how the caller reaches the hub, None as the daemon does; the file of the token is always the daemon's.
-    ``insecure`` allows http.
+    ``insecure`` allows http. ``is_local``: the caller is on this machine, and may name servers that others cannot reach.
     """
 
     model: str
@@ -61,6 +61,7 @@ class PullRequest:
     via: str = ""
     hub: HubSettings | None = None
     limits: Limits = field(default_factory=Limits)
+    is_local: bool = True
 
 
 def pull(

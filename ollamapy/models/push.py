@@ -30,7 +30,7 @@ _HUB_TEXTS = {"template": "template", "system": "system", "params": "params", "l
 @dataclass(frozen=True, slots=True)
 class PushRequest:
     """Upload a model to where its name points. ``user`` and ``password`` are for a registry, ``hub`` is how the caller reaches the
-    hub (None: as the daemon does). ``insecure`` allows http.
+    hub (None: as the daemon does). ``insecure`` allows http, ``is_local`` servers with a private address.
     """
 
     model: str
@@ -38,6 +38,7 @@ class PushRequest:
     user: str = ""
     password: str = ""
     hub: HubSettings | None = None
+    is_local: bool = True
 
 
 def push(store: Store, hub: HubSettings, request: PushRequest, job: Job) -> None:
@@ -71,7 +72,9 @@ def _upload(
 ) -> None:
     """Upload a model with this manifest to the hub, else to its registry."""
     authorization = basic(request.user, request.password) if request.user else ""
-    access = registry_access(name, hub, authorization=authorization, insecure=request.insecure)
+    access = registry_access(
+        name, hub, authorization=authorization, insecure=request.insecure, is_local=request.is_local
+    )
     patience = Patience(job.cancelled)
 
     def report(blob: Blob, done: int) -> None:

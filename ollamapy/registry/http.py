@@ -8,6 +8,8 @@
             checked when connected, before a byte is sent: no race with the name server.
     Rule 4  Nothing that holds a token or a signed address is printed, logged or put into an error.
     Rule 5  A body is read to a limit; small ones also to a time.
+    Rule 6  A `guarded` endpoint is asked over https and at public addresses only, on every hop, and
+            nothing that it writes gets into an error: whoever chose it must not read other hosts.
 
 `Session` makes single tries and lets its caller judge; patience.py waits for outages and rate limits;
 refusal.py turns a refusal into an error that names the way out. Nothing here knows of
@@ -32,7 +34,15 @@ from ..errors import (
     Offline,
     TransferError,
 )
-from .addresses import host_of, is_private_literal, is_public, origin, resolves_to_private, split
+from .addresses import (
+    host_of,
+    is_private_literal,
+    is_public,
+    is_public_https,
+    origin,
+    resolves_to_private,
+    split,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -54,13 +64,15 @@ class Access:
 
     `authorization` is the whole header value ("Bearer ..."), or "". `aliases` are origins that are
     the same server by another name: redirects to them are followed, the token stays here. Times in
-    seconds: to connect, and of silence.
+    seconds: to connect, and of silence. `guarded`: the endpoint was chosen by a caller on another
+    machine, see rule 6.
     """
 
     endpoint: str
     authorization: str = field(default="", repr=False)
     aliases: tuple[str, ...] = ()
     offline: bool = False
+    guarded: bool = False
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
 
@@ -109,8 +121,9 @@ class Session:
         guarded = _guarded_adapter()()
         self._session.mount("https://", guarded)
         self._session.mount("http://", guarded)
-        home = urlsplit(access.endpoint)
-        self._session.mount(f"{home.scheme}://{home.netloc}/", requests.adapters.HTTPAdapter())
+        if not access.guarded:
+            home = urlsplit(access.endpoint)
+            self._session.mount(f"{home.scheme}://{home.netloc}/", requests.adapters.HTTPAdapter())
         self._opened = False  # to private addresses
 
     def open(
@@ -174,12 +187,22 @@ class Session:
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _broken(error) from None
+        except PrivateAddress as error:
+            host = error.args[0]
+            guarded = self.access.guarded
+            raise TransferError(
+                _guarded_refusal(host_of(url)) if guarded else _private_redirect(host)
+            ) from None
         except ValueError:  # of its parsing of addresses
             raise BrokenConnection("the address is broken", hopeless=True) from None
         return Answer(response, url)
 
     def _check(self, url: str, came_from: str) -> None:
-        """Rules 2 and 3, for every hop."""
+        """Rules 2, 3 and 6, for every hop."""
+        if self.access.guarded:
+            if not is_public_https(url):
+                raise TransferError(_guarded_refusal(host_of(url)))
+            return
         if origin(url) == origin(self.access.endpoint):
             return
         parts = split(url)
@@ -197,7 +220,7 @@ class Session:
             for prefix in ("https://", "http://"):
                 self._session.mount(prefix, requests.adapters.HTTPAdapter())
         if not self._opened and is_private_literal(host):
-            raise TransferError(refused_private(host))
+            raise TransferError(_private_redirect(host))
 
     def _endpoint_is_private(self) -> bool:
         return resolves_to_private(urlsplit(self.access.endpoint).hostname or "")
@@ -313,7 +336,18 @@ def _broken(error: Exception) -> BrokenConnection:
     return BrokenConnection("the connection broke off")
 
 
-def refused_private(host: str) -> str:
+class PrivateAddress(Exception):
+    """A connection led to a private address, its argument."""
+
+
+def _guarded_refusal(host: str) -> str:
+    return (
+        f"{host} is refused: a caller on another machine may name servers with https and a public"
+        " address only"
+    )
+
+
+def _private_redirect(host: str) -> str:
     return f"a redirect leads to the private address {host}, which is refused"
 
 
@@ -334,7 +368,7 @@ def _guarded_adapter() -> type[HTTPAdapter]:
         address = connected.getpeername()[0]
         if not is_public(address):
             connected.close()
-            raise TransferError(refused_private(address))
+            raise PrivateAddress(address)
 
     class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:

@@ -27,7 +27,7 @@ from .hub import HubSettings
 from .manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .patience import Patience, ask, ask_json
 from .probe import read_small
-from .refusal import refusal, said_by, unreachable
+from .refusal import refusal, server_message, unreachable
 from .route import RemoteFile
 
 HUB_HOSTS = ("hf.co", "huggingface.co")
@@ -60,15 +60,18 @@ def registry_access(
     *,
     authorization: str = "",
     insecure: bool = False,
+    is_local: bool = True,
 ) -> Access:
     """How to reach the registry of a name; with `insecure` without encryption, as Ollama has it.
 
-    The hub's token goes to the hub alone; `authorization` (see `bearer`, `basic`) to any other.
+    The hub's token goes to the hub alone; `authorization` (see `bearer`, `basic`) to any other. A caller
+    on another machine (`is_local` False) reaches public registries only.
     """
     if name.host.lower() in HUB_HOSTS:
         return hub.access()
-    scheme = "http" if insecure else "https"
-    return Access(f"{scheme}://{name.host}", authorization, offline=hub.offline)
+    guarded = not is_local and name.host.lower() != DEFAULT_HOST
+    scheme = "http" if insecure and (is_local or guarded) else "https"
+    return Access(f"{scheme}://{name.host}", authorization, offline=hub.offline, guarded=guarded)
 
 
 def bearer(token: str) -> str:
@@ -129,7 +132,9 @@ def token_for(session: Session, challenge: str, patience: Patience) -> str:
     url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
     answer, value = ask_json(session, url, patience, limit=_MAX_TOKEN)
     if answer.status != 200:
-        raise Unauthorized(f"{access.host} gives no token{_because(said_by(answer, access))}")
+        raise Unauthorized(
+            f"{access.host} gives no token{_because(server_message(answer, access))}"
+        )
     token = (value.get("token") or value.get("access_token")) if isinstance(value, dict) else None
     if not isinstance(token, str) or not token or not all("!" <= each <= "~" for each in token):
         raise TransferError(f"{access.host} gives a token that is none")
@@ -204,7 +209,7 @@ def _refusal(answer: Answer, access: Access, name: Name) -> TransferError:
         tags = f", see {page}/tags" if library else f", see {page}"
         return RemoteNotFound(f"model '{short}' with tag '{name.tag}' not found on {where}{tags}")
     if answer.status == 400:
-        said = _because(said_by(answer, access))
+        said = _because(server_message(answer, access))
         return RemoteNotFound(f"{where} has no '{short}' with tag '{name.tag}'{said}, see {page}")
     return refusal(answer, access, f"'{name.display}'", page)
 

@@ -36,7 +36,7 @@ def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferErr
     The codes and their order are the Hugging Face hub's; what has none is judged by its status.
     """
     body = answer.text()
-    said = _said(body, answer.headers, access)
+    said = _message(body, answer.headers, access)
     code = answer.headers.get("X-Error-Code", "")
     status, host, known = answer.status, access.host, bool(access.authorization)
     if code == "GatedRepo":
@@ -69,13 +69,15 @@ def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferErr
     return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
 
 
-def said_by(answer: Answer, access: Access) -> str:
+def server_message(answer: Answer, access: Access) -> str:
     """The reason that a server gives in the body of its answer; "" if none can be read."""
-    return _said(answer.text(), answer.headers, access)
+    return _message(answer.text(), answer.headers, access)
 
 
-def _said(body: str, headers: Mapping[str, str], access: Access) -> str:
+def _message(body: str, headers: Mapping[str, str], access: Access) -> str:
     """What the server says in words: one line, printable, short, and never our own token."""
+    if access.guarded:
+        return ""
     text = headers.get("X-Error-Message", "")
     if not text:
         try:

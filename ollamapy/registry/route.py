@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..errors import AccessDenied, TransferError
 from .http import RETRYABLE, Access, Answer, Session
-from .refusal import refusal, retry_after, said_by
+from .refusal import refusal, retry_after, server_message
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class Route:
         if access.is_home(answer.url):
             return refusal(answer, access, file.path, file.page)
         host = urlsplit(answer.url).hostname
-        said = said_by(answer, access)
+        said = server_message(answer, access)
         text = f"{host} refuses to send {file.path}: {answer.status}{f' ({said})' if said else ''}"
         if answer.status == 400 and file.size > 400 * 10**9:
             return TransferError(f"{text}; files above 400 GB need Hugging Face's own client")

@@ -110,10 +110,14 @@ class Wanted:
     address: str = ""
     via: str = ""
     insecure: bool = False
+    is_local: bool = True
 
 
-def parse(text: str, *, via: str = "", insecure: bool = False) -> Wanted:
-    """Take a name or an address apart. Raises InvalidName, InvalidRequest."""
+def parse(text: str, *, via: str = "", insecure: bool = False, is_local: bool = True) -> Wanted:
+    """Take a name or an address apart. `is_local`: it was typed on this machine.
+
+    Raises InvalidName, InvalidRequest.
+    """
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme == "file" or text.lower().startswith("file:"):
         raise InvalidRequest(
@@ -124,8 +128,10 @@ def parse(text: str, *, via: str = "", insecure: bool = False) -> Wanted:
             f"{ascii(text)[1:-1][:100]} is not encrypted, allow it with --insecure"
         )
     if scheme in ("https", "http") and urlsplit(text).path.lower().endswith(".gguf"):
-        return Wanted(text, _name_of_address(text), address=text, insecure=insecure)
-    return Wanted(text, Name.parse(text), via=via.rstrip("/"), insecure=insecure)
+        name = _name_of_address(text)
+        return Wanted(text, name, address=text, insecure=insecure, is_local=is_local)
+    name = Name.parse(text)
+    return Wanted(text, name, via=via.rstrip("/"), insecure=insecure, is_local=is_local)
 
 
 def find(
@@ -141,7 +147,7 @@ def find(
     if wanted.address:
         return _by_address(wanted, settings, patience)
     if wanted.via:
-        access = Access(wanted.via, offline=settings.offline)
+        access = Access(wanted.via, offline=settings.offline, guarded=not wanted.is_local)
         try:
             return _by_registry(name, access, patience)
         except RemoteNotFound:
@@ -156,7 +162,7 @@ def find(
         entry = catalog.find(name)
         if entry is not None:
             return _by_catalogue(name, entry, settings, patience)
-    access = oci.registry_access(name, settings, insecure=wanted.insecure)
+    access = oci.registry_access(name, settings, insecure=wanted.insecure, is_local=wanted.is_local)
     return _by_registry(name, access, patience)
 
 
@@ -335,18 +341,19 @@ def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> So
         repo, revision, path = (unquote(each) for each in found.groups())
         listing = hub.list_files(hub.Repo(repo, revision), at_hub, patience)
         return _of_listing(wanted.name, listing, path)
-    access = _access_to(wanted.address, settings)
+    access = _access_to(wanted.address, settings, is_local=wanted.is_local)
     file = probe(wanted.address, access, patience)
     return Source(wanted.name, (Part("model", file, access),))
 
 
-def _access_to(address: str, settings: HubSettings) -> Access:
+def _access_to(address: str, settings: HubSettings, *, is_local: bool = True) -> Access:
     """How to reach an address: the hub with the user's token, everybody else without."""
     at_hub = settings.access()
     if at_hub.is_home(address):
         return at_hub
     scheme, _, rest = address.partition("://")
-    return Access(f"{scheme.lower()}://{rest.partition('/')[0]}", offline=settings.offline)
+    endpoint = f"{scheme.lower()}://{rest.partition('/')[0]}"
+    return Access(endpoint, offline=settings.offline, guarded=not is_local)
 
 
 def _name_of_address(address: str) -> Name:

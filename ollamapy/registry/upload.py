@@ -32,7 +32,7 @@ from .http import RETRYABLE, Access, Answer, BrokenConnection, Session
 from .manifest import MANIFEST_TYPE
 from .oci import bearer, token_for
 from .patience import Patience, backoff
-from .refusal import refusal, said_by, unreachable
+from .refusal import refusal, server_message, unreachable
 
 PIECE = 64 * 2**20
 """Bytes of one request to a registry."""
@@ -160,7 +160,7 @@ class _Remote:
                 " HF_TOKEN, for a registry what docker login stores)"
             )
         if answer.status in (403, 405):
-            said = said_by(answer, self._access)
+            said = server_message(answer, self._access)
             return AccessDenied(
                 f"you are not authorized to push {self._what} to {self._access.host}"
                 f"{f' ({said})' if said else ''}, create it under a namespace you own"

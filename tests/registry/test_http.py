@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ import requests
 
 from ollamapy.errors import InvalidRequest, Offline, TransferError
 from ollamapy.registry import http
-from ollamapy.registry.http import Access, BrokenConnection, Session
+from ollamapy.registry.http import Access, BrokenConnection, PrivateAddress, Session
 from ollamapy.registry.patience import ask, ask_json
-from ollamapy.registry.refusal import retry_after
+from ollamapy.registry.refusal import refusal, retry_after
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content
 
@@ -112,7 +113,30 @@ def test_a_private_address_gets_no_byte(
             first = connection.recv(3)
         failure = asked.exception()
     assert first == {"http": b"GET", "https": b"\x16\x03\x01"}[scheme] if public else not first
-    assert isinstance(failure, requests.ConnectionError if public else TransferError)
+    assert isinstance(failure, requests.ConnectionError if public else PrivateAddress)
+
+
+def test_a_guarded_endpoint_is_public_and_encrypted(model: FakeHub) -> None:
+    """Chosen by a caller on another machine, who must not have us ask hosts that only we can reach."""
+    with Session(replace(model.access(), guarded=True)) as session:
+        with pytest.raises(TransferError, match="with https and a public address only"):
+            session.open(f"{model.url}{API}")
+    port = model.url.rpartition(":")[2]
+    for endpoint in (f"https://127.0.0.1:{port}", f"https://localhost:{port}", "https://10.1.2.3"):
+        with Session(Access(endpoint, guarded=True)) as session:
+            with pytest.raises(TransferError, match="with https and a public address only"):
+                session.open(f"{endpoint}{API}")
+    assert not model.requests
+
+
+def test_what_a_guarded_endpoint_writes_is_not_passed_on(model: FakeHub) -> None:
+    model.fault("hub", status=403, text="the inventory of another host", times=2)
+    with Session(model.access()) as session:
+        told = refusal(session.open(f"{model.url}{API}"), model.access(), "x", "")
+        assert "inventory" in str(told)
+        guarded = replace(model.access(), guarded=True)
+        told = refusal(session.open(f"{model.url}{API}"), guarded, "x", "")
+        assert "inventory" not in str(told)
 
 
 def test_a_redirect_in_a_circle_ends(model: FakeHub) -> None:

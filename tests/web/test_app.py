@@ -499,6 +499,35 @@ def test_a_path_needs_its_right(model_store: Path) -> None:
     run(model_store, test, identify=only_infers)
 
 
+def test_a_caller_on_another_machine_names_public_servers_only(model_store: Path) -> None:
+    def elsewhere(scope: Scope, id: str) -> Caller:
+        return Caller(id, is_local=False)
+
+    async def test(client: Client) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = f"127.0.0.1:{listener.getsockname()[1]}"
+            asked: list[tuple[str, dict[str, Any]]] = [
+                ("/api/pull", {"model": "a", "from": f"http://{place}"}),
+                ("/api/pull", {"model": "a", "from": f"https://{place}"}),
+                ("/api/pull", {"model": f"{place}/x/y", "insecure": True}),
+                ("/api/pull", {"model": f"http://{place}/m.gguf", "insecure": True}),
+                ("/api/push", {"model": f"{place}/x/y", "insecure": True}),
+                ("/api/create", {"model": "new", "from": f"{place}/x/z"}),
+            ]
+            copied = {"source": "plain", "destination": f"{place}/x/y:latest"}
+            assert (await client.ask("POST", "/api/copy", copied)).status == 200
+            for path, body in asked:
+                reply = await client.ask("POST", path, {**body, "stream": False})
+                assert "a public address only" in reply.error, (path, body)
+            name = {"model": f"{place}/x/y"}
+            assert (await client.ask("DELETE", "/api/delete", name)).status == 200
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+
+    run(model_store, test, identify=elsewhere)
+
+
 def test_every_path_declares_a_right() -> None:
     dialects = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT)
     paths = [*native.PATHS, *stored.PATHS, *stored.SERVED_PATHS]

@@ -61,7 +61,8 @@ async def _copy(services: Services, call: Call) -> Reply:
 
 async def _create(services: Services, call: Call) -> Reply:
     parsed = await call.parse(parse_create)
-    return await _stepped(services.jobs.create(parsed.request), parsed.stream)
+    steps = services.jobs.create(parsed.request, is_local=call.caller.is_local)
+    return await _stepped(steps, parsed.stream)
 
 
 async def _pull(services: Services, call: Call) -> Reply:

@@ -58,6 +58,7 @@ def parse_pull(data: bytes, *, is_local: bool) -> Parsed[PullRequest]:
         via=given.get("from", ""),
         hub=_hub(given.get("hub"), is_local),
         limits=limits,
+        is_local=is_local,
     )
     return Parsed(request, given.get("stream", True))
 
@@ -71,6 +72,7 @@ def parse_push(data: bytes, *, is_local: bool) -> Parsed[PushRequest]:
         user=given.get("username", ""),
         password=given.get("password", ""),
         hub=_hub(given.get("hub"), is_local),
+        is_local=is_local,
     )
     Name.parse(request.model)
     return Parsed(request, given.get("stream", True))
