@@ -191,6 +191,8 @@ def parse_keep_alive(value: object) -> float:
         # Past int64 nanoseconds (292 years) Go's sum overflows into the negative, and so for ever
         return FOREVER if value < 0 or value * NANOSECONDS > _MAX_INT64 else float(value)
     if isinstance(value, str):
+        if re.fullmatch(r"[+-]?\d{1,18}", value):  # a number as text, as OLLAMA_KEEP_ALIVE takes it
+            return parse_keep_alive(int(value))
         nanoseconds = parse_duration(value)
         forever = nanoseconds < 0 or nanoseconds == _MAX_INT64
         return FOREVER if forever else nanoseconds / NANOSECONDS

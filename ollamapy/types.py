@@ -257,13 +257,14 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request's messages, and the tools that the answer may call.
 
     ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
-    one tool that must be called.
+    one tool that must be called. ``continues_last``: the answer goes on with the last message, which the assistant began.
     """
 
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    continues_last: bool = False
 
     @property
     def has_work(self) -> bool:

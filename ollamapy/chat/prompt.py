@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..human import joined
 from ..types import Message
 from .template import Template
@@ -58,6 +59,17 @@ def after_context(context_text: str, prompt: str) -> str:
     A BOS in that text stays, though tokenizing adds another: so it is in Ollama, and counted so.
     """
     return context_text + prompt
+
+
+def up_to_last(prompt: str, content: str) -> str:
+    """The prompt up to the end of its last message, so that the answer goes on with it: without what closes the message and
+    opens the next one. Raises InvalidRequest where the template does not print the message as it is.
+    """
+    text = content.strip()
+    before, found, _ = prompt.rpartition(text)
+    if not text or not found:
+        raise InvalidRequest("the model's template does not print the last message as it is")
+    return before + found
 
 
 def with_known_roles(messages: Sequence[Message], template: Template) -> tuple[Message, ...]:

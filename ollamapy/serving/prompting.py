@@ -13,7 +13,7 @@ from ..errors import InvalidRequest, TemplateError
 from ..fleet.scheduler import Runner
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
-from ..types import Gap, Question, Raw
+from ..types import Conversation, Gap, Question, Raw
 from .turn import Turn
 
 
@@ -62,9 +62,12 @@ async def _rendered(renderer: Renderer, turn: Turn, ready: Ready, cut: int) -> s
         return await renderer.render_gap(turn.template, source.prompt, source.suffix, marks=marks)
     messages = prompts.without_oldest(turn.messages, cut)
     messages = prompts.without_old_thoughts(messages)
-    return await renderer.render(
+    text = await renderer.render(
         turn.template, messages, marks=marks, tools=turn.tools, think=turn.request.think
     )
+    if isinstance(source, Conversation) and source.continues_last:
+        return prompts.up_to_last(text, messages[-1].content)
+    return text
 
 
 async def fitted(

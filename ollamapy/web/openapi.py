@@ -168,7 +168,7 @@ _ERROR_SCHEMAS: Mapping[str, Schema] = {
     ),
 }
 _ERRORS: Mapping[str, Schema] = {
-    "/v1/messages": _ANTHROPIC_ERROR, "/v1/": _OPENAI_ERROR, "/": _NATIVE_ERROR,
+    "/v1/messages": _ANTHROPIC_ERROR, "/v1/": _OPENAI_ERROR, "/rerank": _OPENAI_ERROR, "/": _NATIVE_ERROR,
 }  # fmt: skip
 """The beginning of a path -> what its errors are written as; the first that fits."""
 
@@ -224,9 +224,28 @@ _ANTHROPIC: Mapping[str, Schema] = {
     ),
 }
 
+_ANTHROPIC_MODELS = _object(
+    {
+        "data": _list(_object({"type": {"const": "model"}, "id": _TEXT})),
+        "has_more": {"type": "boolean"},
+    }
+)
+
+_RERANK = _Operation(
+    "Documents by how well they answer a query; the documents may be called texts",
+    {
+        JSON: _object(
+            {"results": _list(_object({"index": _INTEGER, "relevance_score": _NUMBER})), **_USAGE}
+        )
+    },
+    _schema_of(vectors.RERANK_FIELDS, ["model", "query"]),
+    _RUN,
+)
+
 _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ("GET", "/"): _ROOT,
     ("GET", "/openapi.json"): _Operation("This document", {JSON: _OBJECT}),
+    ("GET", "/health"): _Operation("Whether the daemon answers", {JSON: _object({"status": {"const": "ok"}})}),
     ("GET", "/api/version"): _Operation(
         "The Ollama it stands in for, and what it is itself",
         {JSON: _object({"version": _TEXT, "ollamapy": _TEXT, "pid": _INTEGER, "busy": _INTEGER}, models=_TEXT)},
@@ -354,14 +373,12 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         ),
         _RUN,
     ),
-    ("POST", "/v1/rerank"): _Operation(
-        "Documents by how well they answer a query",
-        {JSON: _object({"results": _list(_object({"index": _INTEGER, "relevance_score": _NUMBER})), **_USAGE})},
-        _schema_of(vectors.RERANK_FIELDS, ["model", "query", "documents"]),
-        _RUN,
-    ),
+    ("POST", "/v1/rerank"): _RERANK,
+    ("POST", "/rerank"): _RERANK,
     ("GET", "/v1/models"): _Operation(
-        "The stored models", {JSON: _object({"object": {"const": "list"}, "data": _list(_OPENAI_MODEL)})}, raises=_MODEL
+        "The stored models; in Anthropic's shape for a request with the header anthropic-version",
+        {JSON: _any_of(_object({"object": {"const": "list"}, "data": _list(_OPENAI_MODEL)}), _ANTHROPIC_MODELS)},
+        raises=_MODEL,
     ),
     ("GET", "/v1/models/{name}"): _Operation("A stored model", {JSON: _OPENAI_MODEL}, raises=_MODEL),
     ("POST", "/v1/responses"): _Operation(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ollamapy.chat import prompt
 from ollamapy.chat.prompt import chat_messages, generate_messages
 from ollamapy.chat.template import Kind, Template
+from ollamapy.errors import InvalidRequest
 from ollamapy.types import Message, ToolCall
 
 S, U, A, V = (
@@ -212,3 +213,10 @@ def test_the_developer_is_the_system_where_the_template_has_no_word_for_it(
     messages = [Message("developer", "S"), Message("user", "Hi")]
     found = prompt.with_known_roles(messages, template)
     assert found == (Message(role, "S"), Message("user", "Hi"))
+
+
+def test_a_prompt_up_to_its_last_message() -> None:
+    text = prompt.chatml([Message("user", "a"), Message("assistant", "Hel ")])
+    assert prompt.up_to_last(text, "Hel ").endswith("<|im_start|>assistant\nHel")
+    with pytest.raises(InvalidRequest, match="does not print the last message"):
+        prompt.up_to_last("x", "Hel")

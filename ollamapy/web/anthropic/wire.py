@@ -322,14 +322,14 @@ def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> M
 
 
 def _usage(usage: Usage | None) -> dict[str, Any]:
-    """``input_tokens`` counts the whole prompt, as Ollama counts.
-
-    So what came from the cache is not told beside it: this API's clients add the two. ``prompt_truncated`` is ours: what was cut
-    off because it did not fit.
+    """As in Anthropic's API, and unlike in Ollama, ``input_tokens`` does not count what came from the cache: clients add the two.
+    ``prompt_truncated`` is ours: what was cut off because it did not fit.
     """
     usage = usage or Usage()
+    cached = {"cache_read_input_tokens": usage.cached_tokens} if usage.cached_tokens else {}
     return {
-        "input_tokens": usage.prompt_tokens,
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        **cached,
         "output_tokens": usage.completion_tokens,
         **ollama.truncated(usage),
     }

@@ -24,6 +24,10 @@ async def _root(services: Services, call: Call) -> Reply:
     return Response("Ollama is running", media_type="text/plain")
 
 
+async def _health(services: Services, call: Call) -> Reply:
+    return json_answer(ollama.encode({"status": "ok"}))
+
+
 async def _version(services: Services, call: Call) -> Reply:
     settings = services.settings
     # a path tells the user's name, which is nobody's business elsewhere
@@ -142,6 +146,7 @@ def encode_error(status: int, message: str, code: str) -> bytes:
 
 PATHS = (
     Path("/", "GET", _root, "infer"),
+    Path("/health", "GET", _health, "infer"),
     Path("/api/version", "GET", _version, "infer"),
     Path("/api/status", "GET", _status, "infer"),
     Path("/api/ps", "GET", _ps, "infer"),

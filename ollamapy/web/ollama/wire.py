@@ -130,6 +130,7 @@ def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Req
         tools=_given_tools(given.get("tools")),
         tool_choice=given.get("tool_choice", "auto"),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
+        continues_last=given.get("continue_final_message", False),
     )
     request = Request(source=source, **common(given))
     names = {tool["function"]["name"] for tool in source.tools}

@@ -23,7 +23,8 @@ FIELDS = wire.COMMON | {
     "messages": "[]api.Message", "max_completion_tokens": "int", "response_format": "map[string]interface {}",
     "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool", "logprobs": "bool", "top_logprobs": "int",
     "reasoning": "map[string]interface {}", "reasoning_effort": "any", "modalities": "[]string", "audio": "any",
-    "functions": "any", "function_call": "any", "_debug_render_only": "bool",
+    "functions": "any", "function_call": "any", "_debug_render_only": "bool", "grammar": "string",
+    "chat_template_kwargs": "map[string]interface {}", "continue_final_message": "bool", "add_generation_prompt": "bool",
 }  # fmt: skip
 MESSAGE_FIELDS = {
     "role": "string", "content": "any", "name": "string", "tool_calls": "any", "tool_call_id": "string",
@@ -53,18 +54,21 @@ def parse(data: bytes) -> ParsedChat:
         _refuse(given)
         tools, choice = _choice_of_tools(given.get("tools"), given.get("tool_choice"))
         reasoning = given.get("reasoning", {}).get("effort") or given.get("reasoning_effort")
+        think = wire.effort(reasoning)
+        messages = _messages(given["messages"])
         fields = wire.native(
             given,
             _OWNER,
-            think=wire.effort(reasoning),
+            think=_enabled_thinking(given) if think is None else think,
             logprobs=given.get("logprobs"),
             top_logprobs=given.get("top_logprobs"),
             format=_format(given.get("response_format", {})),
+            grammar=given.get("grammar"),
+            continue_final_message=_continues(given, messages),
             tools=tools,
             tool_choice=choice,
             parallel_tool_calls=wire.several_calls(choice, given.get("parallel_tool_calls")),
         )
-        messages = _messages(given["messages"])
         n = wire.count(given)
         include_usage = wire.include_usage(given, _OWNER)
     request = ollama.chat_request(fields, messages)
@@ -80,6 +84,28 @@ def _refuse(given: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"{name} is the older form of tools, give tools and tool_choice")
     if "audio" in given or set(given.get("modalities", ("text",))) - {"text"}:
         raise InvalidRequest("audio and other modalities than text are not supported")
+
+
+def _enabled_thinking(given: Mapping[str, Any]) -> bool | None:
+    """Whether the variables for the template ask for thinking: those that llama.cpp's and vLLM's clients send."""
+    variables = given.get("chat_template_kwargs", {})
+    found = variables.get("enable_thinking", variables.get("thinking"))
+    if found is not None and not isinstance(found, bool):
+        raise InvalidRequest("chat_template_kwargs.enable_thinking must be true or false")
+    return found
+
+
+def _continues(given: Mapping[str, Any], messages: Sequence[Message]) -> bool:
+    """Whether the answer goes on with the last message, which the assistant began."""
+    if not given.get("continue_final_message"):
+        return False
+    if given.get("add_generation_prompt"):
+        raise InvalidRequest("give continue_final_message or add_generation_prompt, not both")
+    if messages[-1].role != "assistant" or not messages[-1].content:
+        raise InvalidRequest(
+            "continue_final_message needs a last message of the assistant, with a text"
+        )
+    return True
 
 
 def _choice_of_tools(tools: Any, choice: Any) -> tuple[Any, str | None]:
@@ -116,7 +142,10 @@ def _format(form: Mapping[str, Any]) -> Any:
     if sort == "text":
         return None
     if sort == "json_object":
-        return "json"
+        schema = form.get("schema")
+        if schema is not None and not isinstance(schema, dict):
+            raise InvalidRequest("response_format.schema must be a JSON Schema")
+        return schema or "json"
     if sort != "json_schema":
         raise InvalidRequest("response_format.type must be text, json_object or json_schema")
     described = form.get("json_schema")

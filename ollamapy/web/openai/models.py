@@ -21,6 +21,21 @@ def encode_list(models: Iterable[ListedModel]) -> bytes:
     return encode({"object": "list", "data": data})
 
 
+def encode_anthropic_list(models: Iterable[ListedModel]) -> bytes:
+    """The answer of /v1/models in Anthropic's shape: all models on one page."""
+    data = [
+        {
+            "type": "model",
+            "id": each.name,
+            "display_name": each.name,
+            "created_at": each.modified_at,
+        }
+        for each in models
+    ]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+    return encode({"data": data, "has_more": False, "first_id": None, "last_id": None, **ends})
+
+
 def encode_model(asked: str, spec: ModelSpec) -> bytes:
     """The answer of /v1/models/NAME; the id is the name as asked."""
     return encode(_model(asked, spec.modified_at, spec.name.display))

@@ -96,7 +96,11 @@ async def _rerank(services: Services, call: Call) -> Reply:
 
 
 async def _models(services: Services, call: Call) -> Reply:
-    return plain_json_answer(models.encode_list(await services.models.list()))
+    """Anthropic's API has the same path: its clients send a version of that API."""
+    listed = await services.models.list()
+    if "anthropic-version" in call.headers:
+        return plain_json_answer(models.encode_anthropic_list(listed))
+    return plain_json_answer(models.encode_list(listed))
 
 
 async def _model(services: Services, call: Call) -> Reply:
@@ -110,6 +114,7 @@ DIALECT = Dialect(
         Path("/v1/completions", "POST", _completions, "infer"),
         Path("/v1/embeddings", "POST", _embeddings, "infer"),
         Path("/v1/rerank", "POST", _rerank, "infer"),
+        Path("/rerank", "POST", _rerank, "infer"),
         Path("/v1/models", "GET", _models, "infer"),
         Path("/v1/models/{name:path}", "GET", _model, "infer"),
     ),

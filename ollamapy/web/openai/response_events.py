@@ -1,7 +1,7 @@
 """The answers of /v1/responses, whole or in events. Pure.
 
-As in Ollama an answer that was cut off is "completed", and the tokens read from a cache or spent on thinking are not told apart. A
-tool call is streamed in one piece, when it is known to be whole.
+An answer that the limit of tokens cut off is "incomplete". The tokens spent on thinking are not counted apart. A tool call is
+streamed in one piece, when it is known to be whole.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class ResponseWriter:
 
     def whole(self, chunk: Chunk) -> bytes:
         """The answer that is not streamed."""
-        self._heard(chunk)
-        return msgspec.json.encode(self._response("completed", chunk.usage or Usage()))
+        self._written(chunk)
+        return msgspec.json.encode(self._response(_status(chunk), chunk.usage or Usage()))
 
     def events(self, chunk: Chunk) -> bytes:
         """What a chunk adds to the stream, without the last line feed."""
-        return sse.write(self._heard(chunk))
+        return sse.write(self._written(chunk))
 
     def failed(self, status: int, message: str, code: str = "") -> bytes:
         """The event that ends a stream that failed, without the last line feed."""
@@ -49,7 +49,7 @@ class ResponseWriter:
         response = self._response("failed", error={"code": code, "message": message})
         return sse.write([self._event("response.failed", response=response)])
 
-    def _heard(self, chunk: Chunk) -> list[dict[str, Any]]:
+    def _written(self, chunk: Chunk) -> list[dict[str, Any]]:
         found = []
         if not self._sequence:
             begun = self._response("in_progress")
@@ -73,9 +73,10 @@ class ResponseWriter:
                 each["type"] == "reasoning" for each in self._output
             ):
                 found += self._opened("message")  # an empty answer is one, too
-            found += self._closed()
-            response = self._response("completed", chunk.usage or Usage())
-            found.append(self._event("response.completed", response=response))
+            status = _status(chunk)
+            found += self._closed(status)
+            response = self._response(status, chunk.usage or Usage())
+            found.append(self._event(f"response.{status}", response=response))
         return found
 
     # Items: what is written one after another. Thoughts and messages come in pieces, calls whole.
@@ -91,8 +92,8 @@ class ResponseWriter:
             found.append(self._part("content_part.added", part=_output_text("", [])))
         return found
 
-    def _closed(self) -> list[dict[str, Any]]:
-        found, item = [], self._item("completed")
+    def _closed(self, status: str = "completed") -> list[dict[str, Any]]:
+        found, item = [], self._item(status)
         if self._open == "reasoning":
             found.append(self._part("reasoning_summary_text.done", text=self._text))
         if self._open == "message":
@@ -162,7 +163,9 @@ class ResponseWriter:
             "created_at": self._created,
             "completed_at": int(time.time()) if done else None,
             "status": status,
-            "incomplete_details": None,
+            "incomplete_details": {"reason": "max_output_tokens"}
+            if status == "incomplete"
+            else None,
             "error": error,
             "output": list(self._output),
             "usage": None if usage is None else _usage(usage),
@@ -181,6 +184,11 @@ _CONSTANT = {
 """What every response says, because nothing else can be had."""
 
 
+def _status(chunk: Chunk) -> str:
+    """How a response ended, from its last chunk."""
+    return "incomplete" if chunk.finish_reason == "length" else "completed"
+
+
 def _output_text(text: str, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
@@ -192,12 +200,12 @@ def _logprob(each: TokenLogprob) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """The details are 0, as in Ollama. ``prompt_truncated`` is ours: what was cut off because it did not fit."""
+    """``prompt_truncated`` is ours: what was cut off because it did not fit."""
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
         "output_tokens_details": {"reasoning_tokens": 0},
         **ollama.truncated(usage),
     }

@@ -27,7 +27,7 @@ from . import wire
 _MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
 EMBED_FIELDS = _MODEL | {"input": "any", "dimensions": "int", "encoding_format": "string"}
 RERANK_FIELDS = _MODEL | {
-    "query": "string", "documents": "any", "top_n": "int", "return_documents": "bool",
+    "query": "string", "documents": "any", "texts": "any", "top_n": "int", "return_documents": "bool",
 }  # fmt: skip
 
 
@@ -63,6 +63,9 @@ def parse_embeddings(data: bytes) -> ParsedEmbeddings:
         if "input" not in given:
             raise InvalidRequest("invalid input")
         inputs = wire.inputs(given["input"], "input")
+        if "" in inputs:
+            where = f"input[{inputs.index('')}]" if isinstance(given["input"], list) else "input"
+            raise InvalidRequest(f"{where} is empty, give it a text or leave it out")
     common = ollama.which_model(given)
     request = EmbedRequest(inputs=inputs, dimensions=dimensions or None, **common)
     return ParsedEmbeddings(request, form == "base64")
@@ -74,7 +77,8 @@ def parse_rerank(data: bytes) -> ParsedRerank:
         given = wire.read_fields(data, RERANK_FIELDS, "RerankRequest")
         if not given.get("query"):
             raise InvalidRequest("query is required")
-        if not isinstance(found := given.get("documents"), list) or not found:
+        found = given.get("documents", given.get("texts"))
+        if not isinstance(found, list) or not found:
             raise InvalidRequest("documents must be a list of texts")
         documents = tuple(_document(each, i) for i, each in enumerate(found))
         if (top := given.get("top_n", len(documents))) < 1:

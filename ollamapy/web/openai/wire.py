@@ -51,6 +51,8 @@ def read_fields(data: bytes, types: Mapping[str, str], owner: str) -> dict[str, 
 def native(given: Mapping[str, Any], owner: str, **more: Any) -> dict[str, Any]:
     """The fields of COMMON and those in ``more`` as Ollama's API has them, without what is null. Raises InvalidRequest."""
     limit = given.get("max_completion_tokens", given.get("max_tokens"))
+    if limit == 0:
+        raise InvalidRequest("max_tokens must be at least 1")
     found = {
         "model": given.get("model"),
         "keep_alive": given.get("keep_alive"),
@@ -77,7 +79,7 @@ def _options(given: Mapping[str, Any], owner: str, limit: int | None) -> dict[st
 
 
 def inputs(value: Any, name: str) -> tuple[str | tuple[int, ...], ...]:
-    """Texts and token ids as OpenAI takes them: a text, a list of texts, a list of ids (one input), a list of lists of ids.
+    """Texts and token ids as OpenAI takes them: a text, a list of ids (one input), a list of texts and lists of ids.
 
     Raises InvalidRequest that names the field.
     """
@@ -87,18 +89,24 @@ def inputs(value: Any, name: str) -> tuple[str | tuple[int, ...], ...]:
         raise InvalidRequest(f"invalid {name}: give a text, a list of texts or token ids")
     if not value:
         raise InvalidRequest(f"invalid {name}: the list is empty")
-    if all(isinstance(each, str) for each in value):
-        return tuple(value)
-    if all(isinstance(each, list) for each in value):
-        return tuple(_tokens(each, f"{name}[{i}]") for i, each in enumerate(value))
-    return (_tokens(value, name),)
+    if not isinstance(value[0], (str, list)):
+        return (_tokens(value, name),)
+    return tuple(
+        each if isinstance(each, str) else _tokens(each, f"{name}[{i}]")
+        for i, each in enumerate(value)
+    )
 
 
-def _tokens(value: list[Any], name: str) -> tuple[int, ...]:
-    if not value or not all(
-        isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**31 for each in value
+def _tokens(value: Any, name: str) -> tuple[int, ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(
+            isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**31
+            for each in value
+        )
     ):
-        raise InvalidRequest(f"invalid {name}: give texts, or token ids, and not both")
+        raise InvalidRequest(f"invalid {name}: give a text, texts or token ids")
     return tuple(value)
 
 

@@ -269,7 +269,7 @@ def test_counting_needs_no_limit() -> None:
 # ---- answers -----------------------------------------------------------------------------------
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=3)
-COUNTS = {"input_tokens": 7, "output_tokens": 3}
+COUNTS = {"input_tokens": 5, "cache_read_input_tokens": 2, "output_tokens": 3}
 CALL = ToolCall("f", {"a": 1}, "call_x1")
 
 
@@ -318,7 +318,11 @@ def test_a_whole_answer_with_calls() -> None:
 def test_what_did_not_fit_is_told() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
     said = whole(Chunk("Yes.", finish_reason="stop", usage=cut))
-    assert said["usage"] == {**COUNTS, "prompt_truncated": {"messages": 2, "tokens": 40}}
+    assert said["usage"] == {
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "prompt_truncated": {"messages": 2, "tokens": 40},
+    }
 
 
 def test_an_empty_answer_is_an_empty_list() -> None:

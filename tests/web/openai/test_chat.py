@@ -93,6 +93,11 @@ def says(content: Any, **more: Any) -> dict[str, Any]:
         ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice must be"),
         ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "allowed_tools must have"),
         ({"keep_alive": "x"}, "keep_alive|duration"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"max_completion_tokens": 0}, "max_tokens must be at least 1"),
+        ({"grammar": "root ::= x", "response_format": {"type": "json_object"}}, "format or grammar"),
+        ({"response_format": {"type": "json_object", "schema": 5}}, "must be a JSON Schema"),
+        ({"chat_template_kwargs": {"enable_thinking": 1}}, "enable_thinking must be true or false"),
         ({"options": {"num_ctx": "x"}}, "num_ctx"),
         ({"model": None}, "model is required"),
     ],
@@ -100,6 +105,41 @@ def says(content: Any, **more: Any) -> dict[str, Any]:
 def test_what_is_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse(**body)
+
+
+@pytest.mark.parametrize(
+    ("body", "constraint"),
+    [
+        ({"grammar": 'root ::= "x"'}, Constraint("gbnf", 'root ::= "x"')),
+        ({"response_format": {"type": "json_object"}}, Constraint("json")),
+        ({"response_format": {"type": "json_object", "schema": {"type": "null"}}}, Constraint("schema", '{"type":"null"}')),
+    ],
+)  # fmt: skip
+def test_forms(body: dict[str, Any], constraint: Constraint) -> None:
+    assert request(**body).constraint == constraint
+
+
+@pytest.mark.parametrize(
+    ("body", "think"),
+    [
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"chat_template_kwargs": {"thinking": True}}, True),
+        ({"chat_template_kwargs": {"other": 1}}, None),
+        ({"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "low"}, "low"),
+    ],
+)
+def test_thinking_as_a_variable_of_the_template(body: dict[str, Any], think: Any) -> None:
+    assert request(**body).think == think
+
+
+def test_an_answer_that_goes_on_with_the_last_message() -> None:
+    begun = [*USER, {"role": "assistant", "content": "Hel"}]
+    assert conversation(request(messages=begun, continue_final_message=True)).continues_last
+    assert not conversation(request(messages=begun)).continues_last
+    with pytest.raises(InvalidRequest, match="last message of the assistant"):
+        request(continue_final_message=True)
+    with pytest.raises(InvalidRequest, match="not both"):
+        request(messages=begun, continue_final_message=True, add_generation_prompt=True)
 
 
 def test_an_empty_body_and_what_ollama_would_hand_on() -> None:

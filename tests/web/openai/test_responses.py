@@ -323,6 +323,23 @@ def test_what_did_not_fit_is_told() -> None:
     assert found["usage"]["prompt_truncated"] == {"messages": 2, "tokens": 40}
 
 
+def test_an_answer_that_the_limit_cut_off_is_incomplete() -> None:
+    cut = Chunk("Yes", finish_reason="length", usage=USAGE)
+    found = json.loads(ResponseWriter(asked()).whole(cut))
+    assert found["status"] == "incomplete" and found["completed_at"] is None
+    assert found["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert found["output"][-1]["status"] == "incomplete"
+    last = events(cut)[-1]
+    assert last["type"] == "response.incomplete"
+    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+def test_tokens_from_the_cache_are_counted() -> None:
+    found = json.loads(ResponseWriter(asked()).whole(LAST))
+    assert found["usage"]["input_tokens"] == 7
+    assert found["usage"]["input_tokens_details"] == {"cached_tokens": 2}
+
+
 def test_a_whole_response() -> None:
     found = json.loads(
         ResponseWriter(asked(metadata={"a": "b"}, tools=[TOOL])).whole(

@@ -31,10 +31,11 @@ def rerank(**body: Any) -> vectors.ParsedRerank:
     ("given", "inputs"),
     [
         ("a", ("a",)),
-        ("", ("",)),
         (["a", "b"], ("a", "b")),
         ([1, 2], ((1, 2),)),
         ([[1], [2, 3]], ((1,), (2, 3))),
+        (["a", [1, 2]], ("a", (1, 2))),
+        ([[1], "a"], ((1,), "a")),
     ],
 )
 def test_inputs(given: Any, inputs: Any) -> None:
@@ -45,6 +46,17 @@ def test_inputs(given: Any, inputs: Any) -> None:
 def test_no_inputs(given: Any) -> None:
     with pytest.raises(InvalidRequest, match="invalid input"):
         embeddings(input=given)
+
+
+@pytest.mark.parametrize(("given", "where"), [("", "input"), (["a", ""], r"input\[1\]")])
+def test_empty_texts(given: Any, where: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{where} is empty"):
+        embeddings(input=given)
+
+
+def test_documents_may_be_called_texts() -> None:
+    body = {"model": "m", "query": "q", "texts": ["a", "b"]}
+    assert vectors.parse_rerank(json.dumps(body).encode()).request.documents == ("a", "b")
 
 
 def test_vectors_as_numbers_and_packed() -> None:
@@ -65,6 +77,17 @@ def test_the_best_documents() -> None:
         {"index": 1, "relevance_score": 0.5, "document": {"text": "b"}},
         {"index": 2, "relevance_score": 0.3, "document": {"text": "c"}},
     ]
+
+
+def test_models_as_anthropic_has_them() -> None:
+    details = Details("", "gguf", "llama", None, "1B", "Q8_0")
+    time = "2026-11-21T10:00:00Z"
+    listed = [ListedModel("a:latest", "a:latest", time, 1, "d", details)]
+    found = json.loads(models.encode_anthropic_list(listed))
+    [model] = found["data"]
+    assert (model["type"], model["id"], model["created_at"]) == ("model", "a:latest", time)
+    assert (found["first_id"], found["last_id"], found["has_more"]) == ("a:latest",) * 2 + (False,)
+    assert json.loads(models.encode_anthropic_list([]))["first_id"] is None
 
 
 def test_models() -> None:
