@@ -252,8 +252,38 @@ def _duration(text: str, default: float, *, zero_is_forever: bool) -> float | No
 
 
 def environment() -> dict[str, str]:
-    """A copy of this process's environment, for a child process."""
+    """A copy of this process's environment."""
     return dict(os.environ)
+
+
+_CHILD_VARIABLES = frozenset(
+    # programs, libraries, temporary files, locale, and the home that Python's user site lies in
+    "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH TMPDIR TEMP TMP HOME TZ LANG LANGUAGE"
+    # Windows: without SystemRoot no process starts
+    " SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA"
+    " NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE"
+    # graphics processors
+    " GPU_DEVICE_ORDINAL CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES".split()
+)
+_CHILD_PREFIXES = (
+    *("LC_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "BLIS_", "XDG_"),
+    *("GGML_", "LLAMA_ATTN_", "LLAMA_CPP_", "LLAMA_GRAPH_", "LLAMA_KV_"),  # not LLAMA_ARG_HF_TOKEN
+    *("CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCM_", "VK_", "ONEAPI_", "SYCL_", "ZE_"),
+)
+
+
+def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that a child process needs, and no others: it reads hostile input, so it gets no token and no proxy.
+
+    What stays: where programs and libraries lie, the locale, temporary files, and the settings of Python, OpenMP, BLAS,
+    llama.cpp and graphics processors. ``environ`` is for tests.
+    """
+    given = os.environ if environ is None else environ
+    return {
+        name: value
+        for name, value in given.items()
+        if name.upper() in _CHILD_VARIABLES or name.upper().startswith(_CHILD_PREFIXES)
+    } | {"GGML_NO_BACKTRACE": "1"}  # abort() would otherwise fork a debugger to print a backtrace
 
 
 def child_command(module: str) -> list[str]:

@@ -67,9 +67,8 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     settings = replace(settings, address=replace(settings.address, port=port))
     models = Models(open_store(settings.paths), settings.paths.listing)
     renderer = Renderer()
-    early = _start_early(models, renderer, settings, preload) if preload else None
     _allow_many_connections()
-    asyncio.run(_serve(settings, listener, models, renderer, early))
+    asyncio.run(_serve(settings, listener, models, renderer, preload))
     return 0
 
 
@@ -118,12 +117,12 @@ class _Early:
     runner: RunnerProcess
 
 
-def _start_early(
+async def _start_early(
     models: Models, renderer: Renderer, settings: Settings, name: str
 ) -> _Early | None:
-    """Start loading a model; whoever asks for it later learns what was wrong with it."""
+    """Start loading a model, and return when its process is there; what is wrong with it fails the first request."""
     try:
-        spec = asyncio.run(models.load(name))
+        spec = await models.load(name)
         request = lease_request(spec, Options())
         plan = fit.best(request, settings, free_memory())
         early = _Early(request, plan, _start_runner(settings)(plan))
@@ -132,6 +131,7 @@ def _start_early(
         return None
     if template_of(spec, Request(name, Conversation())).is_foreign:
         renderer.warm()
+    await early.runner.started()  # before the imports that follow hold up the event loop
     return early
 
 
@@ -182,8 +182,9 @@ async def _serve(
     listener: socket.socket,
     models: Models,
     renderer: Renderer,
-    early: _Early | None,
+    preload: str | None,
 ) -> None:
+    early = await _start_early(models, renderer, settings, preload) if preload else None
     scheduler = Scheduler(
         start_runner=_start_runner(settings), free_memory=free_memory, settings=settings
     )

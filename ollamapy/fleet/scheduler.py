@@ -83,9 +83,6 @@ class Runner(Protocol):
 
     on_progress: Callable[[float], None] | None
 
-    @property
-    def pid(self) -> int: ...
-
     async def ready(self) -> Ready: ...
 
     def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
@@ -98,7 +95,7 @@ class Runner(Protocol):
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str: ...
 
-    async def wait(self) -> int: ...
+    async def wait(self) -> int | None: ...
 
     async def stop(self, grace: float = 5.0) -> None: ...
 
@@ -870,7 +867,7 @@ class Scheduler:
     def _enter(self, resident: Resident, runner: Runner) -> None:
         """From now on the runner is one of ours; watch it."""
         name, load = resident.request.name.display, resident.load
-        log.info("loading %s: pid %d, %d x %d tokens", name, runner.pid, load.n_slots, load.n_ctx)
+        log.info("loading %s: %d x %d tokens", name, load.n_slots, load.n_ctx)
         resident.runner = runner
         runner.on_progress = lambda fraction: self._post(_Progress(resident, fraction))
         self._state.residents[resident.request.key] = resident

@@ -1,36 +1,27 @@
-"""The frozen messages that cross the process boundary, and how they are framed.
+"""The frozen messages between the daemon and its children; frames.py says how they travel.
 
-A frame is a 4-byte little-endian length and a msgpack map with the message's tag in ``type``. The daemon writes Load first, then
-any of the others; the runner answers Load with Loading* and Ready (or Failed with id 0), and every later id with exactly one
-ending: Done, Embedded, Tokens, Text or Failed. ``Cancel`` of an unknown id is no error. End of file on the runner's stdin means that the
-daemon is gone: the runner exits.
+To a runner the daemon writes Load first, then any of the others; the runner answers Load with Loading* and Ready (or Failed
+with id 0), and every later id with exactly one ending: Done, Embedded, Tokens, Text or Failed. ``Cancel`` of an unknown id is no
+error. The end of stdin means that the daemon is gone: the runner exits.
+
+    runner             Load, then requests      ->  Loading*, Ready | Failed(0), then for each id its ending
+    quantizing         Quantize                 ->  Loading*, Quantized | Failed(0)
+    conversion         Convert                  ->  Converting*, Converted | Failed(0)
+    template renderer  Render, one after the other  ->  RendererReady once, then Rendered | Refused for each
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from ..loading import LoadPlan
 from ..types import Embedding, Generation, TokenLogprob
+from .frames import Frame
 
 PROTOCOL = 5
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
-
-MAX_FRAME = 256 * 1024 * 1024
-"""Bytes; a longer frame is a defect or an attack, and ends the connection."""
-
-_LENGTH = struct.Struct("<I")
-
-
-class Frame(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False, tag=True):
-    """Base of all messages."""
-
 
 # ---- daemon -> runner ------------------------------------------------------------------------------------------------
 
@@ -102,6 +93,30 @@ class Quantize(Frame, frozen=True):
     source: str
     target: str
     number: int
+
+
+class Convert(Frame, frozen=True):
+    """To a child that converts: write the GGUF of files at ``target``; answered by Converting*, then Converted or Failed with id 0.
+
+    ``files`` are paths by their names in the model's folder; for ``llama2c`` the paths of "checkpoint" and, where there is
+    one, "tokenizer". ``base`` are the paths of the GGUF files of an adapter's base model.
+    """
+
+    kind: Literal["model", "adapter", "llama2c"]
+    files: dict[str, str]
+    target: str
+    base: tuple[str, ...] = ()
+
+
+class Render(Frame, frozen=True):
+    """To a template renderer: execute a template; answered by Rendered or Refused.
+
+    ``arguments`` is a JSON object as bytes, with the template's source in it: values from clients, whose integers msgpack cannot
+    hold and whose texts may have lone surrogates.
+    """
+
+    language: Literal["go", "jinja"]
+    arguments: bytes
 
 
 # ---- runner -> daemon ------------------------------------------------------------------------------------------------
@@ -200,65 +215,47 @@ class Failed(Frame, frozen=True):
     """The bad ending of an id; 0 stands for the load itself.
 
     kinds: ``load`` (the model file was refused), ``too_long`` (prompt longer than the context), ``invalid`` (a value that cannot
-    be used), ``internal`` (decode failed).
+    be used), ``internal`` (decode failed), ``disk`` (a file cannot be written).
     """
 
     id: int
-    kind: Literal["load", "too_long", "invalid", "internal"]
+    kind: Literal["load", "too_long", "invalid", "internal", "disk"]
     message: str
+
+
+# ---- other children -> daemon ----------------------------------------------------------------------------------------
+
+
+class Converting(Frame, frozen=True):
+    """How many bytes of ``total`` are written."""
+
+    done: int
+    total: int
+
+
+class Converted(Frame, frozen=True):
+    """The file that was asked for is whole."""
+
+
+class RendererReady(Frame, frozen=True):
+    """The template renderer has its modules and waits for work."""
+
+
+class Rendered(Frame, frozen=True):
+    """The text that a template made."""
+
+    text: str
+
+
+class Refused(Frame, frozen=True):
+    """Why a template made no text."""
+
+    reason: str
 
 
 ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
 FromRunner = (
     Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
 )
-
-
-def _encode_path(value: Any) -> bytes:
-    """A path as the system has it: not all of them are UTF-8."""
-    if isinstance(value, Path):
-        return os.fsencode(value)
-    raise NotImplementedError(f"a frame cannot hold a {type(value).__name__}")
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    if kind is not Path or not isinstance(value, bytes):
-        raise ValueError("a path must be bytes")
-    return Path(os.fsdecode(value))
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_path)
-_to_runner = msgspec.msgpack.Decoder(ToRunner, dec_hook=_decode_path)
-_from_runner = msgspec.msgpack.Decoder(FromRunner)
-
-
-def encode(frame: Frame) -> bytes:
-    """The frame as it goes on the pipe, its length before it."""
-    body = _encoder.encode(frame)
-    return _LENGTH.pack(len(body)) + body
-
-
-class FrameReader:
-    """Cut a byte stream back into messages: ``feed`` what arrived, get the messages that it completes.
-
-    ``side`` names who is reading. Raises ValueError when the bytes cannot be frames (msgspec's errors are ValueErrors too).
-    """
-
-    def __init__(self, side: Literal["daemon", "runner"]) -> None:
-        self._decode = (_from_runner if side == "daemon" else _to_runner).decode
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The messages that are complete with ``data``, in order."""
-        self._buffer += data
-        start = 0
-        while len(self._buffer) - start >= 4:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > MAX_FRAME:
-                raise ValueError(f"frame of {length} bytes")
-            if len(self._buffer) - start - 4 < length:
-                break
-            frame = self._decode(self._buffer[start + 4 : start + 4 + length])
-            start += 4 + length
-            yield frame
-        del self._buffer[:start]
+FromConverter = Converting | Converted | Failed
+FromRenderer = RendererReady | Rendered | Refused

@@ -1,7 +1,7 @@
 """A runner of a few lines, for what a real one does only when it breaks. Its behaviour is the model's "path" in the Load frame.
 
 ready: echo prompts    load-crash, load-exit, load-silent, load-refused: what happens at the load
-crash, exit, silent, garbage, close: what happens at a prompt, after one piece of text    deaf: ignores Stop and SIGTERM
+crash, exit, silent, garbage, close: what happens at a prompt, after one piece of text    deaf: ignores Stop, SIGTERM and the end of stdin
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import time
 
 from ollamapy.loading import LoadPlan
 from ollamapy.runner import protocol
-from ollamapy.runner.protocol import Frame, Piece
+from ollamapy.runner.frames import Frame, FrameReader, encode
+from ollamapy.runner.protocol import Piece
 from ollamapy.types import Generation, Prompt, TokenLogprob
 
 
 def send(frame: Frame) -> None:
-    os.write(1, protocol.encode(frame))
+    os.write(1, encode(frame))
 
 
 def misbehave(how: str) -> None:
@@ -35,7 +36,7 @@ def misbehave(how: str) -> None:
 
 
 def main() -> None:
-    reader = protocol.FrameReader("runner")
+    reader = FrameReader(protocol.ToRunner)
     how = ""
     while data := os.read(0, 65536):
         for frame in reader.feed(data):
@@ -78,6 +79,8 @@ def main() -> None:
                     send(protocol.Done(frame.id, "cancel"))
                 case protocol.Stop() if how != "deaf":
                     sys.exit(0)
+    if how == "deaf":
+        time.sleep(600)
 
 
 main()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ollamapy.engine.events import Finished, TextOut
-from ollamapy.runner.__main__ import MERGE_SECONDS, SIGN_OF_LIFE_SECONDS, Outbox, merged
-from ollamapy.runner.protocol import Done, Frame, FrameReader, Piece, Texts, Tokens, Working
+from ollamapy.runner.frames import Frame, FrameReader
+from ollamapy.runner.outbox import MERGE_SECONDS, SIGN_OF_LIFE_SECONDS, Outbox, merged
+from ollamapy.runner.protocol import Done, FromRunner, Piece, Texts, Tokens, Working
 
 
 class Box:
@@ -12,7 +13,7 @@ class Box:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.reader = FrameReader("daemon")
+        self.reader = FrameReader(FromRunner)
         self.written: list[list[Frame]] = []
         self.outbox = Outbox(self.write, lambda: self.now)
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ollamapy.errors import LoadFailed, OllamapyError, RunnerCrashed, RunnerError
-from ollamapy.runner import process
+from ollamapy.runner import child
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Piece
 from ollamapy.runner.proven import Proven
@@ -106,7 +106,7 @@ def test_a_load_that_fails_says_why(how: str, error: type[OllamapyError], words:
 def test_a_child_that_dies_ends_every_open_request(
     how: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "CLOSE_GRACE", 0.05)
+    monkeypatch.setattr(child, "CLOSE_GRACE", 0.05)
 
     async def scenario() -> None:
         runner = start(how)
@@ -115,7 +115,7 @@ def test_a_child_that_dies_ends_every_open_request(
         for ending in await asyncio.gather(*answers, return_exceptions=True):
             assert isinstance(ending, RunnerCrashed)
             assert words in str(ending)
-        assert not psutil.pid_exists(runner.pid)
+        assert runner.pid is not None and not psutil.pid_exists(runner.pid)
 
     run(scenario())
 
@@ -213,6 +213,7 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
 
     async def scenario() -> None:
         runner = start("repack-faults", proven=proven)
+        await runner.started()
         first = runner.pid
         await runner.ready()
         assert runner.pid != first and not runner.plan.extra_bufts
@@ -222,6 +223,7 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
             "repack-faults",
             proven=Proven(tmp_path / "state" / "proven.json", lambda: "this machine"),
         )
+        await again.started()
         pid = again.pid
         await again.ready()
         assert again.pid == pid and not again.plan.warm_up
@@ -291,8 +293,15 @@ def test_a_fault_that_has_other_causes_proves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_exist_is_a_runner_error() -> None:
-    with pytest.raises(RunnerError, match="cannot be started"):
-        RunnerProcess(plan("x", n_ctx=1), command=["/no/such/program"])
+    async def scenario() -> None:
+        runner = RunnerProcess(plan("x", n_ctx=1), command=["/no/such/program"])
+        with pytest.raises(RunnerError, match="cannot be started: no such file or directory"):
+            await runner.ready()
+        with pytest.raises(RunnerError, match="cannot be started"):
+            await answer(runner)
+        await runner.stop()
+
+    run(scenario())
 
 
 def test_no_pipe_is_left_open() -> None:
@@ -310,4 +319,82 @@ def test_no_pipe_is_left_open() -> None:
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("no /proc on this system")
+    run(scenario())
+
+
+def test_a_defect_while_a_frame_is_handled_leaves_nobody_waiting() -> None:
+    def fail(fraction: float) -> None:
+        raise LookupError("a defect")
+
+    async def scenario() -> None:
+        runner = start("load-silent")
+        runner.on_progress = fail
+        with pytest.raises(RunnerCrashed, match="a defect"):
+            async with asyncio.timeout(10):
+                await runner.ready()
+        await runner.stop()
+
+    run(scenario())
+
+
+def test_a_second_child_that_cannot_be_spawned_signals_no_reaped_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a reaped process may be another's by then."""
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid))
+    once = tmp_path / "once"
+    once.write_text(f'#!/bin/sh\nrm "$0"\nexec {FAKE[0]} {FAKE[1]}\n')
+    once.chmod(0o700)
+
+    async def scenario() -> None:
+        proven = Proven(tmp_path / "proven.json", lambda: "here")
+        wanted = plan("repack-faults", n_ctx=64)
+        runner = RunnerProcess(wanted, command=[str(once)], proven=proven)
+        with pytest.raises(RunnerError, match="cannot be started"):
+            await runner.ready()
+        assert signalled == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "no space"), RuntimeError("odd")])
+def test_pipes_that_fail_leave_no_one_waiting_and_no_watcher(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "SPAWN_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async def refuse(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse)
+        runner = start("ready", stall_timeout=600)
+        with pytest.raises(RunnerError):
+            async with asyncio.timeout(10):
+                await runner.ready()
+        await runner.stop()
+        await asyncio.sleep(0)
+        assert not [task for task in asyncio.all_tasks() if "watch" in task.get_name()]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+def test_a_runner_whose_task_is_cancelled_leaves_no_one_waiting(turns: int) -> None:
+    """As the loop does when it closes."""
+
+    async def scenario() -> None:
+        runner = start("load-silent")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if task.get_name() in ("runner", "spawn runner"):
+                task.cancel()
+        with pytest.raises(RunnerError):
+            await runner.ready()
+        with pytest.raises(RunnerError):
+            await answer(runner)
+        await runner.stop(grace=0.1)
+
     run(scenario())

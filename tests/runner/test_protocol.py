@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.loading import File, Files, LoadPlan
-from ollamapy.runner import protocol
+from ollamapy.runner.frames import MAX_FRAME, Frame, FrameReader, FrameTooLong, encode
 from ollamapy.runner.protocol import (
     Cancel,
     Done,
     Failed,
-    Frame,
-    FrameReader,
+    FromRunner,
     Generate,
     Load,
     Loading,
@@ -26,6 +26,7 @@ from ollamapy.runner.protocol import (
     Stop,
     Texts,
     Tokenize,
+    ToRunner,
 )
 from ollamapy.types import Constraint, Generation, Prompt, Sampling, TokenLogprob
 from tests.plans import plan
@@ -71,26 +72,35 @@ FROM_RUNNER = [
 ]
 
 
-@pytest.mark.parametrize(("side", "frames"), [("runner", TO_RUNNER), ("daemon", FROM_RUNNER)])
-def test_every_split_point(side: str, frames: list[Frame]) -> None:
-    data = b"".join(map(protocol.encode, frames))
+@pytest.mark.parametrize(("messages", "frames"), [(ToRunner, TO_RUNNER), (FromRunner, FROM_RUNNER)])
+def test_every_split_point(messages: Any, frames: list[Frame]) -> None:
+    data = b"".join(map(encode, frames))
     for cut in range(len(data) + 1):
-        reader = FrameReader(side)  # type: ignore[arg-type]
+        reader = FrameReader(messages)
         assert [*reader.feed(data[:cut]), *reader.feed(data[cut:])] == frames
 
 
 @pytest.mark.parametrize(
     "data",
-    [struct.pack("<I", protocol.MAX_FRAME + 1), struct.pack("<I", 3) + b"abc", b"\1\0\0\0\x80"],
+    [struct.pack("<I", MAX_FRAME + 1), struct.pack("<I", 3) + b"abc", b"\1\0\0\0\x80"],
 )
 def test_what_is_no_frame_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError):
-        list(FrameReader("daemon").feed(data))
+        list(FrameReader(FromRunner).feed(data))
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_worse_than_a_value_error(data: bytes) -> None:
     try:
-        list(FrameReader("runner").feed(data))
+        list(FrameReader(ToRunner).feed(data))
     except ValueError:
         pass
+
+
+def test_both_ends_keep_to_their_limit() -> None:
+    text = Failed(1, "invalid", "x" * 100)
+    with pytest.raises(FrameTooLong):
+        encode(text, limit=100)
+    reader = FrameReader(FromRunner, limit=100)
+    with pytest.raises(FrameTooLong):
+        reader.feed(encode(text)[:4])

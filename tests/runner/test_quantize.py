@@ -17,7 +17,8 @@ from ollamapy.engine.llama import Model
 from ollamapy.errors import InvalidRequest, RunnerCrashed, RunnerError
 from ollamapy.formats.gguf import read_header
 from ollamapy.formats.quantization import NEED_MATRIX, TYPES, type_name
-from ollamapy.runner.protocol import Quantize, encode
+from ollamapy.runner.frames import encode
+from ollamapy.runner.protocol import Quantize
 from ollamapy.runner.quantize import quantize
 from tests.plans import plan
 from tests.small_models import random_model

@@ -1,0 +1,172 @@
+"""Requests on their way into the engine: texts become tokens and constraints become grammars, in threads beside the engine's."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+
+from ..engine.batch import truncated
+from ..engine.embed import Job, input_tokens, pair_tokens
+from ..engine.engine import Engine
+from ..engine.grammar import STACK, Grammars, Matcher
+from ..engine.llama import Model
+from ..engine.prompt import is_far_too_long, prompt_tokens
+from ..engine.sequence import Sequence
+from ..errors import InvalidRequest
+from ..types import Constraint, Embedding, Generation
+from . import protocol
+from .outbox import Outbox
+
+LONG_TEXT = 16_384
+"""Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
+
+
+Request = (
+    protocol.Generate | protocol.Embed | protocol.Rerank | protocol.Tokenize | protocol.Detokenize
+)
+
+
+def start_deep(work: Callable[[], None], name: str) -> None:
+    """Start a thread that has stack enough for grammars."""
+    before = threading.stack_size(STACK)
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    finally:
+        threading.stack_size(before)
+
+
+class Worker:
+    """The threads that prepare requests, before the engine sees them.
+
+    One for short texts, one for long ones, and one for the requests with a constraint, whose grammar takes its time.
+    """
+
+    def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
+        self._model, self._engine, self._outbox = model, engine, outbox
+        self._short: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._long: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._constrained: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._grammars = Grammars(model.token_table)
+        self._lock = threading.Lock()
+        self._pending: set[int] = set()  # ids whose texts are not tokenized yet
+        for name, inbox in (("short texts", self._short), ("long texts", self._long)):
+            threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
+        start_deep(lambda: self._run(self._constrained), "constraints")
+
+    def put(self, frame: Request) -> None:
+        """Queue a text; the engine or the daemon gets what it becomes."""
+        match frame:
+            case (
+                protocol.Generate(job=Generation(prompt=given))
+                | protocol.Tokenize(text=given)
+                | protocol.Detokenize(tokens=given)
+            ):
+                size = len(given)
+            case protocol.Embed(job=Embedding(inputs=inputs)) | protocol.Rerank(documents=inputs):
+                size = sum(map(len, inputs))
+        with self._lock:
+            self._pending.add(frame.id)
+        if isinstance(frame, protocol.Generate) and frame.job.constraint is not None:
+            self._constrained.put(frame)
+        else:
+            (self._long if size > LONG_TEXT else self._short).put(frame)
+
+    def cancel(self, id: int) -> None:
+        """Forget a text that waits; what is past this is the engine's to cancel."""
+        with self._lock:
+            waiting = id in self._pending
+            self._pending.discard(id)
+        if not waiting:
+            self._engine.cancel(id)
+
+    def _run(self, inbox: queue.SimpleQueue[Request]) -> None:
+        while True:
+            frame = inbox.get()
+            try:
+                if frame.id in self._pending:
+                    self._handle(frame)
+            except InvalidRequest as error:
+                self._outbox.send(protocol.Failed(frame.id, "invalid", str(error)))
+            except Exception as error:
+                message = f"{type(error).__name__}: {error}"
+                self._outbox.send(protocol.Failed(frame.id, "internal", message))
+            with self._lock:
+                self._pending.discard(frame.id)
+            if inbox is not self._short:
+                self._outbox.send(protocol.Working())
+
+    def _handle(self, frame: Request) -> None:
+        match frame:
+            case protocol.Generate(job=Generation(prompt=prompt)) if is_far_too_long(
+                self._model, prompt
+            ):
+                words = (
+                    f"the prompt is longer than the context: {len(prompt)} characters,"
+                    f" the context has {self._model.n_ctx} tokens; shorten the prompt"
+                )
+                self._outbox.send(protocol.Failed(frame.id, "too_long", words))
+            case protocol.Generate():
+                self._submit(self._sequence(frame.id, frame.job))
+            case protocol.Embed():
+                self._submit(self._texts_to_embed(frame.id, frame.job))
+            case protocol.Rerank(query=query):
+                pairs = enumerate(frame.documents)
+                inputs = [pair_tokens(self._model, query, text, place) for place, text in pairs]
+                self._submit(Job(frame.id, inputs, "rank", normalize=False))
+            case protocol.Tokenize():
+                tokens = self._model.tokenize(frame.text, frame.add_special)
+                self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
+            case protocol.Detokenize():
+                self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
+
+    def _submit(self, request: Sequence | Job) -> None:
+        with self._lock:  # a cancel comes before this, or finds it in the engine
+            if request.id in self._pending:
+                self._pending.discard(request.id)
+                self._engine.submit(request)
+
+    def _texts_to_embed(self, id: int, job: Embedding) -> Job:
+        model = self._model
+        longest = model.longest_input if job.n_ctx is None else job.n_ctx
+        longest = min(longest, model.longest_input)
+        inputs = [
+            input_tokens(model, given, place, longest, job.truncate)
+            for place, given in enumerate(job.inputs)
+        ]
+        return Job(id, inputs, dimensions=job.dimensions, normalize=job.normalize)
+
+    def _sequence(self, id: int, job: Generation) -> Sequence:
+        model = self._model
+        if not model.generates:
+            raise InvalidRequest("the model does not support generate, it only embeds")
+        tokens = prompt_tokens(model, job.prompt)
+        for token, _ in job.logit_bias:
+            if not 0 <= token < model.n_vocab:
+                raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")
+        n_whole = len(tokens)
+        n_ctx = min(job.n_ctx or model.n_ctx, model.n_ctx)
+        if job.truncate and n_whole >= n_ctx:
+            tokens = truncated(tokens, n_ctx, job.num_keep, model.adds_bos)
+        return Sequence(
+            id,
+            tokens,
+            job,
+            n_truncated=n_whole - len(tokens),
+            grammar=self._grammar(job.constraint),
+            think_end=tuple(model.tokenize(job.think_end, add_special=False)),
+            shown=frozenset(
+                control
+                for written in job.shown
+                if (control := model.control_token(written)) is not None
+            ),
+        )
+
+    def _grammar(self, constraint: Constraint | None) -> Matcher | None:
+        if constraint is None:
+            return None
+        matcher = self._grammars.compile(constraint)
+        for warning in matcher.warnings:
+            print(f"constraint: {warning}"[:300], file=sys.stderr, flush=True)
+        return matcher
