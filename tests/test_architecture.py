@@ -203,6 +203,11 @@ def test_only_the_web_knows_http() -> None:
     assert importers("uvicorn", "h11") == {"web/server.py"}
 
 
+def test_digests_have_one_owner() -> None:
+    """But for the sha1 of git, by which the hub names small files."""
+    assert importers("hashlib") == {"digests.py", "registry/probe.py"}
+
+
 def test_only_the_client_and_the_registry_ask() -> None:
     registry = {f"registry/{file.name}" for file in FILES if file.parent.name == "registry"}
     askers = importers("http", "requests", "urllib3", "httpx", "aiohttp")

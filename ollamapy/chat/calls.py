@@ -8,13 +8,13 @@ template that it is given as a function.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from ..digests import sha256_hex
 from .output.families import GENERIC, family_of
 
 TemplateMessage = Mapping[str, Any]
@@ -249,4 +249,4 @@ def _with_short_ids(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessag
 def _short(id: str) -> str:
     if len(id) == 9 and id.isascii() and id.isalnum():
         return id
-    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:9]
+    return sha256_hex(id.encode("utf-8", "surrogatepass"))[:9]

@@ -13,7 +13,6 @@ Links inside a folder that lead out of it are refused: who made the folder is no
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import stat
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..digests import Sha256
 from ..errors import OllamapyError
 from ..formats.folder import folder_files
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
@@ -258,10 +258,10 @@ def _digest(path: Path, steps: Steps) -> str:
                 f"{path.name!r} is a Git LFS pointer instead of the file, fetch the real one"
             )
         file.seek(0)
-        summed = hashlib.sha256()
+        total = Sha256()
         for piece in _pieces(file, size, steps, f"hashing {path.name}", ""):
-            summed.update(piece)
-    return f"sha256:{summed.hexdigest()}"
+            total.update(piece)
+    return total.digest
 
 
 _SHOWN_HASHING = 256 * 2**20

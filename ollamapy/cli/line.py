@@ -33,6 +33,7 @@ from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from ..config import Paths, environment
+from ..files import replace_file
 from . import slash, terminal
 
 HISTORY_LIMIT = 1000
@@ -141,21 +142,14 @@ def read_history(path: Path) -> list[str]:
 
 def write_history(path: Path, inputs: Sequence[str]) -> None:
     """Put a file with the newest of these inputs that fit in the place of the old one, for this user alone. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines, size = list[str](), 0
     for text in reversed(inputs[-HISTORY_LIMIT:]):
         line = f"{json.dumps(text, ensure_ascii=False)}\n"
         if size + len(line) <= HISTORY_SIZE:
             size += len(line)
             lines.append(line)
-    handle, name = tempfile.mkstemp(prefix=".history-", dir=path.parent)  # its mode is 0600
-    try:
-        with open(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.writelines(reversed(lines))
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    content = "".join(reversed(lines)).encode("utf-8", "replace")
+    replace_file(path, content, mode=0o600)
 
 
 class EditedLine:

@@ -10,7 +10,6 @@ tokenized here. What llama.cpp would abort on (a piece twice, no piece for a byt
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import msgspec
 
 from ollamapy.errors import InvalidModel
 
+from ..digests import sha256_hex
 from .folder import Folder, read_bytes, read_json
 from .writer import Value
 
@@ -304,7 +304,7 @@ def _pre_tokenizer(steps: list[dict[str, Any]], ignores_merges: bool) -> str:
     if not patterns:
         digits = any(s.get("type") == "Digits" and s.get("individual_digits") for s in steps)
         return "smollm" if digits else "gpt-2"
-    found = _PRE_TOKENIZERS.get(hashlib.sha256(patterns.encode("utf-8", "replace")).hexdigest())
+    found = _PRE_TOKENIZERS.get(sha256_hex(patterns.encode("utf-8", "replace")))
     if found is None:
         _refuse("its pre-tokenizer is unknown, a GGUF of the model may be had")
     # the expressions of Llama 3 are those of cl100k, whose models do apply their merges to whole words

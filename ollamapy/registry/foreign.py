@@ -29,7 +29,7 @@ from typing import Any
 
 from ..digests import Sha256, digest_of
 from ..errors import InvalidModel, OllamapyError, StoreError, reason
-from ..formats.configuration import describe
+from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress
@@ -376,6 +376,6 @@ def _manifest(
     for part, header in zip(found.parts, headers, strict=True):
         of_kind[part.kind].append(header)
     described = describe(joined(of_kind["model"]), of_kind["projector"])
-    config = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    config = print_config(described)
     lease.add(digest_of(config))
     return print_manifest(Layer(CONFIG_TYPE, store.add_blob(config), len(config)), layers)

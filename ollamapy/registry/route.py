@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import calendar
 import enum
-import hashlib
 import json
 import logging
 import re
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
+from ..digests import sha256_hex
 from ..errors import AccessDenied, TransferError
 from .http import RETRYABLE, Access, Answer, Session
 from .refusal import refusal, retry_after, server_message
@@ -62,7 +62,7 @@ class RemoteFile:
         if self.git_sha1 is not None:
             return f"git-{self.git_sha1}"
         said = f"{self.url}\n{self.size}\n{self.etag}"
-        return f"url-{hashlib.sha256(said.encode()).hexdigest()}"
+        return f"url-{sha256_hex(said.encode())}"
 
 
 class Rung(enum.IntEnum):

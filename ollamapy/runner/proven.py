@@ -7,17 +7,17 @@ once, and the outcome remembered. It only remembers: who tries and who restarts 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.util
 import json
 import logging
-import os
 import platform
 import signal
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+
+from ..digests import sha256_hex
+from ..files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Proven:
 
     def _key(self, tensor_types: Iterable[str]) -> str:
         text = "\n".join([self._machine(), *sorted(set(tensor_types))])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return sha256_hex(text.encode())[:32]
 
     def _read(self) -> dict[str, bool]:
         try:
@@ -82,14 +82,9 @@ class Proven:
         return {key: works for key, works in known.items() if isinstance(works, bool)}
 
     def _write(self, known: dict[str, bool]) -> None:
-        unfinished = self._path.with_suffix(f".{os.getpid()}.unfinished")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(known))
-            unfinished.replace(self._path)
+            replace_file(self._path, json.dumps(known).encode())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
             log.debug("%s cannot be written: %s", self._path.name, error)
 
 
