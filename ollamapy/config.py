@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .context import KV_TYPES
+from .errors import InvalidSetting
 from .human import parse_duration
 
 DEFAULT_PORT = 11434
@@ -175,6 +177,14 @@ class Settings:
             editor=_editor(environ),
             library=(_own_library(environ), builtin_library()),
         )
+
+    def check(self) -> None:
+        """Raises InvalidSetting for a value that the daemon cannot work with."""
+        if self.kv_cache_type not in KV_TYPES:
+            raise InvalidSetting(
+                f"OLLAMAPY_KV_CACHE_TYPE is {self.kv_cache_type[:40]!r}, which is no type of a KV cache:"
+                f" set it to one of {', '.join(KV_TYPES)}"
+            )
 
 
 def _paths(environ: Mapping[str, str], models: str) -> Paths:

@@ -16,6 +16,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- CancelRequested                    499   somebody cancelled it by its id
     +- ServerBusy                         503   carries retry_after, seconds
     +- NotEnoughMemory                    507
+    +- InvalidSetting                     500   the environment of this process
     +- StoreError                         500   the disk: read-only, full, unreadable
     |  +- ReadOnlyModel                   403   a model of a store root that is only read
     +- TemplateError                      500   the model's template, not the caller
@@ -135,6 +136,10 @@ class NotEnoughMemory(OllamapyError):
     """The model does not fit even alone; the message says what it needs and what is free."""
 
     status = 507
+
+
+class InvalidSetting(OllamapyError):
+    """A setting that cannot be used; the message names the variable and the values that it can have."""
 
 
 class StoreError(OllamapyError):

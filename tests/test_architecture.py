@@ -32,6 +32,7 @@ VOCABULARY = {
     "names",
     "types",
     "config",
+    "context",
     "human",
     "digests",
     "files",

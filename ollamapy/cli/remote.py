@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import human
 from ..config import Settings, environment
+from ..context import DEFAULT_BATCH
 from ..errors import OllamapyError
 from ..formats import footprint
 from ..formats.gguf import Header
@@ -130,12 +131,13 @@ def _fits_of(
 
 
 def _need(header: Header, size: int, n_ctx: int, settings: Settings) -> int:
-    """Bytes for one conversation at a time."""
+    """Bytes for one conversation at a time. Raises InvalidSetting."""
+    settings.check()
     found = footprint.estimate(
         header,
         n_ctx=n_ctx,
         n_slots=1,
-        n_batch=min(footprint.DEFAULT_BATCH, n_ctx),
+        n_batch=min(DEFAULT_BATCH, n_ctx),
         kv_type=settings.kv_cache_type,
         flash=settings.flash_attention is not False,
     )

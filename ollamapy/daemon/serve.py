@@ -58,8 +58,9 @@ _LAST_WORDS_SECONDS = 5  # for error lines to reach their clients, after the dra
 def serve(settings: Settings, *, preload: str | None = None) -> int:
     """Run the daemon until a signal ends it, and return the exit status.
 
-    ``preload`` names a model to load at once. Raises OllamapyError when the address cannot be listened at.
+    ``preload`` names a model to load at once. Raises OllamapyError when the address cannot be listened at, InvalidSetting.
     """
+    settings.check()
     _end_quietly_while_starting()
     _configure_logging(settings.debug, settings.paths.log)
     listener = listen(settings.address)

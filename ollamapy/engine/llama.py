@@ -25,10 +25,6 @@ from .pooled import Pooled, scores
 from .rows import Row, Rows
 from .sampling import Stage
 
-KV_TYPES = {
-    "f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0",
-    "q5_1": "Q5_1", "q5_0": "Q5_0", "q4_1": "Q4_1", "q4_0": "Q4_0", "iq4_nl": "IQ4_NL",
-}  # fmt: skip
 _GGML_BF16 = 30
 _LOG_WARN = 3
 _OTHER_POOLING = "model default pooling_type is"
@@ -72,10 +68,6 @@ class Model:
         log: Callable[[str], None] | None = None,
     ) -> None:
         lib = self._lib = _ctypes_layer()
-        if plan.kv_type not in KV_TYPES:
-            raise LoadFailed(
-                f"unknown KV cache type {plan.kv_type!r}, try one of: {', '.join(KV_TYPES)}"
-            )
         self._last_log: list[str] = []
         self._flag = ctypes.create_string_buffer(2)
         self._log_callback = lib.llama_log_callback(self._logger(log))
@@ -134,7 +126,7 @@ class Model:
         context.type_k = context.type_v = (
             _GGML_BF16
             if plan.kv_type == "bf16"
-            else getattr(lib, f"GGML_TYPE_{KV_TYPES[plan.kv_type]}")
+            else getattr(lib, f"GGML_TYPE_{plan.kv_type.upper()}")
         )
         context.no_perf = True
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.

@@ -17,17 +17,9 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from ..context import POOLED_STATES, POOLED_TEXTS, pooled_batch
 from ..errors import InvalidRequest, LoadFailed
 from .rows import Row, Rows
-
-SEQUENCES, STATES = 64, 4
-"""Texts in a batch; fewer where each has a recurrent state of its own."""
-
-MOST_LOGITS = 32 * 1024 * 1024
-"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are wanted or not."""
-
-FEWEST = 16
-"""Tokens that are computed at once, however large the vocabulary."""
 
 
 class Pooled:
@@ -55,9 +47,9 @@ class Pooled:
         self._encodes = bool(lib.llama_model_has_encoder(model))
         states = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
         n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-        n_batch = max(min(params.n_batch, MOST_LOGITS // n_vocab), FEWEST)
+        n_batch = pooled_batch(params.n_batch, n_vocab)
         # more sequences than tokens in a batch abort the process
-        self.n_sequences = min(STATES if states else SEQUENCES, n_batch)
+        self.n_sequences = min(POOLED_STATES if states else POOLED_TEXTS, n_batch)
 
         # 1) As for a causal model: small batches, and a pooling of ours, unless the model's head does it.
         pools_here = lib.LLAMA_POOLING_TYPE_RANK if self._ranks else lib.LLAMA_POOLING_TYPE_NONE

@@ -9,10 +9,9 @@ from dataclasses import replace
 import msgspec
 
 from ..config import Settings
+from ..context import CELL_STEP, DEFAULT_BATCH
 from ..errors import NotEnoughMemory
 from ..formats.footprint import (
-    CELL_STEP,
-    DEFAULT_BATCH,
     NEVER_REPACKED,
     POOLING_LIBRARY,
     Estimate,

@@ -52,6 +52,7 @@ import msgspec
 from msgspec import UnsetType
 
 from ..config import Settings
+from ..context import padded
 from ..errors import (
     LoadFailed,
     NotEnoughMemory,
@@ -60,7 +61,6 @@ from ..errors import (
     RunnerError,
     ServerBusy,
 )
-from ..formats.footprint import padded
 from ..human import format_bytes, format_duration
 from ..loading import LoadPlan
 from ..names import Name

@@ -13,12 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..context import KV_TYPES, POOLED_STATES, padded, pooled_batch
 from .gguf import Header
-
-DEFAULT_BATCH = 512
-
-CELL_STEP = 256
-"""llama.cpp rounds the cells of a slot up to a multiple of this."""
 
 _PROCESS, _TOKEN = 25_000_000, 300
 """Bytes of a runner before it loads (measured: 20 MB), of a token's entry (measured: 290)."""
@@ -26,17 +22,8 @@ _PROCESS, _TOKEN = 25_000_000, 300
 POOLING_LIBRARY = 20_000_000
 """Bytes of the library that pools vectors (measured: 15 to 20 MB)."""
 
-_MOST_LOGITS, _FEWEST, _STATES = 32 * 1024 * 1024, 16, 4
-"""How ``engine/pooled.py`` chooses the batches for embeddings."""
-
 NEVER_REPACKED = frozenset({"F32", "F16", "BF16"})
 """Tensor types that llama.cpp computes with as they lie in the file."""
-
-_KV_BYTES = {
-    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32,
-    "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
-}  # fmt: skip
-"""Bytes of one number in the cache; a block of the quantised types holds 32 and their scale."""
 
 _GLOBAL_EVERY = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 """Here every n-th layer sees everything, the others a window (llama.cpp, ``set_swa_pattern``)."""
@@ -97,14 +84,14 @@ def embedding_context(
     reads it at once and needs none.
     """
     width, vocabulary = header.embedding_length or 0, header.vocab_size
-    n_batch = max(min(n_batch, _MOST_LOGITS // max(vocabulary, 1)), _FEWEST)
+    n_batch = pooled_batch(n_batch, vocabulary)
     cells = padded(max(n_ctx, n_batch))
     stages = [2 * _feed_forward(header)]
     if header.value("attention.causal") is False:
         n_batch, kv = max(n_ctx, n_batch), 0
     else:
         stages.append(vocabulary)
-        states = _STATES * header.block_count * _state_bytes(header)
+        states = POOLED_STATES * header.block_count * _state_bytes(header)
         kv = slot_bytes(header, cells, n_batch, kv_type) + states
     if not flash:
         stages.append(header.head_count * cells)
@@ -117,12 +104,11 @@ def embedding_context(
 def slot_bytes(header: Header, n_ctx: int, n_batch: int, kv_type: str) -> int:
     """What a sequence's cache and recurrent state take over all layers.
 
-    A windowed layer keeps its window and one batch, no more. An unknown type counts as f16: the
-    runner refuses it.
+    A windowed layer keeps its window and one batch, no more. ``kv_type`` is one of KV_TYPES.
     """
     cells = padded(n_ctx)
     windowed = min(cells, padded((header.sliding_window or n_ctx) + n_batch))
-    head = (header.key_length + header.value_length) * _KV_BYTES.get(kv_type, 2.0)
+    head = (header.key_length + header.value_length) * KV_TYPES[kv_type]
     numbers = sum(
         heads * (windowed if is_windowed else cells)
         for heads, is_windowed in zip(header.head_count_kv, _windowed_layers(header), strict=False)
@@ -162,7 +148,3 @@ def _feed_forward(header: Header) -> int:
     if isinstance(value, tuple):
         return max((each for each in value if isinstance(each, int)), default=0)
     return header.number("feed_forward_length") or 0
-
-
-def padded(n: int) -> int:
-    return -(-n // CELL_STEP) * CELL_STEP

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..chat import output
+from ..context import padded
 from ..errors import RunnerCrashed
 from ..fleet.request import LeaseRequest
 from ..fleet.scheduler import Lease, Runner
-from ..formats.footprint import padded
 from ..models.spec import ModelSpec
 from ..runner.protocol import Done, Piece, Ready
 from ..runner.proven import is_fault

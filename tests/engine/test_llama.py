@@ -280,11 +280,6 @@ def test_a_damaged_file_is_a_load_failure_with_a_reason(tmp_path: Path, path: Pa
         load(bad)
 
 
-def test_an_unknown_cache_type_names_the_known_ones(path: Path) -> None:
-    with pytest.raises(LoadFailed, match="q8_0"):
-        Model(plan(path, n_ctx=64, n_slots=1, n_batch=8, kv_type="q3"))
-
-
 @pytest.mark.parametrize("kv_type", ["q8_0", "bf16", "f32"])
 def test_other_cache_types_work(tmp_path: Path, kv_type: str) -> None:
     path = scripted_model(tmp_path / "scripted.gguf", "One two three.")

@@ -75,7 +75,6 @@ KV = [
     ("q8_0", header(**LLAMA2_7B), {"kv_type": "q8_0"}, 2 * GIB * 34 // 64),
     ("q4_0", header(**LLAMA2_7B), {"kv_type": "q4_0"}, 2 * GIB * 18 // 64),
     ("f32", header(**LLAMA2_7B), {"kv_type": "f32"}, 4 * GIB),
-    ("a type nobody knows counts as f16", header(**LLAMA2_7B), {"kv_type": "x"}, 2 * GIB),
     ("rounded up to 256", header(**LLAMA2_7B), {"n_ctx": 257}, 256 * MIB),
     ("grouped queries", header(**LLAMA2_7B, attention__head_count_kv=8), {}, 512 * MIB),
     (

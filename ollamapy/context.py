@@ -1,0 +1,39 @@
+"""How llama.cpp's contexts are sized, for the engine that makes them and for the estimate of the memory that they take. Pure."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+DEFAULT_BATCH = 512
+"""Tokens of a batch where no option sets it."""
+
+CELL_STEP = 256
+"""llama.cpp rounds the cells of a slot up to a multiple of this."""
+
+KV_TYPES = MappingProxyType(
+    {
+        "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32,
+        "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+    }
+)  # fmt: skip
+"""The types that the cells of a KV cache can have, in ggml's names, and the bytes of one number; a block of the quantised types
+holds 32 and their scale."""
+
+POOLED_TEXTS, POOLED_STATES = 64, 4
+"""Texts in a batch for vectors; fewer where each has a recurrent state of its own."""
+
+_MOST_LOGITS = 32 * 1024 * 1024
+"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are wanted or not."""
+
+_FEWEST = 16
+"""Tokens that are pooled at once, however large the vocabulary."""
+
+
+def padded(n_ctx: int) -> int:
+    """The cells of a slot for ``n_ctx`` tokens."""
+    return -(-n_ctx // CELL_STEP) * CELL_STEP
+
+
+def pooled_batch(n_batch: int, n_vocab: int) -> int:
+    """Tokens of a batch for vectors, of a model that generates in batches of ``n_batch``."""
+    return max(min(n_batch, _MOST_LOGITS // max(n_vocab, 1)), _FEWEST)
