@@ -18,8 +18,8 @@ from msgspec import UNSET, UnsetType
 from ..chat import output
 from ..context import padded
 from ..errors import RunnerCrashed
+from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
-from ..fleet.scheduler import Lease, Runner
 from ..models.spec import ModelSpec
 from ..runner.protocol import Done, Piece, Ready
 from ..runner.proven import is_fault

@@ -15,7 +15,7 @@ from typing import TypeVar
 from msgspec import UnsetType
 
 from ..errors import RunnerCrashed
-from ..fleet.scheduler import Runner
+from ..fleet.lease import Runner
 from ..models.spec import ModelSpec
 from ..runner.proven import is_fault
 from ..types import (

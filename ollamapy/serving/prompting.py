@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..chat import prompt as prompts
 from ..chat.template import Marks
 from ..errors import InvalidRequest, TemplateError
-from ..fleet.scheduler import Runner
+from ..fleet.lease import Runner
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
 from ..types import Conversation, Gap, Question, Raw

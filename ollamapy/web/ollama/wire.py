@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from ... import __version__, human
 from ...errors import InvalidRequest
-from ...fleet.scheduler import Loaded
+from ...fleet.loaded import LoadedModel
 from ...models.listing import ListedModel
 from ...models.spec import Details
 from ...types import (
@@ -503,19 +503,19 @@ class RunningModel(msgspec.Struct, frozen=True):
     context_length: int
 
 
-def encode_ps(loaded: Iterable[Loaded]) -> bytes:
+def encode_ps(loaded: Iterable[LoadedModel]) -> bytes:
     """The answer of /api/ps: the one that stays longest first."""
     now = time.time()
     longest_first = sorted(loaded, key=_stays, reverse=True)
     return encode({"models": [_running(each, now) for each in longest_first]})
 
 
-def _stays(loaded: Loaded) -> float:
+def _stays(loaded: LoadedModel) -> float:
     """Seconds."""
     return _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
 
 
-def _running(loaded: Loaded, now: float) -> RunningModel:
+def _running(loaded: LoadedModel, now: float) -> RunningModel:
     header = loaded.request.header
     details = Details(
         parent_model="",

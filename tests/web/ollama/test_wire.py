@@ -12,8 +12,9 @@ import pytest
 from msgspec import UNSET
 
 from ollamapy.errors import InvalidRequest
+from ollamapy.fleet.loaded import LoadedModel
 from ollamapy.fleet.request import LeaseRequest
-from ollamapy.fleet.scheduler import Loaded, Status
+from ollamapy.fleet.state import Status
 from ollamapy.formats.gguf import Header
 from ollamapy.loading import File, Files
 from ollamapy.names import Name
@@ -314,10 +315,10 @@ def test_rendered_prompts() -> None:
     assert chat["message"] == {"role": "", "content": ""}
 
 
-def loaded(name: str, expires_in: float | None) -> Loaded:
+def loaded(name: str, expires_in: float | None) -> LoadedModel:
     header = Header(3, {"general.architecture": "llama", "general.file_type": 7}, (), 0, 0)
     request = LeaseRequest(Name.parse(name), "d" * 64, Files(File(Path("m"))), header)
-    return Loaded(request, Status.READY, 100, 50, 2048, expires_in, 0)
+    return LoadedModel(request, Status.READY, 100, 50, 2048, expires_in, 0)
 
 
 def test_ps_names_the_one_that_stays_longest_first() -> None:

@@ -1,0 +1,44 @@
+"""A lease: the right to use a loaded model's runner, for as long as a request needs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..runner.protocol import Done, Embedded, Piece, Ready
+from ..types import Embedding, Generation
+
+
+class Runner(Protocol):
+    """A model in a process of its own: what the scheduler and a lease use of RunnerProcess."""
+
+    on_progress: Callable[[float], None] | None
+
+    async def ready(self) -> Ready: ...
+
+    def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
+
+    async def embed(self, job: Embedding) -> Embedded: ...
+
+    async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded: ...
+
+    async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]: ...
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str: ...
+
+    async def wait(self) -> int | None: ...
+
+    async def stop(self, grace: float = 5.0) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A runner for one request.
+
+    ``grown_from``: tokens of context that the model had before it was reloaded with a longer one for this request; 0 if it
+    was not.
+    """
+
+    runner: Runner
+    grown_from: int = 0

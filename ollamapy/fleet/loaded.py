@@ -1,0 +1,55 @@
+"""What ``ps`` shows of a resident."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..names import Name
+from .request import LeaseRequest
+from .state import Resident, Status
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is loaded, loading or stopping. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
+
+    ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
+    """
+
+    request: LeaseRequest
+    status: Status
+    size: int
+    size_vram: int
+    n_ctx: int
+    expires_in: float | None
+    in_flight: int
+
+    @property
+    def name(self) -> Name:
+        """The name by which it was loaded."""
+        return self.request.name
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest by which it was loaded."""
+        return self.request.digest
+
+
+def loaded_model(resident: Resident, now: float) -> LoadedModel:
+    """A resident as ``ps`` shows it at a time of the monotonic clock."""
+    expires_in = resident.keep_alive
+    if resident.status is Status.STOPPING:
+        expires_in = 0.0
+    elif resident.expires_at is not None:
+        expires_in = max(resident.expires_at - now, 0.0)
+    ready = resident.ready
+    on_gpu = min(ready.gpu_layers / ready.n_layers, 1.0) if ready and ready.n_layers else 0.0
+    return LoadedModel(
+        request=resident.request,
+        status=resident.status,
+        size=resident.size,
+        size_vram=round(resident.size * on_gpu),
+        n_ctx=resident.n_ctx,
+        expires_in=expires_in,
+        in_flight=resident.in_flight,
+    )
