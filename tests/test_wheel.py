@@ -41,11 +41,13 @@ def test_what_is_in_it(wheel: Path) -> None:
 
 
 def test_it_tells_a_story_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """With what scripts/setup installs, no more: the locked releases, or with LATEST the newest ones."""
     venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+    setup = {**os.environ, "VENV": str(venv), "PYTHON": sys.executable}
+    subprocess.run([ROOT / "scripts" / "setup"], check=True, env=setup)
+    python = venv / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, str(wheel)], check=True, cwd=tmp_path)
+    subprocess.run([*pip, "--no-deps", "--force-reinstall", str(wheel)], check=True, cwd=tmp_path)
     ollamapy = python.with_name("ollamapy")
     env = environment(tmp_path / "home", HOST="127.0.0.1:0")
     del env["PYTHONPATH"]

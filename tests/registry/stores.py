@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,10 +56,15 @@ def weights(store: Store, name: Name = M) -> Path:
     return store.blob_path(store.manifest(name).layers[0].digest)
 
 
+_FORKING = threading.Lock()
+"""filelock refuses a fork while another thread forks."""
+
+
 def in_child(work: Callable[[], str]) -> tuple[int, str]:
     """Run `work` in a forked process: its exit status as waitpid gives it, and its result."""
     reader, writer = os.pipe()
-    child = os.fork()
+    with _FORKING:
+        child = os.fork()
     if child == 0:
         os.close(reader)
         try:
