@@ -65,7 +65,7 @@ class Jobs:
         )
         hub = self._hub_for(request.hub)
         story = partial(pull, self._store, self._catalog, wanted, hub, request.limits)
-        async with aclosing(self._watched("pull", request.model, story, (wanted, hub))) as steps:
+        async with aclosing(self.follow("pull", request.model, story, (wanted, hub))) as steps:
             async for step in steps:
                 yield step
 
@@ -75,7 +75,7 @@ class Jobs:
         Raises InvalidName, ModelNotFound, InvalidRequest, TransferError, ServerBusy.
         """
         story = partial(push, self._store, self._hub_for(request.hub), request)
-        async with aclosing(self._watched("push", request.model, story)) as steps:
+        async with aclosing(self.follow("push", request.model, story)) as steps:
             async for step in steps:
                 yield step
 
@@ -93,7 +93,7 @@ class Jobs:
             return self.pull(PullRequest(model, is_local=is_local))
 
         story = partial(create, self._store, self._renderer, pull_base, request)
-        async with aclosing(self._watched("create", request.model, story)) as steps:
+        async with aclosing(self.follow("create", request.model, story)) as steps:
             async for step in steps:
                 yield step
 
@@ -111,10 +111,13 @@ class Jobs:
         """The hub as the caller reaches it; the file of the token is always the daemon's."""
         return replace(given, token_path=self._hub.token_path) if given else self._hub
 
-    async def _watched(
+    async def follow(
         self, kind: str, name: str, story: Callable[[Job], None], key: object = None
     ) -> AsyncGenerator[Progress, None]:
-        """The steps of the running job of that key, else of a new one."""
+        """The steps of the running job of that key, else of a new one; closing this leaves it.
+
+        Raises what the story raises, ServerBusy where there are too many jobs or the daemon stops.
+        """
         key = key or object()
         job = self._jobs.get(key) or self._start(key, Job(kind, name), story)
         job.watchers += 1

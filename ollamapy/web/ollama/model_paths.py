@@ -1,4 +1,7 @@
-"""The paths of Ollama's API for models in the store: list, show, make, move, fetch, delete."""
+"""The paths of Ollama's API for stored models: list, show, create, copy, pull, push, delete, blobs.
+
+Whatever writes to the store may wait for its lock or its disk, and runs in a thread of its own; short reads use asyncio's.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
 from ...models import blobs
+from ...models.threads import in_own_thread
 from ...registry.manifest import MANIFEST_TYPE
 from ...serving.answer import lease_request
 from ...serving.services import Services
@@ -44,7 +48,7 @@ async def _show(services: Services, call: Call) -> Reply:
 async def _delete(services: Services, call: Call) -> Reply:
     text, name = await call.parse(stored.parse_delete)
     try:
-        await asyncio.to_thread(services.models.store.delete, name)
+        await in_own_thread(partial(services.models.store.delete, name), "delete")
     except ModelNotFound:
         raise ModelNotFound(f"model '{text}' not found") from None
     return Response()
@@ -53,7 +57,7 @@ async def _delete(services: Services, call: Call) -> Reply:
 async def _copy(services: Services, call: Call) -> Reply:
     text, source, destination = await call.parse(stored.parse_copy)
     try:
-        await asyncio.to_thread(services.models.store.copy, source, destination)
+        await in_own_thread(partial(services.models.store.copy, source, destination), "copy")
     except ModelNotFound:
         raise ModelNotFound(f'model "{text}" not found') from None
     return Response()
