@@ -67,14 +67,38 @@ class Model:
         progress: Callable[[float], None] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        lib = self._lib = _ctypes_layer()
-        self._last_log: list[str] = []
+        self._lib = _ctypes_layer()
         self._flag = ctypes.create_string_buffer(2)
-        self._log_callback = lib.llama_log_callback(self._logger(log))
-        _kept.append(self._log_callback)
-        lib.llama_log_set(self._log_callback, None)
-        lib.llama_backend_init()
+        self._listen(log)
+        self._load_weights(plan, progress)
+        self._read_facts()
+        self._params = _context_params(self._lib, plan)
+        # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
+        strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
+        self._abort_callback = ctypes.cast(strlen, self._lib.ggml_abort_callback)
+        self._pooled: dict[str, Pooled] = {}
+        self.longest_input = self.n_ctx = plan.n_ctx
+        self.n_slots, self.n_batch = 0, plan.n_batch
+        self.can_shift = False
+        self._context = self._memory = None
+        self._rows: Rows
+        if plan.generates and self._lib.llama_model_has_decoder(self._model):
+            self._make_context(plan.n_ctx, plan.n_slots)
+        self._row_type: Any = ctypes.c_float * self.n_vocab
+        self._pieces: list[bytes | None] = [None] * self.n_vocab
+        self._eog: list[bool | None] = [None] * self.n_vocab
 
+    def _listen(self, log: Callable[[str], None] | None) -> None:
+        """Take llama.cpp's log."""
+        self._last_log: list[str] = []
+        self._log_callback = self._lib.llama_log_callback(self._logger(log))
+        _kept.append(self._log_callback)
+        self._lib.llama_log_set(self._log_callback, None)
+        self._lib.llama_backend_init()
+
+    def _load_weights(self, plan: LoadPlan, progress: Callable[[float], None] | None) -> None:
+        """Load the model's files and its adapters. Raises LoadFailed."""
+        lib = self._lib
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 999 if plan.gpu_layers < 0 else plan.gpu_layers
         params.main_gpu = plan.main_gpu
@@ -94,56 +118,24 @@ class Model:
         if not self._model:
             raise LoadFailed(self._why("the model file cannot be loaded"))
         self._adapters = [self._load_adapter(file.path) for file in plan.files.adapters]
-        self._vocab = lib.llama_model_get_vocab(self._model)
-        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.n_layers: int = lib.llama_model_n_layer(self._model)
         self.gpu_layers = (
             min(params.n_gpu_layers, self.n_layers + 1) if lib.llama_supports_gpu_offload() else 0
         )
-        self.n_swa: int = lib.llama_model_n_swa(self._model)
+
+    def _read_facts(self) -> None:
+        """The properties of the model and its vocabulary that the engine needs."""
+        lib, model = self._lib, self._model
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.n_swa: int = lib.llama_model_n_swa(model)
         self.recurrent = bool(
-            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
         )
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.adds_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
-
-        context = lib.llama_context_default_params()
-        context.n_ctx = plan.n_ctx * plan.n_slots
-        context.n_seq_max = plan.n_slots
-        context.n_batch = context.n_ubatch = plan.n_batch
-        context.n_threads = context.n_threads_batch = (
-            min(plan.threads, os.cpu_count() or 1) or usable_cores()
-        )
-        context.kv_unified = False
-        context.swa_full = False
-        context.flash_attn_type = {
-            None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-            False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-            True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        }[plan.flash_attention]
-        context.type_k = context.type_v = (
-            _GGML_BF16
-            if plan.kv_type == "bf16"
-            else getattr(lib, f"GGML_TYPE_{plan.kv_type.upper()}")
-        )
-        context.no_perf = True
-        # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
-        strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
-        self._abort_callback = ctypes.cast(strlen, lib.ggml_abort_callback)
-        self._params = context
-        self._pooled: dict[str, Pooled] = {}
-        self.longest_input = self.n_ctx = plan.n_ctx
-        self.n_slots, self.n_batch = 0, plan.n_batch
-        self.can_shift = False
-        self._context = self._memory = None
-        self._rows: Rows
-        if plan.generates and lib.llama_model_has_decoder(self._model):
-            self._make_context(plan.n_ctx, plan.n_slots)
-        self._row_type = ctypes.c_float * self.n_vocab
-        self._pieces: list[bytes | None] = [None] * self.n_vocab
-        self._eog: list[bool | None] = [None] * self.n_vocab
 
     def _make_context(self, n_ctx: int, n_slots: int) -> None:
         """The context for generating. A model that only reads (an encoder) has no cache for it and stays without."""
@@ -500,6 +492,29 @@ class Model:
             if "failed to load" not in line
         ]
         return f"{what}: {words[-1]}" if words else what
+
+
+def _context_params(lib: Any, plan: LoadPlan) -> Any:
+    """llama.cpp's parameters of a context for ``plan.n_slots`` sequences."""
+    context = lib.llama_context_default_params()
+    context.n_ctx = plan.n_ctx * plan.n_slots
+    context.n_seq_max = plan.n_slots
+    context.n_batch = context.n_ubatch = plan.n_batch
+    context.n_threads = context.n_threads_batch = (
+        min(plan.threads, os.cpu_count() or 1) or usable_cores()
+    )
+    context.kv_unified = False
+    context.swa_full = False
+    context.flash_attn_type = {
+        None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+        False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    }[plan.flash_attention]
+    context.type_k = context.type_v = (
+        _GGML_BF16 if plan.kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{plan.kv_type.upper()}")
+    )
+    context.no_perf = True
+    return context
 
 
 def usable_cores() -> int:
