@@ -189,6 +189,16 @@ def test_the_engine_is_imported_by_the_child_alone() -> None:
     assert named(users) == {f"runner/{file}.py" for file in ("__main__", "worker", "outbox")}
 
 
+def test_conversions_run_in_their_child_alone() -> None:
+    makers = {
+        "ollamapy.formats.convert",
+        "ollamapy.formats.lora",
+        "ollamapy.formats.llama2c.convert",
+    }
+    users = {f.file for f in OURS if f.room != "formats" and f.module.startswith(tuple(makers))}
+    assert named(users) == {"runner/convert_child.py"}
+
+
 def test_the_cli_never_imports_runner_or_engine() -> None:
     assert not [f for f in OURS if f.room == "cli" and target_room(f) in ("runner", "engine")]
 

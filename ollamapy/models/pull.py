@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 from ..digests import digest_of, file_digest
 from ..errors import InvalidModel, Offline, OllamapyError
-from ..formats import llama2c
 from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_header
 from ..formats.parameters import parse_json
@@ -42,6 +41,8 @@ from ..registry.patience import Patience
 from ..registry.route import RemoteFile
 from ..registry.source import Source, Wanted
 from ..registry.store import Store
+from ..runner.convert import convert
+from ..runner.protocol import Convert
 from ..types import Progress
 from .job import Job, Report
 
@@ -79,7 +80,7 @@ def pull(
     if found is not None:
         name = found.name
         with store.reserve() as lease:
-            _Pull(store, found, limits, patience, lease, job.report).install()
+            _Pull(store, found, limits, patience, lease, job).install()
     job.report(Progress("success", model=name.display if wanted.address else ""))
 
 
@@ -129,7 +130,7 @@ class _Pull:
     limits: Limits
     patience: Patience
     lease: Lease
-    report: Report
+    job: Job
 
     def install(self) -> None:
         """Fetch what is missing, and write the manifest."""
@@ -147,21 +148,21 @@ class _Pull:
         fetched = [self._fetch(file, access) for file, access in found.files]
 
         # 3) is it a model? Only then it gets its name
-        self.report(Progress("verifying sha256 digest"))
+        self.job.report(Progress("verifying sha256 digest"))
         try:
             content = self._manifest(fetched)
             self._check(content)
         except InvalidModel:
             self._drop(each.digest for each in fetched)
             raise
-        self.report(Progress("writing manifest"))
+        self.job.report(Progress("writing manifest"))
         self.store.write_manifest(found.name, content)
         log.info("pulled %s", found.name.display)
 
         # 4) what only the model before it, or making this one, needed
         kept = {layer.digest for layer in parse_manifest(content).blobs}
         if replaced is not None and {layer.digest for layer in replaced.blobs} - kept:
-            self.report(Progress("removing unused layers"))
+            self.job.report(Progress("removing unused layers"))
             self.store.remove_unused(replaced.blobs)
         self._drop({each.digest for each in fetched} - kept)
 
@@ -181,9 +182,9 @@ class _Pull:
 
     def _report_current(self, installed: Manifest) -> None:
         for layer in (*installed.layers, installed.config):
-            self.report(_moved(layer.digest, layer.size, layer.size))
-        self.report(Progress("verifying sha256 digest"))
-        self.report(Progress("writing manifest"))
+            self.job.report(_moved(layer.digest, layer.size, layer.size))
+        self.job.report(Progress("verifying sha256 digest"))
+        self.job.report(Progress("writing manifest"))
 
     def _fetch(self, file: RemoteFile, access: Access) -> Fetched:
         digest = f"sha256:{file.sha256}" if file.sha256 else file.key.replace("-", ":", 1)
@@ -192,10 +193,10 @@ class _Pull:
         def progress(step: Downloaded) -> None:
             nonlocal reported
             reported = step.completed
-            self.report(_moved(digest, step.total, step.completed, step.note))
+            self.job.report(_moved(digest, step.total, step.completed, step.note))
 
         def note(text: str) -> None:
-            self.report(_moved(digest, file.size, max(reported, 0), text))
+            self.job.report(_moved(digest, file.size, max(reported, 0), text))
 
         patience = replace(self.patience, notify=note)
         fetched = download.fetch(
@@ -208,7 +209,7 @@ class _Pull:
             lease=self.lease,
         )
         if reported < file.size:
-            self.report(_moved(digest, file.size, file.size))
+            self.job.report(_moved(digest, file.size, file.size))
         return fetched
 
     def _manifest(self, fetched: list[Fetched]) -> bytes:
@@ -245,11 +246,16 @@ class _Pull:
     def _converted(self, checkpoint: str, tokenizer: str | None = None) -> str:
         """The digest of a llama2.c checkpoint as GGUF."""
         target = self.lease.work_path()
-        llama2c.convert(
-            self.store.blob_path(checkpoint),
-            self.store.blob_path(tokenizer) if tokenizer else None,
-            target,
-        )
+        files = {"checkpoint": self.store.blob_path(checkpoint)}
+        if tokenizer:
+            files["tokenizer"] = self.store.blob_path(tokenizer)
+
+        async def converted() -> None:
+            async with aclosing(convert(Convert("llama2c", files, target))) as steps:
+                async for _ in steps:
+                    pass
+
+        self.job.run(converted())
         digest = file_digest(target)
         self.lease.add(digest)
         self.store.adopt_file(target, digest)

@@ -12,6 +12,7 @@ error. The end of stdin means that the daemon is gone: the runner exits.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -103,9 +104,9 @@ class Convert(Frame, frozen=True):
     """
 
     kind: Literal["model", "adapter", "llama2c"]
-    files: dict[str, str]
-    target: str
-    base: tuple[str, ...] = ()
+    files: dict[str, Path]
+    target: Path
+    base: tuple[Path, ...] = ()
 
 
 class Render(Frame, frozen=True):
@@ -227,7 +228,7 @@ class Failed(Frame, frozen=True):
 
 
 class Converting(Frame, frozen=True):
-    """How many bytes of ``total`` are written."""
+    """How many bytes of the weights are written, of ``total``."""
 
     done: int
     total: int

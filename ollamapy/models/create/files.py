@@ -33,8 +33,8 @@ def by_name(files: Sequence[Upload]) -> dict[str, Path]:
     return {file.name.rpartition("/")[2]: file.path for file in files}
 
 
-def llama2c_of(files: Sequence[Upload]) -> tuple[Path, Path] | None:
-    """A llama2.c checkpoint and the tokenizer that was sent with it; None if the files are something else.
+def llama2c_of(files: Sequence[Upload]) -> dict[str, Path] | None:
+    """A llama2.c "checkpoint" and the "tokenizer" that was sent with it; None if the files are something else.
 
     Raises InvalidRequest for a checkpoint without a tokenizer.
     """
@@ -51,7 +51,7 @@ def llama2c_of(files: Sequence[Upload]) -> tuple[Path, Path] | None:
         raise InvalidRequest(str(error)) from None
     for name in (f"tok{vocabulary}.bin", "tokenizer.bin", *tokenizers):
         if name in tokenizers:
-            return checkpoints[0], tokenizers[name]
+            return {"checkpoint": checkpoints[0], "tokenizer": tokenizers[name]}
     raise InvalidRequest(
         f"the llama2.c checkpoint comes without its tokenizer, send the tokenizer.bin with {vocabulary} pieces, too"
     )

@@ -17,18 +17,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...chat.formats import ChatFormat, candidates
 from ...digests import digest_of, parse_digest
 from ...errors import InvalidModel, InvalidRequest, ModelNotFound, StoreError, TemplateTooSlow
-from ...formats import llama2c
 from ...formats.configuration import PLATFORM, describe, print_created_config, read_object
-from ...formats.convert import convert
 from ...formats.gguf import Header, joined, read_header
-from ...formats.lora import convert_adapter
 from ...formats.parameters import read_parameters
 from ...formats.quantization import TYPES
 from ...human import quote
@@ -36,6 +32,8 @@ from ...names import Name
 from ...registry.lease import Lease
 from ...registry.manifest import CONFIG_TYPE, Layer, print_manifest
 from ...registry.store import Store
+from ...runner.convert import convert
+from ...runner.protocol import Convert
 from ...runner.quantize import quantize
 from ...runner.render import Renderer
 from ...types import Progress
@@ -156,9 +154,9 @@ class _Making:
     def _from_files(self) -> None:
         files = self._uploaded(self._request.files)
         if any(file.is_safetensors for file in files):
-            self._convert("model", partial(convert, by_name(files)))
+            self._convert("model", Convert("model", by_name(files), self._lease.work_path()))
         elif checkpoint := llama2c_of(files):
-            self._convert("model", partial(llama2c.convert, *checkpoint))
+            self._convert("model", Convert("llama2c", checkpoint, self._lease.work_path()))
         else:
             self._job.report(Progress("parsing GGUF"))
             self._layers = gguf_layers(files)
@@ -167,7 +165,9 @@ class _Making:
         files = self._uploaded(self._request.adapters)
         model = self._model()
         if any(file.is_safetensors for file in files):
-            return self._convert("adapter", partial(convert_adapter, by_name(files), model))
+            base = tuple(self._paths("model"))
+            order = Convert("adapter", by_name(files), self._lease.work_path(), base)
+            return self._convert("adapter", order)
         self._job.report(Progress("parsing GGUF"))
         adapters = gguf_layers(files, adapters=True)
         for each in adapters:
@@ -175,19 +175,21 @@ class _Making:
         present = {each.digest for each in self._layers}
         self._layers += [each for each in adapters if each.digest not in present]
 
-    def _convert(self, kind: str, work: Callable[..., None]) -> None:
-        """Have a file made by ``work(target, progress=...)``, and add it as a layer of that kind."""
-        target, status = self._lease.work_path(), f"converting {kind}"
+    def _convert(self, kind: str, order: Convert) -> None:
+        """Have a child write the file, and add it as a layer of that kind."""
+        status = f"converting {kind}"
 
-        def progress(done: int, total: int) -> None:
-            self._job.report(Progress(status, total=total, completed=done))
+        async def converted() -> None:
+            async with aclosing(convert(order)) as steps:
+                async for done, total in steps:
+                    self._job.report(Progress(status, total=total, completed=done))
 
         self._job.report(Progress(status))
         try:
-            work(target, progress=progress)
+            self._job.run(converted())
         except InvalidModel as error:
             raise InvalidRequest(str(error)) from None
-        self._layers.append(file_layer(kind, target))
+        self._layers.append(file_layer(kind, order.target))
 
     def _quantize(self) -> None:
         """Replace the model's weights by weights of another type."""
