@@ -9,7 +9,7 @@ one line on stderr, and nothing else translates errors. The message is one sente
     +- InvalidRequest                     400
     |  +- PromptTooLong
     +- InvalidModel                       500   a file that says it is a model and is not
-    +- InvalidCatalogue                   500   a file of the catalogue; names the file and the key
+    +- InvalidCatalog                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
     +- RequestNotFound                    404   what was to be cancelled
     +- RequestCancelled                   499   the client left
@@ -84,7 +84,7 @@ class InvalidModel(OllamapyError):
     """A model file, manifest or layer that is damaged or not what it says it is."""
 
 
-class InvalidCatalogue(OllamapyError):
+class InvalidCatalog(OllamapyError):
     """A file of the catalogue that breaks its schema; the message names the file and the key."""
 
 

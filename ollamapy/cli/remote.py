@@ -13,7 +13,7 @@ from ..formats import footprint
 from ..formats.gguf import Header
 from ..formats.parameters import print_parameters, read_parameters
 from ..machine import free_memory
-from ..registry import hub, remote, source
+from ..registry import hub, preview, source
 from ..registry.catalog import Catalog
 from ..registry.hub import HubSettings
 from ..registry.patience import Patience
@@ -43,7 +43,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     access = HubSettings.from_env(environment())
     patience = Patience(notify=remark)
     found = source.find(source.parse(text), catalog, access, patience)
-    header = remote.header(found, patience)
+    header = preview.header(found, patience)
     free = free_memory()
     texts = {kind: content.decode("utf-8", "replace") for kind, content in found.texts}
     files = [file for file, _ in found.files]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..config import Settings, environment
 from ..errors import ModelNotFound, OllamapyError, RemoteNotFound
 from ..names import DEFAULT_HOST, Name
-from ..registry import remote, source
+from ..registry import preview, source
 from ..registry.catalog import Catalog
 from ..registry.hub import HubSettings
 from ..registry.manifest import Manifest
@@ -68,7 +68,7 @@ def _stored(store: Store, text: str) -> Name:
 def _stale(
     store: Store, name: Name, manifest: Manifest, catalog: Catalog, access: HubSettings
 ) -> Stale | None:
-    said = remote.said_source(store, manifest)
+    said = preview.recorded_source(store, manifest)
     entry = None if said else catalog.find(name)
     if entry is not None and entry.kind == "builtin":
         return None
@@ -82,7 +82,7 @@ def _stale(
         if said:
             raise
         return None
-    if not found.files or remote.is_current(manifest, said, found):
+    if not found.files or preview.is_current(manifest, said, found):
         return None
     here = str(said.get("revision", "")) or manifest.digest
     there = found.revision or (found.published.manifest.digest if found.published else "")
@@ -99,7 +99,7 @@ def is_same_elsewhere(settings: Settings, store: Store, name: Name) -> bool:
     except OllamapyError:
         return True  # there is nothing to lose
     with suppress(OllamapyError):
-        if remote.said_source(store, manifest):
+        if preview.recorded_source(store, manifest):
             return True
     access = HubSettings.from_env(environment())
     found = source.find(source.parse(name.display), Catalog(settings.library), access)

@@ -21,7 +21,7 @@ from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_header
 from ..formats.parameters import parse_json
 from ..names import Name
-from ..registry import download, remote, source
+from ..registry import download, preview, source
 from ..registry.attempt import Downloaded
 from ..registry.catalog import Catalog
 from ..registry.download import Fetched
@@ -38,7 +38,7 @@ from ..registry.manifest import (
     print_manifest,
 )
 from ..registry.patience import Patience
-from ..registry.route import RemoteFile
+from ..registry.remote import RemoteFile
 from ..registry.source import Source, Wanted
 from ..registry.store import Store
 from ..runner.convert import convert
@@ -176,8 +176,8 @@ class _Pull:
     def _is_current(self, installed: Manifest) -> bool:
         """Whether an installed model is what would be made of the source."""
         with suppress(OllamapyError):
-            source_of = remote.said_source(self.store, installed)
-            return remote.is_current(installed, source_of, self.found)
+            source_of = preview.recorded_source(self.store, installed)
+            return preview.is_current(installed, source_of, self.found)
         return False
 
     def _report_current(self, installed: Manifest) -> None:
@@ -232,7 +232,7 @@ class _Pull:
         ]
         model = joined([self._header(each) for each in by_kind["model"]])
         projectors = [self._header(each) for each in by_kind.get("projector", ())]
-        config = print_config({**describe(model, projectors), "source": found.said})
+        config = print_config({**describe(model, projectors), "source": found.record})
         return print_manifest(Layer(CONFIG_TYPE, self._stored(config), len(config)), layers)
 
     def _layer(self, kind: str, digest: str) -> Layer:

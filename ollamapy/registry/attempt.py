@@ -18,7 +18,7 @@ from .http import Access
 from .limits import Limits
 from .patience import Patience
 from .pieces import Pieces, Segment, piece_size
-from .route import RemoteFile
+from .remote import RemoteFile
 from .store import Store
 from .work import DISK_FULL, cannot_write
 

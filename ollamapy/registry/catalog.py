@@ -6,7 +6,7 @@
 A `Catalog` looks through several folders, the user's own first; the schema is described in the
 built-in folder's README.md. Only the file of the family that is asked for is read. Nothing is
 downloaded here, and nothing is known of what is installed. Files are checked key by key: whatever
-is wrong in one is an `InvalidCatalogue` that names the file and the key.
+is wrong in one is an `InvalidCatalog` that names the file and the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
 
-from ..errors import InvalidCatalogue, InvalidRequest, reason
+from ..errors import InvalidCatalog, InvalidRequest, reason
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import parse_options
 from .hub import is_safe_path
@@ -164,7 +164,7 @@ class Catalog:
     def find(self, name: Name) -> Entry | None:
         """The model that a name means; None for names that are not of the catalogue.
 
-        Raises InvalidCatalogue.
+        Raises InvalidCatalog.
         """
         if name.host.lower() != DEFAULT_HOST or name.namespace.lower() != DEFAULT_NAMESPACE:
             return None
@@ -176,7 +176,7 @@ class Catalog:
         return None
 
     def families(self) -> list[str]:
-        """The names of all families, in order. Reads none of them. Raises InvalidCatalogue."""
+        """The names of all families, in order. Reads none of them. Raises InvalidCatalog."""
         found: set[str] = set()
         for folder in self.folders:
             try:
@@ -184,12 +184,12 @@ class Catalog:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise InvalidCatalogue(f"{folder}: {reason(error)}") from error
+                raise InvalidCatalog(f"{folder}: {reason(error)}") from error
             found.update(name for name in names if _FAMILY.fullmatch(name))
         return sorted(found)
 
     def family(self, name: str) -> Family | None:
-        """A family with the tags of all folders; None if there is none. Raises InvalidCatalogue."""
+        """A family with the tags of all folders; None if there is none. Raises InvalidCatalog."""
         families = [found for each in self.folders if (found := self._read(each, name.lower()))]
         if not families:
             return None
@@ -266,9 +266,9 @@ def _content(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InvalidCatalogue(f"{path}: {reason(error)}") from error
+        raise InvalidCatalog(f"{path}: {reason(error)}") from error
     if len(content) > MAX_FILE:
-        raise InvalidCatalogue(f"{path} has more than {MAX_FILE} bytes")
+        raise InvalidCatalog(f"{path} has more than {MAX_FILE} bytes")
     return content
 
 
@@ -293,7 +293,7 @@ def _parse(path: Path, content: bytes) -> Any:
         return yaml.load(content, Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split()) or "it is nested too deep"
-        raise InvalidCatalogue(f"{path} is not YAML: {reason[:300]}") from None
+        raise InvalidCatalog(f"{path} is not YAML: {reason[:300]}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +331,7 @@ class _Node:
 
     def wrong(self, key: str, what: str) -> NoReturn:
         place = ".".join(each for each in (self.where, key) if each) or "it"
-        raise InvalidCatalogue(f"{self.path}: {place} {what}")
+        raise InvalidCatalog(f"{self.path}: {place} {what}")
 
     def only(self, keys: set[str]) -> None:
         for key in self.value:

@@ -13,7 +13,7 @@ from io import FileIO
 
 from ..errors import RateLimited, TransferError
 from .attempt import TICK, Attempt
-from .http import Answer, BrokenConnection, Session
+from .http import BrokenConnection, Response, Session
 from .limits import MAX_CONNECTIONS
 from .patience import backoff
 from .pieces import MAX_CUTS, MIB, Flow, Ramp, Span, laggards, usual_rate, widen
@@ -38,7 +38,7 @@ class _Worker:
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.span: Span | None = None
-        self.answer: Answer | None = None
+        self.response: Response | None = None
         self.opened = 0.0
         self.received = 0  # bytes in all
         self.counted = 0  # of them, those in `rate`
@@ -76,8 +76,8 @@ class Connections:
     def shut(self) -> None:
         """End what the workers wait for. Called with `changed` held."""
         for worker in self._workers:
-            if worker.answer is not None:
-                worker.answer.shut()
+            if worker.response is not None:
+                worker.response.shut()
 
     def _measure(self) -> None:
         """Bring the speed of every connection up to now: an average that slowly forgets."""
@@ -95,7 +95,7 @@ class Connections:
 
     def _cut_laggards(self) -> None:
         now = self._try.patience.now()
-        busy = [each for each in self._workers if each.span and each.answer and not each.cut]
+        busy = [each for each in self._workers if each.span and each.response and not each.cut]
         flows = [
             Flow(now - each.opened, each.rate, each.span.left if each.span else 0) for each in busy
         ]
@@ -106,8 +106,8 @@ class Connections:
             if worker.span and worker.span.cuts < MAX_CUTS and not self._try.limits.rate:
                 worker.span.cuts += 1
                 worker.cut = True
-                if worker.answer:
-                    worker.answer.shut()
+                if worker.response:
+                    worker.response.shut()
 
     def _widen(self) -> None:
         """Start workers: the second when the first has brought something, then by what they bring."""
@@ -200,10 +200,10 @@ class Connections:
                 if odd.ranged:
                     self._route.ignored_range()
                 reason = str(odd)
-            except Busy as answer:
+            except Busy as busy_server:
                 self._contact = self._try.patience.now()
-                seconds, reason = answer.seconds, str(answer)
-                self._hold(answer, failures)
+                seconds, reason = busy_server.seconds, str(busy_server)
+                self._hold(busy_server, failures)
             except BrokenConnection as error:
                 reason = str(error)
                 if error.hopeless:
@@ -223,17 +223,17 @@ class Connections:
 
     def _stream(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
         """One request: its bytes into the file, until the span is full or it breaks off."""
-        answer, skip, generation = self._route.open(session, span.position, span.end)
+        response, skip, generation = self._route.open(session, span.position, span.end)
         with self._try.changed:
-            worker.answer, worker.cut = answer, False
+            worker.response, worker.cut = response, False
             worker.opened = self._contact = self._try.patience.now()
         held: list[bytes] = []
         size, since = 0, self._try.patience.now()
         try:
             while skip > 0:
-                skip -= len(self._read(answer, worker, min(_CHUNK, skip)))
+                skip -= len(self._read(response, worker, min(_CHUNK, skip)))
             while size < span.left:
-                chunk = self._read(answer, worker, min(self._chunk(), span.left - size))
+                chunk = self._read(response, worker, min(self._chunk(), span.left - size))
                 held.append(chunk)
                 size += len(chunk)
                 now = self._try.patience.now()
@@ -248,12 +248,12 @@ class Connections:
                     self._route.brought(generation)
             finally:
                 with self._try.changed:
-                    worker.answer = None
-                answer.close()
+                    worker.response = None
+                response.close()
 
-    def _read(self, answer: Answer, worker: _Worker, size: int) -> bytes:
+    def _read(self, response: Response, worker: _Worker, size: int) -> bytes:
         try:
-            chunk = answer.read(size)
+            chunk = response.read(size)
         except BrokenConnection:
             if self._try.stop.is_set() or worker.cut:
                 raise _Cut from None
@@ -308,12 +308,12 @@ class Connections:
                 return
             self._try.patience.wait(self._try.stop, left)
 
-    def _hold(self, answer: Busy, failures: int) -> None:
+    def _hold(self, server: Busy, failures: int) -> None:
         """Let all workers wait as long as the server asks for."""
-        seconds = answer.seconds
+        seconds = server.seconds
         if seconds is None:
             return
-        if seconds > _LONGEST_WAIT or (answer.status == 429 and failures + 1 >= _TRIES):
+        if seconds > _LONGEST_WAIT or (server.status == 429 and failures + 1 >= _TRIES):
             raise RateLimited(
                 f"{self._try.access.host} limits requests, try again in {seconds:.0f} s: "
                 f"{self._try.resume_hint()}",
@@ -321,7 +321,7 @@ class Connections:
             )
         with self._try.changed:
             self._hold_until = max(self._hold_until, self._try.patience.now() + seconds)
-            self._try.note = busy(self._try.access.host, answer.status, seconds)
+            self._try.note = busy(self._try.access.host, server.status, seconds)
 
     def _wait_for_network(self, failures: int, reason: str) -> None:
         if self._try.patience.now() - self._contact > self._try.limits.network_patience:

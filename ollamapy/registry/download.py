@@ -39,7 +39,7 @@ from .lease import Lease
 from .limits import Limits
 from .patience import Patience
 from .pieces import MIB
-from .route import RemoteFile
+from .remote import RemoteFile
 from .store import Store
 from .work import DISK_FULL, cannot_write
 

@@ -37,7 +37,7 @@ from . import hub
 from .lease import Lease
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
 from .pieces import MIB
-from .route import RemoteFile
+from .remote import RemoteFile
 from .store import Store
 
 TOOLS = ("ollama", "lmstudio", "hf", "llama.cpp")
@@ -49,7 +49,7 @@ _MANY = 100_000  # files in one place
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FoundFile:
     """A file of a model: the kind of layer that it is, and its sha256 if its place says it."""
 
     kind: str
@@ -63,13 +63,13 @@ class Found:
     """A model in another tool's place. `manifest` is that tool's own, if it has such: kept as it is."""
 
     name: Name
-    parts: tuple[Part, ...]
+    files: tuple[FoundFile, ...]
     manifest: bytes | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(each.size for each in self.parts)
+        return sum(each.size for each in self.files)
 
 
 # Where the tools keep their models
@@ -154,14 +154,14 @@ def _ollama(folder: Path) -> Iterator[Found]:
             content, manifest = theirs.manifest_file(name)
             if not any(each.kind == "model" for each in manifest.layers):
                 continue
-            parts = []
+            files = []
             for layer in (*manifest.layers, manifest.config):
                 path = theirs.blob_path(layer.digest)
                 if path.stat().st_size != layer.size:
                     raise InvalidModel("a blob was cut short")
                 sha256 = layer.digest.removeprefix("sha256:")
-                parts.append(Part(layer.kind, path, layer.size, sha256))
-            yield Found(name, tuple(parts), content)
+                files.append(FoundFile(layer.kind, path, layer.size, sha256))
+            yield Found(name, tuple(files), content)
 
 
 def _published(folder: Path) -> Iterator[Found]:
@@ -197,7 +197,7 @@ def _llama_cpp(folder: Path) -> Iterator[Found]:
         with suppress(OllamapyError, OSError):
             model = _name(DEFAULT_HOST, DEFAULT_NAMESPACE, name.rpartition(".")[0], "latest")
             if "mmproj" not in name.lower():
-                yield Found(model, (_part("model", path),))
+                yield Found(model, (_file("model", path),))
 
 
 def _listed(folder: Path, repo: str) -> Iterator[Found]:
@@ -227,27 +227,27 @@ def _choices(files: Mapping[str, Path], repo: str) -> Iterator[Found]:
             chosen = hub.choose(listing, tag)
             host = "hf.co" if slash else DEFAULT_HOST
             name = _name(host, user if slash else DEFAULT_NAMESPACE, model, tag)
-            parts = [_part("model", files[each.path]) for each in chosen.weights]
+            weights = [_file("model", files[each.path]) for each in chosen.weights]
             if chosen.mmproj is not None:
-                parts.append(_part("projector", files[chosen.mmproj.path]))
-            yield Found(name, tuple(parts))
+                weights.append(_file("projector", files[chosen.mmproj.path]))
+            yield Found(name, tuple(weights))
 
 
-def _part(kind: str, path: Path) -> Part:
+def _file(kind: str, path: Path) -> FoundFile:
     """A file, by its own path: a link's target. Hugging Face's cache names it by its sha256."""
     real = path.resolve(strict=True)
     sha256 = real.name if _SHA256.fullmatch(real.name) and real.parent.name == "blobs" else ""
-    return Part(kind, real, real.stat().st_size, sha256)
+    return FoundFile(kind, real, real.stat().st_size, sha256)
 
 
 def _name(host: str, namespace: str, model: str, tag: str) -> Name:
-    """A name of these parts; what may not stand in a name becomes a dash. Raises InvalidName."""
+    """A name of these files; what may not stand in a name becomes a dash. Raises InvalidName."""
 
     def fitted(text: str, allowed: str) -> str:
         return re.sub(rf"[^{allowed}]", "-", text)[:80].lstrip("-.") or "model"
 
-    parts = (fitted(namespace, "A-Za-z0-9_-"), fitted(model, "A-Za-z0-9_.-"))
-    return Name(host, *parts, fitted(tag, "A-Za-z0-9_.-"))
+    model = fitted(model, "A-Za-z0-9_.-")
+    return Name(host, fitted(namespace, "A-Za-z0-9_-"), model, fitted(tag, "A-Za-z0-9_.-"))
 
 
 # Into the store
@@ -279,57 +279,57 @@ def take(
         return
     how, completed, digests = "cloned", 0, list[str]()
     # before anything is linked: are they what their names say?
-    headers = [read_header(part.path) for part in found.parts] if found.manifest is None else []
-    with store.reserve(f"sha256:{part.sha256}" for part in found.parts if part.sha256) as lease:
-        for part in found.parts:
-            for step in _take_part(store, lease, part, may_copy):
+    headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
+    with store.reserve(f"sha256:{file.sha256}" for file in found.files if file.sha256) as lease:
+        for file in found.files:
+            for step in _take_file(store, lease, file, may_copy):
                 if isinstance(step, int):
                     yield Progress("verifying", "", found.size, completed + step)
                 else:
                     digest, way = step
                     digests.append(digest)
                     how = max(how, way, key=_COST.index)
-            completed += part.size
+            completed += file.size
         content = found.manifest
         if content is None:
             content = _manifest(store, lease, found, digests, headers)
         yield Linked(store.write_manifest(found.name, content), found.size, how)
 
 
-def _take_part(
-    store: Store, lease: Lease, part: Part, may_copy: Callable[[int], bool]
+def _take_file(
+    store: Store, lease: Lease, file: FoundFile, may_copy: Callable[[int], bool]
 ) -> Iterator[int | tuple[str, str]]:
     """How many bytes are verified, and at the end the digest and how it came."""
-    known = f"sha256:{part.sha256}"
-    if part.sha256 and store.has(known):
+    known = f"sha256:{file.sha256}"
+    if file.sha256 and store.has(known):
         yield known, "cloned"
         return
     work = lease.work_path()
     try:
-        how = _share(part.path, work)
+        how = _share(file.path, work)
         if how is None:
-            if not may_copy(part.size):
+            if not may_copy(file.size):
                 raise StoreError(
-                    f"{part.path} can only be copied, it lies on another disk than {store.roots[0]}:"
+                    f"{file.path} can only be copied, it lies on another disk than {store.roots[0]}:"
                     " allow it with --copy"
                 )
             how = "copied"
-            shutil.copyfile(part.path, work)
+            shutil.copyfile(file.path, work)
         summed, position = Sha256(), 0
         buffer = memoryview(bytearray(MIB))
-        with FileIO(work, "rb") as file:
-            while n := file.readinto(buffer):
+        with FileIO(work, "rb") as work_file:
+            while n := work_file.readinto(buffer):
                 summed.update(buffer[:n])
                 position += n
                 yield position
-        if part.sha256 not in ("", summed.hex):
-            raise InvalidModel(f"{part.path} is damaged: it has another content than its name says")
+        if file.sha256 not in ("", summed.hex):
+            raise InvalidModel(f"{file.path} is damaged: it has another content than its name says")
         lease.add(summed.digest)
         store.adopt_file(work, summed.digest, linked=how == "linked")
         yield summed.digest, how
     except OSError as error:
         raise StoreError(
-            f"cannot take {part.path} into {store.roots[0]} ({reason(error)})"
+            f"cannot take {file.path} into {store.roots[0]} ({reason(error)})"
         ) from None
 
 
@@ -369,12 +369,12 @@ def _manifest(
 ) -> bytes:
     """The manifest of a model made of GGUF files, as Ollama's own are."""
     layers = [
-        Layer(f"{LAYER_PREFIX}{part.kind}", digest, part.size)
-        for part, digest in zip(found.parts, digests, strict=True)
+        Layer(f"{LAYER_PREFIX}{file.kind}", digest, file.size)
+        for file, digest in zip(found.files, digests, strict=True)
     ]
     of_kind: dict[str, list[Header]] = {"model": [], "projector": []}
-    for part, header in zip(found.parts, headers, strict=True):
-        of_kind[part.kind].append(header)
+    for file, header in zip(found.files, headers, strict=True):
+        of_kind[file.kind].append(header)
     described = describe(joined(of_kind["model"]), of_kind["projector"])
     config = print_config(described)
     lease.add(digest_of(config))

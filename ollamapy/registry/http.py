@@ -134,7 +134,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         leave_home: bool = True,
         data: Any = None,
-    ) -> Answer:
+    ) -> Response:
         """One request, redirects followed; with `leave_home` False only those that stay at home.
 
         `data` is a body: bytes, or what has `read` and a length. With one, no redirect is followed.
@@ -148,15 +148,15 @@ class Session:
         came_from = url
         for _ in range(MAX_REDIRECTS + 1):
             self._check(url, came_from)
-            answer = self._once(method, url, headers, data)
-            target = answer.redirect
+            response = self._once(method, url, headers, data)
+            target = response.redirect
             if (
                 target is None
                 or data is not None
                 or (not leave_home and not self.access.is_home(target))
             ):
-                return answer
-            answer.drain()
+                return response
+            response.drain()
             came_from, url = url, target
         raise TransferError(f"{host_of(url)} redirects in circles, try again later")
 
@@ -169,7 +169,9 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str] | None, data: Any) -> Answer:
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str] | None, data: Any
+    ) -> Response:
         import requests
         import urllib3
 
@@ -195,7 +197,7 @@ class Session:
             ) from None
         except ValueError:  # of its parsing of addresses
             raise BrokenConnection("the address is broken", hopeless=True) from None
-        return Answer(response, url)
+        return Response(response, url)
 
     def _check(self, url: str, came_from: str) -> None:
         """Rules 2, 3 and 6, for every hop."""
@@ -226,7 +228,7 @@ class Session:
         return resolves_to_private(urlsplit(self.access.endpoint).hostname or "")
 
 
-class Answer:
+class Response:
     """One response: its head, and its body as it comes. Closed by whoever got it."""
 
     def __init__(self, response: requests.Response, url: str) -> None:

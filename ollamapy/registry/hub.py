@@ -4,7 +4,7 @@
 commit; `choose` decides, without asking anybody, which GGUF a tag stands for. Nothing is downloaded
 here, and no client library of the hub's is used: what is needed of it is two JSON documents.
 
-    GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true     everything, in one answer
+    GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true     everything, in one response
     GET {endpoint}/api/models/{repo}/tree/{commit}?recursive=true       what a mirror without blobs=
                                                                         knows, in pages
     GET {endpoint}/{repo}/resolve/{commit}/{path}                       a file (see download.py)
@@ -24,10 +24,10 @@ from urllib.parse import quote
 
 from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
 from .addresses import origin
-from .http import Access, Answer, Session
+from .http import Access, Response, Session
 from .patience import Patience, ask_json
 from .refusal import refusal
-from .route import RemoteFile
+from .remote import RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _HOMES = ("https://huggingface.co", "https://hf.co")
@@ -173,9 +173,9 @@ def _list(session: Session, repo: Repo, patience: Patience) -> Listing:
     page = f"{access.endpoint}/{repo.id}"
     revision = quote(repo.revision, safe="")
     url = f"{access.endpoint}/api/models/{repo.id}/revision/{revision}?blobs=true"
-    answer, value = ask_json(session, url, patience)
-    if answer.status != 200:
-        raise refusal(answer, access, what, page)
+    response, value = ask_json(session, url, patience)
+    if response.status != 200:
+        raise refusal(response, access, what, page)
     id, commit, siblings = _fields(value, access)
     if any("size" not in each for each in siblings):  # a mirror that does not know blobs=
         entries = _tree(session, id, commit, patience)
@@ -234,21 +234,21 @@ def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[di
     url = f"{access.endpoint}/api/models/{id}/tree/{commit}?recursive=true&expand=false"
     entries: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
-        answer, value = ask_json(session, url, patience)
-        if answer.status != 200:
-            raise refusal(answer, access, id, f"{access.endpoint}/{id}")
+        response, value = ask_json(session, url, patience)
+        if response.status != 200:
+            raise refusal(response, access, id, f"{access.endpoint}/{id}")
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise _odd(access)
         entries += [each for each in value if each.get("type") == "file"]
-        following = _next_page(answer, access)
+        following = _next_page(response, access)
         if following is None:
             return entries
         url = following
     raise TransferError(f"{id} has more files than can be listed")
 
 
-def _next_page(answer: Answer, access: Access) -> str | None:
-    found = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("Link", ""))
+def _next_page(response: Response, access: Access) -> str | None:
+    found = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', response.headers.get("Link", ""))
     if not found:
         return None
     path = re.sub(r"^https?://[^/]*", "", found[1])  # whose origin it names does not matter

@@ -22,13 +22,13 @@ from urllib.parse import urlencode, urlsplit
 from ..errors import InvalidModel, RemoteNotFound, TransferError, Unauthorized
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from .addresses import origin
-from .http import Access, Answer, BrokenConnection, Session
+from .http import Access, BrokenConnection, Response, Session
 from .hub import HubSettings
 from .manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .patience import Patience, ask, ask_json
 from .probe import read_small
 from .refusal import refusal, server_message, unreachable
-from .route import RemoteFile
+from .remote import RemoteFile
 
 HUB_HOSTS = ("hf.co", "huggingface.co")
 
@@ -38,7 +38,7 @@ _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteModel:
+class PublishedModel:
     """A model in a registry: its manifest, as bytes to keep and as values, and how to fetch blobs.
 
     `files` are the layers and the configuration, each digest once, as `download.fetch` takes them.
@@ -84,7 +84,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
-def list_files(name: Name, access: Access, patience: Patience | None = None) -> RemoteModel:
+def list_files(name: Name, access: Access, patience: Patience | None = None) -> PublishedModel:
     """The manifest of a model and its files: one request, three where a token must be got first.
 
     Raises TransferError and its children, InvalidModel for a manifest that is none, or a model that
@@ -94,24 +94,24 @@ def list_files(name: Name, access: Access, patience: Patience | None = None) -> 
     base = f"{access.endpoint}/v2/{name.namespace}/{name.model}"
     url = f"{base}/manifests/{name.tag}"
     with Session(access) as session:
-        answer = ask(session, url, patience, headers={"Accept": _ACCEPT})
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status != 401 or not challenge.lower().startswith("bearer "):
-            content = _content(answer, access, name)
+        response = ask(session, url, patience, headers={"Accept": _ACCEPT})
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status != 401 or not challenge.lower().startswith("bearer "):
+            content = _content(response, access, name)
             return _model(name, content, base, access, patience)
-        answer.drain()
+        response.drain()
         access = replace(access, authorization=bearer(token_for(session, challenge, patience)))
     with Session(access) as session:
-        answer = ask(session, url, patience, headers={"Accept": _ACCEPT})
-        content = _content(answer, access, name)
+        response = ask(session, url, patience, headers={"Accept": _ACCEPT})
+        content = _content(response, access, name)
     return _model(name, content, base, access, patience)
 
 
-def _content(answer: Answer, access: Access, name: Name) -> bytes:
-    if answer.status != 200:
-        raise _refusal(answer, access, name)
+def _content(response: Response, access: Access, name: Name) -> bytes:
+    if response.status != 200:
+        raise _refusal(response, access, name)
     try:
-        return answer.content(MAX_MANIFEST)
+        return response.content(MAX_MANIFEST)
     except BrokenConnection as error:
         raise unreachable(access.host, str(error)) from None
 
@@ -130,10 +130,10 @@ def token_for(session: Session, challenge: str, patience: Patience) -> str:
     query = [("service", said["service"])] if said.get("service") else []
     query += [("scope", each) for each in said.get("scope", "").split()]
     url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-    answer, value = ask_json(session, url, patience, limit=_MAX_TOKEN)
-    if answer.status != 200:
+    response, value = ask_json(session, url, patience, limit=_MAX_TOKEN)
+    if response.status != 200:
         raise Unauthorized(
-            f"{access.host} gives no token{_because(server_message(answer, access))}"
+            f"{access.host} gives no token{_because(server_message(response, access))}"
         )
     token = (value.get("token") or value.get("access_token")) if isinstance(value, dict) else None
     if not isinstance(token, str) or not token or not all("!" <= each <= "~" for each in token):
@@ -143,7 +143,7 @@ def token_for(session: Session, challenge: str, patience: Patience) -> str:
 
 def _model(
     name: Name, content: bytes, base: str, access: Access, patience: Patience
-) -> RemoteModel:
+) -> PublishedModel:
     try:
         manifest = parse_manifest(content)
     except InvalidModel as error:
@@ -163,12 +163,12 @@ def _model(
         RemoteFile(digest, f"{base}/blobs/{digest}", size, digest.removeprefix("sha256:"))
         for digest, size in sizes.items()
     )
-    model = RemoteModel(content, manifest, files, access)
+    model = PublishedModel(content, manifest, files, access)
     _check_runnable(name, model, patience)
     return model
 
 
-def _check_runnable(name: Name, model: RemoteModel, patience: Patience) -> None:
+def _check_runnable(name: Name, model: PublishedModel, patience: Patience) -> None:
     """Refuse what has no weights for us."""
     kinds = {layer.kind for layer in model.manifest.layers}
     if "model" in kinds:
@@ -195,7 +195,7 @@ def _json(content: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _refusal(answer: Answer, access: Access, name: Name) -> TransferError:
+def _refusal(response: Response, access: Access, name: Name) -> TransferError:
     """What a registry means when it says no."""
     where = name.host if name.host.lower() in HUB_HOSTS else access.host
     library = name.host == DEFAULT_HOST
@@ -205,13 +205,13 @@ def _refusal(answer: Answer, access: Access, name: Name) -> TransferError:
         page = f"https://ollama.com/{path}"
     else:
         page = f"{access.endpoint}/{name.namespace}/{name.model}"
-    if answer.status == 404:
+    if response.status == 404:
         tags = f", see {page}/tags" if library else f", see {page}"
         return RemoteNotFound(f"model '{short}' with tag '{name.tag}' not found on {where}{tags}")
-    if answer.status == 400:
-        said = _because(server_message(answer, access))
+    if response.status == 400:
+        said = _because(server_message(response, access))
         return RemoteNotFound(f"{where} has no '{short}' with tag '{name.tag}'{said}, see {page}")
-    return refusal(answer, access, f"'{name.display}'", page)
+    return refusal(response, access, f"'{name.display}'", page)
 
 
 def _because(said: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RequestCancelled, TransferError
 from .addresses import host_of
-from .http import RETRYABLE, Answer, BrokenConnection, Session
+from .http import RETRYABLE, BrokenConnection, Response, Session
 from .refusal import busy, retry_after, unreachable
 
 MAX_JSON = 32 * 2**20
@@ -48,28 +48,28 @@ def ask(
     patience: Patience,
     *,
     headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """An answer that says something: a broken line is tried again, a busy server waited for.
+) -> Response:
+    """A response that says something: a broken line is tried again, a busy server waited for.
 
     Raises Offline, RateLimited, TransferError, RequestCancelled.
     """
     host = host_of(url)
     for number in range(1, _BUSY_TRIES + 1):
         try:
-            answer = session.open(url, headers=headers)
+            response = session.open(url, headers=headers)
         except BrokenConnection as error:
             if error.hopeless or number >= _BROKEN_TRIES:
                 raise unreachable(host, str(error)) from None
             patience.pause(backoff(number - 1), f"waiting for {host}: {error}")
             continue
-        if answer.status not in RETRYABLE or number == _BUSY_TRIES:
-            return answer
-        seconds = retry_after(answer.headers)
+        if response.status not in RETRYABLE or number == _BUSY_TRIES:
+            return response
+        seconds = retry_after(response.headers)
         if seconds is not None and seconds > _LONGEST_WAIT:
-            return answer
-        answer.drain()
+            return response
+        response.drain()
         seconds = seconds if seconds is not None else backoff(number - 1)
-        patience.pause(seconds, busy(host, answer.status, seconds))
+        patience.pause(seconds, busy(host, response.status, seconds))
     raise AssertionError("the last try returns")
 
 
@@ -80,17 +80,17 @@ def ask_json(
     *,
     limit: int = MAX_JSON,
     headers: Mapping[str, str] | None = None,
-) -> tuple[Answer, Any]:
-    """An answer and, where its status is 200, the JSON value in it. Raises as `ask` does."""
-    answer = ask(session, url, patience, headers=headers)
-    if answer.status != 200:
-        return answer, None
+) -> tuple[Response, Any]:
+    """A response and, where its status is 200, the JSON value in it. Raises as `ask` does."""
+    response = ask(session, url, patience, headers=headers)
+    if response.status != 200:
+        return response, None
     try:
-        content = answer.content(limit)
+        content = response.content(limit)
     except BrokenConnection as error:
         raise unreachable(host_of(url), str(error)) from None
     try:
-        return answer, json.loads(content)
+        return response, json.loads(content)
     except (ValueError, RecursionError):
         html = content.lstrip()[:1] == b"<"
         what = "a web page" if html else "something that is not JSON"

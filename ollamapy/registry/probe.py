@@ -15,7 +15,8 @@ from ..errors import DigestMismatch, TransferError
 from .http import Access, BrokenConnection, Session
 from .patience import Patience, ask
 from .refusal import refusal, unreachable
-from .route import IDENTITY, RANGE, RemoteFile, linked_file
+from .remote import RemoteFile, linked_file
+from .route import IDENTITY, RANGE
 from .store import MAX_SMALL
 
 
@@ -26,11 +27,11 @@ def read_small(
     if file.size > limit:
         raise TransferError(f"{file.path} has {file.size} bytes, more than the {limit} allowed")
     with Session(access) as session:
-        answer = ask(session, file.url, patience or Patience())
-        if answer.status != 200:
-            raise refusal(answer, access, file.path, file.page)
+        response = ask(session, file.url, patience or Patience())
+        if response.status != 200:
+            raise refusal(response, access, file.path, file.page)
         try:
-            content = answer.content(limit)
+            content = response.content(limit)
         except BrokenConnection as error:
             raise unreachable(access.host, str(error)) from None
     check_sums(file, access, sha256_hex(content), git_sum(file.size, content))
@@ -53,21 +54,21 @@ def probe(url: str, access: Access, patience: Patience | None = None) -> RemoteF
         linked = linked_file(head.headers) if head is not None else None
         if linked and linked[1] is not None:
             return RemoteFile(path, url, linked[1], linked[0])
-        answer = ask(session, url, patience, headers={**IDENTITY, "Range": "bytes=0-0"})
-        if answer.status not in (200, 206):
-            raise refusal(answer, access, path, url.partition("?")[0])
-        answer.close()
-        found = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-        length = answer.headers.get("Content-Length", "")
-        if answer.status == 206 and found:
+        response = ask(session, url, patience, headers={**IDENTITY, "Range": "bytes=0-0"})
+        if response.status not in (200, 206):
+            raise refusal(response, access, path, url.partition("?")[0])
+        response.close()
+        found = RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        length = response.headers.get("Content-Length", "")
+        if response.status == 206 and found:
             size = int(found[3])
-        elif answer.status == 200 and length.isdigit():
+        elif response.status == 200 and length.isdigit():
             size = int(length)
         else:
             raise TransferError(f"{access.host} does not say how large {path} is")
-        if answer.headers.get("Content-Type", "").startswith("text/html"):
+        if response.headers.get("Content-Type", "").startswith("text/html"):
             raise TransferError(f"{access.host} answers with a web page instead of {path}")
-        etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
+        etag = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
         return RemoteFile(path, url, size, None, etag=etag)
 
 

@@ -16,7 +16,7 @@ from ..errors import (
     TransferError,
     Unauthorized,
 )
-from .http import RETRYABLE, Access, Answer
+from .http import RETRYABLE, Access, Response
 
 
 def unreachable(host: str, reason: str) -> Offline:
@@ -30,15 +30,15 @@ def busy(host: str, status: int, seconds: float) -> str:
     return f"waiting {seconds:.0f} s for {host}: {why}"
 
 
-def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferError:
-    """The error for an answer that says no. `what` was asked for, `page` shows it to a browser.
+def refusal(response: Response, access: Access, what: str, page: str) -> TransferError:
+    """The error for a response that says no. `what` was asked for, `page` shows it to a browser.
 
     The codes and their order are the Hugging Face hub's; what has none is judged by its status.
     """
-    body = answer.text()
-    said = _message(body, answer.headers, access)
-    code = answer.headers.get("X-Error-Code", "")
-    status, host, known = answer.status, access.host, bool(access.authorization)
+    body = response.text()
+    said = _message(body, response.headers, access)
+    code = response.headers.get("X-Error-Code", "")
+    status, host, known = response.status, access.host, bool(access.authorization)
     if code == "GatedRepo":
         way = "with the account of your token" if known else "then set HF_TOKEN"
         return GatedModel(f"{what} is gated: accept its licence at {page}, {way} and pull again")
@@ -61,7 +61,7 @@ def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferErr
             return AccessDenied(f"{host} has disabled {what}, choose another model")
         return AccessDenied(f"{host} denies access to {what}{_quoted(said)}")
     if status == 429:
-        seconds = int(retry_after(answer.headers) or 300)
+        seconds = int(retry_after(response.headers) or 300)
         way = "" if known else ", or set HF_TOKEN for a higher limit"
         return RateLimited(f"{host} limits requests: try again in {seconds} s{way}", seconds)
     if status in RETRYABLE or status >= 500:
@@ -69,9 +69,9 @@ def refusal(answer: Answer, access: Access, what: str, page: str) -> TransferErr
     return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
 
 
-def server_message(answer: Answer, access: Access) -> str:
-    """The reason that a server gives in the body of its answer; "" if none can be read."""
-    return _message(answer.text(), answer.headers, access)
+def server_message(response: Response, access: Access) -> str:
+    """The reason that a server gives in the body of its response; "" if none can be read."""
+    return _message(response.text(), response.headers, access)
 
 
 def _message(body: str, headers: Mapping[str, str], access: Access) -> str:

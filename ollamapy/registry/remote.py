@@ -1,168 +1,48 @@
-"""A model that lies elsewhere, looked at without downloading it: its header, and whether ours is the same.
-
-A GGUF's header is read in a few growing ranges, through the same ladder of ways as a download
-(route.py). Nothing is written; what is read is checked as a header of a file of that size, not
-against a digest, which is one of the whole file.
-"""
+"""A file on another machine: its name there, where to ask for it, and what is known of its content."""
 
 from __future__ import annotations
 
-import io
-import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
-from ..errors import InvalidModel, TransferError
-from ..formats.configuration import source_of
-from ..formats.gguf import Header, joined, read_header
-from .http import Access, BrokenConnection, Session
-from .manifest import Manifest
-from .patience import Patience, backoff
-from .refusal import unreachable
-from .route import Busy, Odd, Refused, RemoteFile, Route, Rung
-from .source import Source
-from .store import Store
+from ..digests import sha256_hex
 
-_TRIES = 4
-_FIRST = 512 * 1024
-_MOST = 8 * 2**20
-"""Bytes of a request: a header without a vocabulary is small, one with a large one has 20 MB."""
-
-MAX_READ = 256 * 2**20
-"""Bytes of one file that are read before it is taken for something else."""
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def header(source: Source, patience: Patience | None = None) -> Header:
-    """The header of the model that a name stands for, all its shards together.
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file elsewhere: its name there (never a path here), address, size in bytes and sha256.
 
-    Raises InvalidModel for what is no GGUF (a checkpoint, the built-in model), TransferError and its
-    children.
+    `sha256` (64 hex digits) is None where the server does not know it; then `git_sha1`, the name of
+    a git blob, or `etag` tell whether an unfinished download is of the same content. `page` is
+    where a person can see it.
     """
-    weights = [(part.file, part.access) for part in source.parts if part.kind == "model"]
-    if source.published is not None:
-        layers = [each for each in source.published.manifest.layers if each.kind == "model"]
-        weights = [(source.published.file(each), source.published.access) for each in layers]
-    if not weights:
-        raise InvalidModel(
-            f"'{source.name.display}' is no GGUF elsewhere, there is no header to read"
-        )
-    return joined([_header(file, access, patience or Patience()) for file, access in weights])
+
+    path: str
+    url: str = field(repr=False)
+    size: int
+    sha256: str | None
+    git_sha1: str | None = None
+    etag: str = ""
+    page: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its work files: what it contains, not where it comes from."""
+        if self.sha256 is not None:
+            return f"sha256-{self.sha256}"
+        if self.git_sha1 is not None:
+            return f"git-{self.git_sha1}"
+        said = f"{self.url}\n{self.size}\n{self.etag}"
+        return f"url-{sha256_hex(said.encode())}"
 
 
-def _header(file: RemoteFile, access: Access, patience: Patience) -> Header:
-    with Session(access) as session:
-        try:
-            return read_header(io.BufferedReader(_Remote(file, access, session, patience)))
-        except InvalidModel as error:
-            raise InvalidModel(f"{file.path} on {access.host}: {error}") from None
-
-
-class _Remote(io.RawIOBase):
-    """A file elsewhere, to be read forward: a window of it is held, the next one is twice as large."""
-
-    def __init__(
-        self, file: RemoteFile, access: Access, session: Session, patience: Patience
-    ) -> None:
-        self._file, self._access, self._session, self._patience = file, access, session, patience
-        self._route = Route(file, access, patience.now, Rung.SHARED)
-        self._data, self._start, self._position = b"", 0, 0
-        self._size = _FIRST
-        self._left = MAX_READ
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        if self._position >= self._file.size:
-            return 0
-        at = self._position - self._start
-        if not 0 <= at < len(self._data):
-            self._start, at = self._position, 0
-            end = min(self._start + self._size, self._file.size)
-            self._data = self._get(self._start, end)
-            self._size = min(self._size * 2, _MOST)
-        chunk = self._data[at : at + len(buffer)]
-        buffer[: len(chunk)] = chunk
-        self._position += len(chunk)
-        return len(chunk)
-
-    def _get(self, start: int, end: int) -> bytes:
-        """The bytes of a range, by whatever way the server allows."""
-        self._left -= end - start
-        if self._left < 0:
-            raise InvalidModel("its header does not end, which no model's does")
-        reason = ""
-        for number in range(_TRIES):
-            try:
-                return self._ask(start, end)
-            except Refused as refused:
-                self._route.refused(
-                    refused, number + 1
-                )  # raises what was said if that is the last way
-                reason = str(refused.error)
-            except Odd as odd:
-                reason = str(odd)
-                if odd.ranged:
-                    self._route.ignored_range()
-            except Busy as busy:
-                reason = str(busy)
-                seconds = backoff(number) if busy.seconds is None else busy.seconds
-                self._patience.pause(
-                    seconds, f"{self._access.host} is busy, waiting {seconds:.0f} s"
-                )
-            except BrokenConnection as error:
-                if error.hopeless:
-                    raise unreachable(self._access.host, str(error)) from None
-                reason = str(error)
-                self._patience.pause(backoff(number), f"{reason}, trying again")
-        raise TransferError(
-            f"cannot read the beginning of {self._file.path} on {self._access.host}: {reason}"
-        )
-
-    def _ask(self, start: int, end: int) -> bytes:
-        answer, skip, generation = self._route.open(self._session, start, end)
-        data = bytearray()
-        wanted = skip + end - start
-        try:
-            while len(data) < wanted:
-                chunk = answer.read(min(wanted - len(data), 2**18))
-                if not chunk:
-                    raise BrokenConnection("the connection broke off")
-                data += chunk
-        finally:
-            answer.close()
-        self._route.brought(generation)
-        return bytes(data[skip:wanted])
-
-
-# Whether ours is the same
-
-
-def said_source(store: Store, manifest: Manifest) -> Mapping[str, Any]:
-    """What an installed model says of where it was pulled from; {} if it says nothing.
-
-    Raises StoreError, InvalidModel.
-    """
-    return source_of(store.read_small(manifest.config))
-
-
-def is_current(manifest: Manifest, said: Mapping[str, Any], found: Source) -> bool:
-    """Whether an installed model, with what it says of its source, is what its name stands for now.
-
-    Another commit with the same files is the same model.
-    """
-    if found.published is not None:
-        return manifest.digest == found.published.manifest.digest
-    now = json.loads(json.dumps(found.said))
-    return {**said, "revision": ""} == {**now, "revision": ""}
+def linked_file(headers: Mapping[str, str]) -> tuple[str, int | None] | None:
+    """The sha256 and size of a large file as the hub says them beside its redirect."""
+    etag = headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
+    size = headers.get("X-Linked-Size", "")
+    if not _SHA256.fullmatch(etag):
+        return None
+    return etag, int(size) if size.isdigit() else None

@@ -1,4 +1,4 @@
-"""The way to a file elsewhere: where its bytes can be asked for now, and what to make of an answer.
+"""The way to a file elsewhere: where its bytes can be asked for now, and what to make of a response.
 
     SHARED   one signed address for all connections, got once and renewed as it ages
     EACH     every request goes through the redirect: where addresses are refused that are fresh
@@ -19,50 +19,20 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
-from ..digests import sha256_hex
 from ..errors import AccessDenied, TransferError
-from .http import RETRYABLE, Access, Answer, Session
+from .http import RETRYABLE, Access, Response, Session
 from .refusal import refusal, retry_after, server_message
+from .remote import RemoteFile, linked_file
 
 log = logging.getLogger(__name__)
 
 _ODD_TRIES = 2  # answers that ignore the range before ranges are given up
 _RENEW_BEFORE = 300.0  # seconds before a signed address ends
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 IDENTITY = {"Accept-Encoding": "identity"}  # packed answers have no ranges
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file elsewhere: its name there (never a path here), address, size in bytes and sha256.
-
-    `sha256` (64 hex digits) is None where the server does not know it; then `git_sha1`, the name of
-    a git blob, or `etag` tell whether an unfinished download is of the same content. `page` is
-    where a person can see it.
-    """
-
-    path: str
-    url: str = field(repr=False)
-    size: int
-    sha256: str | None
-    git_sha1: str | None = None
-    etag: str = ""
-    page: str = ""
-
-    @property
-    def key(self) -> str:
-        """The name of its work files: what it contains, not where it comes from."""
-        if self.sha256 is not None:
-            return f"sha256-{self.sha256}"
-        if self.git_sha1 is not None:
-            return f"git-{self.git_sha1}"
-        said = f"{self.url}\n{self.size}\n{self.etag}"
-        return f"url-{sha256_hex(said.encode())}"
 
 
 class Rung(enum.IntEnum):
@@ -81,7 +51,7 @@ class Refused(Exception):
 
 
 class Odd(Exception):
-    """An answer that does not fit the question. `ranged`: in that it ignores the range."""
+    """A response that does not fit the question. `ranged`: in that it ignores the range."""
 
     def __init__(self, reason: str, *, ranged: bool = False) -> None:
         super().__init__(reason)
@@ -113,8 +83,8 @@ class Route:
         self._worked = self._fresh = False
         self._n_odd = 0
 
-    def open(self, session: Session, start: int, end: int) -> tuple[Answer, int, int]:
-        """An answer with the bytes from `start` on: (answer, bytes to pass over, generation).
+    def open(self, session: Session, start: int, end: int) -> tuple[Response, int, int]:
+        """A response with the bytes from `start` on: (response, bytes to pass over, generation).
 
         Raises BrokenConnection, Refused, Odd, Busy, TransferError.
         """
@@ -123,11 +93,11 @@ class Route:
         headers = dict(IDENTITY)
         if self.ranges or rung is not Rung.SINGLE:
             headers["Range"] = f"bytes={start}-{end - 1}"
-        answer = session.open(url, headers=headers)
+        response = session.open(url, headers=headers)
         try:
-            return answer, self._judge(answer, rung, generation, start, end), generation
+            return response, self._judge(response, rung, generation, start, end), generation
         except BaseException:
-            answer.close()
+            response.close()
             raise
 
     def brought(self, generation: int) -> None:
@@ -188,14 +158,16 @@ class Route:
 
     def _resolve(self, session: Session) -> None:
         """Ask where the file lies now, and whether it is still the same."""
-        answer = session.open(self._file.url, method="HEAD", headers=IDENTITY, leave_home=False)
-        answer.close()
-        if answer.status in RETRYABLE:
-            raise Busy(answer.status, retry_after(answer.headers))
-        if answer.redirect is None and answer.status not in (200, 206):
-            self._descend(Rung.EACH)  # whoever does not answer HEAD may answer GET, or say why not
+        response = session.open(self._file.url, method="HEAD", headers=IDENTITY, leave_home=False)
+        response.close()
+        if response.status in RETRYABLE:
+            raise Busy(response.status, retry_after(response.headers))
+        if response.redirect is None and response.status not in (200, 206):
+            self._descend(
+                Rung.EACH
+            )  # a server without HEAD may have GET, or refuse it with a reason
             return
-        linked = linked_file(answer.headers)
+        linked = linked_file(response.headers)
         if linked is not None and (
             linked[0] != (self._file.sha256 or linked[0])
             or linked[1] not in (None, self._file.size)
@@ -203,19 +175,19 @@ class Route:
             raise TransferError(
                 f"{self._file.path} has changed on {self._access.host} since it was listed, pull again"
             )
-        self._url = answer.redirect or answer.url
+        self._url = response.redirect or response.url
         self._generation += 1
-        life = lifetime(self._url, answer.headers)
+        life = lifetime(self._url, response.headers)
         margin = min(_RENEW_BEFORE, life / 4)
         self._deadline = self._now() + life - margin
 
-    def _judge(self, answer: Answer, rung: Rung, generation: int, start: int, end: int) -> int:
-        """The bytes to pass over in an answer, if it can be used at all."""
-        status, size, headers = answer.status, self._file.size, answer.headers
+    def _judge(self, response: Response, rung: Rung, generation: int, start: int, end: int) -> int:
+        """The bytes to pass over in a response, if it can be used at all."""
+        status, size, headers = response.status, self._file.size, response.headers
         if status in RETRYABLE:
             raise Busy(status, retry_after(headers))
         if status in (400, 401, 403, 404, 410, 451):
-            raise Refused(self._refusal(answer), rung, generation, start)
+            raise Refused(self._refusal(response), rung, generation, start)
         if status not in (200, 206):
             raise Odd(f"it answers {status}")
         if headers.get("Content-Type", "").lower().startswith("text/html"):
@@ -236,25 +208,18 @@ class Route:
             raise Odd("it ignores that only a part was asked for", ranged=True)
         return 0
 
-    def _refusal(self, answer: Answer) -> TransferError:
+    def _refusal(self, response: Response) -> TransferError:
         file, access = self._file, self._access
-        if access.is_home(answer.url):
-            return refusal(answer, access, file.path, file.page)
-        host = urlsplit(answer.url).hostname
-        said = server_message(answer, access)
-        text = f"{host} refuses to send {file.path}: {answer.status}{f' ({said})' if said else ''}"
-        if answer.status == 400 and file.size > 400 * 10**9:
+        if access.is_home(response.url):
+            return refusal(response, access, file.path, file.page)
+        host = urlsplit(response.url).hostname
+        said = server_message(response, access)
+        text = (
+            f"{host} refuses to send {file.path}: {response.status}{f' ({said})' if said else ''}"
+        )
+        if response.status == 400 and file.size > 400 * 10**9:
             return TransferError(f"{text}; files above 400 GB need Hugging Face's own client")
         return AccessDenied(f"{text}, try again later or from another network")
-
-
-def linked_file(headers: Mapping[str, str]) -> tuple[str, int | None] | None:
-    """The sha256 and size of a large file as the hub says them beside its redirect."""
-    etag = headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
-    size = headers.get("X-Linked-Size", "")
-    if not _SHA256.fullmatch(etag):
-        return None
-    return etag, int(size) if size.isdigit() else None
 
 
 def lifetime(url: str, headers: Mapping[str, str]) -> float:

@@ -34,10 +34,10 @@ from .addresses import origin
 from .catalog import Catalog, CatalogFile, Entry
 from .http import Access
 from .hub import HubSettings
-from .oci import RemoteModel
+from .oci import PublishedModel
 from .patience import Patience
 from .probe import probe
-from .route import RemoteFile
+from .remote import RemoteFile
 
 OVERRIDES = {"template": "template", "system": "system", "params": "params"}
 """Files of a hub's repository that say what its GGUF does not -> the kind of layer they become."""
@@ -48,7 +48,7 @@ _HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourcePart:
     """A file to get, and the kind of layer that it becomes: "model", "projector", "adapter",
     "template", "system", "params"; or "checkpoint" and "tokenizer", of which a model is made."""
 
@@ -62,14 +62,14 @@ class Source:
     """What a name stands for. `name` is what it is stored as, `note` what was chosen and why.
 
     Either `published`, a registry's model that is kept as it is, or `parts`: the files, all parts of
-    the kind "model" being the shards of one in order. `texts` are layers to add, by kind. `said` is
+    the kind "model" being the shards of one in order. `texts` are layers to add, by kind. `record` is
     written into the configuration: what the model was made of, to know it again.
     """
 
     name: Name
-    parts: tuple[Part, ...] = ()
+    parts: tuple[SourcePart, ...] = ()
     texts: tuple[tuple[str, bytes], ...] = ()
-    published: RemoteModel | None = None
+    published: PublishedModel | None = None
     note: str = ""
     repo: str = ""
     revision: str = ""
@@ -84,10 +84,10 @@ class Source:
         return tuple((each.file, each.access) for each in self.parts)
 
     @property
-    def said(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What is remembered of it in the model's configuration, under "source"."""
-        said: dict[str, Any] = {"repo": self.repo, "revision": self.revision} if self.repo else {}
-        said["files"] = [
+        record: dict[str, Any] = {"repo": self.repo, "revision": self.revision} if self.repo else {}
+        record["files"] = [
             {
                 "kind": each.kind,
                 "path": each.file.path,
@@ -96,8 +96,8 @@ class Source:
             }
             for each in self.parts
         ]
-        said["texts"] = [{"kind": kind, "text": text.decode()} for kind, text in self.texts]
-        return said
+        record["texts"] = [{"kind": kind, "text": text.decode()} for kind, text in self.texts]
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def find(
     """What a name stands for: one request, mostly.
 
     Raises TransferError and its children, InvalidModel for a registry's manifest that cannot be
-    used, InvalidCatalogue, InvalidRequest for a tag that fits several files.
+    used, InvalidCatalog, InvalidRequest for a tag that fits several files.
     """
     patience = patience or Patience()
     name = wanted.name
@@ -161,7 +161,7 @@ def find(
     if name.host.lower() == DEFAULT_HOST and not plain.startswith(f"{DEFAULT_HOST}/"):
         entry = catalog.find(name)
         if entry is not None:
-            return _by_catalogue(name, entry, settings, patience)
+            return _by_catalog(name, entry, settings, patience)
     access = oci.registry_access(name, settings, insecure=wanted.insecure, is_local=wanted.is_local)
     return _by_registry(name, access, patience)
 
@@ -187,11 +187,11 @@ def _by_repository(wanted: Wanted, settings: HubSettings, patience: Patience) ->
 
 def _of_listing(name: Name, listing: hub.Listing, tag: str | None) -> Source:
     choice = hub.choose(listing.files, tag)
-    parts = [Part("model", each, listing.access) for each in choice.weights]
+    parts = [SourcePart("model", each, listing.access) for each in choice.weights]
     if choice.mmproj is not None:
-        parts.append(Part("projector", choice.mmproj, listing.access))
+        parts.append(SourcePart("projector", choice.mmproj, listing.access))
     parts += [
-        Part(OVERRIDES[each.path], each, listing.access)
+        SourcePart(OVERRIDES[each.path], each, listing.access)
         for each in listing.files
         if each.path in OVERRIDES and 0 < each.size <= _MAX_OVERRIDE
     ]
@@ -203,7 +203,7 @@ def _of_listing(name: Name, listing: hub.Listing, tag: str | None) -> Source:
 # The catalogue
 
 
-def _by_catalogue(name: Name, entry: Entry, settings: HubSettings, patience: Patience) -> Source:
+def _by_catalog(name: Name, entry: Entry, settings: HubSettings, patience: Patience) -> Source:
     """The model of a catalogue's entry, from the first of its publishers who gives it."""
     if not entry.files:
         return Source(name, note=entry.note)
@@ -266,17 +266,17 @@ class _Listings:
     def changed(self) -> str:
         return ", ".join(self._changed)
 
-    def part(self, kind: str, file: CatalogFile) -> Part:
+    def part(self, kind: str, file: CatalogFile) -> SourcePart:
         if file.url:
             access = _access_to(file.url, self._settings)
             found = probe(file.url, access, self._patience)
             if _is_other(found, file):
                 raise _not_the_same(file, access)
-            return Part(kind, _pinned(found, file), access)
+            return SourcePart(kind, _pinned(found, file), access)
         listing = self._listing(file)
         for each in listing.files:
             if each.path == file.path:
-                return Part(kind, self._current(each, file, listing), listing.access)
+                return SourcePart(kind, self._current(each, file, listing), listing.access)
         page = f"{listing.access.endpoint}/{listing.repo}/tree/main"
         raise RemoteNotFound(f"{listing.repo} has no {file.path} any more, see {page}")
 
@@ -343,7 +343,7 @@ def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> So
         return _of_listing(wanted.name, listing, path)
     access = _access_to(wanted.address, settings, is_local=wanted.is_local)
     file = probe(wanted.address, access, patience)
-    return Source(wanted.name, (Part("model", file, access),))
+    return Source(wanted.name, (SourcePart("model", file, access),))
 
 
 def _access_to(address: str, settings: HubSettings, *, is_local: bool = True) -> Access:

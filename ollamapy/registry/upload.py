@@ -28,7 +28,7 @@ from urllib.parse import quote, urljoin
 
 from ..errors import AccessDenied, OllamapyError, TransferError, Unauthorized
 from ..names import Name
-from .http import RETRYABLE, Access, Answer, BrokenConnection, Session
+from .http import RETRYABLE, Access, BrokenConnection, Response, Session
 from .manifest import MANIFEST_TYPE
 from .oci import bearer, token_for
 from .patience import Patience, backoff
@@ -97,15 +97,15 @@ class _Remote:
 
     def once(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """One try, and another one with a token. Raises BrokenConnection."""
         if self._patience.cancelled.is_set():
             self._patience.pause(0, "cancelled")
-        answer = self._session.open(url, method=method, headers=headers, data=data)
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status != 401 or not challenge.lower().startswith("bearer "):
-            return answer
-        answer.drain()
+        response = self._session.open(url, method=method, headers=headers, data=data)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status != 401 or not challenge.lower().startswith("bearer "):
+            return response
+        response.drain()
         # Asked for with what the user gave; the token is then used in its place
         with Session(self._access) as asking:
             token = token_for(asking, challenge, self._patience)
@@ -117,15 +117,15 @@ class _Remote:
 
     def ask(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Tried again on a broken line and where the server is busy. Raises TransferError."""
         for number in range(1, TRIES + 1):
             try:
-                answer = self.once(method, url, data, headers)
-                if answer.status not in RETRYABLE or number == TRIES:
-                    return answer
-                why = f"{self._access.host} answers {answer.status}"
-                answer.drain()
+                response = self.once(method, url, data, headers)
+                if response.status not in RETRYABLE or number == TRIES:
+                    return response
+                why = f"{self._access.host} answers {response.status}"
+                response.drain()
             except BrokenConnection as error:
                 if error.hopeless or number == TRIES:
                     raise unreachable(self._access.host, str(error)) from None
@@ -138,34 +138,34 @@ class _Remote:
     def ask_json(self, url: str, value: Any, headers: Mapping[str, str] | None = None) -> Any:
         """POST a value; the value that comes back. Raises TransferError."""
         headers = {"Content-Type": "application/json", **(headers or {})}
-        answer = self.ask("POST", url, json.dumps(value).encode(), headers)
-        if answer.status not in (200, 201):
-            raise self.refused(answer)
-        return self.value(answer)
+        response = self.ask("POST", url, json.dumps(value).encode(), headers)
+        if response.status not in (200, 201):
+            raise self.refused(response)
+        return self.value(response)
 
-    def value(self, answer: Answer) -> Any:
+    def value(self, response: Response) -> Any:
         try:
-            return json.loads(answer.content(_MAX_ANSWER) or b"null")
+            return json.loads(response.content(_MAX_ANSWER) or b"null")
         except (ValueError, RecursionError, BrokenConnection):
             raise TransferError(f"{self._access.host} answers with what is not JSON") from None
 
     def wait(self, number: int, why: str) -> None:
         self._patience.pause(backoff(number - 1), why)
 
-    def refused(self, answer: Answer) -> OllamapyError:
+    def refused(self, response: Response) -> OllamapyError:
         """What it means when the other side says no."""
-        if answer.status == 401:
+        if response.status == 401:
             return Unauthorized(
                 f"{self._access.host} does not let you write {self._what}: give a token that may (for the hub"
                 " HF_TOKEN, for a registry what docker login stores)"
             )
-        if answer.status in (403, 405):
-            said = server_message(answer, self._access)
+        if response.status in (403, 405):
+            said = server_message(response, self._access)
             return AccessDenied(
                 f"you are not authorized to push {self._what} to {self._access.host}"
                 f"{f' ({said})' if said else ''}, create it under a namespace you own"
             )
-        return refusal(answer, self._access, self._what, self._page)
+        return refusal(response, self._access, self._what, self._page)
 
 
 # A registry
@@ -191,25 +191,25 @@ def push_to_registry(
         for blob in blobs:
             _push_blob(remote, base, blob, report, piece)
         url = f"{base}/manifests/{name.tag}"
-        answer = remote.ask("PUT", url, manifest, {"Content-Type": MANIFEST_TYPE})
-        if answer.status not in (200, 201, 202):
-            raise remote.refused(answer)
-        answer.drain()
+        response = remote.ask("PUT", url, manifest, {"Content-Type": MANIFEST_TYPE})
+        if response.status not in (200, 201, 202):
+            raise remote.refused(response)
+        response.drain()
     finally:
         remote.close()
 
 
 def _push_blob(remote: _Remote, base: str, blob: Blob, report: Report, piece: int) -> None:
-    answer = remote.ask("HEAD", f"{base}/blobs/{blob.digest}")
-    answer.drain()
-    if answer.status == 200:
+    response = remote.ask("HEAD", f"{base}/blobs/{blob.digest}")
+    response.drain()
+    if response.status == 200:
         report(blob, blob.size)
         return
-    answer = remote.ask("POST", f"{base}/blobs/uploads/", b"")
-    if answer.status != 202:
-        raise remote.refused(answer)
-    location = _location(answer)
-    answer.drain()
+    response = remote.ask("POST", f"{base}/blobs/uploads/", b"")
+    if response.status != 202:
+        raise remote.refused(response)
+    location = _location(response)
+    response.drain()
     report(blob, 0)
     with blob.path.open("rb") as file:
         if blob.size > piece:
@@ -218,10 +218,10 @@ def _push_blob(remote: _Remote, base: str, blob: Blob, report: Report, piece: in
         else:
             body = _Slice(file, 0, blob.size, lambda sent: report(blob, sent))
         end = f"{location}{'&' if '?' in location else '?'}digest={quote(blob.digest, safe='')}"
-        answer = remote.ask("PUT", end, body, {"Content-Type": "application/octet-stream"})
-    if answer.status not in (200, 201, 202, 204):
-        raise remote.refused(answer)
-    answer.drain()
+        response = remote.ask("PUT", end, body, {"Content-Type": "application/octet-stream"})
+    if response.status not in (200, 201, 202, 204):
+        raise remote.refused(response)
+    response.drain()
     report(blob, blob.size)
 
 
@@ -239,7 +239,7 @@ def _push_pieces(
             "Content-Range": f"{at}-{at + length - 1}",
         }
         try:
-            answer = remote.once("PATCH", location, piece, headers)
+            response = remote.once("PATCH", location, piece, headers)
         except BrokenConnection as error:
             failures += 1
             if error.hopeless or failures >= TRIES:
@@ -247,16 +247,16 @@ def _push_pieces(
             remote.wait(failures, f"the upload broke off: {error}")
             location, offset = _stand(remote, location)
             continue
-        if answer.status in (*RETRYABLE, 416) and failures < TRIES:
+        if response.status in (*RETRYABLE, 416) and failures < TRIES:
             failures += 1
-            answer.drain()
-            remote.wait(failures, f"the registry answers {answer.status}")
+            response.drain()
+            remote.wait(failures, f"the registry answers {response.status}")
             location, offset = _stand(remote, location)
             continue
-        if answer.status not in (200, 201, 202, 204):
-            raise remote.refused(answer)
-        location = _location(answer, location)
-        answer.drain()
+        if response.status not in (200, 201, 202, 204):
+            raise remote.refused(response)
+        location = _location(response, location)
+        response.drain()
         offset += length
         failures = 0
     return location
@@ -264,22 +264,22 @@ def _push_pieces(
 
 def _stand(remote: _Remote, location: str) -> tuple[str, int]:
     """How much of an upload has arrived, by the registry's word."""
-    answer = remote.ask("GET", location)
-    if answer.status not in (200, 202, 204):
-        raise remote.refused(answer)
-    location = _location(answer, location)
-    last = answer.headers.get("Range", "").rpartition("-")[2]
-    answer.drain()
+    response = remote.ask("GET", location)
+    if response.status not in (200, 202, 204):
+        raise remote.refused(response)
+    location = _location(response, location)
+    last = response.headers.get("Range", "").rpartition("-")[2]
+    response.drain()
     return location, int(last) + 1 if last.isdigit() and last != "0" else 0
 
 
-def _location(answer: Answer, before: str = "") -> str:
-    found = answer.headers.get("Location") or answer.headers.get("Docker-Upload-Location", "")
+def _location(response: Response, before: str = "") -> str:
+    found = response.headers.get("Location") or response.headers.get("Docker-Upload-Location", "")
     if not found and before:
         return before
     if not found:
         raise TransferError("the registry does not say where to upload to")
-    return urljoin(answer.url, found)
+    return urljoin(response.url, found)
 
 
 # The hub
@@ -320,17 +320,17 @@ def _make_repository(remote: _Remote, access: Access, repo: str) -> None:
     asked = {"name": name, "organization": user, "type": "model"}
     headers = {"Content-Type": "application/json"}
     url = f"{access.endpoint}/api/repos/create"
-    answer = remote.ask("POST", url, json.dumps(asked).encode(), headers)
-    if answer.status == 403:
+    response = remote.ask("POST", url, json.dumps(asked).encode(), headers)
+    if response.status == 403:
         # One's own namespace is no organization to some; and who may write may not be allowed to make
         found = remote.ask("GET", f"{access.endpoint}/api/models/{repo}")
         found.drain()
         if found.status == 200:
-            answer.drain()
+            response.drain()
             return
-    if answer.status not in (200, 201, 409):
-        raise remote.refused(answer)
-    answer.drain()
+    if response.status not in (200, 201, 409):
+        raise remote.refused(response)
+    response.drain()
 
 
 def _push_large(
@@ -391,19 +391,19 @@ def _push_file(remote: _Remote, file: Blob, upload: Mapping[str, Any], report: R
             address = next((header[k] for k in header if k.isdigit() and int(k) == number), None)
             if address is None:
                 raise TransferError(f"the hub gives no address for part {number} of {file.name}")
-            answer = _put(remote, str(address), body, {})
-            parts.append({"partNumber": number, "etag": answer.headers.get("ETag", "")})
+            response = _put(remote, str(address), body, {})
+            parts.append({"partNumber": number, "etag": response.headers.get("ETag", "")})
         remote.ask_json(
             href, {"oid": _hex(file), "parts": parts}, {"Accept": _LFS, "Content-Type": _LFS}
         )
 
 
-def _put(remote: _Remote, url: str, body: Any, headers: Mapping[str, str]) -> Answer:
-    answer = remote.ask("PUT", url, body, headers)
-    if answer.status not in (200, 201, 204):
-        raise remote.refused(answer)
-    answer.drain()
-    return answer
+def _put(remote: _Remote, url: str, body: Any, headers: Mapping[str, str]) -> Response:
+    response = remote.ask("PUT", url, body, headers)
+    if response.status not in (200, 201, 204):
+        raise remote.refused(response)
+    response.drain()
+    return response
 
 
 def _commit(
@@ -428,10 +428,10 @@ def _commit(
         lines.append({"key": "lfsFile", "value": large})
     body = b"".join(json.dumps(each).encode() + b"\n" for each in lines)
     url = f"{access.endpoint}/api/models/{repo}/commit/{quote(branch, safe='')}"
-    answer = remote.ask("POST", url, body, {"Content-Type": "application/x-ndjson"})
-    if answer.status not in (200, 201):
-        raise remote.refused(answer)
-    value = remote.value(answer)
+    response = remote.ask("POST", url, body, {"Content-Type": "application/x-ndjson"})
+    if response.status not in (200, 201):
+        raise remote.refused(response)
+    value = remote.value(response)
     return str(value.get("commitUrl", "")) if isinstance(value, dict) else ""
 
 

@@ -301,7 +301,7 @@ class FakeHub:
                     elif value == 0 and getattr(met, name) is None:
                         setattr(met, name, value)
                 if fault.status:
-                    break  # this is the answer; what else goes wrong is for the next request
+                    break  # this is the response; what else goes wrong is for the next request
         return met
 
     def sign(self, digest: str, signed_range: str = "") -> str:

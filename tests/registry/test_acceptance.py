@@ -69,7 +69,7 @@ from ollamapy.registry import journal, oci
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.http import Access, Session
 from ollamapy.registry.pieces import MIB
-from ollamapy.registry.route import RemoteFile
+from ollamapy.registry.remote import RemoteFile
 from ollamapy.registry.store import Store
 from ollamapy.runner.render import Renderer
 from tests.registry.conftest import Haste

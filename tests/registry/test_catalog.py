@@ -11,7 +11,7 @@ import pytest
 
 from ollamapy.chat import golang
 from ollamapy.config import Settings, builtin_library
-from ollamapy.errors import InvalidCatalogue
+from ollamapy.errors import InvalidCatalog
 from ollamapy.names import Name
 from ollamapy.registry.catalog import MAX_FILE, Catalog, CatalogFile, guessed_size
 from ollamapy.types import parse_options
@@ -326,7 +326,7 @@ FILE = "repo: a/b, file: c.gguf"
 def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)
     catalog = Catalog((tmp_path, builtin_library()))
-    with pytest.raises(InvalidCatalogue) as raised:
+    with pytest.raises(InvalidCatalog) as raised:
         catalog.find(Name.parse("x:a"))
     assert said in str(raised.value) and str(tmp_path / "x.yaml") in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -337,8 +337,8 @@ def test_a_file_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"#" * (MAX_FILE + 1))
     (tmp_path / "y.yaml").mkdir()
     catalog = Catalog((tmp_path,))
-    with pytest.raises(InvalidCatalogue, match="more than 1048576 bytes"):
+    with pytest.raises(InvalidCatalog, match="more than 1048576 bytes"):
         catalog.find(Name.parse("x"))
-    with pytest.raises(InvalidCatalogue, match="is a directory"):
+    with pytest.raises(InvalidCatalog, match="is a directory"):
         catalog.find(Name.parse("y"))
     assert Catalog((tmp_path / "none",)).families() == []

@@ -42,7 +42,8 @@ from ollamapy.registry.limits import Limits
 from ollamapy.registry.patience import Patience
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.probe import probe, read_small
-from ollamapy.registry.route import RemoteFile, lifetime
+from ollamapy.registry.remote import RemoteFile
+from ollamapy.registry.route import lifetime
 from ollamapy.registry.store import Store
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256

@@ -114,7 +114,7 @@ def test_files_of_the_hub_are_named_as_a_pull_names_them(tmp_path: Path) -> None
         "hf.co/user/Tiny-GGUF:Q4_K_M",
         "hf.co/user/Tiny-GGUF:Q8_0",
     ]
-    kinds = {name: [part.kind for part in each.parts] for name, each in found.items()}
+    kinds = {name: [file.kind for file in each.files] for name, each in found.items()}
     assert kinds["hf.co/user/Big:Q4_0"] == ["model", "model"]
     assert kinds["hf.co/user/Tiny-GGUF:Q8_0"] == ["model", "projector"]
 
@@ -129,7 +129,7 @@ def test_of_a_cache_of_the_hub_the_current_commit_counts(tmp_path: Path) -> None
     write(tmp_path / REPO / "refs" / "main", b"a" * 40)
     [found] = foreign.find("hf", [tmp_path])
     assert found.name.tag == "Q4_0"
-    assert found.parts[0].path == blob and found.parts[0].sha256 == sha256(b"GGUF")
+    assert found.files[0].path == blob and found.files[0].sha256 == sha256(b"GGUF")
     (tmp_path / REPO / "blobs" / sha256(b"GGUF")).unlink()  # links that lead nowhere
     assert names("hf", tmp_path) == []
 

@@ -28,7 +28,7 @@ from ollamapy.registry.hub import (
     list_files,
     tags,
 )
-from ollamapy.registry.route import RemoteFile
+from ollamapy.registry.remote import RemoteFile
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, git_sha1, sha256
 

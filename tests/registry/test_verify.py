@@ -11,7 +11,7 @@ from ollamapy.errors import ModelNotFound, StoreError
 from ollamapy.registry import journal, verify
 from ollamapy.registry.download import fetch
 from ollamapy.registry.pieces import MIB
-from ollamapy.registry.route import RemoteFile
+from ollamapy.registry.remote import RemoteFile
 from ollamapy.registry.store import Store
 from ollamapy.types import Progress
 from tests.registry.fake_hub import FakeHub, content, sha256

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from ... import human
-from ...errors import InvalidCatalogue, ModelNotFound, OllamapyError
+from ...errors import InvalidCatalog, ModelNotFound, OllamapyError
 from ...machine import free_memory
 from ...names import DEFAULT_HOST, Name
 from ...registry.catalog import Catalog, Entry, Family, guessed_size
@@ -65,7 +65,7 @@ def families(catalog: Catalog) -> list[Family]:
     for name in catalog.families():
         try:
             family = catalog.family(name)
-        except InvalidCatalogue as error:
+        except InvalidCatalog as error:
             remark(f"Warning: {error}")
             continue
         if family is not None:

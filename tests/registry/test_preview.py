@@ -9,10 +9,10 @@ import pytest
 from ollamapy.errors import InvalidModel, TransferError
 from ollamapy.formats.gguf import read_header
 from ollamapy.names import Name
-from ollamapy.registry import oci, remote
+from ollamapy.registry import oci, preview
 from ollamapy.registry.manifest import parse_manifest
-from ollamapy.registry.route import RemoteFile
-from ollamapy.registry.source import Part, Source
+from ollamapy.registry.remote import RemoteFile
+from ollamapy.registry.source import Source, SourcePart
 from tests.registry.conftest import Haste
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.small_models import random_model
@@ -30,7 +30,7 @@ def source_of(hub: FakeHub, *files: bytes) -> Source:
     commit = hub.add_repo("me/m", dict(zip(names, files, strict=True)))
     url = f"{hub.url}/me/m/resolve/{commit}"
     parts = [
-        Part("model", RemoteFile(n, f"{url}/{n}", len(data), sha256(data)), hub.access())
+        SourcePart("model", RemoteFile(n, f"{url}/{n}", len(data), sha256(data)), hub.access())
         for n, data in zip(names, files, strict=True)
     ]
     return Source(NAME, tuple(parts), repo="me/m", revision=commit)
@@ -38,20 +38,20 @@ def source_of(hub: FakeHub, *files: bytes) -> Source:
 
 def test_the_header_is_that_of_the_file(hub: FakeHub, model: Path) -> None:
     data = model.read_bytes()
-    found = remote.header(source_of(hub, data))
+    found = preview.header(source_of(hub, data))
     assert found == read_header(model)
     assert hub.asked("cdn")[0].range.startswith("bytes=0-")
 
 
 def test_only_the_beginning_is_read(hub: FakeHub, model: Path) -> None:
-    found = remote.header(source_of(hub, model.read_bytes() + content(20_000_000)))
+    found = preview.header(source_of(hub, model.read_bytes() + content(20_000_000)))
     assert found.parameter_count == read_header(model).parameter_count
     assert hub.sent("cdn") < 2_500_000
 
 
 def test_shards_are_one_model(hub: FakeHub, model: Path) -> None:
     data = model.read_bytes()
-    found = remote.header(source_of(hub, data, data))
+    found = preview.header(source_of(hub, data, data))
     assert found.weights_size == 2 * read_header(model).weights_size
     assert found.size == 2 * len(data)
 
@@ -60,9 +60,9 @@ def test_a_model_of_a_registry(hub: FakeHub, model: Path) -> None:
     manifest = hub.add_ollama("me/m", "latest", [("model", model.read_bytes())])
     published = oci.list_files(NAME, hub.access())
     found = Source(NAME, published=published)
-    assert remote.header(found).architecture == "llama"
-    assert remote.is_current(parse_manifest(manifest), {}, found)
-    assert not remote.is_current(parse_manifest(manifest + b"\n"), {}, found)
+    assert preview.header(found).architecture == "llama"
+    assert preview.is_current(parse_manifest(manifest), {}, found)
+    assert not preview.is_current(parse_manifest(manifest + b"\n"), {}, found)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_faults_are_borne(
 ) -> None:
     found = source_of(hub, model.read_bytes())
     fault = hub.fault("cdn", method="GET", **action)
-    assert remote.header(found, haste.patience) == read_header(model)
+    assert preview.header(found, haste.patience) == read_header(model)
     assert fault.used
     if action.get("status") == 429:
         assert haste.waits == [3.0]
@@ -92,25 +92,25 @@ def test_faults_are_borne(
 def test_what_does_not_end_well_is_told(hub: FakeHub, haste: Haste, model: Path) -> None:
     hub.fault("cdn", status=503, times=99)
     with pytest.raises(TransferError, match="cannot read the beginning of 0.gguf on .*503"):
-        remote.header(source_of(hub, model.read_bytes()), haste.patience)
+        preview.header(source_of(hub, model.read_bytes()), haste.patience)
     assert len(hub.asked("cdn", method="GET")) <= 4
 
 
 @pytest.mark.parametrize("data", [content(100_000), b"GGUF", b"<!DOCTYPE html>" * 100])
 def test_what_is_no_gguf_is_refused(hub: FakeHub, data: bytes) -> None:
     with pytest.raises(InvalidModel, match="0.gguf on 127.0.0.1"):
-        remote.header(source_of(hub, data))
+        preview.header(source_of(hub, data))
 
 
 def test_what_has_no_header_is_refused() -> None:
     with pytest.raises(InvalidModel, match="is no GGUF elsewhere"):
-        remote.header(Source(NAME))
+        preview.header(Source(NAME))
 
 
 def test_the_same_files_of_another_commit_are_the_same(hub: FakeHub, model: Path) -> None:
     found = source_of(hub, model.read_bytes())
     here = parse_manifest(hub.add_ollama("me/m", "x", [("model", b"x")]))
-    said = {**found.said, "revision": "0" * 40}
-    assert remote.is_current(here, said, found)
-    assert not remote.is_current(here, {**said, "files": []}, found)
-    assert not remote.is_current(here, {}, found)
+    recorded = {**found.record, "revision": "0" * 40}
+    assert preview.is_current(here, recorded, found)
+    assert not preview.is_current(here, {**recorded, "files": []}, found)
+    assert not preview.is_current(here, {}, found)
