@@ -7,9 +7,10 @@ OLLAMA_X. Values are trimmed of spaces and quotes; a number or a duration that m
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -100,6 +101,11 @@ class Paths:
         return self.state / "listing.json"
 
     @property
+    def secret(self) -> Path:
+        """Shared by this user's daemon and commands, see secret.py."""
+        return self.state / "secret"
+
+    @property
     def start_lock(self) -> Path:
         """Held by whoever is starting the daemon, so that two at once make one."""
         return self.state / "start.lock"
@@ -122,11 +128,55 @@ def builtin_library() -> Path:
     return shipped if shipped.is_dir() else package.parent / "library"
 
 
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """How a user reaches the Hugging Face hub. ``token`` takes precedence over the one in the file ``token_path``."""
+
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str = field(default="", repr=False)
+    token_path: Path | None = None
+    offline: bool = False
+
+    @classmethod
+    def from_variables(cls, environ: Mapping[str, str]) -> HubSettings:
+        """Settings from the variables of Hugging Face's own tools."""
+
+        def get(*names: str) -> str:
+            return next((v for n in names if (v := environ.get(n, "").strip())), "")
+
+        def path(text: str) -> Path:
+            return Path(_expand(text, environ)).expanduser()
+
+        home = get("HF_HOME")
+        cache = get("XDG_CACHE_HOME") or "~/.cache"
+        file = get("HF_TOKEN_PATH") or f"{home or cache + '/huggingface'}/token"
+        implicit = not _is_true(get("HF_HUB_DISABLE_IMPLICIT_TOKEN"))
+        return cls(
+            endpoint=get("HF_ENDPOINT").rstrip("/") or DEFAULT_ENDPOINT,
+            token=get("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if implicit else "",
+            token_path=path(file) if implicit else None,
+            offline=_is_true(get("HF_HUB_OFFLINE")) or _is_true(get("TRANSFORMERS_OFFLINE")),
+        )
+
+
+def _is_true(text: str) -> bool:
+    return text.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _expand(text: str, environ: Mapping[str, str]) -> str:
+    """$VAR and ${VAR}, from the environment given and not from this process's own."""
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: environ.get(m[1] or m[2], m[0]), text)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, once. Seconds for times (``None`` = for ever), ``None`` elsewhere = choose by measurement.
+    """All settings, read once a process. Seconds for times (``None`` = no limit); elsewhere ``None`` = chosen by measurement.
 
     ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: others may pull from this daemon.
+    ``docker``: the folder with the logins of `docker login`.
     """
 
     address: Address
@@ -146,6 +196,8 @@ class Settings:
     keeps_history: bool = True
     editor: str = "vi"
     library: tuple[Path, ...] = ()
+    hub: HubSettings = field(default_factory=HubSettings)
+    docker: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -176,6 +228,8 @@ class Settings:
             keeps_history=not _boolean(get("NOHISTORY")),
             editor=_editor(environ),
             library=(_own_library(environ), builtin_library()),
+            hub=HubSettings.from_variables(environ),
+            docker=Path(environ.get("DOCKER_CONFIG", "").strip() or "~/.docker").expanduser(),
         )
 
     def check(self) -> None:

@@ -15,7 +15,6 @@ from ollamapy.loading import LoadPlan
 from ollamapy.models.jobs import Jobs
 from ollamapy.models.models import Models
 from ollamapy.registry.catalog import Catalog
-from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
 from ollamapy.runner.render import Renderer
@@ -136,7 +135,7 @@ class Made:
             Models(Store([store])),
             Scheduler(start_runner=start, free_memory=lambda: 10**10, settings=settings),
             renderer,
-            Jobs(Store([store]), Catalog(()), renderer, HubSettings()),
+            Jobs(Store([store]), Catalog(()), renderer, settings.hub),
         )
 
     async def runner(self) -> FakeRunner:

@@ -38,6 +38,7 @@ VOCABULARY = {
     "files",
     "loading",
     "machine",
+    "secret",
     "",
 }
 
@@ -294,6 +295,17 @@ def test_reading_the_environment_is_noticed(source: str, found: bool) -> None:
 
 def test_only_config_reads_the_environment() -> None:
     assert named({file for file in FILES if touches_environment(file.read_text())}) == {"config.py"}
+
+
+def test_the_settings_are_read_once_a_process() -> None:
+    """At the entry of the command; everything else is given them."""
+    calls = [
+        file
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "from_env"
+    ]
+    assert named(set(calls)) == {"cli/main.py"} and len(calls) == 1
 
 
 def test_only_the_cli_prints() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
@@ -78,6 +79,14 @@ class Stream:
         self._connection.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A connection whose server has proven that it knows the user's secret, and the headers that prove the same of us."""
+
+    connection: http.client.HTTPConnection
+    headers: Mapping[str, str]
+
+
 class Client:
     """The API at one address. Every method raises Unreachable or AnsweredError, or OllamapyError for what is no address."""
 
@@ -117,13 +126,50 @@ class Client:
         """``POST /api/create``: the steps, the last of them "success"."""
         return Stream(self._send("POST", "/api/create", body, None), self.address.url)
 
-    def pull(self, body: Mapping[str, Any]) -> Stream:
+    def pull(self, body: Mapping[str, Any], proven: Proven | None = None) -> Stream:
         """``POST /api/pull``: the steps, the last of them "success"."""
-        return Stream(self._send("POST", "/api/pull", body, None), self.address.url)
+        return self._steps("/api/pull", body, proven)
 
-    def push(self, body: Mapping[str, Any]) -> Stream:
+    def push(self, body: Mapping[str, Any], proven: Proven | None = None) -> Stream:
         """``POST /api/push``: the steps, the last of them "success"."""
-        return Stream(self._send("POST", "/api/push", body, None), self.address.url)
+        return self._steps("/api/push", body, proven)
+
+    def prove(self, key: bytes) -> Proven | None:
+        """A connection to a server that has proven that it knows the secret ``key`` (secret.py); None if it does not."""
+        from .. import secret
+
+        nonce = secret.new_nonce()
+        connection = self._send("GET", "/api/version", None, ANSWER_TIMEOUT, {secret.NONCE: nonce})
+        proven = False
+        try:
+            address = connection.sock.getpeername()[:2]
+            response = _answer(connection, self.address.url)
+            given = response.getheader(secret.PROOF, "")
+            response.read(_LARGEST_ERROR)
+            stays = response.isclosed() and connection.sock is not None
+            proven = stays and secret.is_proof(given, key, "daemon", nonce, address)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self.address.url, error) from error
+        finally:
+            if not proven:
+                connection.close()
+        if not proven:
+            return None
+        connection.sock.settimeout(None)
+        connection.auto_open = 0  # never to another program that has taken the port since
+        own = secret.proof(key, "client", nonce, address)
+        return Proven(connection, {secret.NONCE: nonce, secret.PROOF: own})
+
+    def _steps(self, path: str, body: Mapping[str, Any], proven: Proven | None) -> Stream:
+        """A streamed answer to a POST; what is secret goes over a proven connection."""
+        if proven is None:
+            return Stream(self._send("POST", path, body, None), self.address.url)
+        connection = proven.connection
+        try:
+            self._request(connection, "POST", path, json.dumps(body).encode(), proven.headers)
+        except http.client.NotConnected as error:
+            raise _unreachable(self.address.url, error) from error
+        return Stream(connection, self.address.url)
 
     def copy(self, source: str, destination: str) -> None:
         """``POST /api/copy``: a second name for a model."""
@@ -190,20 +236,37 @@ class Client:
             )
         except http.client.InvalidURL as error:
             raise _no_address(self.address.url) from error
-        headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
-        headers |= more_headers
         data = json.dumps(body).encode() if isinstance(body, Mapping) else body
         try:
             connection.connect()
-            connection.sock.settimeout(timeout)
+        except OSError as error:
+            connection.close()
+            raise _unreachable(self.address.url, error) from error
+        except UnicodeError as error:  # too long a name
+            raise _no_address(self.address.url) from error
+        connection.sock.settimeout(timeout)
+        self._request(connection, method, path, data, more_headers)
+        return connection
+
+    def _request(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        data: bytes | Iterable[bytes] | None,
+        more_headers: Mapping[str, str],
+    ) -> None:
+        """Send a request over a connection, which is closed if that fails."""
+        headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
+        headers |= more_headers
+        try:
             connection.request(method, self.address.path + path, body=data, headers=headers)
         except OSError as error:
             connection.close()
             raise _unreachable(self.address.url, error) from error
-        except (http.client.InvalidURL, UnicodeError) as error:  # in the path; too long a name
+        except (http.client.InvalidURL, UnicodeError) as error:  # in the path
             connection.close()
             raise _no_address(self.address.url) from error
-        return connection
 
     def _done(self, connection: http.client.HTTPConnection) -> None:
         """Read an answer that says nothing but that it is done."""

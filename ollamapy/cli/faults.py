@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from ..config import Settings
+from pathlib import Path
 
 
-def recorded(error: Exception) -> str:
-    """The message for a bug, whose traceback goes to ``error.log`` among the state."""
+def recorded(error: Exception, folder: Path | None) -> str:
+    """The message for a bug, whose traceback goes to ``error.log`` in the folder of the state, if that is known."""
     import traceback
 
     message = f"this is a bug in ollamapy: {type(error).__name__}: {error}"
+    if folder is None:
+        return message
     try:
-        path = Settings.from_env().paths.state / "error.log"
+        path = folder / "error.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             "".join(traceback.format_exception(error)), encoding="utf-8", errors="replace"

@@ -20,9 +20,11 @@ def main(
 ) -> int:
     """Run one command; returns the exit status. ``launcher`` says where and how daemons start."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    settings = None
     try:
         terminal.prepare_streams()
-        status = _dispatch(arguments, launcher)
+        settings = Settings.from_env()
+        status = _dispatch(arguments, launcher(settings))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -36,11 +38,10 @@ def main(
         what = reason(error)
         return _fail(f"{what}: {error.filename}" if error.filename else what)
     except Exception as error:
-        return _fail(faults.recorded(error))
+        return _fail(faults.recorded(error, settings.paths.state if settings else None))
 
 
-def _dispatch(arguments: list[str], launcher: Callable[[Settings], Launcher]) -> int:
-    ready = launcher(Settings.from_env())
+def _dispatch(arguments: list[str], ready: Launcher) -> int:
     match arguments:
         case ["serve" | "start"]:
             return serve(ready, None)

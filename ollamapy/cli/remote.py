@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import human
-from ..config import Settings, environment
+from ..config import Settings
 from ..context import DEFAULT_BATCH
 from ..errors import OllamapyError
 from ..formats import footprint
@@ -15,7 +15,6 @@ from ..formats.parameters import print_parameters, read_parameters
 from ..machine import free_memory
 from ..registry import hub, preview, source
 from ..registry.catalog import Catalog
-from ..registry.hub import HubSettings
 from ..registry.patience import Patience
 from ..registry.source import Source
 from . import views
@@ -40,9 +39,8 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     Raises TransferError and its children, InvalidModel, InvalidName.
     """
     catalog = Catalog(settings.library)
-    access = HubSettings.from_env(environment())
     patience = Patience(notify=remark)
-    found = source.find(source.parse(text), catalog, access, patience)
+    found = source.find(source.parse(text), catalog, settings.hub, patience)
     header = preview.header(found, patience)
     free = free_memory()
     texts = {kind: content.decode("utf-8", "replace") for kind, content in found.texts}
@@ -75,7 +73,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
                     for n, need in fit.needs.items()
                 ],
             }
-            for fit in _fits_of(found, header, settings, access, patience)
+            for fit in _fits_of(found, header, settings, patience)
         ],
     }
 
@@ -105,14 +103,14 @@ def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
     )
 
 
-def _fits_of(
-    found: Source, header: Header, settings: Settings, access: HubSettings, patience: Patience
-) -> list[Fit]:
+def _fits_of(found: Source, header: Header, settings: Settings, patience: Patience) -> list[Fit]:
     """The model itself, then what else its repository has of it, the smallest first."""
     own = sum(file.size for file, _ in found.files)
     sizes = {header.file_type_name: own}
     if found.repo:
-        listing = hub.list_files(hub.Repo(found.repo, found.revision), access.access(), patience)
+        listing = hub.list_files(
+            hub.Repo(found.repo, found.revision), hub.access_of(settings.hub), patience
+        )
         labels = hub.tags(listing.files)
         for label in labels if len(labels) > 1 else ():
             try:

@@ -128,7 +128,7 @@ class Repl:
         except OllamapyError as error:
             _complain(str(error))
         except Exception as error:  # a bug of ours must not cost the user the conversation
-            _complain(faults.recorded(error))
+            _complain(faults.recorded(error, self._launcher.settings.paths.state))
         return True
 
     def _do(self, command: slash.Command) -> bool:
@@ -266,7 +266,7 @@ class Repl:
             from . import transfer
 
             try:
-                model = transfer.pull_absent(self._client, model, error)
+                model = transfer.pull_absent(self._client, self._launcher.settings, model, error)
             except AnsweredError as refused:
                 if refused.status != 404:
                     raise

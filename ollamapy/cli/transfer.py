@@ -1,13 +1,11 @@
-"""`pull`, `rm`, `cp`, and getting a model that `run` does not find. What they do is the daemon's affair; here it is asked
-for and shown.
+"""Pull a model, also one that `run` does not find: ask the server for it, and show its progress.
 
-How this user reaches the hub (HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE) goes with a pull to our own daemon on this machine, and
-to nobody else: the daemon's environment is as old as the daemon.
+How this user reaches the hub (HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE) goes with the request, for the daemon's environment is as
+old as the daemon; but only to a daemon on this machine, and the token to this user's own alone, see trust.py.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import environment
+from ..config import Settings
 from ..errors import OllamapyError
 from ..names import part_of
+from . import trust
 from .client import AnsweredError, Client
 from .progress import Steps
 from .terminal import remark
@@ -48,13 +47,17 @@ def _rate(number: str, prefix: str, binary: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmg".index(prefix.lower() or " "))
 
 
-def pull(client: Client, model: str, wishes: Wishes | None = None) -> str:
+def pull(client: Client, settings: Settings, model: str, wishes: Wishes | None = None) -> str:
     """Get a model, showing each step on stderr; returns the name that it is stored as."""
     if model.lower().startswith("file:"):
         return _take(client, model)
     wishes = wishes or Wishes()
     step: Mapping[str, Any] = {}
-    with closing(client.pull(_body(client, model, wishes))) as stream, Steps() as steps:
+    hub, body = settings.hub, _body(model, wishes)
+    server = trust.look(client, settings, "HF_TOKEN" if hub.token else "")
+    if server.is_ours:
+        body["hub"] = {"endpoint": hub.endpoint, "token": hub.token, "offline": hub.offline}
+    with closing(client.pull(body, server.proven)) as stream, Steps() as steps:
         try:
             for step in stream:
                 steps.show(step)
@@ -72,7 +75,7 @@ def _said(wishes: Wishes) -> list[str]:
     return flags + ([f"--from {wishes.via}"] if wishes.via else [])
 
 
-def _body(client: Client, model: str, wishes: Wishes) -> dict[str, Any]:
+def _body(model: str, wishes: Wishes) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": model,
         "insecure": wishes.insecure,
@@ -81,22 +84,7 @@ def _body(client: Client, model: str, wishes: Wishes) -> dict[str, Any]:
         "connections": wishes.connections,
         "force": wishes.force,
     }
-    if is_ours_here(client):
-        from ..registry.hub import HubSettings
-
-        hub = HubSettings.from_env(environment())
-        body["hub"] = {"endpoint": hub.endpoint, "token": hub.token, "offline": hub.offline}
     return {key: value for key, value in body.items() if value}
-
-
-def is_ours_here(client: Client) -> bool:
-    """Whether the server is an ollamapy on this machine."""
-    host = client.address.host
-    try:
-        here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = host == "localhost"
-    return here and "ollamapy" in client.version()
 
 
 def _take(client: Client, model: str) -> str:
@@ -114,13 +102,15 @@ def _take(client: Client, model: str) -> str:
     return name
 
 
-def pull_absent(client: Client, model: str, error: AnsweredError, insecure: bool = False) -> str:
+def pull_absent(
+    client: Client, settings: Settings, model: str, error: AnsweredError, insecure: bool = False
+) -> str:
     """Get the model that was not found; its name. Raises ``error``, extended, when that is not what was wrong, or it cannot
     be had."""
     if error.status != 404:
         raise error
     try:
-        return pull(client, model, Wishes(insecure))
+        return pull(client, settings, model, Wishes(insecure))
     except AnsweredError as refused:
         # A server that cannot pull has nothing to add
         reason = "" if "404 page not found" in str(refused) else f", and not to be had: {refused}"

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..config import Settings, environment
+from ..config import HubSettings, Settings
 from ..errors import ModelNotFound, OllamapyError, RemoteNotFound
 from ..names import DEFAULT_HOST, Name
 from ..registry import preview, source
 from ..registry.catalog import Catalog
-from ..registry.hub import HubSettings
 from ..registry.manifest import Manifest
 from ..registry.store import Store, open_store
 
@@ -43,12 +42,12 @@ def outdated(settings: Settings, only: Sequence[str] = ()) -> tuple[list[Stale],
     store = open_store(settings.paths)
     wanted = {_stored(store, text) for text in only}
     models = [(name, m) for name, m in store.models() if not wanted or name in wanted]
-    catalog, access = Catalog(settings.library), HubSettings.from_env(environment())
+    catalog = Catalog(settings.library)
     faults: list[str] = []
 
     def check(model: tuple[Name, Manifest]) -> Stale | None:
         try:
-            return _stale(store, *model, catalog, access)
+            return _stale(store, *model, catalog, settings.hub)
         except OllamapyError as error:
             faults.append(f"{model[0].display}: {error}")
             return None
@@ -66,7 +65,7 @@ def _stored(store: Store, text: str) -> Name:
 
 
 def _stale(
-    store: Store, name: Name, manifest: Manifest, catalog: Catalog, access: HubSettings
+    store: Store, name: Name, manifest: Manifest, catalog: Catalog, hub: HubSettings
 ) -> Stale | None:
     said = preview.recorded_source(store, manifest)
     entry = None if said else catalog.find(name)
@@ -77,7 +76,7 @@ def _stale(
     # Who says nothing of a source was pulled from a registry, or made here: the registry does not know it then
     text = name.display if said else name.full
     try:
-        found = source.find(source.parse(text), catalog, access)
+        found = source.find(source.parse(text), catalog, hub)
     except RemoteNotFound:
         if said:
             raise
@@ -101,8 +100,7 @@ def is_same_elsewhere(settings: Settings, store: Store, name: Name) -> bool:
     with suppress(OllamapyError):
         if preview.recorded_source(store, manifest):
             return True
-    access = HubSettings.from_env(environment())
-    found = source.find(source.parse(name.display), Catalog(settings.library), access)
+    found = source.find(source.parse(name.display), Catalog(settings.library), settings.hub)
     if found.published is not None:
         return found.published.manifest.digest == manifest.digest
     weights = {f"sha256:{part.file.sha256}" for part in found.parts if part.kind == "model"}

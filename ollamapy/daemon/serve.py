@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ..config import Address, Settings, environment
+from ..config import Address, Settings
 from ..errors import OllamapyError, StoreError, reason
 from ..fleet import fit
 from ..fleet.request import LeaseRequest
@@ -35,6 +35,7 @@ from ..registry.store import Store, open_store
 from ..runner.process import RunnerProcess
 from ..runner.proven import Proven
 from ..runner.render import Renderer
+from ..secret import ensure_secret
 from ..serving.answer import lease_request
 from ..serving.services import Services
 from ..serving.turn import template_of
@@ -66,6 +67,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     listener = listen(settings.address)
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
+    _make_secret(settings.paths.secret)
     models = Models(open_store(settings.paths), settings.paths.listing)
     renderer = Renderer()
     _allow_many_connections()
@@ -160,6 +162,17 @@ def _configure_logging(debug: bool, file: Path) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _make_secret(path: Path) -> None:
+    try:
+        ensure_secret(path)
+    except OSError as error:
+        log.warning(
+            "cannot write %s (%s): commands will not send tokens to this daemon",
+            path,
+            reason(error),
+        )
+
+
 def _allow_many_connections() -> None:
     """Each connection takes a file; the usual soft limit of 1,024 is less than may be waiting."""
     try:
@@ -193,11 +206,9 @@ async def _serve(
         scheduler.adopt(early.request, early.plan, early.runner)
     from ..models.jobs import Jobs
     from ..registry.catalog import Catalog
-    from ..registry.hub import HubSettings
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
-    hub = HubSettings.from_env(environment())
-    jobs = Jobs(models.store, Catalog(settings.library), renderer, hub)
+    jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
     services = Services(settings, models, scheduler, renderer, jobs)
     try:
         await _serve_http(services, listener)

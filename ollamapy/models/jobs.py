@@ -13,10 +13,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from ..config import HubSettings
 from ..errors import RequestCancelled, ServerBusy
 from ..registry import source
 from ..registry.catalog import Catalog
-from ..registry.hub import HubSettings
 from ..registry.store import Store
 from ..runner.render import Renderer
 from ..types import Progress
@@ -63,7 +63,7 @@ class Jobs:
         wanted = source.parse(
             request.model, via=request.via, insecure=request.insecure, is_local=request.is_local
         )
-        hub = self._hub_for(request.hub)
+        hub = self._hub_for(request)
         story = partial(pull, self._store, self._catalog, wanted, hub, request.limits)
         async with aclosing(self.follow("pull", request.model, story, (wanted, hub))) as steps:
             async for step in steps:
@@ -74,7 +74,7 @@ class Jobs:
 
         Raises InvalidName, ModelNotFound, InvalidRequest, TransferError, ServerBusy.
         """
-        story = partial(push, self._store, self._hub_for(request.hub), request)
+        story = partial(push, self._store, self._hub_for(request), request)
         async with aclosing(self.follow("push", request.model, story)) as steps:
             async for step in steps:
                 yield step
@@ -107,9 +107,13 @@ class Jobs:
             for task in late:
                 task.cancel()
 
-    def _hub_for(self, given: HubSettings | None) -> HubSettings:
-        """The hub as the caller reaches it; the file of the token is always the daemon's."""
-        return replace(given, token_path=self._hub.token_path) if given else self._hub
+    def _hub_for(self, request: PullRequest | PushRequest) -> HubSettings:
+        """The hub as the caller reaches it. The daemon's own token goes to another endpoint for its owner alone."""
+        hub, own = request.hub, self._hub
+        if hub is None:
+            return own
+        may_have_token = request.is_owner or hub.endpoint == own.endpoint
+        return replace(hub, token_path=own.token_path if may_have_token else None)
 
     async def follow(
         self, kind: str, name: str, story: Callable[[Job], None], key: object = None

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
+from ..config import HubSettings
 from ..digests import digest_of, file_digest
 from ..errors import InvalidModel, Offline, OllamapyError
 from ..formats.configuration import describe, print_config
@@ -26,7 +27,6 @@ from ..registry.attempt import Downloaded
 from ..registry.catalog import Catalog
 from ..registry.download import Fetched
 from ..registry.http import Access
-from ..registry.hub import HubSettings
 from ..registry.lease import Lease
 from ..registry.limits import Limits
 from ..registry.manifest import (
@@ -53,7 +53,8 @@ log = logging.getLogger(__name__)
 class PullRequest:
     """Get a model. ``via`` is the address of another ollamapy, or of a registry, to get it from.
 
-    ``hub`` is how the caller reaches the hub, None as the daemon does; the file of the token is always the daemon's.
+    ``hub`` is how the caller reaches the hub, None as the daemon does; the file of the token is always the daemon's,
+    and goes to another endpoint than the daemon's own only for its user (``is_owner``: the caller knows the secret, secret.py).
     ``insecure`` allows http. ``is_local``: the caller is on this machine, and may name servers that others cannot reach.
     """
 
@@ -63,6 +64,7 @@ class PullRequest:
     hub: HubSettings | None = None
     limits: Limits = field(default_factory=Limits)
     is_local: bool = True
+    is_owner: bool = False
 
 
 def pull(

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..config import HubSettings
 from ..errors import InvalidRequest, ModelNotFound, StoreError
 from ..formats.configuration import parse_config
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
-from ..registry.hub import HubSettings
 from ..registry.manifest import Layer, Manifest
 from ..registry.oci import HUB_HOSTS, basic, registry_access
 from ..registry.patience import Patience
@@ -39,6 +39,7 @@ class PushRequest:
     password: str = ""
     hub: HubSettings | None = None
     is_local: bool = True
+    is_owner: bool = False
 
 
 def push(store: Store, hub: HubSettings, request: PushRequest, job: Job) -> None:

@@ -16,12 +16,13 @@ the listing an error all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..config import HubSettings
 from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
 from .addresses import origin
 from .http import Access, Response, Session
@@ -29,7 +30,6 @@ from .patience import Patience, ask_json
 from .refusal import refusal
 from .remote import RemoteFile
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 _HOMES = ("https://huggingface.co", "https://hf.co")
 _MAX_PAGES = 200  # of 1,000 files each
 _MAX_TOKEN_FILE = 4096
@@ -40,54 +40,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
-# Where the hub is and who asks
+# Who asks, and where
 
 
-@dataclass(frozen=True, slots=True)
-class HubSettings:
-    """How a user reaches the hub. `token` comes before what lies in `token_path`, if anything."""
+def access_of(settings: HubSettings) -> Access:
+    """How to ask now: the token file is read at every call, for it changes under a daemon.
 
-    endpoint: str = DEFAULT_ENDPOINT
-    token: str = field(default="", repr=False)
-    token_path: Path | None = None
-    offline: bool = False
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> HubSettings:
-        """Settings from an environment, in the words of Hugging Face's own tools."""
-
-        def get(*names: str) -> str:
-            return next((v for n in names if (v := environ.get(n, "").strip())), "")
-
-        def path(text: str) -> Path:
-            return Path(_expand(text, environ)).expanduser()
-
-        home = get("HF_HOME")
-        cache = get("XDG_CACHE_HOME") or "~/.cache"
-        file = get("HF_TOKEN_PATH") or f"{home or cache + '/huggingface'}/token"
-        implicit = not _is_true(get("HF_HUB_DISABLE_IMPLICIT_TOKEN"))
-        return cls(
-            endpoint=get("HF_ENDPOINT").rstrip("/") or DEFAULT_ENDPOINT,
-            token=get("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if implicit else "",
-            token_path=path(file) if implicit else None,
-            offline=_is_true(get("HF_HUB_OFFLINE")) or _is_true(get("TRANSFORMERS_OFFLINE")),
-        )
-
-    def access(self) -> Access:
-        """How to ask now: the token file is read at every call, for it changes under a daemon.
-
-        Raises InvalidRequest for an endpoint or a token that cannot be one.
-        """
-        token = self.token.strip() or _read_token(self.token_path)
-        if not all("!" <= each <= "~" for each in token):
-            raise InvalidRequest("the Hugging Face token is not one line of text, set HF_TOKEN")
-        homes = tuple(each for each in _HOMES if origin(each) != origin(self.endpoint))
-        return Access(
-            endpoint=self.endpoint,
-            authorization=f"Bearer {token}" if token else "",
-            aliases=homes,
-            offline=self.offline,
-        )
+    Raises InvalidRequest for an endpoint or a token that cannot be one.
+    """
+    token = settings.token.strip() or _read_token(settings.token_path)
+    if not all("!" <= each <= "~" for each in token):
+        raise InvalidRequest("the Hugging Face token is not one line of text, set HF_TOKEN")
+    homes = tuple(each for each in _HOMES if origin(each) != origin(settings.endpoint))
+    return Access(
+        endpoint=settings.endpoint,
+        authorization=f"Bearer {token}" if token else "",
+        aliases=homes,
+        offline=settings.offline,
+    )
 
 
 def _read_token(path: Path | None) -> str:
@@ -98,15 +68,6 @@ def _read_token(path: Path | None) -> str:
             return file.read(_MAX_TOKEN_FILE).decode("utf-8", "replace").strip()
     except OSError:
         return ""  # a token that cannot be read is none: public models need none
-
-
-def _is_true(text: str) -> bool:
-    return text.upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _expand(text: str, environ: Mapping[str, str]) -> str:
-    """$VAR and ${VAR}, from the environment given and not from this process's own."""
-    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: environ.get(m[1] or m[2], m[0]), text)
 
 
 # What a repository holds

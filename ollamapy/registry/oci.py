@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from ..config import HubSettings
 from ..errors import InvalidModel, RemoteNotFound, TransferError, Unauthorized
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from .addresses import origin
 from .http import Access, BrokenConnection, Response, Session
-from .hub import HubSettings
+from .hub import access_of
 from .manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .patience import Patience, ask, ask_json
 from .probe import read_small
@@ -68,7 +69,7 @@ def registry_access(
     on another machine (`is_local` False) reaches public registries only.
     """
     if name.host.lower() in HUB_HOSTS:
-        return hub.access()
+        return access_of(hub)
     guarded = not is_local and name.host.lower() != DEFAULT_HOST
     scheme = "http" if insecure and (is_local or guarded) else "https"
     return Access(f"{scheme}://{name.host}", authorization, offline=hub.offline, guarded=guarded)

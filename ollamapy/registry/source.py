@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from ..config import HubSettings
 from ..errors import (
     AccessDenied,
     InvalidName,
@@ -33,7 +34,7 @@ from . import hub, oci
 from .addresses import origin
 from .catalog import Catalog, CatalogFile, Entry
 from .http import Access
-from .hub import HubSettings
+from .hub import access_of
 from .oci import PublishedModel
 from .patience import Patience
 from .probe import probe
@@ -180,7 +181,7 @@ def _by_repository(wanted: Wanted, settings: HubSettings, patience: Patience) ->
     name = wanted.name
     tag = None if name.tag == DEFAULT_TAG else name.tag
     listing = hub.list_files(
-        hub.Repo(f"{name.namespace}/{name.model}"), settings.access(), patience
+        hub.Repo(f"{name.namespace}/{name.model}"), access_of(settings), patience
     )
     return _of_listing(name, listing, tag)
 
@@ -299,7 +300,7 @@ class _Listings:
 
     def _asked(self, repo: str, revision: str) -> hub.Listing:
         """The listing at a revision; of the main branch where that is a commit that is gone."""
-        access = self._settings.access()
+        access = access_of(self._settings)
         try:
             return hub.list_files(hub.Repo(repo, revision), access, self._patience)
         except RemoteNotFound as error:
@@ -335,7 +336,7 @@ def _not_the_same(file: CatalogFile, access: Access) -> TransferError:
 
 def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> Source:
     """The file at an address; one of the hub by its repository, for that knows its sha256."""
-    at_hub = settings.access()
+    at_hub = access_of(settings)
     found = _HUB_FILE.fullmatch(urlsplit(wanted.address).path)
     if found and at_hub.is_home(wanted.address):
         repo, revision, path = (unquote(each) for each in found.groups())
@@ -348,7 +349,7 @@ def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> So
 
 def _access_to(address: str, settings: HubSettings, *, is_local: bool = True) -> Access:
     """How to reach an address: the hub with the user's token, everybody else without."""
-    at_hub = settings.access()
+    at_hub = access_of(settings)
     if at_hub.is_home(address):
         return at_hub
     scheme, _, rest = address.partition("://")

@@ -104,7 +104,8 @@ class Endpoint:
             if self._path.right not in caller.rights:
                 raise Forbidden(f"this needs the right to {self._path.right}")
             body = b"" if self._path.in_parts else await read_body(receive)
-            call = Call(body, headers, scope["path_params"], caller, body_parts(receive))
+            server = tuple(scope.get("server") or ("", 0))
+            call = Call(body, headers, scope["path_params"], caller, body_parts(receive), server)
             with self._services.requests.entered(id) as cancellation:
                 answering = self._respond(call, cancellation, scope, receive, watched_send)
                 await (answering if self._path.in_parts else until_gone(receive, answering))

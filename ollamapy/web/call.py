@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request as its handler gets it. ``body`` is whole, or empty where the path takes it in ``parts``; ``path`` holds the values
-    of the path's placeholders.
+    of the path's placeholders, ``server`` the host and port of this end of the connection.
     """
 
     body: bytes
@@ -44,6 +44,7 @@ class Call:
     path: Mapping[str, str]
     caller: Caller
     parts: AsyncIterator[bytes]
+    server: tuple[str, int] = ("", 0)
 
     async def parse(self, parse: Callable[[bytes], Result]) -> Result:
         """What ``parse`` makes of the body: a large one in a thread, so that other requests go on meanwhile."""

@@ -291,3 +291,20 @@ def test_the_version_imports_nothing(variables: dict[str, str]) -> None:
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert "ollamapy" in imported
     assert not imported & (FORBIDDEN | {"typer", "http.client", "json", "ollamapy.config"})
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["pull", "m"], ["verify"], ["daemon", "status"]])
+def test_a_command_reads_its_settings_once(arguments: list[str], variables: dict[str, str]) -> None:
+    code = (
+        "import sys\n"
+        "from ollamapy import config\n"
+        "from ollamapy.cli.main import main\n"
+        "read, calls = config.Settings.from_env, []\n"
+        "config.Settings.from_env = lambda *a: calls.append(1) or read(*a)\n"
+        f"main({arguments!r})\n"
+        "print(len(calls))"
+    )
+    environment = {**variables, "OLLAMAPY_HOST": "127.0.0.1:1"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.stdout.splitlines()[-1] == "1", result.stderr

@@ -44,7 +44,8 @@ def empty(tmp_path: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def variables(variables: dict[str, str], hub: FakeHub, empty: Daemon) -> dict[str, str]:
     known = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "", "HF_HUB_OFFLINE": ""}
-    return {**variables, **known, "OLLAMAPY_HOST": empty.url, "NO_PROXY": "*"}
+    place = {"OLLAMAPY_HOST": empty.url, "OLLAMAPY_HOME": str(empty.home)}
+    return {**variables, **known, **place, "NO_PROXY": "*"}
 
 
 Ask = Callable[..., Any]

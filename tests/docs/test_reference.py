@@ -12,7 +12,6 @@ from ollamapy.cli.commands.daemon import SERVE_VARIABLES
 from ollamapy.cli.commands.table import group
 from ollamapy.config import Settings
 from ollamapy.registry import foreign
-from ollamapy.registry.hub import HubSettings
 from ollamapy.web.anthropic import wire as anthropic
 from ollamapy.web.ollama import vectors
 from ollamapy.web.ollama import wire as ollama
@@ -29,7 +28,7 @@ API = (ROOT / "docs" / "api.md").read_text()
 READ_ELSEWHERE = {
     *("XDG_DATA_HOME", "XDG_STATE_HOME"),  # platformdirs
     *("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"),  # requests
-    *("NO_COLOR", "TERM", "DOCKER_CONFIG"),  # the commands
+    *("NO_COLOR", "TERM"),  # the commands
     "VENV",  # scripts/
 }
 
@@ -73,7 +72,6 @@ def test_the_help_of_serve_names_variables_of_the_table() -> None:
 def test_the_table_of_variables_is_what_is_read(tmp_path: Path) -> None:
     asked = Recorded()
     Settings.from_env(asked)
-    HubSettings.from_env(asked)
     for tool in foreign.TOOLS:
         for platform in ("linux", "darwin", "win32"):
             foreign.places(tool, asked, tmp_path, platform)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from ollamapy.config import HubSettings
 from ollamapy.errors import InvalidRequest, RequestCancelled, ServerBusy
 from ollamapy.models import jobs as owner
 from ollamapy.models.create.request import CreateRequest
@@ -18,7 +19,6 @@ from ollamapy.models.job import Job
 from ollamapy.models.jobs import Jobs
 from ollamapy.models.threads import Bridge, in_own_thread
 from ollamapy.registry.catalog import Catalog
-from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.store import Store
 from ollamapy.runner.render import Renderer
 from ollamapy.types import Progress

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ollamapy.config import HubSettings
 from ollamapy.errors import (
     InvalidName,
     InvalidRequest,
@@ -21,7 +22,6 @@ from ollamapy.models.jobs import Jobs
 from ollamapy.models.push import PushRequest, push
 from ollamapy.names import Name
 from ollamapy.registry.catalog import Catalog
-from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.store import Store
 from ollamapy.runner.render import Renderer
 from ollamapy.types import Progress

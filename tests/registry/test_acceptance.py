@@ -49,6 +49,7 @@ from typing import Any
 
 import pytest
 
+from ollamapy.config import HubSettings
 from ollamapy.errors import (
     AccessDenied,
     DiskFull,
@@ -88,7 +89,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def pull(served: FakeHub, store: Store, model: str, **environ: str) -> list[str]:
     """Pull a model as the daemon does; the statuses without repetitions."""
-    settings = hubs.HubSettings.from_env({"HF_ENDPOINT": served.url, **environ})
+    settings = HubSettings.from_variables({"HF_ENDPOINT": served.url, **environ})
 
     async def steps() -> list[str]:
         jobs = Jobs(store, Catalog(()), Renderer(), settings)

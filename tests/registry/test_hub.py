@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ollamapy.config import DEFAULT_ENDPOINT, HubSettings
 from ollamapy.errors import (
     AccessDenied,
     GatedModel,
@@ -20,9 +21,8 @@ from ollamapy.errors import (
     Unauthorized,
 )
 from ollamapy.registry.hub import (
-    DEFAULT_ENDPOINT,
-    HubSettings,
     Repo,
+    access_of,
     choose,
     is_safe_path,
     list_files,
@@ -229,8 +229,8 @@ def test_offline_opens_no_socket(model: FakeHub, monkeypatch: pytest.MonkeyPatch
 
 
 def test_settings_speak_hugging_faces_words(tmp_path: Path) -> None:
-    assert HubSettings.from_env({}).endpoint == DEFAULT_ENDPOINT
-    settings = HubSettings.from_env(
+    assert HubSettings.from_variables({}).endpoint == DEFAULT_ENDPOINT
+    settings = HubSettings.from_variables(
         {
             "HF_ENDPOINT": "https://mirror.example/hf/",
             "HF_TOKEN": " hf_a\n",
@@ -243,7 +243,7 @@ def test_settings_speak_hugging_faces_words(tmp_path: Path) -> None:
     assert settings == HubSettings(
         "https://mirror.example/hf", "hf_a", tmp_path / "hf" / "token", offline=True
     )
-    access = settings.access()
+    access = access_of(settings)
     assert access.authorization == "Bearer hf_a" and access.offline
     assert access.aliases == ("https://huggingface.co", "https://hf.co")
     assert "hf_a" not in repr(settings)
@@ -251,24 +251,24 @@ def test_settings_speak_hugging_faces_words(tmp_path: Path) -> None:
 
 def test_the_token_file_is_read_at_every_pull(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    settings = HubSettings.from_env({"HF_TOKEN_PATH": str(file)})
-    assert settings.access().authorization == ""
+    settings = HubSettings.from_variables({"HF_TOKEN_PATH": str(file)})
+    assert access_of(settings).authorization == ""
     file.write_text("hf_one\n")
-    assert settings.access().authorization == "Bearer hf_one"
+    assert access_of(settings).authorization == "Bearer hf_one"
     file.write_text("hf_two")
-    assert settings.access().authorization == "Bearer hf_two"
-    assert HubSettings.from_env({"HF_TOKEN_PATH": str(file), "HF_TOKEN": "x"}).access() == (
-        HubSettings(token="x").access()
+    assert access_of(settings).authorization == "Bearer hf_two"
+    assert access_of(HubSettings.from_variables({"HF_TOKEN_PATH": str(file), "HF_TOKEN": "x"})) == (
+        access_of(HubSettings(token="x"))
     )
     file.write_text("two\nlines")
     with pytest.raises(InvalidRequest, match="the Hugging Face token is not one line"):
-        settings.access()
+        access_of(settings)
 
 
 def test_a_token_is_not_sent_unasked_where_that_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_file")
     environ = {"HF_HOME": str(tmp_path), "HF_TOKEN": "a", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    assert HubSettings.from_env(environ).access().authorization == ""
+    assert access_of(HubSettings.from_variables(environ)).authorization == ""
 
 
 # Choosing: the shapes of real repositories

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ollamapy.config import HubSettings
 from ollamapy.errors import (
     InvalidModel,
     OllamapyError,
@@ -19,7 +20,6 @@ from ollamapy.names import Name
 from ollamapy.registry import oci
 from ollamapy.registry.download import fetch
 from ollamapy.registry.http import Access
-from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.manifest import MAX_MANIFEST
 from ollamapy.registry.probe import read_small
 from ollamapy.registry.store import Store

@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from ... import human
+from ...config import Settings
 from ...errors import OllamapyError
 from .. import ask, transfer, views
 from ..client import AnsweredError, Client
@@ -95,7 +96,9 @@ def run_(
     body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **wishes}
     try:
         thoughts = Thoughts(hidethinking)
-        final = _answer(client, body, insecure, wrap=not nowordwrap, thoughts=thoughts)
+        final = _answer(
+            client, ready.settings, body, insecure, wrap=not nowordwrap, thoughts=thoughts
+        )
     except AnsweredError as error:
         if not ask.only_embeds(error):
             raise with_installed(client, error) from error
@@ -122,13 +125,19 @@ def _wishes(keepalive: str | None, think: str | None, format: str | None) -> dic
 
 
 def _answer(
-    client: Client, body: dict[str, Any], insecure: bool, *, wrap: bool, thoughts: Thoughts
+    client: Client,
+    settings: Settings,
+    body: dict[str, Any],
+    insecure: bool,
+    *,
+    wrap: bool,
+    thoughts: Thoughts,
 ) -> dict[str, Any]:
     """Print the answer; returns its last chunk. A model that is not there is pulled, and the body names it then."""
     try:
         return ask.print_answer(client, body, wrap=wrap, thoughts=thoughts)
     except AnsweredError as error:
-        body["model"] = transfer.pull_absent(client, body["model"], error, insecure)
+        body["model"] = transfer.pull_absent(client, settings, body["model"], error, insecure)
     return ask.print_answer(client, body, wrap=wrap, thoughts=thoughts)
 
 
@@ -136,7 +145,7 @@ def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
     """The model's name; where a file was named instead, it is made one first."""
     if not transfer.is_address(model):
         return model
-    return transfer.pull(launcher.connect(), model, transfer.Wishes(insecure))
+    return transfer.pull(launcher.connect(), launcher.settings, model, transfer.Wishes(insecure))
 
 
 def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
@@ -146,7 +155,8 @@ def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
         try:
             repl.run(model)
         except AnsweredError as error:
-            repl.run(transfer.pull_absent(launcher.connect(), model, error, insecure))
+            client, settings = launcher.connect(), launcher.settings
+            repl.run(transfer.pull_absent(client, settings, model, error, insecure))
     except AnsweredError as error:
         if ask.only_embeds(error):
             raise OllamapyError(ask.NOTHING_TO_EMBED) from error

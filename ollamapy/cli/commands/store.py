@@ -97,7 +97,7 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
             try:
                 if not upstream.is_same_elsewhere(launcher.settings, store, Name.parse(model)):
                     raise OllamapyError("what has its name elsewhere is another model")
-                transfer.pull(client, model)
+                transfer.pull(client, launcher.settings, model)
             except OllamapyError as error:
                 terminal.remark(f"Warning: {model} cannot be pulled: {error}")
     finally:  # also after Ctrl-C

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from base64 import b64decode
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer import Option
 
+from ...config import Settings
 from ...human import one_line
-from .. import push as pushing
-from .. import transfer
-from ..client import AnsweredError
+from ...names import Name
+from ...registry.hub import access_of
+from ...registry.oci import HUB_HOSTS
+from .. import transfer, trust
+from ..client import AnsweredError, Client
+from ..progress import Steps
 from ..terminal import remark
 from .arguments import POSITIONAL, at_least, exactly, group_app, launcher_of
 
@@ -51,11 +59,12 @@ def pull(
     rate = transfer.parse_rate(limit_rate) if limit_rate else 0
     via = from_ if "://" in from_ or not from_ else f"http://{from_}"
     wishes = transfer.Wishes(insecure, via, rate, connections, force)
-    client = launcher_of(context).connect()
+    launcher = launcher_of(context)
+    client = launcher.connect()
     failed = False
     for model in models:
         try:
-            name = transfer.pull(client, model, wishes)
+            name = transfer.pull(client, launcher.settings, model, wishes)
         except AnsweredError as error:
             if len(models) == 1:
                 raise
@@ -79,4 +88,44 @@ def push(
     or HF_TOKEN.
     """
     [model] = exactly(context, 1)
-    pushing.push(launcher_of(context).connect(), model, insecure)
+    launcher = launcher_of(context)
+    _push(launcher.connect(), launcher.settings, model, insecure)
+
+
+def _push(client: Client, settings: Settings, model: str, insecure: bool) -> None:
+    """Have the server give a model to where its name says; the user's keys go along if it is the user's own daemon."""
+    name = Name.parse(model)
+    secrets, fields = _private(name, settings)
+    server = trust.look(client, settings, secrets)
+    body = {"model": model, "insecure": insecure, **(fields if server.is_ours else {})}
+    with closing(client.push(body, server.proven)) as stream, Steps() as steps:
+        for step in stream:
+            steps.show(step)
+
+
+def _private(name: Name, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """How this user reaches the place of that name: what is secret of it in words, and the fields of the request."""
+    if name.host.lower() not in HUB_HOSTS:
+        found = credentials(settings.docker, name.host)
+        if found is None:
+            return "", {}
+        return f"your login at {name.host}", {"username": found[0], "password": found[1]}
+    hub = settings.hub
+    token = access_of(hub).authorization.removeprefix("Bearer ")
+    fields = {"endpoint": hub.endpoint, "token": token, "offline": hub.offline}
+    return "your token for the hub" if token else "", {"hub": fields}
+
+
+def credentials(folder: Path | None, host: str) -> tuple[str, str] | None:
+    """User and password that `docker login` stored for a registry in config.json of its folder, if it did."""
+    try:
+        entry = json.loads(((folder or Path()) / "config.json").read_bytes())["auths"]
+        found = next(
+            entry[key]["auth"]
+            for key in (host, f"https://{host}", f"https://{host}/v2/")
+            if key in entry
+        )
+        user, _, password = b64decode(found).decode().partition(":")
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+    return (user, password) if user else None

@@ -45,7 +45,7 @@ def update(context: typer.Context) -> None:
                 file=sys.stderr,
             )
             continue
-        transfer.pull(launcher.connect(), each.pull)
+        transfer.pull(launcher.connect(), launcher.settings, each.pull)
         print(f"updated '{each.name.display}'", flush=True)
     _say_faults(faults, "nothing is outdated" if not found else "")
 

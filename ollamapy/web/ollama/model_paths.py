@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from starlette.responses import FileResponse, Response
@@ -16,6 +17,7 @@ from ...errors import ModelNotFound, OllamapyError
 from ...models import blobs
 from ...models.threads import in_own_thread
 from ...registry.manifest import MANIFEST_TYPE
+from ...secret import NONCE, PROOF, is_proof, read_secret
 from ...serving.answer import lease_request
 from ...serving.services import Services
 from ...types import Options, Progress
@@ -71,12 +73,23 @@ async def _create(services: Services, call: Call) -> Reply:
 
 async def _pull(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(stored.parse_pull, is_local=call.caller.is_local))
-    return await _stepped(services.jobs.pull(parsed.request), parsed.stream)
+    request = replace(parsed.request, is_owner=await _is_owner(services, call))
+    return await _stepped(services.jobs.pull(request), parsed.stream)
 
 
 async def _push(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(stored.parse_push, is_local=call.caller.is_local))
-    return await _stepped(services.jobs.push(parsed.request), parsed.stream)
+    request = replace(parsed.request, is_owner=await _is_owner(services, call))
+    return await _stepped(services.jobs.push(request), parsed.stream)
+
+
+async def _is_owner(services: Services, call: Call) -> bool:
+    """Whether the caller has proven that it knows the secret of the daemon's user."""
+    nonce, given = call.headers.get(NONCE), call.headers.get(PROOF)
+    if not nonce or not given:
+        return False
+    secret = await asyncio.to_thread(read_secret, services.settings.paths.secret)
+    return secret is not None and is_proof(given, secret, "client", nonce, call.server)
 
 
 async def _has_blob(services: Services, call: Call) -> Reply:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ...config import DEFAULT_ENDPOINT, HubSettings
 from ...errors import InvalidName, InvalidRequest
 from ...models.pull import PullRequest
 from ...models.push import PushRequest
 from ...names import Name
-from ...registry.hub import DEFAULT_ENDPOINT, HubSettings
 from ...registry.limits import MAX_CONNECTIONS, Limits
 from .. import body
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 from msgspec.structs import replace
 from starlette.responses import Response
 
+from ...secret import NONCE, PROOF, proof, read_secret
 from ...serving import answer as generate
 from ...serving import embed
 from ...serving.services import Services
@@ -32,9 +33,15 @@ async def _version(services: Services, call: Call) -> Reply:
     settings = services.settings
     # a path tells the user's name, which is nobody's business elsewhere
     models = settings.paths.models if is_loopback(settings.address.host) else None
-    return json_answer(
+    reply = json_answer(
         ollama.encode_version(services.scheduler.busy + len(services.jobs.list()), models)
     )
+    if nonce := call.headers.get(NONCE):
+        secret = await asyncio.to_thread(read_secret, settings.paths.secret)
+        with suppress(ValueError):  # what is no nonce gets no proof
+            if secret is not None:
+                reply.headers[PROOF] = proof(secret, "daemon", nonce, call.server)
+    return reply
 
 
 async def _status(services: Services, call: Call) -> Reply:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from ollamapy.config import HubSettings
 from ollamapy.errors import InvalidRequest
 from ollamapy.models.pull import PullRequest
 from ollamapy.names import Name
-from ollamapy.registry.hub import HubSettings
 from ollamapy.registry.limits import Limits
 from ollamapy.web.ollama import model_wire as stored
 

@@ -1,0 +1,93 @@
+"""A secret that a user's daemon and commands share, and the proofs that each gives the other of knowing it.
+
+A command that has a token to send must know who listens at the daemon's port: any program of this machine may. The secret
+lies in the state folder, readable by its user alone. On one connection:
+
+    command -> daemon   GET /api/version   Ollamapy-Nonce: N
+    daemon -> command                      Ollamapy-Proof: HMAC(secret, "daemon", N, address)
+    command -> daemon   POST /api/pull     Ollamapy-Nonce: N, Ollamapy-Proof: HMAC(secret, "client", N, address)
+
+``address`` is the daemon's end of this connection, as each side sees it: a stranger who forwards the nonce to the daemon
+gets a proof for another port. The command sends its own proof, and what is secret, only after the daemon's, and only on the
+same connection. This file reads and writes the secret and computes proofs; it opens no connection.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from .files import make_folder, replace_file
+
+NONCE = "Ollamapy-Nonce"
+"""Header with 32 random bytes as 64 hex digits, new for every connection."""
+PROOF = "Ollamapy-Proof"
+"""Header with a proof, as 64 hex digits."""
+
+Side = Literal["daemon", "client"]
+Address = tuple[str, int]
+"""Numeric host and port of the daemon's end of a connection."""
+
+_HEX = re.compile(rb"[0-9a-f]{64}")
+
+
+def ensure_secret(path: Path) -> None:
+    """Make the file of the secret if there is none, or one that others can read. Raises OSError."""
+    if read_secret(path) is not None:
+        return
+    content = secrets.token_hex(32).encode()
+    if path.exists():
+        replace_file(path, content, mode=0o600)
+        return
+    # Two daemons may start at once: the link is made by one of them, and both read it
+    make_folder(path.parent)
+    work = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    replace_file(work, content, mode=0o600)
+    try:
+        os.link(work, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        replace_file(path, content, mode=0o600)
+    finally:
+        work.unlink()
+
+
+def read_secret(path: Path) -> bytes | None:
+    """The secret; None if there is none, or the file is not its user's alone."""
+    with suppress(OSError), path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        content = file.read(65)
+        private = os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+        if private and _HEX.fullmatch(content):
+            return bytes.fromhex(content.decode())
+    return None
+
+
+def new_nonce() -> str:
+    """A value for NONCE."""
+    return secrets.token_hex(32)
+
+
+def proof(secret: bytes, side: Side, nonce: str, address: Address) -> str:
+    """The proof of one side. Raises ValueError for what is no nonce."""
+    if not _HEX.fullmatch(nonce.encode("latin-1", "replace")):
+        raise ValueError("a nonce is 64 hex digits")
+    host, port = address
+    # A socket for both families writes IPv4 addresses in its own way
+    text = f"ollamapy 1\n{side}\n{nonce}\n{host.removeprefix('::ffff:')}\n{port}"
+    return hmac.digest(secret, text.encode(), "sha256").hex()
+
+
+def is_proof(given: str, secret: bytes, side: Side, nonce: str, address: Address) -> bool:
+    """Whether ``given`` is the proof of one side."""
+    try:
+        expected = proof(secret, side, nonce, address)
+    except ValueError:
+        return False
+    return hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode())
