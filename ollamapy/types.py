@@ -1,7 +1,7 @@
 """The vocabulary of requests and answers: what every dialect is translated to and from.
 
 Pure values, nothing of ours imported but the errors. "Unset" is ``None`` until :func:`resolve_sampling` (and, for the
-options of loading, the daemon's ``plan_load``) puts the defaults in, so that nobody has to remember where a value came from.
+options of loading, ``fleet/fit.py``) sets the defaults, so that no code needs to know where a value came from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The largest load of a model that fits into what memory is free. Pure: what a load takes is estimated from its header
+"""How a model is loaded so that it fits into the free memory. Pure: memory is estimated from the header
 (``formats/footprint.py``)."""
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from ..loading import LoadPlan
 from .request import LeaseRequest, clamp_context
 
 CONTEXTS = (4096, 8192, 16384, 32768)
-"""Tokens of context for each request when nobody asks for a number: the longest of these that :func:`default_context` can
-justify. llama.cpp writes the whole cache at the load (measured: all of it is in memory then, 0.1 to 0.3 s for each GB), so that
-a context is paid for whether it is used or not."""
+"""Tokens of context that :func:`default_context` chooses from. llama.cpp writes the whole cache when it loads (measured: all of
+it is in memory then, 0.1 to 0.3 s for each GB), so a context costs memory and time whether it is used or not."""
 
 _LONG_SLOTS = 4
-"""Slots that a context longer than the first of these gets by itself."""
+"""Slots with a context longer than the first of CONTEXTS, where the setting gives no number."""
 
 _CONTEXT_SHARE, _CHEAP = 8, 2 * 1024**3
-"""What they take beyond the first is at most this part of the memory, and at most so many bytes or as many as the weights have."""
+"""A longer default context may add at most this part of the free memory, and at most so many bytes or the weights' size."""
 
 DEFAULT_WHOLE = 2048
-"""The same for models that read a text at once, whose buffers grow with it: as much as Ollama gives them."""
+"""Default context of models that read a text at once, whose buffers grow with it: as in Ollama."""
 
 LEAST_CONTEXT = 2048
-"""How far a context that nobody asked for is lowered before a load is refused."""
+"""A default context is not lowered below this; a load that still does not fit is rejected."""
 
 MOST_SLOTS = 256
 """Sequences that one llama.cpp context can hold."""
@@ -47,8 +46,11 @@ MOST_SLOTS = 256
 _AUTOMATIC_SLOTS = 8
 
 
+# ---- memory ------------------------------------------------------------------------------------------------------------
+
+
 def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
-    """What this load takes. Adapters are copied and never mapped."""
+    """Memory that a plan takes. Adapters are copied and never mapped."""
     found = estimate(
         header,
         n_ctx=plan.n_ctx,
@@ -76,7 +78,7 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
 
 
 def embedding_size(header: Header, plan: LoadPlan) -> int:
-    """What the context for embeddings adds to a load."""
+    """Bytes that the context for embeddings adds to a plan."""
     return POOLING_LIBRARY + sum(_embedding_context(header, plan))
 
 
@@ -90,10 +92,13 @@ def _embedding_context(header: Header, plan: LoadPlan) -> tuple[int, int]:
     )
 
 
+# ---- plans -------------------------------------------------------------------------------------------------------------
+
+
 def best(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     """The best plan that fits into ``free`` bytes.
 
-    What is preferred, else fewer slots, else less context where no number was given. Raises
+    The preferred one, else one with fewer slots, else one with less context where no number was given. Raises
     :class:`NotEnoughMemory` with both numbers when even the smallest does not fit.
     """
     first = preferred(request, settings, free)
@@ -106,30 +111,17 @@ def best(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
 def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     """The plan that the options and the settings ask for, whether it fits or not.
 
-    The context is the option, else the setting, else :func:`default_context`; at most what the
-    model was trained for, at least 4. As many slots as the setting says, else as many as a quarter
-    of what is free after the weights and adapters can hold, from 1 to 8; to 4 of a long context
-    that was chosen: 8,192 tokens take no more memory then than 4,096.
-
-    A request for embeddings gets room for them. A model that was made for them (its file says how
-    its vectors are pooled) gets nothing else; there slots are only how many requests it may have.
+    A model that was made for embeddings (its file says how its vectors are pooled) only embeds; its slots are only the
+    number of requests that it may have. Other models get a context for embeddings if the request is for them.
     """
     header, options = request.header, request.options
     generates = header.value("pooling_type") is None
-    whole = header.value("attention.causal") is False
     room = free - header.weights_size - request.files.adapter_size
-    given = options.num_ctx or settings.context_length or (DEFAULT_WHOLE if whole else None)
-    n_ctx = clamp_context(header, given) if given else default_context(header, room, settings)
+    n_ctx = _context(request, room, settings)
     n_batch = options.num_batch or 0
     n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)
-    n_slots = min(settings.num_parallel or 0, MOST_SLOTS)
+    n_slots = _slots(request, n_ctx, n_batch, room, settings)
     types = {tensor.type_name for tensor in header.tensors}
-    if not n_slots and not generates:
-        n_slots = _AUTOMATIC_SLOTS
-    if not n_slots:
-        slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
-        most = _AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
-        n_slots = max(1, min(room // 4 // slot, most))
     return LoadPlan(
         files=request.files,
         n_ctx=n_ctx,
@@ -147,15 +139,47 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     )
 
 
-def default_context(header: Header, room: int, settings: Settings) -> int:
-    """Tokens of context for a request when nobody asks for a number; ``room`` is what is free after the weights, in bytes.
+def _given_context(request: LeaseRequest, settings: Settings) -> int | None:
+    """The number of the request or the settings; None where neither gives one."""
+    return request.options.num_ctx or settings.context_length or None
 
-    The longest of :data:`CONTEXTS`, but no longer than the model was trained for, whose caches and
-    compute buffers, for four slots or as many as the setting says, take little more than those of
-    the first: at most an eighth of the room, so that it is there, and at most 2 GiB or as much as
-    the weights, so that loading takes no more than twice as long. The first where the model does
-    not say how long it was trained or what its cache takes. Ollama goes by the memory of the
-    graphics cards alone: 4,096 tokens below 23 GiB, 32,768 below 47, else 262,144.
+
+def _reads_at_once(header: Header) -> bool:
+    return header.value("attention.causal") is False
+
+
+def _context(request: LeaseRequest, room: int, settings: Settings) -> int:
+    """Tokens of context: the option, else the setting, else a default; never more than the model was trained for."""
+    header = request.header
+    given = _given_context(request, settings)
+    given = given or (DEFAULT_WHOLE if _reads_at_once(header) else None)
+    return clamp_context(header, given) if given else default_context(header, room, settings)
+
+
+def _slots(request: LeaseRequest, n_ctx: int, n_batch: int, room: int, settings: Settings) -> int:
+    """How many requests are computed at once: the setting, else as many as a quarter of the room can hold, from 1 to 8.
+
+    At most 4 with a long default context: then 8,192 tokens take no more memory than 4,096.
+    """
+    header = request.header
+    if settings.num_parallel:
+        return min(settings.num_parallel, MOST_SLOTS)
+    if header.value("pooling_type") is not None:
+        return _AUTOMATIC_SLOTS
+    given = _given_context(request, settings) or _reads_at_once(header)
+    most = _AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
+    slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
+    return max(1, min(room // 4 // slot, most))
+
+
+def default_context(header: Header, room: int, settings: Settings) -> int:
+    """Tokens of context where neither the request nor the settings give a number; ``room`` is bytes free after the weights.
+
+    The longest of :data:`CONTEXTS`, up to the length that the model was trained for, that costs little more memory than the
+    first (cache and compute buffers, for four slots or the setting's number): at most an eighth of the room, and at most
+    2 GiB or the size of the weights, so that loading takes at most twice as long. The first one if the file does not have
+    the trained length or the size of the cache. Ollama chooses by the memory of the graphics cards alone: 4,096 tokens below
+    23 GiB, 32,768 below 47, else 262,144.
 
     Llama 3.2 with 1.2B (32 KB a token), Llama 3 with 8B (128 KB) and with 70B (320 KB), in Q4:
 
@@ -188,7 +212,7 @@ def default_context(header: Header, room: int, settings: Settings) -> int:
 
 
 def smallest(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> LoadPlan:
-    """The smallest plan that would still be used in the place of a preferred one."""
+    """The smallest plan that may be used instead of a preferred one."""
     return [plan, *_smaller(plan, request, settings)][-1]
 
 
@@ -205,12 +229,12 @@ def not_enough(request: LeaseRequest, plan: LoadPlan, free: int) -> NotEnoughMem
 
 
 def _smaller(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> Iterator[LoadPlan]:
-    """Ever smaller plans: half the slots, down to one; then, if no number was given, less context."""
+    """Plans in falling size: half the slots, down to one; then, if no number was given, less context."""
     n_slots, n_ctx = plan.n_slots, plan.n_ctx
     while n_slots > 1:
         n_slots //= 2
         yield msgspec.structs.replace(plan, n_slots=n_slots)
-    if request.options.num_ctx or settings.context_length:
+    if _given_context(request, settings):
         return
     while n_ctx > LEAST_CONTEXT:
         n_ctx = max(n_ctx - CELL_STEP, LEAST_CONTEXT)
