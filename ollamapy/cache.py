@@ -19,7 +19,7 @@ class Cache(Generic[Key, Value]):
     """``compute`` with its latest results, which weigh at most ``limit`` bytes together.
 
     ``weigh`` gives the bytes of a key with its result, from the key alone. The least recently used are dropped first; what weighs
-    more than half of the limit is never kept. An exception is not kept. For any thread: two that want one key at the same
+    more than half of the limit is never kept. An exception is not kept. For any thread: two that request one key at the same
     time may both compute it.
     """
 

@@ -23,7 +23,7 @@ POOLED_TEXTS, POOLED_STATES = 64, 4
 """Texts in a batch for vectors; fewer where each has a recurrent state of its own."""
 
 _MOST_LOGITS = 32 * 1024 * 1024
-"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are wanted or not."""
+"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are needed or not."""
 
 _FEWEST = 16
 """Tokens that are pooled at once, however large the vocabulary."""

@@ -15,7 +15,7 @@ MOST_PADDING = 4
 """Rows of padding between two slots of a batch."""
 
 MIN_CHUNK = 16
-"""Tokens: prefill never goes on in smaller pieces than this, however slow the machine."""
+"""Tokens: prefill never continues in smaller pieces than this, however slow the machine."""
 
 
 class Span(NamedTuple):
@@ -111,7 +111,7 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 
 
 class Placement(NamedTuple):
-    """Where a sequence shall run, and the slot (its own or another) whose first ``shared`` tokens it need not compute."""
+    """Where a sequence will run, and the slot (its own or another) whose first ``shared`` tokens it need not compute."""
 
     slot: Slot
     donor: Slot | None
@@ -165,7 +165,7 @@ def shift_cut(
 ) -> tuple[int, int]:
     """(tokens kept at the beginning, tokens discarded after them) when generation has filled the context.
 
-    llama-server's arithmetic: half of what is not kept goes; ``num_keep`` < 0 keeps the prompt, a BOS is kept beside it.
+    llama-server's arithmetic: half of what is not kept is dropped; ``num_keep`` < 0 keeps the prompt, a BOS is kept beside it.
     """
     keep = (n_prompt if num_keep < 0 else num_keep) + adds_bos
     keep = min(keep, n_ctx - 4, n_past)
@@ -186,7 +186,7 @@ def reusable(
 
     ``shared``: common prefix; ``cached``: tokens in the slot; ``wanted``: length of the prompt, whose last token is always
     computed. A recurrent state cannot go back, so it is reused only at exactly the same end. A sliding window
-    (``n_swa`` > 0) has forgotten what lies before ``pos_min``, though llama.cpp would trim it without complaint.
+    (``n_swa`` > 0) has forgotten the tokens before ``pos_min``, though llama.cpp would trim it without complaint.
     """
     keep = min(shared, wanted - 1)
     if recurrent:

@@ -3,7 +3,7 @@
     add() -> jobs, asked in turn for their next text -> running texts -> one batch a step -> vectors -> Vectors
 
 A request with thousands of texts so delays one with a single text by one batch. What makes the vectors comes in as an
-argument (``pooled.py``, or a function in tests); whose turn it is, embeddings' or decode's, is the engine's to say.
+argument (``pooled.py``, or a function in tests); the engine decides whether a step embeds or decodes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pooling(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request: the token ids of its texts, each shorter than the context, and what it wants of them.
+    """A request: the token ids of its texts, each shorter than the context, and how its vectors are made.
 
     ``pooling`` as in ``Model.pooled``. ``dimensions``: the first so many numbers of a vector, 0 for all. ``normalize``: vectors
     of length 1. ``vectors`` are float32 in bytes, in the order of the inputs. ``over``: it was dropped, with all its texts.
@@ -100,7 +100,7 @@ class Embeddings:
         return bool(self._queues)
 
     def add(self, job: Job) -> list[Vectors | Unembedded]:
-        """Take a job; its ending at once where it cannot be begun."""
+        """Take a job; its ending at once where it cannot begin."""
         if not job.inputs:
             return [Vectors(job.id, b"", ())]
         queue = next((q for q in self._queues if q.pooling == job.pooling), None)
@@ -144,7 +144,7 @@ class _Queue:
         self.jobs: deque[Job] = deque()  # with texts that are not in work yet
         self._context = context
         self._clock = clock
-        self._again: deque[_Text] = deque()  # begun, and put back
+        self._again: deque[_Text] = deque()  # started, and put back
         self._running: list[_Text] = []
         self._free = list(range(context.n_sequences - 1, -1, -1))
         self._batch: list[tuple[_Text, int]] = []
@@ -203,7 +203,7 @@ class _Queue:
         return n <= room if self._context.whole else held + n <= self._context.n_cells
 
     def _take(self, text: _Text) -> None:
-        """A text goes into work; the next one is another job's."""
+        """Start a text; the next one is another job's."""
         if self._again:
             self._again.popleft()
         else:
@@ -292,7 +292,7 @@ class _Queue:
 
 
 def finished(vector: Any, dimensions: int, normalize: bool) -> bytes:
-    """A vector as it is wanted: its first numbers, of length 1, as float32 in bytes.
+    """A vector in the job's form: its first numbers, of length 1, as float32 in bytes.
 
     Ollama normalises, cuts and normalises again, which is the same. Raises InvalidRequest where a number is none.
     """
@@ -331,7 +331,7 @@ def input_tokens(
 ) -> list[int]:
     """The token ids of the input at ``place``, at most ``longest``. Raises InvalidRequest.
 
-    A text that is too long loses its end, but not the token that closes every text (BERT's [SEP], say). Of a very long one
+    A text that is too long loses its end, but not the token that closes every text (BERT's [SEP], for example). Of a very long one
     only the beginning is looked at.
     """
     if isinstance(given, str):
@@ -371,7 +371,7 @@ def _beginning(model: Vocabulary, text: str, longest: int) -> list[int]:
 
 
 def pair_tokens(model: Vocabulary, query: str, document: str, place: int) -> list[int]:
-    """A query and a document as a reranker wants them; a document that does not fit loses its end. Raises InvalidRequest."""
+    """A query and a document in a reranker's form; a document that does not fit loses its end. Raises InvalidRequest."""
     longest = model.longest_input
     kept = model.tokenize(document[: CHARACTERS * longest], False, False)
     tokens = model.rerank_tokens(query, document[: CHARACTERS * longest])

@@ -282,7 +282,7 @@ class Engine:
             return
         sequence.tokens.append(token)
         if sequence.awaited is not None or sequence.thinking is not None:
-            self._listen(sequence, token)
+            self._watch(sequence, token)
         stream = sequence.text
         text = stream.feed(model.written(token) if token in sequence.shown else model.piece(token))
         logprobs: tuple[TokenLogprob, ...] = ()
@@ -305,9 +305,9 @@ class Engine:
             self._make_room(sequence)
 
     def _choose(self, sequence: Sequence, row: int) -> tuple[int, Any]:
-        """The next token, and where log probabilities are wanted the logits as the model made them.
+        """The next token, and where log probabilities are requested the logits as the model made them.
 
-        They are those before any mask, as llama-server tells them. Raises InvalidRequest where a grammar gives up.
+        They are those before any mask, as llama-server reports them. Raises InvalidRequest where a grammar gives up.
         """
         model, chain, matcher = self._model, sequence.sampler, sequence.matcher
         budget = sequence.job.think_budget
@@ -321,7 +321,7 @@ class Engine:
         elif matcher is None:
             token = model.sample(chain, row)
             if model.ends(token) and sequence.awaited is not None and sequence.think_end:
-                # in the middle of its thoughts, and the form that is wanted has not begun
+                # still thinking, and the required form has not begun
                 sequence.end_thinking()
                 token = sequence.forced.popleft()
                 model.accept(chain, token)
@@ -333,8 +333,8 @@ class Engine:
                 matcher.take(token)
         return token, logits
 
-    def _listen(self, sequence: Sequence, token: int) -> None:
-        """Has the answer said what ends its thinking, what its grammar waits for? Control tokens count as text here."""
+    def _watch(self, sequence: Sequence, token: int) -> None:
+        """Look in the token's text for the end of thinking and for the text that starts the grammar. Control tokens count as text."""
         written = self._model.written(token)
         if sequence.thinking is not None and sequence.thinking.feed(written) is not None:
             sequence.thinking = None

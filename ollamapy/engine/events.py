@@ -11,7 +11,7 @@ from .embed import Unembedded, Vectors
 class TextOut(NamedTuple):
     """New text of a request; ``alone``: not to be merged with the next.
 
-    ``first``: no text was emitted before it, so it should not wait. The first tokens may have none: half a character, say, or
+    ``first``: no text was emitted before it, so it should not wait. The first tokens may have none: half a character, or
     the beginning of a stop string.
     """
 

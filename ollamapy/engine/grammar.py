@@ -1,11 +1,11 @@
 """From a Constraint to the tokens that may come next, by llguidance: grammars compiled, masks laid over logits.
 
-One ``Grammars`` for a model compiles, on whatever thread asks; one ``Matcher`` for a request lives on the engine's thread. A
+One ``Grammars`` for a model compiles, on any thread; one ``Matcher`` for a request lives on the engine's thread. A
 mask is one bit a token; laying it on 32,000 logits costs about 10 microseconds (a table turns each byte of it into eight
 floats, 0 or minus infinity, which are added), and filling it 3.
 
-What llguidance promises is not built again here: it bounds a grammar's size and the work of each mask, and drops the GIL
-while it compiles. It knows nothing of requests, slots and llama.cpp but two pointers that it tokenizes through.
+What llguidance guarantees is not repeated here: it bounds a grammar's size and the work of each mask, and drops the GIL
+while it compiles. Of llama.cpp it uses two pointers, to tokenize; nothing here deals with requests or slots.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MOST_STATES = 50_000
 """Of the lexer, 1 to 2 kB each. llguidance's own limit is five times that, too much for one request."""
 
 WHITESPACE = r"( |\n[ \t]{0,20})"
-"""What may stand between two parts of JSON, once: a space, or a new line and its indentation (llama.cpp's grammars allow the
-same). Without a bound a model that sees no way on writes spaces for ever."""
+"""The white space allowed between two parts of JSON, once: a space, or a new line and its indentation (llama.cpp's grammars allow the
+same). Without a bound a model that finds no continuation writes spaces for ever."""
 
 STACK = 256 * 1024 * 1024
 """Bytes of stack for a thread that compiles or fills masks: llguidance recurses once for each rule that a rule refers to. It is
@@ -44,7 +44,7 @@ CONTROL = b"\xff"
 
 
 class TokenTable(NamedTuple):
-    """A vocabulary as llguidance wants it.
+    """A vocabulary in llguidance's form.
 
     ``pieces``: the bytes of each token, those of control tokens 0xFF and their name; ``ends``: the ids that end an answer;
     ``vocab`` and ``tokenize``: addresses of llama.cpp's vocabulary and its llama_tokenize.
@@ -99,7 +99,7 @@ class Grammars:
                 self._controls = {name: id for name, id in controls.items() if id not in ends}
                 if (
                     not ends
-                ):  # llguidance needs one; it lies outside of the logits, so nobody samples it
+                ):  # llguidance needs one; it is outside of the logits, so it is never sampled
                     pieces, ends = [*pieces, b"\xff<end>"], [len(pieces)]
                 # Without "slices" (masks of common lexemes, made ahead) a first mask costs up to 0.3 ms instead of 0.1,
                 # and the table a third.
@@ -114,7 +114,7 @@ class Grammars:
 
 
 class Matcher:
-    """Where one answer stands in its grammar. Not thread-safe."""
+    """The state of one answer in its grammar. Not thread-safe."""
 
     __slots__ = (
         "_bits",
@@ -156,7 +156,7 @@ class Matcher:
             raise InvalidRequest(_one_line(self._matcher.get_error()))
 
     def take(self, token: int) -> None:
-        """The answer goes on with this token, one that the mask allows. Raises InvalidRequest where that takes too much work."""
+        """Advance by this token, one that the mask allows. Raises InvalidRequest where that takes too much work."""
         if not self._matcher.consume_token(token):
             raise InvalidRequest(_one_line(self._matcher.get_error()))
 
@@ -173,7 +173,7 @@ class Matcher:
             raise InvalidRequest(_one_line(ahead.get_error()))
 
     def begin_with(self, text: bytes) -> None:
-        """The answer begins with this text, because one token said it together with what came before the grammar.
+        """The answer begins with this text, because one token held it together with what came before the grammar.
 
         Text that the grammar does not allow is passed over.
         """
@@ -266,7 +266,7 @@ def _unless(schema: Any, constraint: Constraint, controls: Mapping[bytes, int]) 
 
 
 def _json_grammar(schema: Any) -> str:
-    """``oneOf`` is taken for ``anyOf``, and keywords that llguidance does not know are passed over, as Ollama does."""
+    """``oneOf`` is taken for ``anyOf``, and keywords that llguidance does not support are ignored, as Ollama does."""
     from llguidance import LLMatcher
 
     return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_OVERRIDES)
@@ -295,10 +295,10 @@ _OPEN = ("additionalProperties", "unevaluatedProperties", "patternProperties")
 
 
 def _closed(schema: Any) -> Any:
-    """A schema whose objects have no properties but the named ones, where it does not say whether they may.
+    """A schema whose objects have no properties but the named ones, where it leaves that open.
 
     JSON Schema would allow any, and a model does invent some; Ollama's grammars allow none. Where schemas are combined into
-    one object, closing a part could forbid what another part asks for: such a schema stays as it is.
+    one object, closing a part could forbid what another part requires: such a schema stays as it is.
     """
     nodes: list[dict[str, Any]] = []
     waiting = [schema]
@@ -325,7 +325,7 @@ _EXPLAINED = {
     "NoExtensionBias": "no answer can ever satisfy it",
     "Current row has": "too much may come in one place, as with hundreds of optional properties",
 }
-"""What llguidance says -> what it means."""
+"""llguidance's reason -> our error's text."""
 
 
 def _one_line(message: str) -> str:

@@ -2,7 +2,7 @@
 
 The only file that imports llama_cpp, and of it only the ctypes layer: the package's ``__init__`` would import numpy, jinja2 and
 a server (236 ms and 39 MB against 60-80 ms and 17 MB), so an empty package is registered in its place. numpy is imported
-when log probabilities or vectors are first asked for. It knows nothing of requests and slots: those are the engine's.
+when log probabilities or vectors are first requested. Requests and slots belong to the engine.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from .sampling import Stage
 _GGML_BF16 = 30
 _LOG_WARN = 3
 _OTHER_POOLING = "model default pooling_type is"
-"""What llama.cpp warns of when a context pools as we say and not as the file does."""
+"""llama.cpp's warning where a context's pooling differs from the file's; we choose it on purpose."""
 
 FAR_TOO_LONG = 64
 
 _kept: list[Any] = []
-"""Loggers: llama.cpp has one for all models and may call it when the model that set it is gone."""
+"""Loggers: llama.cpp has one for all models and may call it after the model that set it was closed."""
 
 
 def _ctypes_layer() -> Any:
@@ -69,7 +69,7 @@ class Model:
     ) -> None:
         self._lib = _ctypes_layer()
         self._flag = ctypes.create_string_buffer(2)
-        self._listen(log)
+        self._take_log(log)
         self._load_weights(plan, progress)
         self._read_facts()
         self._params = _context_params(self._lib, plan)
@@ -88,8 +88,8 @@ class Model:
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
 
-    def _listen(self, log: Callable[[str], None] | None) -> None:
-        """Take llama.cpp's log."""
+    def _take_log(self, log: Callable[[str], None] | None) -> None:
+        """Receive llama.cpp's log."""
         self._last_log: list[str] = []
         self._log_callback = self._lib.llama_log_callback(self._logger(log))
         _kept.append(self._log_callback)
@@ -163,7 +163,7 @@ class Model:
         return adapter
 
     def _set_up(self, context: Any) -> None:
-        """What every context of the model has: its adapters, and an ear for :meth:`abort`."""
+        """What every context of the model has: its adapters, and the flag of :meth:`abort`."""
         n = len(self._adapters)
         if n:
             adapters = (self._lib.llama_adapter_lora_p_ctypes * n)(*self._adapters)
@@ -178,10 +178,10 @@ class Model:
         return self._context is not None
 
     def pooled(self, pooling: str) -> Pooled:
-        """A second context on the same weights whose output is one vector for a text; made when it is first asked for.
+        """A second context on the same weights whose output is one vector for a text; made when it is first needed.
 
         ``pooling``: "rank" for the score of a reranker, "" for a vector as the model makes it, or the mean of its tokens'
-        where it does not say how. Raises InvalidRequest for "rank" where the model has no such head, LoadFailed.
+        where it has no pooling of its own. Raises InvalidRequest for "rank" where the model has no such head, LoadFailed.
         """
         found = self._pooled.get(pooling)
         if found is None:
@@ -221,9 +221,9 @@ class Model:
     # ---- the batch -------------------------------------------------------------------------------------------------
 
     def decode(self, spans: list[Row]) -> int:
-        """Compute a batch of (slot, first position, tokens, logits of the last one wanted?).
+        """Compute a batch of (slot, first position, tokens, whether the last one's logits are needed).
 
-        Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that wanted them are row
+        Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that needs them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
         return int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
@@ -352,7 +352,7 @@ class Model:
         n = self._lib.llama_tokenize(
             self._vocab, data, len(data), tokens, size, add_special, parse_special
         )
-        if n < 0:  # a vocabulary that makes more tokens than bytes says how many
+        if n < 0:  # a vocabulary that makes more tokens than bytes returns how many
             tokens = (ctypes.c_int32 * -n)()
             n = self._lib.llama_tokenize(
                 self._vocab, data, len(data), tokens, -n, add_special, parse_special
@@ -398,7 +398,7 @@ class Model:
             size = -n
 
     def is_far_too_long(self, text: str) -> bool:
-        """Does a text have more tokens than any context can take, told without tokenizing all of it?
+        """Does a text have more tokens than any context can take? Answered without tokenizing all of it.
 
         Texts up to ``FAR_TOO_LONG`` characters for each token of the context are never called so; of a longer one the
         beginning is tokenized, and as much more as it takes to be sure.
@@ -411,7 +411,7 @@ class Model:
         return False
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; control tokens stand for nothing."""
+        """The bytes of a token; control tokens have none."""
         piece = self._pieces[token]
         if piece is None:
             piece = self._pieces[token] = self._to_piece(token, False)
@@ -456,7 +456,7 @@ class Model:
         return TokenTable(pieces, ends, self._vocab, tokenize or 0)
 
     def token_text(self, token: int) -> str:
-        """How a token is written in a template, "<s>" say; empty for -1, the token that a model does not have."""
+        """How a token is written in a template, such as "<s>"; empty for -1, the token that a model does not have."""
         if token < 0:
             return ""
         return str(self._lib.llama_vocab_get_text(self._vocab, token).decode(errors="replace"))
@@ -475,7 +475,7 @@ class Model:
 
         def write(level: int, text: bytes, _: Any) -> None:
             if not _LOG_WARN <= level <= _LOG_WARN + 1 or self._flag[0] != b"\x00":
-                return  # after an abort llama.cpp reports what was asked of it
+                return  # after an abort llama.cpp reports the abort itself
             line = text.decode(errors="replace").strip()
             if line and _OTHER_POOLING not in line:
                 self._last_log = [*self._last_log[-3:], line]
@@ -485,13 +485,13 @@ class Model:
         return write
 
     def _why(self, what: str) -> str:
-        """An error's text: what failed, and llama.cpp's own last words without its function names."""
-        words = [
+        """An error's text: what failed, and llama.cpp's last message without its function names."""
+        messages = [
             line.partition(": ")[2] or line
             for line in self._last_log
             if "failed to load" not in line
         ]
-        return f"{what}: {words[-1]}" if words else what
+        return f"{what}: {messages[-1]}" if messages else what
 
 
 def _context_params(lib: Any, plan: LoadPlan) -> Any:

@@ -1,14 +1,14 @@
 """A llama.cpp context whose output is one vector for a text: an embedding, or a reranker's score.
 
 Pooling is fixed when a context is made, and a context that embeds computes an output for every token, so this is never the one
-that generates. Two kinds of models, told apart by what llama.cpp says of the context:
+that generates. Two kinds of models, told apart by llama.cpp's context:
 
-    causal       A token sees those before it, through a KV cache. A text can come in pieces, in batches of any size; its
+    causal       A token attends to those before it, through a KV cache. A text can come in pieces, in batches of any size; its
                  tokens' outputs are pooled here.
-    not causal   A token sees the whole text (BERT). A text must come whole, in one batch and one micro-batch, else llama.cpp
+    not causal   A token attends to the whole text (BERT). A text must come whole, in one batch and one micro-batch, else llama.cpp
                  aborts the process; it pools by itself.
 
-It knows nothing of requests. ``llama.py`` gives it the library and the weights.
+Nothing here deals with requests; ``llama.py`` passes in the library and the weights.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Pooled:
         return context
 
     def compute(self, rows: Sequence[Row]) -> int:
-        """Compute a batch; a row whose last output is wanted ends its text, and :meth:`vector` has the text's vector then.
+        """Compute a batch; a row whose last output is needed ends its text, and :meth:`vector` has the text's vector then.
 
         Returns what ``Model.decode`` returns. Texts that are computed whole are forgotten at once.
         """
@@ -151,7 +151,7 @@ def scores(lib: Any, model: Any) -> bool:
 
 
 def _own_pooling(lib: Any, model: Any) -> int:
-    """What the file says (``<architecture>.pooling_type``), in llama.cpp's numbers; none where it says nothing."""
+    """The file's pooling (``<architecture>.pooling_type``), in llama.cpp's numbers; NONE where it has no such key."""
     buffer = ctypes.create_string_buffer(128)
     if lib.llama_model_meta_val_str(model, b"general.architecture", buffer, len(buffer)) < 0:
         return int(lib.LLAMA_POOLING_TYPE_NONE)

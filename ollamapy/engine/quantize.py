@@ -1,7 +1,7 @@
 """Write a GGUF anew in another type: llama.cpp's own quantizing, with its progress read from what it logs.
 
 Runs in a child process of its own, as everything of llama.cpp: it takes minutes, all cores, and can only be stopped by the end
-of its process. What the types are called is not known here (formats/quantization.py).
+of its process. The names of the types are in formats/quantization.py.
 """
 
 from __future__ import annotations

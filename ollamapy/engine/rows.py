@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 Row = tuple[int, int, list[int], bool]
-"""Tokens of one sequence in a batch: (sequence id, first position, tokens, is the last one's output wanted?)."""
+"""Tokens of one sequence in a batch: (sequence id, first position, tokens, whether the last one's output is needed)."""
 
 NO_SLOT, ABORTED = 1, 2
 """What computing a batch returns besides 0: no room in the KV cache; stopped by the abort callback."""
 
 
 class Rows:
-    """Room for ``n`` tokens. ``wanted`` are the places in the batch whose output was wanted, in order."""
+    """Room for ``n`` tokens. ``wanted`` are the places in the batch whose output is needed, in order."""
 
     def __init__(self, lib: Any, n: int) -> None:
         self.wanted: list[int] = []
@@ -38,7 +38,7 @@ class Rows:
         batch.logits = ctypes.cast(self._outputs, ctypes.POINTER(ctypes.c_int8))
 
     def fill(self, rows: Sequence[Row], *, all_outputs: bool = False) -> Any:
-        """The batch with these tokens, at most ``n`` of them; ``all_outputs``: every token's output is wanted."""
+        """The batch with these tokens, at most ``n`` of them; ``all_outputs``: every token's output is needed."""
         at = 0
         self.wanted = []
         for id, position, tokens, wanted in rows:

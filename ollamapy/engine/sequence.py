@@ -22,14 +22,14 @@ class Sequence:
     A follower (``leader`` set) has a slot but no tokens in the batch: it waits until its leader has computed the first
     ``shared`` tokens, which both prompts have in common, and then copies them.
 
-    A ``grammar`` becomes the ``matcher``, which masks logits, at once or when the answer has said what is ``awaited``.
-    ``forced`` are tokens that come next whatever the model wants: those of ``think_end``, when the budget is used up or the
-    model would end before the form that it owes has begun.
+    A ``grammar`` becomes the ``matcher``, which masks logits, at once or when the answer contains the ``awaited`` text.
+    ``forced`` are tokens that come next instead of sampled ones: those of ``think_end``, when the budget is used up or the
+    model would end before the required form has begun.
 
-    After a context shift what follows the first ``n_pure`` tokens was computed with others before it: nobody shares it.
+    After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler goes on where it was. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    sampler continues where it was. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
     are nanoseconds of the engine's clock.
     """
 
@@ -72,7 +72,7 @@ class Sequence:
             self.thinking = Awaited(self.job.think_end)
 
     def end_thinking(self) -> None:
-        """Have the model say next, once, what ends its thinking."""
+        """Force the text that ends thinking as the next tokens, once."""
         self.forced.extend(self.think_end)
         self.think_end, self.thinking = (), None
 

@@ -138,7 +138,7 @@ class Slots:
         sequence.n_pure = None
 
     def free(self, sequence: Sequence) -> None:
-        """Free the slot of a sequence that has ended; its cache stays for the next prompt that begins alike."""
+        """Free the slot of a sequence that has ended; its cache stays for the next prompt with the same beginning."""
         if (slot := sequence.slot) is None:
             return
         slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
