@@ -1,12 +1,12 @@
 """The render child: a model's chat template and messages in, a prompt out, in a process with little
-memory and no time.
+memory and little time.
 
     daemon -> child   {kind: "jinja", source, messages, bos_token, eos_token, tools, variables}
                       {kind: "go", source, messages, tools, think, prompt, suffix}
     child -> daemon   {ready: true} once, then {text} or {error} for each request, in order
 
 Frames: a 4-byte little-endian length, then JSON in UTF-8. The child ends when its stdin does. It
-does not keep time: the parent kills a child that takes too long, and only if the parent is gone too
+does not keep time: the parent kills a child that takes too long, and only if the parent has died too
 an alarm ends it. See ``daemon/render.py``.
 """
 
@@ -40,7 +40,7 @@ _LENGTH = struct.Struct("<I")
 
 def main() -> None:
     """Limit this process, then answer requests until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the daemon's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl+C
     warnings.simplefilter("ignore")  # a template could fill the daemon's log
     _limit_memory()
     sys.setrecursionlimit(MAX_DEPTH)

@@ -1,8 +1,8 @@
 """Tool calls and their results as a certain Jinja template takes them.
 
-Templates disagree: some want arguments as a text of JSON, some no content at all beside a call, Mistral's ids of nine letters and
-digits, some take one call a message, and some pass over calls, so that they must stand in the content, as the model writes
-them. Nothing of this is known by name: the template is asked with a small conversation, as llama.cpp does. Pure, but for the
+Templates disagree: some require arguments as a text of JSON, some no content at all beside a call, Mistral's ids of nine letters and
+digits, some take one call a message, and some ignore calls, so that they must be in the content, as the model writes
+them. No template is recognized by name: each is tried with a small conversation, as llama.cpp does. Pure, but for the
 template that it is given as a function.
 """
 
@@ -41,10 +41,10 @@ _TOOL: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Taste:
-    """How a template wants calls: arguments as text, no content where nothing was said beside them, ids of nine characters, one
-    call a message (``single``), or none at all (``written``: they are put into the content); and results, where it knows none, as
-    what the user says (``spoken``)."""
+class CallStyle:
+    """How a template takes calls: arguments as text, no content where there is none beside them, ids of nine characters, one
+    call a message (``single``), or none at all (``written``: they are put into the content); and results, where it has none, as
+    messages of the user (``spoken``)."""
 
     as_text: bool = False
     no_content: bool = False
@@ -55,14 +55,14 @@ class Taste:
 
 
 def has_calls(turns: Sequence[TemplateMessage]) -> bool:
-    """Whether there is anything to have a taste for."""
+    """Whether the conversation has calls or results."""
     return any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns)
 
 
-def taste(attempt: Attempt) -> Taste:
-    """The first taste, beginning with the plain one, in which a call's arguments arrive as they should."""
+def call_style(attempt: Attempt) -> CallStyle:
+    """The first form, beginning with the plain one, in which a call's arguments arrive as they should."""
 
-    def worth(tried: Taste, values: Sequence[str] = (_VALUE,), said: str = "") -> int:
+    def worth(tried: CallStyle, values: Sequence[str] = (_VALUE,), said: str = "") -> int:
         """3: the last of these calls arrives; 2: as Python's or twice quoted; 1: it does not; 0: the template fails."""
         prompt = attempt(adapted(_conversation(values, said), tried, ""), [_TOOL])
         if prompt is None:
@@ -71,9 +71,9 @@ def taste(attempt: Attempt) -> Taste:
             return 1
         return 2 if f"'{_KEY}'" in prompt or f'\\"{_KEY}' in prompt else 3
 
-    best, most = Taste(), -1
+    best, most = CallStyle(), -1
     for short_ids, as_text, no_content in product((False, True), repeat=3):
-        tried = Taste(as_text, no_content, short_ids)
+        tried = CallStyle(as_text, no_content, short_ids)
         if (found := worth(tried)) > most:
             best, most = tried, found
         if most == 3:
@@ -112,8 +112,8 @@ def _conversation(values: Sequence[str], said: str) -> list[TemplateMessage]:
 def with_tools_told(
     turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]], attempt: Attempt
 ) -> list[TemplateMessage]:
-    """The conversation of a DeepSeek model; its template writes calls, but says nothing of the tools. Then the system message does, in
-    the words of DeepSeek-V3.1's model card."""
+    """The conversation of a DeepSeek model; its template writes calls, but not the tools. They are described in the system message, with
+    the text of DeepSeek-V3.1's model card."""
     shown = attempt([{"role": "user", "content": "Hi"}], [_TOOL])
     if shown is None or _TOOL["function"]["name"] in shown:
         return list(turns)
@@ -138,20 +138,22 @@ def with_tools_told(
     return [{"role": "system", "content": said}, *turns]
 
 
-def adapted(turns: Sequence[TemplateMessage], taste: Taste, source: str) -> list[TemplateMessage]:
-    """The conversation to somebody's taste; ``source`` is the template, whose family's marks written calls stand between."""
-    if taste.single:
+def adapted(
+    turns: Sequence[TemplateMessage], style: CallStyle, source: str
+) -> list[TemplateMessage]:
+    """The conversation in the form that a template takes; ``source`` is the template, whose family's marks enclose written calls."""
+    if style.single:
         turns = list(_one_a_message(turns))
-    if taste.short_ids:
+    if style.short_ids:
         turns = list(_with_short_ids(turns))
-    told: list[TemplateMessage] = []
-    for turn in _as_spoken(turns) if taste.spoken else turns:
-        told += _told(turn, taste, source) if turn.get("tool_calls") else [turn]
-    return told
+    adapted_turns: list[TemplateMessage] = []
+    for turn in _as_spoken(turns) if style.spoken else turns:
+        adapted_turns += _adapted_turn(turn, style, source) if turn.get("tool_calls") else [turn]
+    return adapted_turns
 
 
 def _as_spoken(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
-    """Results as the user's words, all that follow one another, and what the user does say, in one message."""
+    """Results as a message of the user: all that follow one another, and the user's own text, in one."""
     at = 0
     while at < len(turns):
         turn = turns[at]
@@ -167,16 +169,16 @@ def _as_spoken(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
         yield turn
 
 
-def _told(turn: TemplateMessage, taste: Taste, source: str) -> list[TemplateMessage]:
-    """A message with calls. What was said beside them is a message before it, where there may be no content."""
+def _adapted_turn(turn: TemplateMessage, style: CallStyle, source: str) -> list[TemplateMessage]:
+    """A message with calls. The text beside them is a message before it, where there may be no content."""
     said = {key: value for key, value in turn.items() if key != "tool_calls"}
-    if taste.written:
+    if style.written:
         return [{**said, "content": turn["content"] + _written(turn["tool_calls"], source)}]
     before: list[TemplateMessage] = []
-    if taste.no_content:
+    if style.no_content:
         before = [said] if turn["content"] else []
         turn = {**turn, "content": None}
-    if not taste.as_text:
+    if not style.as_text:
         return [*before, turn]
     calls = [
         {**call, "function": {**call["function"], "arguments": _json(call["function"]["arguments"])}}
@@ -201,7 +203,7 @@ def _json(value: Any) -> str:
 
 
 def _one_a_message(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
-    """Each call in a message of its own, its result right behind it. Results say by their ids, or else by their order, which call
+    """Each call in a message of its own, its result right behind it. Their ids, or else their order, tell which call
     is theirs."""
     at = 0
     while at < len(turns):
@@ -228,7 +230,7 @@ def _one_a_message(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage
 
 
 def _with_short_ids(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
-    """Ids of nine letters and digits, the same for a call and its result; made up where nobody gave any."""
+    """Ids of nine letters and digits, the same for a call and its result; generated where there are none."""
     waiting: list[str] = []  # calls without a result so far
     for at, turn in enumerate(turns):
         if turn.get("tool_calls"):

@@ -3,7 +3,7 @@
 A GGUF file brings a Jinja template and no stops. When that template writes one of these formats, the format's Go template and
 stops can be given to the model; so does Ollama, which compares texts, where here prompts are compared: `candidates` names the
 formats whose marks a template has, `PROBES` are conversations, and a format is the right one if both templates make the same
-prompts of them (who renders decides that; nothing is rendered here).
+prompts of them (the caller renders and compares; nothing is rendered here).
 
 BOS is in none of the templates: tokenizing adds it.
 """
@@ -41,21 +41,21 @@ PROBES: tuple[tuple[Message, ...], ...] = (
     (Message("user", "What is red?"), Message("assistant", "A colour."), Message("user", "And?")),
     (Message("user", "What is red?"),),
 )
-"""The first tells the most. A template that cannot render it, because it knows no system message, must be right on the others."""
+"""The first one distinguishes most. A template that refuses it, because it has no system message, must match on the others."""
 
 LONGEST = 16_384
 """Characters of a Jinja template that is looked at: what does more than write a format is longer, and none of these."""
 
 
 def candidates(jinja: str) -> Iterator[ChatFormat]:
-    """The formats that a Jinja template may be writing. A template that knows tools or thinking writes more than a format."""
+    """The formats that a Jinja template may be writing. A template with tools or thinking writes more than a format."""
     if len(jinja) > LONGEST or "tool" in jinja or "<think>" in jinja:
         return
     yield from (each for each in FORMATS if all(mark in jinja for mark in each.marks))
 
 
 def _turns(system: str, user: str, assistant: str, end: str = "") -> str:
-    """A Go template of three kinds of turns and what stands before the answer."""
+    """A Go template of three kinds of turns and the text before the answer."""
     return (
         '{{- range .Messages }}{{ if eq .Role "system" }}' + system + '{{ else if eq .Role "user" }}'
         + user + '{{ else if eq .Role "assistant" }}' + assistant + "{{ end }}{{ end }}" + end
@@ -63,7 +63,7 @@ def _turns(system: str, user: str, assistant: str, end: str = "") -> str:
 
 
 def _system_inside(before: str, between: str, after: str, answer: str) -> str:
-    """A Go template of a format without a system role: the text stands in the first user turn, with ``between`` behind it."""
+    """A Go template of a format without a system role: the text is put into the first user turn, with ``between`` after it."""
     return (
         "{{- $first := true }}{{ range .Messages }}"
         '{{ if eq .Role "user" }}' + before

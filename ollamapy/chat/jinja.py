@@ -7,7 +7,7 @@ which has little memory and whose parent has a clock.
 
 What a template finds: messages, bos_token, eos_token, add_generation_prompt, enable_thinking,
 date_string, datetime, and tools when there are any (else the name is undefined, as in llama.cpp:
-some templates take a ``none`` for a list); for the few that know them by other names, xml_tools,
+some templates take a ``none`` for a list); for the few that use other names, xml_tools,
 and functions as JSON. Functions: raise_exception, strftime_now; the tojson filter of transformers;
 break and continue; the generation block, which only matters when training, renders its content.
 """
@@ -39,7 +39,7 @@ _CACHED_BYTES = 2**20
 _SHOWN = 300  # characters of a template's own error text
 
 TemplateMessage = Mapping[str, Any]
-"""A message as templates know it: role, content, and what else the role has."""
+"""A message as templates see it: role, content, and what else the role has."""
 
 
 def render(
@@ -77,7 +77,7 @@ def render(
         if turns and turns[0]["role"] == "system" and not _takes_system(source):
             turns = _without_system(turns)
         if calls.has_calls(turns):
-            turns = calls.adapted(turns, _taste(source), source)
+            turns = calls.adapted(turns, _call_style(source), source)
         if order.alternates:
             turns = orders.alternating(turns)
         return _text(template, {**context, "messages": turns})
@@ -136,8 +136,8 @@ def without_surrogates(text: str) -> str:
 
 
 def _turn(message: TemplateMessage, source: str) -> dict[str, Any]:
-    """OpenAI's ``developer`` is everybody's ``system``, but for gpt-oss (the ``<|channel|>``
-    format), which knows both."""
+    """OpenAI's ``developer`` is ``system`` elsewhere, but for gpt-oss (the ``<|channel|>``
+    format), which has both."""
     if message["role"] == "developer" and "<|channel|>" not in source:
         return {**message, "role": "system"}
     return dict(message)
@@ -147,8 +147,8 @@ def _turn(message: TemplateMessage, source: str) -> dict[str, Any]:
 def _takes_system(source: str) -> bool:
     """Whether a system message reaches the prompt: Gemma's template refuses it, others drop it.
 
-    Asked of the template itself, as llama.cpp does. One that cannot even render a lone question is
-    given the benefit of the doubt: its own error is the better answer.
+    The template is tried, as in llama.cpp. One that cannot even render a single question counts as
+    taking it: its own error is the better answer.
     """
     system = {"role": "system", "content": "System message"}
     question = {"role": "user", "content": "User message"}
@@ -159,18 +159,18 @@ def _takes_system(source: str) -> bool:
 
 @cached(_CACHED_BYTES)
 def _order(source: str) -> orders.Order:
-    """In which order the template wants messages."""
+    """In which order the template takes messages."""
     return orders.order(_attempt(source))
 
 
 @cached(_CACHED_BYTES)
-def _taste(source: str) -> calls.Taste:
-    """How the template wants tool calls."""
-    return calls.taste(_attempt(source))
+def _call_style(source: str) -> calls.CallStyle:
+    """How the template takes tool calls."""
+    return calls.call_style(_attempt(source))
 
 
 def _attempt(source: str) -> calls.Attempt:
-    """What to ask the template with."""
+    """A function that tries the template."""
     template = _compile(source)
 
     def attempt(turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]]) -> str | None:
@@ -228,7 +228,7 @@ def _tojson(
 
 
 def _listed(value: Any) -> Any:
-    """What JSON does not know: what the filters map, select and so on make, and names without a value."""
+    """Values without a form in JSON: what the filters map, select and so on make, and names without a value."""
     if isinstance(value, Iterator):
         return list(value)
     if isinstance(value, jinja2.Undefined):
@@ -238,7 +238,7 @@ def _listed(value: Any) -> Any:
 
 class _Generation(Extension):
     """``{% generation %}...{% endgeneration %}`` marks what a model is trained on; here its content
-    stands for itself."""
+    is rendered as it is."""
 
     tags = {"generation"}
 

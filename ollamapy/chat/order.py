@@ -1,8 +1,8 @@
 """Messages in an order that a certain Jinja template takes.
 
-Programs say something as the system in the midst of a conversation, begin with several system messages, and let one side say two
-things in a row. Many templates refuse that, or pass over what they do not expect. As in calls.py the template itself is asked, and
-what it does not take is told in a way that it does: nothing is lost. Pure, but for the template that it is given as a function.
+Programs send system messages in the middle of a conversation, begin with several of them, and send two messages of one role in a
+row. Many templates refuse that, or ignore what they do not expect. As in calls.py the template itself is tried, and what it does
+not take is rewritten into a form that it takes: nothing is lost. Pure, but for the template that it is given as a function.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SYSTEM_ROLES = ("system", "developer")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``one_system``: a system message counts only as the first one. ``alternates``: nobody says two things in a row."""
+    """``one_system``: a system message counts only as the first one. ``alternates``: no role has two messages in a row."""
 
     one_system: bool = False
     alternates: bool = False
 
 
 def is_unusual(turns: Sequence[TemplateMessage]) -> bool:
-    """Whether it matters what order a template wants: a later system message, or a role that speaks on."""
+    """Whether a template's order matters: there is a later system message, or a role twice in a row."""
     return any(turn["role"] in SYSTEM_ROLES for turn in turns[1:]) or any(
         one["role"] == other["role"] or (one["role"], other["role"]) == ("tool", "user")
         for one, other in pairwise(turns)
@@ -34,7 +34,7 @@ def is_unusual(turns: Sequence[TemplateMessage]) -> bool:
 
 
 def order(attempt: Attempt) -> Order:
-    """What the template asks for. One that cannot even render a question asks for nothing: its own error is the better answer."""
+    """What the template requires. One that cannot even render a question requires nothing: its own error is the better answer."""
 
     def takes(*turns: tuple[str, str]) -> bool:
         prompt = attempt([{"role": role, "content": content} for role, content in turns], []) or ""
@@ -52,7 +52,7 @@ def order(attempt: Attempt) -> Order:
 
 
 def first_system(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    """One system message at most, as the first: those at the beginning are one, and what was said as the system later the user says."""
+    """One system message at most, as the first: those at the beginning are joined, later ones become the user's."""
     leading = 0
     while leading < len(turns) and turns[leading]["role"] in SYSTEM_ROLES:
         leading += 1
@@ -64,7 +64,7 @@ def first_system(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
 
 
 def alternating(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    """What one side says in a row as one message. What the user adds to a tool's result, stands behind the result."""
+    """Messages of one role in a row as one. Text that the user adds to a tool's result comes after the result."""
     found: list[TemplateMessage] = []
     for turn in turns:
         last = found[-1] if found else None

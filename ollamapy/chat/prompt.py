@@ -44,7 +44,7 @@ def generate_messages(
     model_messages: Sequence[Message] = (),
     has_context: bool = False,
 ) -> tuple[Message, ...]:
-    """What a single prompt stands for: system (the request's or the model's), MESSAGEs, the prompt.
+    """The messages of a single prompt: system (the request's or the model's), MESSAGEs, the prompt.
 
     ``has_context``: the request carries the token ids of an earlier answer (also an empty list).
     The model's MESSAGEs are skipped then, as they are in it already; see :func:`after_context`.
@@ -62,7 +62,7 @@ def after_context(context_text: str, prompt: str) -> str:
 
 
 def up_to_last(prompt: str, content: str) -> str:
-    """The prompt up to the end of its last message, so that the answer goes on with it: without what closes the message and
+    """The prompt up to the end of its last message, so that the answer continues it: without what closes the message and
     opens the next one. Raises InvalidRequest where the template does not print the message as it is.
     """
     text = content.strip()
@@ -73,8 +73,7 @@ def up_to_last(prompt: str, content: str) -> str:
 
 
 def with_known_roles(messages: Sequence[Message], template: Template) -> tuple[Message, ...]:
-    """The conversation with ``developer``, OpenAI's newer name of the system, written so only where the template has a word
-    for it, or is a Go template that prints any role as it comes (and gets it so from Ollama)."""
+    """The conversation with ``developer``, OpenAI's newer name of the system, kept only where the template has that role, or is a Go template that prints any role as it comes (and gets it so from Ollama)."""
     source = template.source
     if "developer" in source or (template.kind == "go" and _PRINTS_ROLE.search(source)):
         return tuple(messages)
@@ -95,7 +94,7 @@ def template_message(message: Message) -> dict[str, Any]:
     """The message as a model's template sees it; content is always a string.
 
     One value serves both languages: Go templates read Ollama's names, Jinja templates OpenAI's (``name`` of a tool's
-    result, ``reasoning_content``; gpt-oss says ``thinking`` there too).
+    result, ``reasoning_content``; gpt-oss uses ``thinking`` there too).
     """
     seen: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thinking:
@@ -132,8 +131,8 @@ _SCHEMA_KEYS = ("anyOf", "type", "$defs", "items", "description", "enum", "requi
 
 
 def tool_for_template(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool with its keys in the order in which Ollama writes them, so that templates print the same text. What Ollama knows
-    nothing of (and drops) comes after."""
+    """A tool with its keys in the order in which Ollama writes them, so that templates print the same text. Keys that Ollama
+    does not have (and drops) come after."""
     ordered = _in_order(tool, _TOOL_KEYS)
     if isinstance(function := ordered.get("function"), dict):
         function = _in_order(function, _TOOL_KEYS)
@@ -153,9 +152,9 @@ def _in_order(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 def cuts(messages: Sequence[Message]) -> list[int]:
     """Where the oldest messages may be cut off, ascending: the number of messages that go, 0 first.
 
-    System messages stay wherever they are, and so does the last message. A conversation goes on
-    with what a user said, for many templates refuse one that begins with an answer; only where the
-    last question is too much, too, with what was said after it. Before a tool's result nothing is
+    System messages stay wherever they are, and so does the last message. The rest begins
+    with a message of the user, as many templates refuse one that begins with an answer; only where
+    the last question is too long, too, with what comes after it. Before a tool's result nothing is
     cut: it would lose its call.
     """
     users = [at for at, message in enumerate(messages) if message.role == "user"]
@@ -198,7 +197,7 @@ def chatml(messages: Iterable[Message]) -> str:
 
 
 def bare(messages: Iterable[Message]) -> str:
-    """What is said, one after another and nothing between, without the system's words.
+    """The contents one after another with nothing between, without the system's.
 
     This is what Ollama's default template ``{{ .Prompt }}`` makes: messages of one role in a row
     have an empty line between them, and where the model has no MESSAGEs the result is the prompt as

@@ -1,9 +1,9 @@
-"""Which template a model is asked with, and what that template can do. Renders nothing.
+"""Which template writes a model's prompts, and what that template can do. Renders nothing.
 
 A model may bring a Go template (a layer of its manifest), a Jinja template (inside its GGUF), both
-or neither. One rule, :func:`choose`, says which is used:
+or neither. One rule, :func:`choose`, decides which is used:
 
-1. A model that joins its messages knows no template: plain text.
+1. A model that joins its messages has no template: plain text.
 2. The Go template, which is what the model's maker or its user wrote for it. Ollama's default
    ``{{ .Prompt }}`` is none.
 3. But where the GGUF's Jinja template can do more (tools, thinking: all that the Go template can,
@@ -21,12 +21,12 @@ from ..cache import cached
 from ..errors import TemplateError
 
 Kind = Literal["go", "jinja", "chatml", "none", "bare", "plain"]
-"""go, jinja: a program of the model's. chatml: known to be ChatML. none: no template, ChatML is the
+"""go, jinja: a program of the model's. chatml: declared as ChatML. none: no template, ChatML is the
 best guess in a chat. bare: no template, the text as it is. plain: contents joined into one running
 text."""
 
 DEFAULT_GO = "{{ .Prompt }}"
-"""What a model without a template has, in Ollama's words."""
+"""Ollama's template of a model that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Template:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether rendering it runs somebody else's program, which needs the render child."""
+        """Whether rendering it runs a foreign program, which needs the render child."""
         return self.kind in ("go", "jinja")
 
 
@@ -132,7 +132,7 @@ def go_capabilities(go: str) -> tuple[str, ...]:
 
 
 def check_go(go: str) -> None:
-    """Raises TemplateError, in Go's words, if a text is no Go template, or too long to be one."""
+    """Raises TemplateError, with Go's text, if a text is no Go template, or too long to be one."""
     if len(go) > MAX_PARSED:
         raise TemplateError(f"it has {len(go)} characters, at most {MAX_PARSED}")
     if "{{" in go:

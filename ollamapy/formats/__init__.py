@@ -1,1 +1,1 @@
-"""What a file says: pure translations between bytes or text and values."""
+"""File formats: pure translations between bytes or text and values."""

@@ -1,4 +1,4 @@
-"""The architectures that can be converted to GGUF, and config.json, which says which one a folder has.
+"""The architectures that can be converted to GGUF, and config.json, which names a folder's.
 
 Everything here is checked before a tensor is read: an architecture that llama.cpp has, and sizes that fit each other.
 """
@@ -27,7 +27,7 @@ class Family:
     """Q and K must be put in the order of neighbouring pairs."""
     norm_offset: float = 0.0
     tied: bool = False
-    """There is no output matrix, whatever config.json says."""
+    """There is no output matrix, even if config.json describes one."""
     post_norms: bool = False
     query_key_norms: bool = False
     fused: bool = False
@@ -116,7 +116,7 @@ def family_of(config: Config) -> Family:
     if not known:
         said = ", ".join(config.architectures)[:100] or "none"
         raise InvalidModel(
-            f"the model's architecture ({said}) cannot be converted, a GGUF of it may be had;"
+            f"the model's architecture ({said}) cannot be converted, get a GGUF of it;"
             f" convertible: {', '.join(FAMILIES)}"
         )
     if config.quantization_config is not None:

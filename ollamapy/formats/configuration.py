@@ -18,7 +18,7 @@ from .gguf import Header
 from .parameters import parse_json
 
 PLATFORM = {"architecture": "amd64", "os": "linux"}
-"""What every configuration says, whatever the machine: a model runs on all of them."""
+"""In every configuration: a model runs on every machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A model's folder as Hugging Face's programs save it (config.json, tokenizer, *.safetensors) -> GGUF.
 
 Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3 (of a Gemma 3 that sees, the part that reads) and Phi-3. Weights keep their type:
-F32, F16 or BF16; vectors become F32, as llama.cpp wants them. What changes on the way:
+F32, F16 or BF16; vectors become F32, as llama.cpp requires. What changes on the way:
 
     Llama, Mistral   the rows of Q and K, head by head: Hugging Face rotates (i, i + half) of a head, GGUF's `llama` (2i, 2i + 1)
     Gemma            norms: Gemma multiplies with 1 + weight, llama.cpp with the weight
@@ -44,10 +44,10 @@ from .writer import Progress, Value, Weight, pieces_of, read_at, write
 
 
 def convert(source: Path | Folder, target: Path, *, progress: Progress | None = None) -> None:
-    """Write the GGUF of a model's folder (or of its files by name, wherever they lie) at `target`.
+    """Write the GGUF of a model's folder (or of its files by name) at `target`.
 
-    Raises InvalidModel when the folder is not what it should be or llama.cpp could not compute the model as it was meant;
-    StoreError when `target` cannot be written; `target` is then gone.
+    Raises InvalidModel when the folder is not what it should be or llama.cpp would compute another model;
+    StoreError when `target` cannot be written; `target` is then removed.
     """
     files = folder_files(source) if isinstance(source, Path) else source
     config = read_config(files)
@@ -129,7 +129,7 @@ def _window(config: Config, family: Family, sizes: Sizes) -> int:
 
 
 def _check_query_scale(config: Config, family: Family, sizes: Sizes) -> None:
-    """llama.cpp divides by the root of a head's length, in the 27B models (known by their layers) of width / heads."""
+    """llama.cpp divides by the root of a head's length, in the 27B models (recognized by their layers) of width / heads."""
     largest = sizes.layers == (46 if family.name == "gemma2" else 62)
     known = sizes.width / sizes.heads if largest else sizes.head
     given = config.query_pre_attn_scalar
@@ -258,7 +258,7 @@ def _file_type(tensors: Iterable[Tensor]) -> int:
 
 
 def open_all(stack: ExitStack, tensors: Iterable[Tensor]) -> dict[Path, BinaryIO]:
-    """The files that tensors lie in, open until `stack` ends. Raises InvalidModel."""
+    """The files of the tensors, open until `stack` ends. Raises InvalidModel."""
     try:
         return {path: stack.enter_context(path.open("rb")) for path in {t.path for t in tensors}}
     except OSError as error:

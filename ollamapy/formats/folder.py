@@ -1,7 +1,7 @@
 """A model's folder as Hugging Face's programs save it: which of its files a conversion reads, and its JSON.
 
-Files are known by their names in the folder, wherever they lie: uploaded ones are blobs. Links that lead out of a folder are
-refused, for whoever made the folder is not who may read the file behind the link.
+Files are found by their names in the folder; uploaded ones are blobs elsewhere. Links that lead out of a folder are refused:
+the folder's author may have no right to read the file behind the link.
 """
 
 from __future__ import annotations

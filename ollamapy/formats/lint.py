@@ -1,7 +1,7 @@
-"""Advice on a Modelfile: what would be refused (errors), and what surely is not meant (warnings), each with its place.
+"""Advice on a Modelfile: what would be refused (errors), and what is likely a mistake (warnings), each with its place.
 
-Pure: whether a file exists is asked of the caller. Templates are not compiled, only searched for marks; that a model of a given
-name exists is not known here.
+Pure: the caller answers whether a file exists. Templates are not compiled, only searched for marks; whether a model of a given
+name exists is not checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .modelfile import (
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
     """One piece of advice; line and column begin at 1. An error is what creating a model would refuse; but what
-    other versions may know, such as a parameter of another name, is a warning."""
+    other versions may have, such as a parameter of another name, is a warning."""
 
     line: int
     column: int
@@ -38,7 +38,7 @@ class Finding:
 def lint(source: bytes | str, exists: Callable[[str], bool]) -> list[Finding]:
     """All findings, in the order of their places; one only if the text cannot be parsed.
 
-    ``exists`` says whether the value of FROM, ADAPTER or DRAFT is there as a file or folder.
+    ``exists`` tells whether the value of FROM, ADAPTER or DRAFT is there as a file or folder.
     """
     try:
         modelfile = parse(source)
@@ -108,7 +108,7 @@ def _line(instruction: Instruction) -> str:
     return ascii(value if len(value) <= 80 else value[:77] + "...")
 
 
-# What is said twice
+# Repetitions
 
 _LAST_COUNTS = ("TEMPLATE", "SYSTEM", "RENDERER", "PARSER", "REQUIRES")
 
@@ -194,7 +194,7 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
     try:
         name, value = read_parameter(each)
     except InvalidModelfile as error:
-        # A later version may know it, as Ollama's new ones know more than its old ones
+        # a later version may have it, as Ollama's new ones have more than its old ones
         is_unknown = error.reason.startswith("unknown parameter")
         reason = error.reason if error.reason.endswith("?") else f"{error.reason}."
         refused = f"{reason} Creating the model would refuse it"

@@ -1,7 +1,7 @@
 """llama2.c's checkpoints (`stories15M.bin` and the like) with their `tokenizer.bin` -> GGUF.
 
 All three formats of its export.py are read: v0 (float32, no magic number), v1 (float32) and v2 (int8). What is wrong with a
-file is told before anything is written or much memory is taken: sizes must fit each other, and the file's length must be
+file is recognized before anything is written or much memory is taken: sizes must fit each other, and the file's length must be
 exactly what they make it. Weights are never all in memory at once.
 
     v0: dim hidden_dim n_layers n_heads n_kv_heads vocab_size max_seq_len, int32 each; a negative vocab_size: the classifier
@@ -50,7 +50,7 @@ _BYTE = re.compile(rb"<0x[0-9A-F]{2}>")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint's header says. `group_size` is 0 but in v2; `shared`: the embedding is the classifier too."""
+    """A checkpoint's header. `group_size` is 0 but in v2; `shared`: the embedding is the classifier too."""
 
     version: int
     dim: int
@@ -94,10 +94,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def convert(
     checkpoint: Path, tokenizer: Path | None, target: Path, *, progress: Progress | None = None
 ) -> None:
-    """Write the GGUF of a checkpoint at `target`, all weights in F32: int8 ones become the numbers that they stand for.
+    """Write the GGUF of a checkpoint at `target`, all weights in F32: int8 ones are dequantized.
 
     Where `tokenizer` is None, tok<vocab_size>.bin or tokenizer.bin beside the checkpoint is taken. Raises InvalidModel when a
-    file is not what it should be, StoreError when `target` cannot be written; `target` is then gone.
+    file is not what it should be, StoreError when `target` cannot be written; `target` is then removed.
     """
     header = read_checkpoint(checkpoint)
     vocabulary = read_tokenizer(tokenizer or _beside(checkpoint, header), header.vocab_size)
@@ -107,7 +107,7 @@ def convert(
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> tuple[tuple[str, float], ...]:
-    """The (piece, score) of each token, as GGUF wants them: "▁" for a blank. Raises InvalidModel.
+    """The (piece, score) of each token, in GGUF's form: "▁" for a blank. Raises InvalidModel.
 
     Checked as llama.cpp needs it, which aborts on less: as many pieces as the model has, none twice, a piece for each byte.
     """
@@ -187,7 +187,7 @@ def _metadata(header: Checkpoint, vocabulary: Sequence[tuple[str, float]]) -> di
         "tokenizer.ggml.unknown_token_id": UNKNOWN,
         "tokenizer.ggml.bos_token_id": BOS,
         "tokenizer.ggml.eos_token_id": EOS,
-        # run.c's `generate` ends where the model begins the next text; the stories know no other end
+        # run.c's `generate` ends where the model begins the next text; the stories have no other end
         "tokenizer.ggml.eot_token_id": BOS,
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False,
@@ -195,7 +195,7 @@ def _metadata(header: Checkpoint, vocabulary: Sequence[tuple[str, float]]) -> di
     }
 
 
-# ---- where the weights lie -----------------------------------------------------------------------------------------------
+# ---- places of the weights -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ def _versioned(head: bytes) -> Checkpoint:
 
 
 def _check(header: Checkpoint, *, known: bool) -> None:
-    """Raise unless the sizes fit each other and llama.cpp. Where no magic number was `known`, it may be any other file."""
+    """Raise unless the sizes fit each other and llama.cpp. Without a magic number (`known`), it may be any other file."""
     sizes = (
         *(header.dim, header.hidden_dim, header.n_layers, header.n_heads, header.n_kv_heads),
         *(header.vocab_size, header.context_length),

@@ -1,7 +1,7 @@
 """A LoRA adapter as PEFT saves it (adapter_config.json, adapter_model.safetensors) -> a GGUF adapter for llama.cpp.
 
 LoRA adds scale * B A to a matrix W of its base model. GGUF has one `alpha` for all matrices and llama.cpp takes alpha / rank as
-the scale; where PEFT has another one (rank-stabilised, or patterns of ranks and alphas) the difference goes into B. Matrices
+the scale; where PEFT has another one (rank-stabilised, or patterns of ranks and alphas) the difference is put into B. Matrices
 whose rows a conversion has put in another order get B's rows in that order. Every pair is compared with the base's tensor.
 Formats: https://huggingface.co/docs/peft/developer_guides/checkpoint, llama.cpp's convert_lora_to_gguf.py.
 """
@@ -69,14 +69,14 @@ def convert_adapter(
     """Write the GGUF of an adapter's folder (or of its files by name) at `target`; `base` is the header of its model's GGUF.
 
     Raises InvalidModel when the folder is not what it should be, of another kind than LoRA or for another model; StoreError
-    when `target` cannot be written; `target` is then gone.
+    when `target` cannot be written; `target` is then removed.
     """
     files = folder_files(source) if isinstance(source, Path) else source
     if "adapter_config.json" not in files:
         raise InvalidModel("the folder has no adapter_config.json, put the adapter's beside it")
     config = read_json(files, "adapter_config.json", _Config)
     if config.peft_type != "LORA" or config.use_dora or config.fan_in_fan_out:
-        _refuse("it is not a plain LoRA, of which alone llama.cpp knows")
+        _refuse("it is not a plain LoRA, the only kind that llama.cpp supports")
     if not 0 < config.lora_alpha < 1e9:
         _refuse(f"its lora_alpha is {config.lora_alpha:g}")
     if base.architecture not in {family.name for family in FAMILIES.values()}:

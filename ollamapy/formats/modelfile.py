@@ -1,7 +1,7 @@
 """Modelfiles: bytes or text -> instructions with their places, and back to text that reads back the same.
 
 The grammar is that of Ollama's parser (parser/parser.go): what it accepts is accepted here, with the same meaning. What a model
-is made of is not known here: paths are not looked at, templates not compiled, names not resolved; `lint` gives advice.
+is made of is not checked here: paths are not read, templates not compiled, names not resolved; `lint` gives advice.
 
     file         = { blank | newline | comment | instruction }     UTF-8, or UTF-16 with a byte order mark
     comment      = "#" ... end of line                             only between instructions; elsewhere "#" is plain text
@@ -85,11 +85,11 @@ class Modelfile:
     instructions: tuple[Instruction, ...]
 
     def values(self, word: str) -> list[str]:
-        """The values of all instructions of that word (FROM and LICENSE add up)."""
+        """The values of all instructions of that keyword (FROM and LICENSE add up)."""
         return [each.value for each in self.instructions if each.word == word]
 
     def last(self, word: str) -> str | None:
-        """The value of the last instruction of that word, the one that counts but for FROM, LICENSE and MESSAGE."""
+        """The value of the last instruction of that keyword, the one that counts but for FROM, LICENSE and MESSAGE."""
         return next((each.value for each in reversed(self.instructions) if each.word == word), None)
 
     @property
@@ -309,9 +309,9 @@ def line_breaks(text: str, start: int, end: int) -> int:
 
 
 def stray_mark(mark: str, content: str) -> int | None:
-    """Where, in what follows an opening mark, one stands that looks like its end but has text after it on its line.
+    """The place, after an opening mark, of one that looks like its end but has text after it on its line.
 
-    A single `"` is common in a text: it counts only if the first line holds pairs of them and the value goes on below.
+    A single `"` is common in a text: it counts only if the first line holds pairs of them and the value continues below.
     """
     first = _LINE.match(content)
     if first is None or first.end() == len(content):
@@ -322,7 +322,7 @@ def stray_mark(mark: str, content: str) -> int | None:
     return content.rfind('"', 0, first.end()) if first[0].count('"') % 2 else None
 
 
-# What the errors say
+# Texts of errors
 
 
 def _shown(text: str) -> str:
@@ -509,5 +509,5 @@ def read_version(instruction: Instruction) -> str:
 
 
 def local_path(value: str, folder: Path) -> Path:
-    """Where the value of FROM, ADAPTER or DRAFT would lie: "~" and "~user" expanded, else relative to the Modelfile's folder."""
+    """The path of the value of FROM, ADAPTER or DRAFT: "~" and "~user" expanded, else relative to the Modelfile's folder."""
     return folder / os.path.expanduser(value)

@@ -21,7 +21,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_parameters(texts: Iterable[str]) -> dict[str, Any]:
-    """What params layers say together. Raises InvalidModel if one is not a JSON object."""
+    """The parameters of all params layers together. Raises InvalidModel if one is not a JSON object."""
     found: dict[str, Any] = {}
     for text in texts:
         value = parse_json(text)

@@ -1,4 +1,4 @@
-"""The types that weights can be quantized to: what they are called, and llama.cpp's numbers for them. Writes nothing."""
+"""The types that weights can be quantized to: their names, and llama.cpp's numbers for them. Writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALIASES = {"FP32": "F32", "FP16": "F16", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q
 
 
 def type_name(given: str) -> str:
-    """The type that is meant, as GGUF files call it: "q4_K_M" -> "Q4_K_M". Raises InvalidRequest for what is none."""
+    """The type's name in GGUF files: "q4_K_M" -> "Q4_K_M". Raises InvalidRequest for an unknown type."""
     name = _ALIASES.get(given.strip().upper(), given.strip().upper())
     if name in NEED_MATRIX:
         raise InvalidRequest(

@@ -27,7 +27,7 @@ from .writer import Value
 def rope_scaling(
     config: Config, family: Family, sizes: Sizes
 ) -> tuple[dict[str, Value], dict[str, list[float]]]:
-    """The keys below `rope.` that say how positions become angles, and the tensors of factors."""
+    """The keys below `rope.` (how positions become angles), and the tensors of factors."""
     given = rope_settings(config)
     default_base = 1_000_000.0 if family is GEMMA_3 else 10_000.0
     base = given_or(config.rope_theta, given.get("rope_theta"))

@@ -1,4 +1,4 @@
-"""The header of a .safetensors file: where each tensor lies. Several files that make one model are read as one.
+"""The header of a .safetensors file: the place of each tensor. Several files that make one model are read as one.
 
     header length u64 | header: JSON, {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {...}} | data
 

@@ -52,7 +52,7 @@ class Vocabulary:
     merges: list[str] = field(default_factory=list)
     space_prefix: bool | None = None
     special_ids: dict[str, int] = field(default_factory=dict)
-    """What the tokenizer itself says: "bos", "eos", "unk", "pad"."""
+    """The tokenizer's own: "bos", "eos", "unk", "pad"."""
     adds_bos: bool | None = None
     adds_eos: bool | None = None
 
@@ -306,7 +306,7 @@ def _pre_tokenizer(steps: list[dict[str, Any]], ignores_merges: bool) -> str:
         return "smollm" if digits else "gpt-2"
     found = _PRE_TOKENIZERS.get(sha256_hex(patterns.encode("utf-8", "replace")))
     if found is None:
-        _refuse("its pre-tokenizer is unknown, a GGUF of the model may be had")
+        _refuse("its pre-tokenizer is unknown, get a GGUF of the model")
     # the expressions of Llama 3 are those of cl100k, whose models do apply their merges to whole words
     return "dbrx" if found == "llama-bpe" and not ignores_merges else found
 

@@ -1,7 +1,7 @@
 """Writes a GGUF file from metadata and weights, one piece of one tensor in memory at a time.
 
 The one place where a conversion meets the `gguf` package, which lays the header out; it is imported inside, because it
-brings numpy with it. What the values mean is for the converters to know: nothing is computed or checked here.
+brings numpy with it. Nothing is computed or checked here: that is the converters' part.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _write_header(
 
 
 def _append_weights(target: Path, weights: Sequence[Weight], progress: Progress | None) -> None:
-    """The data after the header: tensor after tensor, each begun at a multiple of GGUF's alignment."""
+    """The data after the header: tensor after tensor, each at a multiple of GGUF's alignment."""
     total = sum(weight.n_bytes for weight in weights)
     done = 0
     with target.open("ab") as file:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollamapy.chat import jinja
-from ollamapy.chat.calls import Taste
+from ollamapy.chat.calls import CallStyle
 from ollamapy.errors import TemplateError
 
 Turn = dict[str, Any]
@@ -72,54 +72,54 @@ ROME, OSLO = '<{"city": "Rome"}>', '<{"city": "Oslo"}>'
 
 
 @pytest.mark.parametrize(
-    ("template", "taste", "one", "two"),
+    ("template", "style", "one", "two"),
     [
         (
             PLAIN,
-            Taste(),
+            CallStyle(),
             f"user:Hi;assistant:{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
         ),
         (
             TEXT,
-            Taste(as_text=True),
+            CallStyle(as_text=True),
             f"user:Hi;assistant:{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
         ),
         (
             PRINTED,  # would be Python's way to write it
-            Taste(as_text=True),
+            CallStyle(as_text=True),
             f"user:Hi;assistant:{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.{ROME}{OSLO};tool:snow;tool:sunny;",
         ),
         (
             ALONE,
-            Taste(no_content=True),
+            CallStyle(no_content=True),
             f"user:Hi;{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.;{ROME}{OSLO};tool:snow;tool:sunny;",
         ),
         (
             FIRST,
-            Taste(single=True),
+            CallStyle(single=True),
             f"user:Hi;assistant:{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.{ROME};tool:sunny;assistant:{OSLO};tool:snow;",
         ),
         (
             SINGLE,
-            Taste(single=True),
+            CallStyle(single=True),
             f"user:Hi;assistant:{ROME};tool:sunny;",
             f"user:Hi;assistant:Wait.{ROME};tool:sunny;assistant:{OSLO};tool:snow;",
         ),
         (
             DEAF,
-            Taste(written=True),
+            CallStyle(written=True),
             'user:Hi;assistant:<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>;tool:sunny;',
             None,
         ),
     ],
 )
-def test_calls_arrive(template: str, taste: Taste, one: str, two: str | None) -> None:
-    assert jinja._taste(template) == taste
+def test_calls_arrive(template: str, style: CallStyle, one: str, two: str | None) -> None:
+    assert jinja._call_style(template) == style
     assert jinja.render(template, ONE, tools=TOOLS) == one
     if two is not None:
         assert jinja.render(template, TWO, tools=TOOLS) == two
@@ -127,7 +127,7 @@ def test_calls_arrive(template: str, taste: Taste, one: str, two: str | None) ->
 
 
 def test_ids_of_nine_characters() -> None:
-    assert jinja._taste(NINE) == Taste(short_ids=True)
+    assert jinja._call_style(NINE) == CallStyle(short_ids=True)
     own = [HI, asked(call("Rome", "abcdefgh1")), result("sunny", "abcdefgh1")]
     assert jinja.render(NINE, own) == f"user:Hi;assistant:abcdefgh1{ROME};tool:sunny;"
     paired = NINE.replace("{{ m.role }}", "{{ m.tool_call_id }}")
@@ -142,14 +142,14 @@ def test_ids_of_nine_characters() -> None:
 
 
 def test_results_are_spoken_where_there_is_no_word_for_them() -> None:
-    assert jinja._taste(STRICT) == Taste(written=True, spoken=True)
+    assert jinja._call_style(STRICT) == CallStyle(written=True, spoken=True)
     one = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
     assert jinja.render(STRICT, ONE) == f"user:Hi;assistant:{one};user:sunny;"
     told = jinja.render(STRICT, [*TWO, {"role": "user", "content": "And?"}])
     assert told.endswith("</tool_call>;user:snow\n\nsunny\n\nAnd?;")
 
 
-def test_what_no_taste_helps_is_the_templates_own_refusal() -> None:
+def test_what_no_style_helps_is_the_templates_own_refusal() -> None:
     with pytest.raises(TemplateError, match="refuses these messages: No!"):
         jinja.render(GRUMPY, ONE)
 

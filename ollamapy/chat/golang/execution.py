@@ -145,7 +145,7 @@ class Execution:
         self.write(self.spent(sprint([printable(value)])))
 
     def branch(self, dot: Value, node: Branch) -> int:
-        """``if`` and ``with``. Variables of the condition are known in the else too."""
+        """``if`` and ``with``. Variables of the condition are in scope in the else too."""
         self.line = node.line
         mark = len(self.variables)
         value = self.pipeline(dot, node.pipe)
@@ -194,7 +194,7 @@ class Execution:
         raise GoError(f"range can't iterate over a value of type {type_name(value)}")
 
     def bind(self, pipe: Pipe, key: Value, element: Value) -> None:
-        """Give this turn's values to the variables of the loop, which lie on top of the stack."""
+        """Give this turn's values to the variables of the loop, which are on top of the stack."""
         names = pipe.declared
         if not names:
             return
@@ -208,7 +208,7 @@ class Execution:
             self.variables[-2] = (names[0], key)
 
     def call(self, dot: Value, node: Call) -> None:
-        """``template``: it knows its dot as $ and no other variable."""
+        """``template``: its dot is $, and no other variable is in scope."""
         self.line = node.line
         nodes = self.trees.get(node.name)
         if nodes is None:

@@ -69,7 +69,7 @@ def _incompatible(first: Value, second: Value) -> NoReturn:
 
 
 def _equal(first: Value, *others: Value) -> bool:
-    """``eq``: whether the first equals any of the others. Values of unlike types cannot be
+    """``eq``: whether the first equals any of the others. Values of different types cannot be
     compared, but nothing compares with nil as unequal."""
     if not others:
         raise GoError("missing argument for comparison")

@@ -107,7 +107,7 @@ def parse_float(text: str) -> float:
 
 
 def number(text: str) -> int | float | complex | None:
-    """The value of a number where nothing asks for a type; None for an integer that fits no int.
+    """The value of a number where no type is required; None for an integer that fits no int.
 
     ValueError for what is no number at all. Written as an integer it is an int, with a point or an
     exponent a float64, with an i a complex128.
@@ -141,5 +141,5 @@ def complex_number(text: str) -> complex:
 
 
 def _in_hex(text: str, place: int) -> bool:
-    """Whether the e before ``place`` is a digit of a hexadecimal number, hence no exponent's."""
+    """Whether the e before ``place`` is a digit of a hexadecimal number, so not an exponent's."""
     return text[place - 1] in "eE" and "x" in text[:place].lower()

@@ -62,7 +62,7 @@ class _End(NamedTuple):
 class _Parser:
     """Go's parser. ``trees`` collects the templates by name; those defined inside share the tokens.
 
-    ``variables`` are the names known at this place, as Go knows them: a name counts as known from
+    ``variables`` are the names in scope, as in Go: a name is in scope from
     its declaration to the end of the block, also in the very pipeline that declares it.
     """
 
@@ -110,7 +110,7 @@ class _Parser:
         return token
 
     def line(self) -> int:
-        """The line of the next token, counted on from where it was last asked."""
+        """The line of the next token, counted on from the last call."""
         position = self.tokens[self.place].position
         self.lines += self.text.count("\n", self.counted, position)
         self.counted = position

@@ -121,7 +121,7 @@ class _Printer:
             self.value(value, verb, 0)
 
     def by_method(self, value: Value, verb: str) -> bool:
-        """Print ``value`` by its String method, where it has one and the verb wants text."""
+        """Print ``value`` by its String method, where it has one and the verb prints text."""
         if self.complaining:
             return False
         if verb == "w":

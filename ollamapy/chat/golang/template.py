@@ -48,7 +48,7 @@ class GoTemplate:
         3. Else turn by turn: system, prompt and response, the last turn cut at its response.
 
         ``messages`` and ``tools`` have the shapes of Ollama's API; tools None means none were given.
-        ``think`` None means not asked for; see :func:`think_level`. Raises :class:`TemplateError`.
+        ``think`` None means not set; see :func:`think_level`. Raises :class:`TemplateError`.
         """
         thinking = {
             "Think": bool(think),

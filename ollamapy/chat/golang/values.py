@@ -76,7 +76,7 @@ INVALID = Nothing("INVALID")
 
 NIL = Nothing("NIL")
 """An ``interface {}`` that holds nothing, as a missing key or JSON's null gives it. Unlike INVALID it
-has a type, so asking it for a field is an error."""
+has a type, so a field of it is an error."""
 
 
 class Uint8(int):

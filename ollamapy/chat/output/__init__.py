@@ -1,8 +1,8 @@
-"""What a model's answer consists of: text, thinking and tool calls, told apart while it is written.
+"""What a model's answer consists of: text, thinking and tool calls, parsed while it is generated.
 
 :func:`choose` gives the parser for a model's template; its ``feed`` and ``flush`` give segments.
-Pure: text in, values out. Whatever is no call of a known tool and no thought comes out as text;
-only marks, and white space around marks, are no text.
+Pure: text in, values out. All that is neither a call of a known tool nor thinking is text, except marks and the white
+space around them.
 
     segments.py   what an answer consists of
     tags.py       text that may become a tag is held back
@@ -69,9 +69,9 @@ class Parser:
     """Reads one answer.
 
     ``opens`` is the text that begins thinking, where the model may write it at the beginning of the
-    answer; "" where it knows none, or the prompt has begun or ended thinking. A prompt that ends
-    with it makes the model think. ``think_end`` ends thinking and begins the answer (what
-    an engine puts in the model's mouth), ``answer_after`` is the text after which the answer's own
+    answer; "" where there is none, or the prompt has begun or ended thinking. A prompt that ends
+    with it makes the model think. ``think_end`` ends thinking and begins the answer (the text
+    that an engine forces), ``answer_after`` is the text after which the answer's own
     form begins; both are "" where no thinking is sure to come. ``marks`` are the texts that may be
     control tokens of the model's, whose text the parser must see.
     """
@@ -93,12 +93,12 @@ class Parser:
         self._stages = stages
 
     def feed(self, text: str) -> list[Segment]:
-        """What is known after ``text``; empty while it may become a tag."""
+        """The segments that are complete after ``text``; empty while it may become a tag."""
         pieces: list[Segment] = [Text(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return self._through(pieces, 0)
 
     def flush(self) -> list[Segment]:
-        """What was held back; to be called once, at the answer's end."""
+        """The text held back; to be called once, at the answer's end."""
         segments: list[Segment] = []
         for place, stage in enumerate(self._stages):
             segments += self._through(stage.flush(), place + 1)
@@ -106,10 +106,10 @@ class Parser:
 
     def _through(self, segments: list[Segment], first: int) -> list[Segment]:
         for stage in self._stages[first:]:
-            heard: list[Segment] = []
+            passed: list[Segment] = []
             for segment in segments:
-                heard += stage.feed(segment.text) if isinstance(segment, Text) else [segment]
-            segments = heard
+                passed += stage.feed(segment.text) if isinstance(segment, Text) else [segment]
+            segments = passed
         return merged(segments)
 
 

@@ -1,5 +1,5 @@
 """The families of models as far as their answers differ: how each writes tool calls and thinking,
-and how a family is known by its chat template. A table; parses nothing.
+and how a family is recognized by its chat template. A table; parses nothing.
 
 The formats are those of the models' own chat templates.
 """
@@ -32,7 +32,7 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """``is_of`` knows the family by the text of a template. ``drops``: marks that are no text.
+    """``is_of`` recognizes the family by the text of a template. ``drops``: marks that are no text.
     ``begun``: a tag that the prompt may end with, and which then belongs to the answer. ``cuts``
     begin a call even in a thought without an end. In drops and cuts ``{}`` is a tool's name."""
 
@@ -80,7 +80,7 @@ _SEED = XmlForm(
 
 
 def _invoke(prefix: str, *wrappers: str) -> XmlForm:
-    """``<invoke name="..">`` and ``<parameter name="..">``; DeepSeek says which values are text."""
+    """``<invoke name="..">`` and ``<parameter name="..">``; DeepSeek marks which values are text."""
     return XmlForm(
         name=(f'<{prefix}invoke name="', '"', ">"),
         key=(f'<{prefix}parameter name="', '"', ">"),
@@ -414,10 +414,10 @@ FAMILIES: tuple[Family, ...] = (
 """In the order in which they are tried: what has marks of its own before what shares them."""
 
 GENERIC = Family("generic", _has(), (_TOOL_CALL, BARE))
-"""For templates that say nothing of tools."""
+"""For templates without tools."""
 
 SOFT = frozenset({"llama3", "llama4", "gemma"})
-"""Known by the marks of their turns, not of their calls."""
+"""Recognized by the marks of their turns, not of their calls."""
 
 
 def family_of(template: str) -> Family | None:
@@ -447,7 +447,7 @@ THINKING: tuple[tuple[str, str], ...] = (
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
 )
-"""What stands around thinking: known by the closing tag, which all templates have that know any."""
+"""The tags around thinking, recognized by the closing one, which every template with thinking has."""
 
 _BUILT: tuple[tuple[str, tuple[str, str]], ...] = (
     ("<think{}>", ("<think:opensource>", "</think:opensource>")),

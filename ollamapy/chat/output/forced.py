@@ -12,8 +12,8 @@ from .families import Writing
 from .recognize import AnswerFormat
 
 _WITHIN_LARK = {"whitespace_pattern": " ", "coerce_one_of": True, "lenient": True}
-"""What holds for schemas by themselves must be said again of one inside a Lark grammar, first of all that not more than a space may
-stand between two parts: a model that sees no way on writes white space for ever."""
+"""The options of schemas, repeated for one inside a Lark grammar; above all, at most a space between two parts: a model that finds
+no continuation writes white space for ever."""
 
 MAX_CALLS = 16
 """In one answer: a model that is free to go on may not stop by itself."""
@@ -25,7 +25,7 @@ def call_grammar(
     tool_choice: str,
     parallel: bool = True,
 ) -> Constraint | None:
-    """What the answer (after thinking) is bound to: None for "auto" and "none", else one or more
+    """The form of the answer (after thinking): None for "auto" and "none", else one or more
     calls (one, if not ``parallel``) of any tool ("required") or of the one named.
 
     Where the calls of the model's family are JSON between marks, they are written so, and gpt-oss's
@@ -111,7 +111,7 @@ def _calls_schema(
 
 
 def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arguments of a function must be: an object of the named parameters alone, unless it says otherwise."""
+    """What the arguments of a function must be: an object of the named parameters alone, unless the schema allows others."""
     given = function.get("parameters")
     parameters = dict(given) if isinstance(given, Mapping) else {}
     if isinstance(parameters.get("properties"), Mapping) and not any(
@@ -130,7 +130,7 @@ _OPEN = (
 
 def _renamed(schema: Any, prefix: str) -> Any:
     """The schema with its references to definitions given their new names: each tool's are its own,
-    and all stand together at the root."""
+    and all are together at the root."""
     if isinstance(schema, list):
         return [_renamed(item, prefix) for item in schema]
     if not isinstance(schema, Mapping):

@@ -1,10 +1,10 @@
-"""Read gpt-oss's Harmony format: an answer is messages, each with a header that says where it goes.
+"""Read gpt-oss's Harmony format: an answer is messages, each with a header that names its recipient.
 
     <|channel|>analysis<|message|>THINKING<|end|>
     <|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{..}<|call|>
     <|start|>assistant<|channel|>final<|message|>ANSWER<|return|>
 
-A commentary that goes to nobody is text. What goes to an unknown tool is text with its header.
+A commentary without a recipient is text. A message to an unknown tool is text with its header.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
 ANSWER_AFTER = "<|channel|>final<|message|>"
 
 CALL_HEADER = "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
-"""What stands before the arguments of a call."""
+"""The text before the arguments of a call."""
 
 MAX_HEADER = 512
 
@@ -65,7 +65,7 @@ class HarmonyParser:
             self._state, self._buffer = _State.HEADER, header
 
     def feed(self, text: str) -> list[Segment]:
-        """What is known after ``text``."""
+        """The segments that are complete after ``text``."""
         segments: list[Segment] = []
         self._buffer += text
         read = {
@@ -123,9 +123,9 @@ class HarmonyParser:
         return True
 
     def _enter(self, header: str) -> None:
-        """Go where the header says. What is kept is to be given out where nobody is known there."""
+        """Read on as the header says. The text kept is given out where the recipient is unknown."""
         to = _TO.search(header)
-        # A header may say two channels; it goes where the last one says.
+        # a header may have two channels: the last one counts
         channel = next(reversed([*_CHANNEL.finditer(header)]), None)
         self._kept = []
         if to is not None and to[1] not in ("assistant", "user", "all"):

@@ -99,7 +99,7 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
-# ---- an object that says its name ----------------------------------------------------------------
+# ---- an object with its tool's name ----------------------------------------------------------------
 
 _NAMES = ("name", "tool_name")
 _ARGUMENTS = ("arguments", "parameters")
@@ -123,7 +123,7 @@ class Asked:
 
 
 def asked_in(value: Mapping[str, Any], tools: Tools) -> list[Asked]:
-    """The calls of known tools that an object stands for: ``{"name", "arguments"}`` (or
+    """The calls of known tools in an object: ``{"name", "arguments"}`` (or
     ``parameters``; JSON in a string too), ``{"function": {..}}``, ``{"tool_calls": [..]}``,
     ``{TOOL: {..}}``. Empty if it is anything else."""
     name = next((value[key] for key in _NAMES if key in value), None)
@@ -157,9 +157,9 @@ def _as_object(value: Any) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class JsonForm:
-    """``closes`` end a section. ``words`` are marks that may stand before, after or between name
+    """``closes`` end a section. ``words`` are marks that may come before, after or between name
     and object, ``patterns`` (a regular expression) what else may; ``id`` finds the call's id in
-    what stands before the object (its first group). ``mute``: a section without a call is no text.
+    the text before the object (its first group). ``mute``: a section without a call is no text.
     """
 
     opens: tuple[str, ...] = ()
@@ -181,8 +181,8 @@ class JsonForm:
         return (*self.opens, *self.starts, *self.closes, *self.words)
 
     def lead(self, tools: Tools, called: bool) -> re.Pattern[str]:
-        """What may stand before an object: separators, marks and at most one known name. After a
-        call (``called``) what ends the section does so even where a longer mark begins alike."""
+        """What may come before an object: separators, marks and at most one known name. After a
+        call (``called``) what ends the section does so even where a longer mark has the same beginning."""
         marks = sorted({*self.opens, *self.starts, *self.words} - {"{"}, key=len, reverse=True)
         closes = "|".join(map(re.escape, self.closes)) or "(?!)"
         separators = rf"(?!{closes})[\s,\[\]\"'`:=(;]"
@@ -230,7 +230,7 @@ class JsonBody:
         return [Text("".join(self._kept))], None
 
     def _is_closing(self, text: str) -> bool:
-        """Whether ``text`` is what stands after a call, as far as the model has written it."""
+        """Whether ``text`` is the text after a call, as far as the model has written it."""
         for word in sorted(self._form.words, key=len, reverse=True):
             text = text.replace(word, "")
         rest = text.strip(" \t\r\n,]")
@@ -305,7 +305,7 @@ class JsonBody:
         return segments + called, text[end:], False
 
     def _is_something_else(self) -> bool:
-        """Whether the object's beginning already says that it is no call of a known tool."""
+        """Whether the object's beginning already shows that it is no call of a known tool."""
         key = _FIRST_KEY.match(self._text)
         if key is None:
             return False

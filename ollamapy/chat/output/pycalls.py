@@ -1,4 +1,4 @@
-"""Read tool calls that are known only when they are complete: calls in Python's syntax, and Gemma's
+"""Read tool calls that are recognized only when they are complete: calls in Python's syntax, and Gemma's
 ``call:NAME{key:value}``.
 """
 
@@ -28,7 +28,7 @@ Reader = Callable[[str, Tools], list[Asked] | None]
 @dataclass(frozen=True)
 class WholeForm:
     """``read`` finds the calls in the text between the tags (None: it is no call). ``lead`` is what may
-    stand before the first name, ``words`` are the words in it. Without ``closes`` a section ends with the answer."""
+    come before the first name, ``words`` are the words in it. Without ``closes`` a section ends with the answer."""
 
     read: Reader
     lead: str
@@ -90,7 +90,7 @@ class WholeBody:
 
     def _may_begin(self, inside: str) -> bool:
         """Whether a known name may still come: but for a name's or the lead's beginning at the end,
-        all is what may stand before it."""
+        all is what may come before it."""
         for size in range(len(inside), -1, -1):
             before, tail = inside[:size], inside[size:]
             if any(name.startswith(tail) for name in self._tools.names):
@@ -165,7 +165,7 @@ def _escaped(text: str) -> str:
     return _STRING.sub(lambda found: found[0].replace("\n", "\\n"), text) if "\n" in text else text
 
 
-# A string without an end goes to the end of the text: so every beginning is looked at once.
+# A string without an end extends to the end of the text: so every beginning is looked at once.
 _STRING = re.compile(
     r"""\"{3}(?:[^\\]|\\.?)*?(?:\"{3}|\Z)|'{3}(?:[^\\]|\\.?)*?(?:'{3}|\Z)"""
     r"""|"(?:[^"\\]|\\.?)*(?:"|\Z)|'(?:[^'\\]|\\.?)*(?:'|\Z)""",

@@ -1,6 +1,6 @@
 """Find the tool calls in an answer: text is looked through for the tags that begin a section, and a
-section is read by a body (``jsoncalls.py``, ``xmlcalls.py``, ``pycalls.py``) until that says it is
-over. Knows no model; the tags of each family are in ``families.py``.
+section is read by a body (``jsoncalls.py``, ``xmlcalls.py``, ``pycalls.py``) until that reports its
+end. Nothing here depends on a model; the tags of each family are in ``families.py``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Body(Protocol):
     """Reads one section, beginning with the tag that opened it."""
 
     def feed(self, text: str) -> tuple[list[Segment], str | None]:
-        """What is known after ``text``; and when the section is over, what is to be read again as
+        """The segments that are complete after ``text``; and when the section is over, what is to be read again as
         text after it (else None). Where the section ends does not depend on how text is cut."""
 
     def flush(self) -> tuple[list[Segment], str | None]:
-        """What is known at the end of the answer, and what is to be read again as text."""
+        """The segments at the end of the answer, and what is to be read again as text."""
 
 
 class Form(Protocol):
@@ -37,14 +37,14 @@ class Form(Protocol):
         """The tags that begin it only where no text (but white space) is before them."""
 
     def takes(self, character: str) -> bool:
-        """Whether a section may go on so after its tag; asked where forms share a tag."""
+        """Whether a section may continue so after its tag; called where forms share a tag."""
 
     def body(self, tools: Tools) -> Body:
         """A reader of one section."""
 
 
 class SectionParser:
-    """``forms`` in the order in which they are asked where they share a tag; ``drops`` are marks
+    """``forms`` in the order in which they are tried where they share a tag; ``drops`` are marks
     that are no part of the text."""
 
     def __init__(self, forms: Sequence[Form], drops: Sequence[str], tools: Tools) -> None:
@@ -62,16 +62,16 @@ class SectionParser:
         self._body: Body | None = None
         self._after_call = False  # nothing but white space since a section with a call
         self._space: list[str] = []  # this white space: text only if text follows
-        self._unsaid = ""  # is to be left out of the first text, if that begins with it
+        self._left_out = ""  # is to be left out of the first text, if that begins with it
 
     def feed(self, text: str) -> list[Segment]:
-        """What is known after ``text``."""
+        """The segments that are complete after ``text``."""
         segments: list[Segment] = []
         self._buffer += text
         while self._buffer:
             if self._body is not None:
-                heard, rest = self._body.feed(self._buffer)
-                self._say(segments, heard)
+                found, rest = self._body.feed(self._buffer)
+                self._add(segments, found)
                 if rest is None:
                     self._buffer = ""
                     break
@@ -86,18 +86,18 @@ class SectionParser:
     def begin(self, tag: str) -> None:
         """Read on after ``tag``, which the prompt ends with: it begins a section, and is no text."""
         self.feed(tag)
-        self._unsaid = tag
+        self._left_out = tag
 
     def flush(self) -> list[Segment]:
         """What was held back until the end."""
         segments: list[Segment] = []
         while self._body is not None:
-            heard, rest = self._body.flush()
-            self._say(segments, heard)
+            found, rest = self._body.flush()
+            self._add(segments, found)
             self._body = None
             if rest:
                 segments += self.feed(rest)
-        self._say(segments, [Text(self._tag + self._buffer)])
+        self._add(segments, [Text(self._tag + self._buffer)])
         self._buffer = self._tag = ""
         return segments
 
@@ -110,16 +110,16 @@ class SectionParser:
                 found = self._found.search(self._buffer)
         tags = self._first_tags if self._may_start() else self._tags
         if found is not None and self._may_be_longer(found.start()):
-            self._say(segments, [Text(self._buffer[: found.start()])])
+            self._add(segments, [Text(self._buffer[: found.start()])])
             self._buffer = self._buffer[found.start() :]
             return False
         if found is None:
             keep = held(self._buffer, tags)
             end = len(self._buffer) - keep
-            self._say(segments, [Text(self._buffer[:end])])
+            self._add(segments, [Text(self._buffer[:end])])
             self._buffer = self._buffer[end:]
             return False
-        self._say(segments, [Text(self._buffer[: found.start()])])
+        self._add(segments, [Text(self._buffer[: found.start()])])
         self._buffer = self._buffer[found.end() :]
         tag = found[0]
         if tag in self._drops:
@@ -136,7 +136,7 @@ class SectionParser:
         return self._blank and not self._buffer.strip()
 
     def _chose(self) -> bool:
-        """Take the form that the tag and the character after it stand for; False while the latter
+        """Take the form of the tag and the character after it; False while the latter
         is needed and unknown."""
         forms = [form for form in self._forms if self._tag in (*form.opens, *form.starts)]
         if len(forms) > 1:
@@ -149,11 +149,11 @@ class SectionParser:
         self._tag = ""
         return True
 
-    def _say(self, segments: list[Segment], said: Sequence[Segment]) -> None:
-        for segment in said:
-            if isinstance(segment, Text) and self._unsaid:
-                segment = Text(segment.text.removeprefix(self._unsaid))
-            self._unsaid = ""
+    def _add(self, segments: list[Segment], found: Sequence[Segment]) -> None:
+        for segment in found:
+            if isinstance(segment, Text) and self._left_out:
+                segment = Text(segment.text.removeprefix(self._left_out))
+            self._left_out = ""
             if not isinstance(segment, Text):
                 self._after_call = True
                 self._space.clear()

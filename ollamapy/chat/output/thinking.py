@@ -1,6 +1,6 @@
 """Tell a model's thinking from its answer by the tags around it. Finds no tool calls.
 
-The rule is Ollama's: thinking is what stands between the tags at the very beginning, white space
+The rule is Ollama's: thinking is the text between the tags at the very beginning, white space
 before it, after the opening and after the closing tag is dropped, and tags further on are text.
 Models forget the closing tag where they call a tool: what begins a call ends a thought too.
 """
@@ -44,7 +44,7 @@ class ThinkingParser:
         self._blank: list[str] = []  # white space before anything else
 
     def feed(self, text: str) -> list[Segment]:
-        """What is known after ``text``."""
+        """The segments that are complete after ``text``."""
         self._buffer += text
         segments: list[Segment] = []
         if self._state is _State.LOOKING:

@@ -34,7 +34,7 @@ class Tools:
         return bool(self.parameters[name].get("required"))
 
     def properties(self, name: str) -> Mapping[str, Any]:
-        """The schema of each parameter, in order; empty where the tool says nothing."""
+        """The schema of each parameter, in order; empty where the tool has none."""
         found = self.parameters[name].get("properties")
         return found if isinstance(found, Mapping) else {}
 
@@ -45,7 +45,7 @@ class Tools:
 
 
 class Call:
-    """One call while it is read; each method gives the segments that say so."""
+    """One call while it is read; each method gives its segments."""
 
     def __init__(self, index: int, name: str, id: str) -> None:
         self._index, self._name, self._id = index, name, id

@@ -1,4 +1,4 @@
-"""Read tool calls in which tags stand for all that is in an argument, as MiniMax-M3 writes them: each
+"""Read tool calls in which tags enclose all that is in an argument, as MiniMax-M3 writes them: each
 tag after a mark, a list as ``<item>``s. Reads a whole section; ``pycalls.py`` finds where it ends.
 
     MARK<invoke name="NAME">MARK<KEY>VALUEMARK</KEY>MARK</invoke>
@@ -66,7 +66,7 @@ def _tree(text: str) -> _Node | None:
 
 
 def _value(node: _Node, schema: Any) -> Any:
-    """What a node stands for by its schema. A node without nodes is a text, where that may be one."""
+    """The value of a node by its schema. A node without nodes is a text, where that may be one."""
     kinds = kinds_of(schema)
     if not node.inside:
         if not node.text.strip() and kinds in ({"array"}, {"object"}):
@@ -81,7 +81,7 @@ def _value(node: _Node, schema: Any) -> Any:
 
 
 def _variant(schema: Any, kind: str) -> Mapping[str, Any]:
-    """The part of a schema that says what a value of a kind is."""
+    """The part of a schema for values of one kind."""
     if not isinstance(schema, Mapping):
         return {}
     for key in ("anyOf", "oneOf", "allOf"):

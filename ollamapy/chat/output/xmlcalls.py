@@ -2,7 +2,7 @@
 
     <tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>
 
-Values are text; the tool's schema says what they stand for.
+Values are text; the tool's schema gives their types.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_TAG = 512
 class XmlForm:
     """``name`` and ``key`` are what is before it, the characters one of which ends it, and what is
     looked for after it (between may be other attributes). ``padded``: a value has a line break of
-    its own before and after it. ``texts``: what says, in a key's tag, that the value is text, and
-    what that it is JSON. ``skipped`` may stand between the
-    arguments; ``quoted`` may stand around a value.
+    its own before and after it. ``texts``: the attributes in a key's tag for a value that is text, and for
+    one that is JSON. ``skipped`` may be between the
+    arguments; ``quoted`` may be around a value.
     """
 
     name: tuple[str, str, str]
@@ -53,7 +53,7 @@ class XmlForm:
 
     @cached_property
     def wrappers(self) -> tuple[str, ...]:
-        """The tags that may stand before a call."""
+        """The tags that may come before a call."""
         return tuple(tag for tag in self.opens if tag != self.name[0])
 
 
@@ -140,7 +140,7 @@ class XmlBody:
         return False
 
     def _could_be_named(self, begun: str, ends: str) -> bool:
-        """Whether a known name may begin so, or has been said, and the tag goes on."""
+        """Whether a known name may begin so, or is complete, and the tag continues."""
         size = next((at for at, character in enumerate(begun) if character in ends), -1)
         if size < 0:
             return any(name.startswith(begun.strip()) for name in self._tools.parameters)
@@ -285,11 +285,11 @@ class XmlBody:
         return (self._buffer[start:stop].strip(), size) if size >= stop + len(after) else None
 
 
-# ---- what a text stands for ----------------------------------------------------------------------
+# ---- the value of a text ----------------------------------------------------------------------
 
 
 def kinds_of(schema: Any) -> set[str]:
-    """The JSON types that a schema allows; empty where it does not say."""
+    """The JSON types that a schema allows; empty where it leaves that open."""
     if not isinstance(schema, Mapping):
         return set()
     kind = schema.get("type")
@@ -307,8 +307,8 @@ def kinds_of(schema: Any) -> set[str]:
 
 
 def coerced(text: str, schema: Any, is_text: bool | None = None) -> Any:
-    """The value that ``text`` stands for by a parameter's schema: JSON (or a Python literal) of an
-    allowed type, else the text itself. ``is_text`` is what the model said of it, None if nothing.
+    """The value of ``text`` by a parameter's schema: JSON (or a Python literal) of an
+    allowed type, else the text itself. ``is_text`` is the model's own mark of it, None if there is none.
     """
     if is_text:
         return text

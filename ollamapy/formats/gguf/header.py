@@ -12,7 +12,7 @@ MAX_BLOCKS = 4_096
 """Layers; llama.cpp accepts 512."""
 
 SHOWN_ARRAY = 5
-"""The longest array that Ollama shows when it is not asked for everything."""
+"""The longest array that Ollama shows without `verbose`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ArrayInfo:
 class Tensor:
     """One tensor: shape as the file has it (fastest dimension first), sizes in bytes.
 
-    `offset` counts from Header.data_offset; offset + n_bytes is known to lie inside the file.
+    `offset` counts from Header.data_offset; offset + n_bytes is checked to be inside the file.
     """
 
     name: str
@@ -183,7 +183,7 @@ class Header:
 
 
 def joined(shards: Sequence[Header]) -> Header:
-    """The header of a model whose tensors lie in several files, the first of which has the metadata. A tensor's
+    """The header of a model in several files, the first of which has the metadata. A tensor's
     offset is valid only where there is a single file."""
     first, *others = shards
     if not others:

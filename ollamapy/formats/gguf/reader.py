@@ -121,7 +121,7 @@ def _read(window: Window, arrays: bool) -> Header:
 
 def _tensors(window: Window, count: int, alignment: int) -> Iterator[Tensor]:
     """The tensor list. Each must begin where the one before it ends, padded, as llama.cpp demands:
-    thus none overlap, and the last one's end bounds them all."""
+    so none overlap, and the last one's end bounds them all."""
     names: set[str] = set()
     expected = 0
     for _ in range(count):

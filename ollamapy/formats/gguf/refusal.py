@@ -11,7 +11,7 @@ _DAMAGED = "it is damaged or cut off, get it again"
 
 
 def refuse(why: str, way_out: str = _DAMAGED) -> NoReturn:
-    """Raise InvalidModel, whose message says what is wrong and what to do."""
+    """Raise InvalidModel, with a message of what is wrong and what to do."""
     raise InvalidModel(f"the model file cannot be used: {why}; {way_out}")
 
 

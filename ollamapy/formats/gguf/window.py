@@ -13,9 +13,9 @@ _U64 = struct.Struct("<Q")
 
 
 class Window:
-    """The part of the file that is being looked at, moved forward as needed.
+    """The part of the file in memory, moved forward as needed.
 
-    `data` are the bytes at file position `start`; `position` counts within `data` and may lie past
+    `data` are the bytes at file position `start`; `position` counts within `data` and may be past
     its end after a skip, but never past the file's.
     """
 
