@@ -6,7 +6,7 @@ options of loading, ``fleet/fit.py``) sets the defaults, so that no code needs t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -501,7 +501,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A step of a pull, a push or a creation, in Ollama's words. ``total`` and ``completed`` are the bytes of the blob ``digest``
+    """A step of a job, a pull's, a push's and a creation's in Ollama's words. ``total`` and ``completed`` are the bytes of the blob ``digest``
     ("sha256:..."), where one moves; ``total`` 0 means that nothing is counted. ``note`` says more: which file was chosen and
     why, or what is waited for. ``model``, in the last step, is the name of what an address was stored as.
     """
@@ -512,3 +512,11 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     completed: int = 0
     note: str = ""
     model: str = ""
+
+
+Report = Callable[[Progress], None]
+"""Shows a step of a job; raises RequestCancelled to end it."""
+
+
+def no_report(step: Progress) -> None:
+    """Shows nothing."""

@@ -21,8 +21,6 @@ from .threads import Bridge, in_own_thread
 STEP_SECONDS = 0.1
 """Seconds between two looks at the progress."""
 
-Report = Callable[[Progress], None]
-
 Result = TypeVar("Result")
 
 

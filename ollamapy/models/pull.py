@@ -43,8 +43,8 @@ from ..registry.source import Source, Wanted
 from ..registry.store import Store
 from ..runner.convert import convert
 from ..runner.protocol import Convert
-from ..types import Progress
-from .job import Job, Report
+from ..types import Progress, Report
+from .job import Job
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ story, run as a job (job.py), with Ollama's statuses; the requests are in regist
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from ..config import HubSettings
-from ..errors import InvalidRequest, ModelNotFound, StoreError
+from ..errors import InvalidRequest, ModelNotFound
 from ..formats.configuration import parse_config
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
 from ..registry.manifest import Layer, Manifest
@@ -51,13 +50,8 @@ def push(store: Store, hub: HubSettings, request: PushRequest, job: Job) -> None
     if installed is None:
         raise ModelNotFound(f"model '{request.model}' not found")
     content, manifest = store.manifest_file(installed)
-    lease = store.reserve(layer.digest for layer in manifest.blobs)
-    with suppress(StoreError):  # a store that is only read: no process of ours deletes there
-        lease.open()
-    try:
+    with store.reading(layer.digest for layer in manifest.blobs):
         _upload(store, installed, content, manifest, hub, request, job)
-    finally:
-        lease.close()
     job.report(Progress("pushing manifest"))
     job.report(Progress("success"))
 

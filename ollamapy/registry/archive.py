@@ -4,14 +4,14 @@
     blobs/sha256-<64 hex>
 
 `tar x` in a models directory of Ollama's installs it, too. No path in a tar is ever used as a path.
-Both directions are iterators that yield `Progress`; nothing here prints or asks.
+Nothing here prints or asks.
 """
 
 from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import IO, Any
 from ..digests import Sha256, is_digest, parse_digest
 from ..errors import InvalidModel, InvalidName, InvalidRequest, ModelNotFound, StoreError, reason
 from ..names import Name
-from ..types import Progress
+from ..types import Progress, Report, no_report
 from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
 from .pieces import MIB
 from .store import Store
@@ -29,7 +29,7 @@ _MAX_MEMBERS = 10_000  # of a tar; a model of separate tensors has a thousand
 _MAX_HEADER = 64 * 1024  # bytes that one header of a tar may have
 
 
-def export(store: Store, name: Name, target: Path) -> Iterator[Progress]:
+def export(store: Store, name: Name, target: Path, report: Report = no_report) -> None:
     """Write a model into a tar, every blob verified on the way; `target` is there when it is whole.
 
     Raises ModelNotFound, InvalidModel for a damaged one, StoreError.
@@ -38,21 +38,12 @@ def export(store: Store, name: Name, target: Path) -> Iterator[Progress]:
     if found is None:
         raise ModelNotFound(f"model '{name.display}' not found")
     content, manifest = store.manifest_file(found)
-    blobs = [(layer, store.blob_path(layer.digest)) for layer in manifest.distinct]
-    total = sum(layer.size for layer, _ in blobs)
     work = target.with_name(f".{target.name}.{os.getpid()}")
-    completed = 0
     try:
-        with work.open("xb") as out:
+        with store.reading(layer.digest for layer in manifest.blobs), work.open("xb") as out:
             out.write(_header(f"manifests/{found.path}", len(content), manifest))
             out.write(content + _padding(len(content), tarfile.BLOCKSIZE))
-            for layer, path in blobs:
-                with path.open("rb") as blob:
-                    out.write(_header(_blob_member(layer), layer.size, manifest))
-                    for n in _copy(blob, out, layer):
-                        yield Progress("exporting", layer.digest, total, completed + n)
-                    out.write(_padding(layer.size, tarfile.BLOCKSIZE))
-                completed += layer.size
+            _write_blobs(store, manifest, out, report)
             out.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
             out.write(_padding(out.tell(), tarfile.RECORDSIZE))
             out.flush()
@@ -62,6 +53,21 @@ def export(store: Store, name: Name, target: Path) -> Iterator[Progress]:
         raise StoreError(f"cannot write {target} ({reason(error)})") from None
     finally:
         work.unlink(missing_ok=True)
+
+
+def _write_blobs(store: Store, manifest: Manifest, out: IO[bytes], report: Report) -> None:
+    total = sum(layer.size for layer in manifest.distinct)
+    completed = 0
+
+    def copied(n_bytes: int) -> None:
+        report(Progress("exporting", layer.digest, total, completed + n_bytes))
+
+    for layer in manifest.distinct:
+        with store.blob_path(layer.digest).open("rb") as blob:
+            out.write(_header(_blob_member(layer), layer.size, manifest))
+            _copy(blob, out, layer, copied)
+            out.write(_padding(layer.size, tarfile.BLOCKSIZE))
+        completed += layer.size
 
 
 def _header(name: str, size: int, manifest: Manifest) -> bytes:
@@ -79,14 +85,16 @@ def _blob_member(layer: Layer) -> str:
     return f"blobs/{layer.digest.replace(':', '-')}"
 
 
-def _copy(source: IO[bytes], target: IO[bytes], layer: Layer) -> Iterator[int]:
-    """Copy a blob; how many bytes so far. Raises InvalidModel if it is not what its digest says."""
+def _copy(
+    source: IO[bytes], target: IO[bytes], layer: Layer, copied: Callable[[int], None]
+) -> None:
+    """Copy a blob; `copied` gets the bytes so far. Raises InvalidModel if it is not what its digest says."""
     summed, position = Sha256(), 0
     while chunk := source.read(min(MIB, layer.size + 1 - position)):
         target.write(chunk)
         summed.update(chunk)
         position += len(chunk)
-        yield position
+        copied(position)
     if position != layer.size or summed.digest != layer.digest:
         raise InvalidModel(f"blob {layer.digest[:19]} is damaged, see: ollamapy verify --repair")
 
@@ -99,7 +107,7 @@ class Imported:
     size: int
 
 
-def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
+def import_file(store: Store, source: Path, report: Report = no_report) -> list[Imported]:
     """Install the models of a tar that `export` made; a model of that name is replaced.
 
     All is checked first: members are plain files, named as a manifest or as a blob that one of the
@@ -119,14 +127,19 @@ def import_file(store: Store, source: Path) -> Iterator[Progress | Imported]:
         total = sum(layer.size for layer, _ in wanted)
         store.check_room(total)
         completed = 0
+
+        def stored(n_bytes: int) -> None:
+            report(Progress("importing", layer.digest, total, completed + n_bytes))
+
         with store.reserve(layers):
             _require(store, source, layers.values(), wanted)
             for layer, offset in wanted:
-                for n in _store_blob(store, source, file, layer, offset):
-                    yield Progress("importing", layer.digest, total, completed + n)
+                _store_blob(store, source, file, layer, offset, stored)
                 completed += layer.size
-            for name, content, manifest in manifests:
-                yield Imported(_install(store, name, content), manifest.size)
+            return [
+                Imported(_install(store, name, content), manifest.size)
+                for name, content, manifest in manifests
+            ]
 
 
 def _install(store: Store, name: Name, content: bytes) -> Name:
@@ -232,8 +245,14 @@ def _require(
 
 
 def _store_blob(
-    store: Store, source: Path, file: IO[bytes], layer: Layer, offset: int
-) -> Iterator[int]:
+    store: Store,
+    source: Path,
+    file: IO[bytes],
+    layer: Layer,
+    offset: int,
+    stored: Callable[[int], None],
+) -> None:
+    """Store a blob of the tar; `stored` gets the bytes so far."""
     file.seek(offset)
     position = 0
     try:
@@ -241,7 +260,7 @@ def _store_blob(
             while position < layer.size and (chunk := file.read(min(MIB, layer.size - position))):
                 blob.write(chunk)
                 position += len(chunk)
-                yield position
+                stored(position)
             blob.put()
     except InvalidRequest:
         raise _no_export(source, f"blob {layer.digest[:19]} is not what its digest says") from None

@@ -32,7 +32,7 @@ from ..errors import InvalidModel, OllamapyError, StoreError, reason
 from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
-from ..types import Progress
+from ..types import Progress, Report, no_report
 from . import hub
 from .lease import Lease
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
@@ -267,43 +267,45 @@ _COST = ("kept", "cloned", "linked", "copied")
 
 
 def take(
-    store: Store, found: Found, may_copy: Callable[[int], bool]
-) -> Iterator[Progress | Linked]:
+    store: Store, found: Found, may_copy: Callable[[int], bool], report: Report = no_report
+) -> Linked:
     """Bring a model into the store. `may_copy` is asked with the bytes, where a file cannot be shared.
 
     Raises InvalidModel for a file that is damaged or no GGUF, StoreError; also if it may not copy.
     """
     installed = store.find(found.name)
     if installed is not None:
-        yield Linked(installed, found.size, "kept")
-        return
+        return Linked(installed, found.size, "kept")
     how, completed, digests = "cloned", 0, list[str]()
+
+    def verified(n_bytes: int) -> None:
+        report(Progress("verifying", "", found.size, completed + n_bytes))
+
     # before anything is linked: are they what their names say?
     headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
     with store.reserve(f"sha256:{file.sha256}" for file in found.files if file.sha256) as lease:
         for file in found.files:
-            for step in _take_file(store, lease, file, may_copy):
-                if isinstance(step, int):
-                    yield Progress("verifying", "", found.size, completed + step)
-                else:
-                    digest, way = step
-                    digests.append(digest)
-                    how = max(how, way, key=_COST.index)
+            digest, way = _take_file(store, lease, file, may_copy, verified)
+            digests.append(digest)
+            how = max(how, way, key=_COST.index)
             completed += file.size
         content = found.manifest
         if content is None:
             content = _manifest(store, lease, found, digests, headers)
-        yield Linked(store.write_manifest(found.name, content), found.size, how)
+        return Linked(store.write_manifest(found.name, content), found.size, how)
 
 
 def _take_file(
-    store: Store, lease: Lease, file: FoundFile, may_copy: Callable[[int], bool]
-) -> Iterator[int | tuple[str, str]]:
-    """How many bytes are verified, and at the end the digest and how it came."""
+    store: Store,
+    lease: Lease,
+    file: FoundFile,
+    may_copy: Callable[[int], bool],
+    verified: Callable[[int], None],
+) -> tuple[str, str]:
+    """The digest of a file that is a blob now, and how it came; `verified` gets the bytes read so far."""
     known = f"sha256:{file.sha256}"
     if file.sha256 and store.has(known):
-        yield known, "cloned"
-        return
+        return known, "cloned"
     work = lease.work_path()
     try:
         how = _share(file.path, work)
@@ -321,12 +323,12 @@ def _take_file(
             while n := work_file.readinto(buffer):
                 summed.update(buffer[:n])
                 position += n
-                yield position
+                verified(position)
         if file.sha256 not in ("", summed.hex):
             raise InvalidModel(f"{file.path} is damaged: it has another content than its name says")
         lease.add(summed.digest)
         store.adopt_file(work, summed.digest, linked=how == "linked")
-        yield summed.digest, how
+        return summed.digest, how
     except OSError as error:
         raise StoreError(
             f"cannot take {file.path} into {store.roots[0]} ({reason(error)})"

@@ -261,6 +261,17 @@ class Store:
         return Lease(self.roots[0], [parse_digest(each) for each in digests])
 
     @contextmanager
+    def reading(self, digests: Iterable[str]) -> Iterator[None]:
+        """Reserve blobs while they are read; nothing is reserved where the store cannot be written to."""
+        lease = self.reserve(digests)
+        with suppress(StoreError):
+            lease.open()
+        try:
+            yield
+        finally:
+            lease.close()
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every process from writing manifests, deleting and reserving while this lasts.
 

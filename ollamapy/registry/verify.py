@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 from ..digests import Sha256, parse_digest
 from ..errors import ModelNotFound, StoreError, reason
 from ..names import Name
-from ..types import Progress
+from ..types import Progress, Report, no_report
 from . import journal
 from .manifest import Layer
 from .pieces import MIB, Segment, piece_size
@@ -49,23 +49,24 @@ class Checked:
         return self.what.startswith("sha256:")
 
 
-def verify(store: Store, name: Name | None = None) -> Iterator[Progress | Checked]:
+def verify(store: Store, name: Name | None = None, report: Report = no_report) -> list[Checked]:
     """Read every blob of one model, or of all in all roots, and compare it with its digest.
 
     Of a large blob that is whole the checksums of its pieces are written down, so that of a damaged
     one it is known later which are bad. Raises ModelNotFound, StoreError.
     """
-    wanted, damaged = _to_verify(store, name)
-    yield from damaged
+    wanted, found = _to_verify(store, name)
     total = sum(layer.size for layer, _ in wanted.values())
     completed = 0
-    for layer, models in wanted.values():
-        for found in _verify_blob(store, layer, models):
-            if isinstance(found, int):
-                yield Progress("verifying", layer.digest, total, completed + found)
-            else:
-                yield found
-        completed += layer.size
+
+    def read(n_bytes: int) -> None:
+        report(Progress("verifying", layer.digest, total, completed + n_bytes))
+
+    with store.reading(wanted) if wanted else nullcontext():
+        for layer, models in wanted.values():
+            found.append(_verify_blob(store, layer, models, read))
+            completed += layer.size
+    return found
 
 
 def _to_verify(
@@ -94,8 +95,10 @@ def _to_verify(
     return {digest: (layer, tuple(users[digest])) for digest, layer in layers.items()}, damaged
 
 
-def _verify_blob(store: Store, layer: Layer, models: tuple[str, ...]) -> Iterator[int | Checked]:
-    """How many bytes were read, and at the end what came out."""
+def _verify_blob(
+    store: Store, layer: Layer, models: tuple[str, ...], read: Callable[[int], None]
+) -> Checked:
+    """Compare one blob with its digest; `read` gets the bytes read so far."""
     digest, size = layer.digest, layer.size
 
     def checked(fault: str, bad: int = 0, root: Path | None = None) -> Checked:
@@ -104,8 +107,7 @@ def _verify_blob(store: Store, layer: Layer, models: tuple[str, ...]) -> Iterato
     try:
         path = store.blob_path(digest)
     except StoreError:
-        yield checked("is missing", size)
-        return
+        return checked("is missing", size)
     root = next(each for each in store.roots if path.parent == each / "blobs")
     known = journal.read(store.sums_path(digest), size)
     summed, done, crc, position = Sha256(), list[Segment](), 0, 0
@@ -120,21 +122,19 @@ def _verify_blob(store: Store, layer: Layer, models: tuple[str, ...]) -> Iterato
                     summed.update(buffer[:n])
                     crc = zlib.crc32(buffer[:n], crc)
                     position += n
-                    yield position
+                    read(position)
                 if position == edge:
                     done.append(Segment(start, edge, crc))
     except OSError as error:
-        yield checked(f"cannot be read ({reason(error)})", size, root)
-        return
+        return checked(f"cannot be read ({reason(error)})", size, root)
     if there == size and summed.digest == digest:
         if not known and size >= journal.SUMS_FROM and root == store.roots[0]:
             with suppress(OSError):
                 journal.write(store.sums_path(digest), size, models[0], done)
-        yield checked("", root=root)
-        return
+        return checked("", root=root)
     good = sum(each.end - each.start for each in known if each in done)
     fault = "is damaged" if there == size else f"has {there} bytes instead of {size}"
-    yield checked(fault, size - good, root)
+    return checked(fault, size - good, root)
 
 
 def _edges(size: int) -> Iterator[int]:

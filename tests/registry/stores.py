@@ -45,7 +45,7 @@ def later(store: Store, seconds: float = GRACE + 60) -> Store:
 
 
 def check(store: Store, name: Name | None = None) -> list[Checked]:
-    return [each for each in verify.verify(store, name) if isinstance(each, Checked)]
+    return verify.verify(store, name)
 
 
 def faults(store: Store) -> list[str]:

@@ -16,6 +16,7 @@ from ollamapy.registry import archive
 from ollamapy.registry.archive import Imported
 from ollamapy.registry.pieces import MIB
 from ollamapy.registry.store import Store
+from ollamapy.types import Progress
 from tests.registry.fake_hub import content
 from tests.registry.stores import M, damage, faults, put, weights
 
@@ -23,13 +24,25 @@ from tests.registry.stores import M, damage, faults, put, weights
 def exported(store: Store, tmp_path: Path) -> Path:
     put(store, "m", content(3 * MIB + 5, 1))
     target = tmp_path / "m.tar"
-    steps = list(archive.export(store, M, target))
+    steps: list[Progress] = []
+    archive.export(store, M, target, steps.append)
     assert steps[-1].completed == steps[-1].total
     return target
 
 
 def take(store: Store, source: Path) -> list[Imported]:
-    return [each for each in archive.import_file(store, source) if isinstance(each, Imported)]
+    return archive.import_file(store, source)
+
+
+def test_a_model_that_is_deleted_meanwhile_is_still_exported(store: Store, tmp_path: Path) -> None:
+    put(store, "m", content(2 * MIB, 1))
+
+    def delete(step: Progress) -> None:
+        if store.find(M):
+            store.delete(M)
+
+    archive.export(store, M, tmp_path / "m.tar", delete)
+    assert len(take(Store([tmp_path / "other"]), tmp_path / "m.tar")) == 1
 
 
 def test_a_model_travels_in_one_file(store: Store, tmp_path: Path) -> None:
@@ -60,7 +73,7 @@ def test_a_damaged_model_is_not_exported(store: Store, tmp_path: Path) -> None:
     put(store, "m", content(MIB, 1))
     damage(weights(store), 9)
     with pytest.raises(InvalidModel, match="is damaged, see: ollamapy verify"):
-        list(archive.export(store, M, tmp_path / "m.tar"))
+        archive.export(store, M, tmp_path / "m.tar")
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 

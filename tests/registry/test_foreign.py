@@ -34,7 +34,7 @@ def refuse(_: int) -> bool:
 
 
 def take(store: Store, found: Found, may_copy: Callable[[int], bool] = refuse) -> Linked:
-    [linked] = [each for each in foreign.take(store, found, may_copy) if isinstance(each, Linked)]
+    linked = foreign.take(store, found, may_copy)
     return linked
 
 

@@ -26,9 +26,26 @@ def test_a_whole_store_is_whole(store: Store) -> None:
     assert [each.fault for each in found] == ["", "", ""]
     shared = max(found, key=lambda each: each.size)
     assert sorted(shared.models) == ["m:latest", "n:latest"] and shared.root == store.roots[0]
-    steps = [each for each in verify.verify(store) if isinstance(each, Progress)]
+    steps: list[Progress] = []
+    verify.verify(store, report=steps.append)
     assert steps[-1].completed == steps[-1].total == sum(each.size for each in found)
     assert len(check(store, M)) == 2
+
+
+def test_a_model_that_is_deleted_meanwhile_is_still_read(store: Store) -> None:
+    put(store, "m", content(2 * MIB, 1))
+
+    def delete(step: Progress) -> None:
+        if store.find(M):
+            store.delete(M)
+
+    assert [each.fault for each in verify.verify(store, report=delete)] == ["", ""]
+    assert not verify.verify(store)
+
+
+def test_an_empty_place_is_left_empty(tmp_path: Path) -> None:
+    assert not verify.verify(Store([tmp_path / "none"]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_is_not_there(store: Store) -> None:

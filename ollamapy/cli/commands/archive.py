@@ -20,7 +20,7 @@ from ...registry.store import Store, open_store
 from .. import terminal
 from ..launch import Launcher
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
-from .local import agrees, watched
+from .local import agrees, reporting
 
 app = group_app()
 
@@ -34,8 +34,8 @@ def export(context: typer.Context) -> None:
     text, file = exactly(context, 2)
     name, target = Name.parse(text), Path(file)
     store = open_store(launcher_of(context).settings.paths)
-    for _ in watched("exporting", archive.export(store, name, target)):
-        pass
+    with reporting("exporting") as report:
+        archive.export(store, name, target, report)
     print(f"{name.display} is in {target} ({format_bytes(target.stat().st_size)})")
 
 
@@ -67,7 +67,8 @@ def import_(
     if copy or dry_run:
         raise OllamapyError("--copy and --dry-run go with --from")
     store = open_store(launcher.settings.paths)
-    found = list(watched("importing", archive.import_file(store, Path(file))))
+    with reporting("importing") as report:
+        found = archive.import_file(store, Path(file), report)
     _print_imported(found, as_json)
 
 
@@ -139,7 +140,8 @@ def _take(
     linked: list[foreign.Linked] = []
     for each in wanted:
         try:
-            linked += watched(f"linking {each.name.display}", foreign.take(store, each, may_copy))
+            with reporting(f"linking {each.name.display}") as report:
+                linked.append(foreign.take(store, each, may_copy, report))
         except OllamapyError as error:
             if len(wanted) == 1:
                 raise

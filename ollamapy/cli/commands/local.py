@@ -5,26 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from contextlib import contextmanager
 
-from ...types import Progress
+from ...types import Progress, Report
 from ..progress import Steps
-
-Found = TypeVar("Found")
 
 _SILENT = 1.0
 """Seconds that work may take before its progress is shown."""
 
 
-def watched(doing: str, steps: Iterator[Progress | Found]) -> Iterator[Found]:
-    """What some work finds; its progress goes to stderr, once it takes longer than a moment."""
+@contextmanager
+def reporting(doing: str) -> Iterator[Report]:
+    """Shows the progress of a job on stderr, once it takes longer than a moment."""
     began = time.monotonic()
     with Steps() as shown:
-        for step in steps:
-            if not isinstance(step, Progress):
-                yield step
-            elif time.monotonic() - began >= _SILENT:
+
+        def report(step: Progress) -> None:
+            if time.monotonic() - began >= _SILENT:
                 shown.show({"status": doing, "total": step.total, "completed": step.completed})
+
+        yield report
 
 
 def agrees(question: str) -> bool:

@@ -24,7 +24,7 @@ from ...registry.verify import Checked
 from .. import terminal, transfer, upstream
 from ..launch import Launcher
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
-from .local import agrees, watched
+from .local import agrees, reporting
 
 app = group_app()
 
@@ -47,7 +47,8 @@ def verify(
     name, launcher = at_most_one(context), launcher_of(context)
     store = open_store(launcher.settings.paths)
     wanted = Name.parse(name) if name else None
-    found = list(watched("verifying", verifying.verify(store, wanted)))
+    with reporting("verifying") as report:
+        found = verifying.verify(store, wanted, report)
     wrong = [each for each in found if each.fault]
     repaired = _repair(launcher, store, wrong) if repair and wrong else set[str]()
     if as_json:
