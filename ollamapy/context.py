@@ -34,6 +34,11 @@ def padded(n_ctx: int) -> int:
     return -(-n_ctx // CELL_STEP) * CELL_STEP
 
 
+def usable(num_ctx: int | None, n_ctx: int) -> int:
+    """Tokens that a request may use of a context of ``n_ctx`` tokens; ``num_ctx`` is its option."""
+    return min(padded(max(num_ctx, 1)), n_ctx) if num_ctx else n_ctx
+
+
 def pooled_batch(n_batch: int, n_vocab: int) -> int:
     """Tokens of a batch for vectors, of a model that generates in batches of ``n_batch``."""
     return max(min(n_batch, _MOST_LOGITS // max(n_vocab, 1)), _FEWEST)

@@ -10,13 +10,23 @@ from pathlib import Path
 import pytest
 
 from ollamapy.config import Settings
-from ollamapy.context import KV_TYPES, padded, pooled_batch
+from ollamapy.context import KV_TYPES, padded, pooled_batch, usable
 from ollamapy.errors import InvalidSetting
 
 
 @pytest.mark.parametrize(("n_ctx", "cells"), [(1, 256), (256, 256), (257, 512), (4096, 4096)])
 def test_cells_are_a_multiple_of_256(n_ctx: int, cells: int) -> None:
     assert padded(n_ctx) == cells
+
+
+@pytest.mark.parametrize(
+    ("num_ctx", "n_ctx", "tokens"),
+    [(None, 4096, 4096), (0, 4096, 4096), (300, 4096, 512), (9999, 4096, 4096), (-5, 4096, 256)],
+)
+def test_a_request_uses_whole_steps_of_a_context(
+    num_ctx: int | None, n_ctx: int, tokens: int
+) -> None:
+    assert usable(num_ctx, n_ctx) == tokens
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ The rules:
    options that the request gives equal those that the model was loaded with. If the first request
    in the queue does not fit, all behind it wait too, and the model is reloaded once it is idle: two
    clients with different options take turns. A context is a minimum: a longer one serves as well,
-   and a request for which the context grew is told so.
+   and the first lease after the context grew reports it.
 2. A runner has at most ``LEASES_PER_SLOT`` leases for each of its slots, so that the engine always
    finds its next request; the others wait here. If more than ``max_queue`` requests wait, over all
    models, the newest are rejected.
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from msgspec import UnsetType
 
 from ..config import Settings
-from ..context import padded
+from ..context import padded, usable
 from ..errors import LoadFailed, NotEnoughMemory, RunnerError, ServerBusy
 from ..human import format_bytes, format_duration
 from ..loading import LoadPlan
@@ -105,10 +105,9 @@ def next_deadline(state: State) -> float | None:
 
 def context_of(state: State, request: LeaseRequest) -> int:
     """Tokens of context that such a request has: of the model as it is loaded, or would be loaded now."""
-    wanted = request.load_options.num_ctx
     resident = state.residents.get(request.key)
     if resident is not None and resident.serves(request):
-        return min(padded(wanted), resident.n_ctx) if wanted else resident.n_ctx
+        return usable(request.options.num_ctx, resident.n_ctx)
     return padded(fit.preferred(request, state.settings, state.free).n_ctx)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..chat import output
-from ..context import padded
+from ..context import usable
 from ..errors import RunnerCrashed
 from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
@@ -236,7 +236,7 @@ def _chunk(
 
 def _context_length(options: Options, ready: Ready) -> int:
     """Tokens that a request may use: what it asked for, as llama.cpp rounds it, of what is loaded."""
-    return min(padded(max(options.num_ctx, 1)), ready.n_ctx) if options.num_ctx else ready.n_ctx
+    return usable(options.num_ctx, ready.n_ctx)
 
 
 def _bounded(num_predict: int | None, n_ctx: int) -> int:

@@ -50,7 +50,7 @@ CASES = [
     Case("nothing to do", [], [], []),
     Case("a first request starts a runner", [], ["a"], ["start a"]),
     Case("and only one, however many wait", [], ["a", "a", "a"], ["start a"]),
-    Case("who waits for a load waits", ["a starting"], ["a", "a"], []),
+    Case("a load that is under way is waited for", ["a starting"], ["a", "a"], []),
     Case("a loaded model serves at once", ["a"], ["a"], ["grant 1"]),
     Case("two for each slot", ["a busy=1"], ["a", "a"], ["grant 1"]),
     Case("more slots", ["a"], ["a"] * 9, [f"grant {n}" for n in range(1, 7)], environ={
@@ -62,7 +62,7 @@ CASES = [
     # Options
     Case("options that were not given match", ["a ctx=512"], ["a"], ["grant 1"]),
     Case("the same options match", ["a ctx=512"], ["a ctx=512"], ["grant 1"]),
-    Case("the default, asked for, matches", ["a"], ["a ctx=4096"], ["grant 1"]),
+    Case("the default, given as a number, matches", ["a"], ["a ctx=4096"], ["grant 1"]),
     Case("automatic values match", ["a gpu=7"], ["a gpu=-1", "a thread=0"], ["grant 1", "grant 2"]),
     Case("a smaller context is there", ["a"], ["a ctx=512"], ["grant 1"]),
     Case("one that rounds up to as many cells", ["a ctx=900"], ["a ctx=1000"], ["grant 1"]),
@@ -72,8 +72,8 @@ CASES = [
     Case("it is shorter than before", [], ["a ctx=512"], ["start a from=0"],
          replaced={"a": 4096}),
     Case("but not while it is used", ["a busy=1"], ["a ctx=8192"], []),
-    Case("and nobody passes", ["a busy=1"], ["a ctx=8192", "a"], []),
-    Case("those before are served", ["a"], ["a", "a ctx=8192", "a"], ["grant 1"]),
+    Case("and later requests do not overtake", ["a busy=1"], ["a ctx=8192", "a"], []),
+    Case("earlier requests are served", ["a"], ["a", "a ctx=8192", "a"], ["grant 1"]),
     Case("a context is cut to the model's", ["a ctx=65536"], ["a ctx=99999"], ["grant 1"]),
     # How many
     Case("the least recently used makes room", ["a used=3", "b used=1", "c used=2"], ["d"],
@@ -82,14 +82,14 @@ CASES = [
         "OLLAMA_MAX_LOADED_MODELS": 1}),
     Case("never a busy one", ["a used=3", "b used=1 busy=1", "c used=2"], ["d"], ["stop c"]),
     Case("all are busy: wait", ["a busy=1", "b busy=1", "c busy=1"], ["d"], []),
-    Case("rather one that nobody waits for", ["a used=1", "b used=2", "c used=3"], ["d", "a"],
+    Case("rather one that no request waits for", ["a used=1", "b used=2", "c used=3"], ["d", "a"],
          ["grant 2"]),
     Case("a place is coming free: wait", ["a", "b", "c stopping"], ["d"], []),
     Case("all are loading: wait", ["a starting", "b starting", "c starting"], ["d"], []),
     # Fairness between models
-    Case("the last used is held for who came first", ["a busy=1"], ["b", "a"], [], environ={
+    Case("the least recently used is held for the older request", ["a busy=1"], ["b", "a"], [], environ={
         "OLLAMA_MAX_LOADED_MODELS": 1}),
-    Case("who came before is served", ["a busy=1"], ["a", "b", "a"], ["grant 1"], environ={
+    Case("requests older than that are served", ["a busy=1"], ["a", "b", "a"], ["grant 1"], environ={
         "OLLAMA_MAX_LOADED_MODELS": 1}),
     Case("only one is held", ["a busy=1 used=1", "b busy=1 used=2", "c busy=1 used=3"],
          ["d", "a", "b", "c"], ["grant 3", "grant 4"]),
@@ -107,7 +107,7 @@ CASES = [
     Case("it fits alone, with less", [], ["big"], ["start big slots=4 ctx=4096"], free=5.6,
          environ={"OLLAMA_NUM_PARALLEL": 8}),
     Case("it does not fit alone", [], ["big", "a"], ["reject 1 NotEnoughMemory"], free=4),
-    Case("it never will: nobody has to go", ["a", "b"], ["big"], ["reject 1 NotEnoughMemory"],
+    Case("it never will: nothing is unloaded for it", ["a", "b"], ["big"], ["reject 1 NotEnoughMemory"],
          free=2.5),
     # Keep-alive
     Case("before its time is over", ["a used=90 keep=11"], [], []),

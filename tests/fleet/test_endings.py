@@ -66,7 +66,7 @@ def test_ten_thousand_requests_in_a_long_queue() -> None:
     run(main())
 
 
-STAGES = ["asked", "queued", "loading", "granted", "served", "full", "other options"]
+STAGES = ["posted", "queued", "loading", "granted", "served", "full", "other options"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -83,8 +83,8 @@ def test_a_client_that_goes_away_leaves_nothing_behind(stage: str) -> None:
             others = [machine.ask("b")]
             await quiet()
         client = machine.ask("a", num_gpu=1 if stage == "other options" else None)
-        behind = machine.ask("a") if stage != "asked" else None
-        if stage != "asked":
+        behind = machine.ask("a") if stage != "posted" else None
+        if stage != "posted":
             await quiet()
         if stage in ("granted", "served"):
             machine.runners[-1].become_ready()
@@ -117,7 +117,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(stage: str) -> None:
     run(main())
 
 
-def test_drain_waits_for_leases_and_turns_others_away() -> None:
+def test_drain_waits_for_leases_and_rejects_others() -> None:
     async def main() -> None:
         machine = Machine()
         await machine.load("a")
@@ -182,7 +182,7 @@ def test_close_stops_all_runners_at_once() -> None:
     run(main())
 
 
-def test_a_defect_ends_who_waits_but_not_the_scheduler() -> None:
+def test_a_defect_fails_the_waiting_requests_but_not_the_scheduler() -> None:
     async def main() -> None:
         machine = Machine()
         await machine.load("a")
@@ -272,11 +272,11 @@ async def live(seed: int, n_events: int) -> None:
 
     for _ in range(n_events):
         await event()
-        if chance.random() < 0.7:  # else the next event comes before anybody has seen this one
+        if chance.random() < 0.7:  # else the next event comes before this one is handled
             await quiet()
             check()
 
-    # Everybody leaves, every load succeeds, who is told to stop stops: nobody may be left waiting.
+    # All clients leave, all loads succeed, all runners stop when asked: no client may be left waiting.
     await quiet()
     machine.obedient = True
     while machine.scheduler.busy or machine.alive:

@@ -97,7 +97,7 @@ KV = [
         {},
         2 * 512 * 2 * (5 * 1024 + 4096),
     ),
-    ("windows, but who knows where", header("new", **GEMMA), {}, 2 * 512 * 2 * 6 * 4096),
+    ("windows, but the file does not say in which layers", header("new", **GEMMA), {}, 2 * 512 * 2 * 6 * 4096),
     (
         "mamba: the state does not grow with the context",
         header(
@@ -113,13 +113,13 @@ KV = [
         {},
         12 * 4 * 768 * (64 + 2),
     ),
-    ("nothing said", header(), {}, 0),
+    ("an empty header", header(), {}, 0),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("model, asked, kv", [row[1:] for row in KV], ids=[row[0] for row in KV])
-def test_kv_cache(model: Header, asked: dict[str, Any], kv: int) -> None:
-    load = {"n_ctx": 4096, "n_slots": 1, "n_batch": 512, "kv_type": "f16", **asked}
+@pytest.mark.parametrize("model, given, kv", [row[1:] for row in KV], ids=[row[0] for row in KV])
+def test_kv_cache(model: Header, given: dict[str, Any], kv: int) -> None:
+    load = {"n_ctx": 4096, "n_slots": 1, "n_batch": 512, "kv_type": "f16", **given}
     assert footprint.estimate(model, **load).kv == kv
 
 
@@ -177,13 +177,13 @@ def test_total_is_the_sum() -> None:
 
 
 def test_files_are_mapped_where_nothing_is_repacked() -> None:
-    def mapped(kind: str, asked: bool | None = None) -> bool:
+    def mapped(kind: str, given: bool | None = None) -> bool:
         model = header(**LLAMA2_7B, type_name=kind)
-        options = Options(use_mmap=asked)
+        options = Options(use_mmap=given)
         return fit.best(request(model, options), settings(), 500 * GB).use_mmap
 
     assert mapped("F32") and mapped("BF16") and not mapped("Q4_0")
-    assert mapped("Q4_0", asked=True) and not mapped("F32", asked=False)
+    assert mapped("Q4_0", given=True) and not mapped("F32", given=False)
 
 
 BERT: dict[str, Any] = dict(
@@ -287,7 +287,7 @@ PLANS = [
     (Options(num_ctx=512), {"OLLAMA_CONTEXT_LENGTH": 1024}, 200, 512, 8),
     (Options(), {"OLLAMA_NUM_PARALLEL": 3}, 200, 4096, 3),
     (Options(num_ctx=4), {"OLLAMA_NUM_PARALLEL": 9999}, 200, 4, 256),
-    # It gets tight: first fewer slots, whoever asked for them; then less of an automatic context.
+    # It gets tight: first fewer slots, also of those that were set; then less of an automatic context.
     (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 9, 4096, 2),
     (Options(), {"OLLAMA_NUM_PARALLEL": 4}, 7, 4096, 1),
     (Options(), {}, 6, 3584, 1),
@@ -353,7 +353,7 @@ CONTEXTS = [
 
 
 @pytest.mark.parametrize("keys, environ, free, n_ctx, n_slots", CONTEXTS)
-def test_the_context_that_nobody_asked_for(
+def test_the_default_context(
     keys: dict[str, Any], environ: dict[str, Any], free: float, n_ctx: int, n_slots: int
 ) -> None:
     model = header("gemma3" if keys.items() >= GEMMA.items() else "llama", **keys)

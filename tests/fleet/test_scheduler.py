@@ -65,7 +65,7 @@ def test_a_load_does_not_hold_up_other_models() -> None:
     run(main())
 
 
-def test_a_failed_load_fails_all_who_wait_for_it_and_the_next_request_loads_again() -> None:
+def test_a_failed_load_fails_its_waiting_requests_and_the_next_one_loads_again() -> None:
     async def main() -> None:
         machine = Machine()
         machine.ask("a"), machine.ask("a"), machine.ask("a", num_gpu=1), machine.ask("a")
@@ -238,7 +238,7 @@ def test_keep_alive(keep_alives: list[float | None | UnsetType], stays: float | 
     run(main())
 
 
-def test_a_load_that_nobody_waits_for_any_more_is_finished_and_kept() -> None:
+def test_a_load_without_waiting_requests_is_finished_and_kept() -> None:
     async def main() -> None:
         machine = Machine()
         client = machine.ask("a", 60.0)
@@ -265,7 +265,7 @@ def test_unload(used: bool) -> None:
         runner = await machine.load("a", None)
         client = machine.ask("a") if used else None
         await quiet()
-        await machine.scheduler.unload("nobody")
+        await machine.scheduler.unload("not loaded")
         await machine.scheduler.unload("a")
         assert runner.alive is used
         if client:
@@ -278,7 +278,7 @@ def test_unload(used: bool) -> None:
     run(main())
 
 
-def test_loaded_tells_what_ps_shows() -> None:
+def test_loaded_models_as_ps_shows_them() -> None:
     async def main() -> None:
         machine = Machine()
         machine.ask("a", 60.0, num_ctx=300)
