@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_CONNECTIONS = 50_000
+
 BACKLOG = 2048
 """Connections that may wait to be accepted; the system lowers it to its own limit."""
 
@@ -70,8 +72,8 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     _make_secret(settings.paths.secret)
     models = Models(open_store(settings.paths), settings.paths.listing)
     renderer = Renderer()
-    _allow_many_connections()
-    asyncio.run(_serve(settings, listener, models, renderer, preload))
+    max_connections = _allow_many_connections()
+    asyncio.run(_serve(settings, listener, models, renderer, preload, max_connections))
     return 0
 
 
@@ -173,12 +175,13 @@ def _make_secret(path: Path) -> None:
         )
 
 
-def _allow_many_connections() -> None:
-    """Each connection takes a file; the usual soft limit of 1,024 is less than may be waiting."""
+def _allow_many_connections() -> int:
+    """How many connections may be open at once. Each takes a file: the soft limit of open files is raised, and what models,
+    runners and the log need of it is kept free."""
     try:
         import resource
     except ImportError:  # Windows
-        return
+        return _MOST_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -186,6 +189,10 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (ValueError, OSError) as error:
             log.debug("the limit of %d open files stays: %s", soft, error)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(8, min(files - max(files // 8, 40), _MOST_CONNECTIONS))
 
 
 # ---- serving ---------------------------------------------------------------------------------------------------------
@@ -197,6 +204,7 @@ async def _serve(
     models: Models,
     renderer: Renderer,
     preload: str | None,
+    max_connections: int,
 ) -> None:
     early = await _start_early(models, renderer, settings, preload) if preload else None
     scheduler = Scheduler(
@@ -211,7 +219,7 @@ async def _serve(
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
     services = Services(settings, models, scheduler, renderer, jobs)
     try:
-        await _serve_http(services, listener)
+        await _serve_http(services, listener, max_connections)
     finally:
         await jobs.close()
         await scheduler.close()
@@ -233,14 +241,16 @@ def _sweep(store: Store) -> None:
             )
 
 
-async def _serve_http(services: Services, listener: socket.socket) -> None:
+async def _serve_http(services: Services, listener: socket.socket, max_connections: int) -> None:
     """Serve until a signal has come and the requests in flight have ended."""
     from ..web.app import create_app
     from ..web.call import is_loopback
     from ..web.server import Server
 
     drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS
-    server = Server(create_app(services), drain_seconds=drain_seconds, backlog=BACKLOG)
+    server = Server(
+        create_app(services), drain_seconds=drain_seconds, max_connections=max_connections
+    )
     address = services.settings.address
     if not is_loopback(address.host):
         log.warning(

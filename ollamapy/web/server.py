@@ -1,25 +1,28 @@
-"""The web server: uvicorn and h11 with our limits, so that a connection that says nothing neither stays for ever nor holds
-up the end.
+"""The web server: uvicorn and h11 with our limits, so that a silent connection neither stays for ever nor delays the end.
 
     no whole head of a request      HEAD_SECONDS, also from its first byte on a kept connection
     silent between requests         IDLE_SECONDS
-    silent within a body            BODY_PATIENCE of api/stream.py
-    reads nothing of its answer     PATIENCE of api/stream.py
+    silent within a body            BODY_PATIENCE of stream.py
+    reads nothing of its answer     PATIENCE of stream.py
+    more connections than places    they wait to be accepted (accept.py)
 
-When the server ends, requests whose last byte has not come are hung up on: only the others are in flight. What is served
-is the application's affair. This module imports the web: only `serve` does so, and late.
+When the server ends, requests whose last byte has not come are closed: only the others are in flight. This module imports
+uvicorn: only `serve` imports it, and late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .accept import Acceptor
 
 HEAD_SECONDS = 30.0
 IDLE_SECONDS = 120
@@ -29,11 +32,11 @@ _HEADER_LIMIT = 64 * 1024  # bytes of a request's head
 class Server(uvicorn.Server):
     """The server around an application; it handles no signals.
 
-    ``drain_seconds`` is how long requests in flight may go on once ``should_exit`` is set, ``backlog`` how many connections
-    may wait to be accepted.
+    ``drain_seconds`` is how long requests in flight may go on once ``should_exit`` is set, ``max_connections`` how many may be
+    open at once.
     """
 
-    def __init__(self, app: ASGIApp, *, drain_seconds: float, backlog: int) -> None:
+    def __init__(self, app: ASGIApp, *, drain_seconds: float, max_connections: int) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -44,24 +47,43 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                backlog=backlog,
                 h11_max_incomplete_event_size=_HEADER_LIMIT,
                 timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=round(drain_seconds),
             )
         )
+        self._places = asyncio.Semaphore(max_connections)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections at the sockets, which listen already."""
+        await self.lifespan.startup()
+        # uvicorn only closes them and waits until they are closed
+        self.servers = [self._acceptor(listener) for listener in sockets or ()]  # type: ignore[misc]
+        self.started = True
+
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        def connect() -> _Connection:
+            return _Connection(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                when_closed=self._places.release,
+            )
+
+        return Acceptor(listener, connect, self._places)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are ours: uvicorn would raise them again at the end, and we exit 0."""
+        """The daemon handles signals itself: uvicorn would raise them again at the end, and the daemon exits with 0."""
         yield
 
 
 class _Connection(H11Protocol):
-    """One connection, which must come to the point. ``cycle`` is its latest request, if there was one."""
+    """One connection, whose requests must arrive in time. ``cycle`` is its latest request, if there was one."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, when_closed: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._when_closed = when_closed
         self._head_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -78,6 +100,7 @@ class _Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
+        self._when_closed()
         super().connection_lost(exc)
 
     def _watch_head(self) -> None:

@@ -117,7 +117,9 @@ async def served(
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with made(store, prepare, **environ) as services:
-        server = web.Server(create_app(services.services, identify), drain_seconds=20, backlog=2048)
+        server = web.Server(
+            create_app(services.services, identify), drain_seconds=20, max_connections=2048
+        )
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
             yield Client(services, port)

@@ -1,0 +1,93 @@
+"""Accept connections, at most as many as there are files for: the others wait in the listener's queue.
+
+asyncio's own server accepts until the process has no file left, then fails for every connection, models' files and pipes
+included. Here a place is taken before a connection is accepted, and given back when it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_RETRY_SECONDS = 0.5
+_LOG_SECONDS = 60.0
+
+
+class Acceptor:
+    """The accept loop of one listener. ``connect`` makes the protocol of a connection, which releases its place when the
+    connection is lost; ``places`` are shared by all listeners."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        connect: Callable[[], asyncio.Protocol],
+        places: asyncio.Semaphore,
+    ) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._connect = connect
+        self._places = places
+        self._logged = -_LOG_SECONDS
+        self._task = asyncio.ensure_future(self._run())
+
+    def close(self) -> None:
+        """Accept no more; open connections stay."""
+        self._task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is accepted any more."""
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wait_for_a_place()
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                self._places.release()
+                self._report(error)
+                if error.errno in _NO_RESOURCES:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            except asyncio.CancelledError:
+                self._places.release()
+                raise
+            await self._hand_over(connection)
+
+    async def _wait_for_a_place(self) -> None:
+        if self._places.locked():
+            self._complain(
+                "no more connections are accepted until one is closed: too few open files are allowed"
+            )
+        await self._places.acquire()
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        """Attach a protocol to an accepted connection; the place is the protocol's from then on."""
+        loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        try:
+            await loop.connect_accepted_socket(self._connect, connection)
+        except OSError as error:  # it was closed meanwhile
+            connection.close()
+            self._places.release()
+            log.debug("a connection was lost at once: %s", error)
+
+    def _report(self, error: OSError) -> None:
+        if error.errno in _NO_RESOURCES:
+            self._complain(f"cannot accept connections: {error.strerror}")
+        else:
+            log.debug("a connection was not accepted: %s", error)
+
+    def _complain(self, text: str) -> None:
+        """Log a warning, at most once a minute."""
+        if time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.warning("%s", text)

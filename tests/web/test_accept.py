@@ -1,0 +1,87 @@
+"""Connections beyond the places wait for one; a lack of files is neither an end nor a flood of log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ollamapy.web import accept
+from ollamapy.web.accept import Acceptor
+
+
+class Greeter(asyncio.Protocol):
+    """Sends a byte to whoever is connected."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(b"!")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._places.release()
+
+
+class Poor(socket.socket):
+    """A listener that has no file for its first connections."""
+
+    failures = 3
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+@asynccontextmanager
+async def accepting(n_places: int, listener: socket.socket) -> AsyncIterator[int]:
+    places = asyncio.Semaphore(n_places)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(50)
+    acceptor = Acceptor(listener, lambda: Greeter(places), places)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        acceptor.close()
+        listener.close()
+
+
+def test_connections_beyond_the_places_wait_for_one() -> None:
+    async def scenario() -> None:
+        async with accepting(2, socket.socket()) as port, asyncio.timeout(20):
+            streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            greetings = [asyncio.ensure_future(reader.read(1)) for reader, _ in streams]
+            await asyncio.wait(greetings[:2])
+            assert [each.done() for each in greetings] == [True, True, False, False, False]
+            for at, (_, writer) in enumerate(streams):
+                assert await greetings[at] == b"!"
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_lack_of_files_is_waited_for_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accept, "_RETRY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with accepting(2, Poor()) as port, asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read(1) == b"!"
+            writer.close()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot accept connections: Too many open files"
+    ]
