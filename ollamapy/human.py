@@ -305,9 +305,13 @@ CLOSING = ".,;:!?…)]}’”»。，、；：！？）】」』"
 
 
 def joined(text: str, more: str) -> str:
-    """One running text: a space at the seam, but not beside white space or before `CLOSING`."""
-    seamless = not text or not more or text[-1].isspace() or more[0].isspace()
-    return text + more if seamless or more[0] in CLOSING else f"{text} {more}"
+    """One running text: a space at the seam where it needs one."""
+    return f"{text} {more}" if text and more and needs_space(text, more) else text + more
+
+
+def needs_space(text: str, more: str) -> bool:
+    """Whether two texts, neither of them empty, need a space between: not beside white space, nor before `CLOSING`."""
+    return not (text[-1].isspace() or more[0].isspace() or more[0] in CLOSING)
 
 
 CONTROLS = (

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from ..errors import InvalidRequest
-from ..human import joined
+from ..human import needs_space
 from ..types import Message
 from .template import Template
 
@@ -157,16 +156,16 @@ def cuts(messages: Sequence[Message]) -> list[int]:
     the last question is too long, too, with what comes after it. Before a tool's result nothing is
     cut: it would lose its call.
     """
-    users = [at for at, message in enumerate(messages) if message.role == "user"]
-    last_user = users[-1] if users else 0
-    found = [0]
-    for at in range(1, len(messages)):
+    last_user = max((at for at, each in enumerate(messages) if each.role == "user"), default=0)
+    found: list[int] = []
+    next_role = ""  # of the first message from here on that is not the system's
+    for at in range(len(messages) - 1, 0, -1):
+        next_role = messages[at].role if messages[at].role != "system" else next_role
         if messages[at - 1].role == "system":
             continue
-        next_role = next((each.role for each in messages[at:] if each.role != "system"), "")
         if next_role == "user" or (at > last_user and next_role != "tool"):
             found.append(at)
-    return found
+    return [0, *reversed(found)]
 
 
 def without_oldest(messages: Sequence[Message], cut: int) -> tuple[Message, ...]:
@@ -208,5 +207,10 @@ def bare(messages: Iterable[Message]) -> str:
 
 
 def join(contents: Iterable[str]) -> str:
-    """One running text, with a space at a seam that needs one (:func:`ollamapy.human.joined`)."""
-    return reduce(joined, contents, "")
+    """One running text, with a space at a seam that needs one (:func:`ollamapy.human.needs_space`)."""
+    parts: list[str] = []
+    for content in filter(None, contents):
+        if parts and needs_space(parts[-1], content):
+            parts.append(" ")
+        parts.append(content)
+    return "".join(parts)

@@ -31,7 +31,7 @@ from .ollama import model_paths as stored
 from .ollama import paths as native
 from .openai import paths as openai
 from .openai import response_paths as responses
-from .stream import Lines, body_parts, read_body, until_gone
+from .stream import Body, BodyBudget, Lines, body_parts, read_body, until_gone
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
         responses.DIALECT,
         anthropic.DIALECT,
     )
+    budget = BodyBudget()
     routes = [
-        Route(path.path, Endpoint(services, path, dialect, identify), methods=[path.method])
+        Route(path.path, Endpoint(services, path, dialect, identify, budget), methods=[path.method])
         for dialect in (*dialects, description.describing(dialects))
         for path in dialect.paths
     ]
@@ -78,17 +79,24 @@ class Endpoint:
     """ASGI app of one path: check the caller, read the body, run the handler while the client is connected, reply, also with errors."""
 
     def __init__(
-        self, services: Services, path: Path, dialect: Dialect, identify: Identify
+        self,
+        services: Services,
+        path: Path,
+        dialect: Dialect,
+        identify: Identify,
+        budget: BodyBudget,
     ) -> None:
         self._services = services
         self._path = path
         self._dialect = dialect
         self._identify = identify
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. An error after the reply began is written by its stream."""
         started = time.monotonic()
         status = 0
+        body = Body()
         headers = Headers(scope=scope)
         id = id_for(headers.get(ID_HEADER, ""))
 
@@ -103,7 +111,8 @@ class Endpoint:
             caller = self._identify(scope, id)
             if self._path.right not in caller.rights:
                 raise Forbidden(f"this needs the right to {self._path.right}")
-            body = b"" if self._path.in_parts else await read_body(receive)
+            if not self._path.in_parts:
+                body = await read_body(receive, self._budget)
             server = tuple(scope.get("server") or ("", 0))
             call = Call(body, headers, scope["path_params"], caller, body_parts(receive), server)
             with self._services.requests.entered(id) as cancellation:
@@ -118,6 +127,8 @@ class Endpoint:
                 raise
             answer = _failure(error, self._dialect)
             await answer(scope, receive, watched_send)
+        finally:
+            body.forget()
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
         log.log(
             level,
@@ -147,7 +158,9 @@ def _failure(error: Exception, dialect: Dialect) -> Response:
     headers = {}
     if isinstance(error, ServerBusy):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, BodyTooLarge | BodyTooSlow):  # what is left of it may never come
+    if isinstance(
+        error, BodyTooLarge | BodyTooSlow | ServerBusy
+    ):  # what is left of it may never come
         headers["Connection"] = "close"
     status, message, code = describe(error)
     media_type = JSON if isinstance(error, Misread) else dialect.error_type

@@ -31,6 +31,10 @@ MAX_LENIENT = 4 * 1024 * 1024
 """Bytes of a body that is read in Go's lenient way where it is not strictly JSON in UTF-8; a longer one is refused."""
 
 
+MAX_BODIES = 160 * 1024 * 1024
+"""Bytes of all bodies that are being read or parsed at the same time; more requests get a 503."""
+
+
 class BodyTooLarge(InvalidRequest):
     """The request is longer than MAX_BODY, or has more values than MOST_VALUES or MOST_CONTAINERS."""
 
@@ -216,6 +220,18 @@ def model_name(given: Mapping[str, Any]) -> str:
     if not name:
         raise InvalidRequest("model is required")
     return name
+
+
+MOST_MESSAGES = 10_000
+"""Messages of a conversation, and items of one."""
+
+
+def check_count(items: Sequence[Any], name: str) -> None:
+    """Raise InvalidRequest for more messages than a conversation may have."""
+    if len(items) > MOST_MESSAGES:
+        raise InvalidRequest(
+            f"{name} has {len(items):,} items, at most {MOST_MESSAGES:,} are taken"
+        )
 
 
 def role(written: str, roles: Sequence[str], where: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from ..errors import OllamapyError
 from ..serving.services import Services
 from ..types import Caller, Chunk, Progress, Right
-from .stream import Lines
+from .stream import Body, Lines
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +26,16 @@ PLAIN_JSON = "application/json"
 Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
 
 
-SMALL_BODY = 64 * 1024
-"""Bytes of a body that is parsed on the event loop: 1 ms at most."""
-
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as its handler gets it. ``body`` is whole, or empty where the path takes it in ``parts``; ``path`` holds the values
-    of the path's placeholders, ``server`` the host and port of this end of the connection.
+    """A request as its handler gets it. ``body`` is empty where the path takes it in ``parts``; ``path`` holds the values of the
+    path's placeholders, ``server`` the host and port of this end of the connection.
     """
 
-    body: bytes
+    body: Body
     headers: Headers
     path: Mapping[str, str]
     caller: Caller
@@ -47,10 +43,8 @@ class Call:
     server: tuple[str, int] = ("", 0)
 
     async def parse(self, parse: Callable[[bytes], Result]) -> Result:
-        """What ``parse`` makes of the body: a large one in a thread, so that other requests go on meanwhile."""
-        if len(self.body) <= SMALL_BODY:
-            return parse(self.body)
-        return await asyncio.to_thread(parse, self.body)
+        """What ``parse`` makes of the body; once."""
+        return await self.body.parse(parse)
 
 
 Handler = Callable[[Services, Call], Awaitable[Reply]]

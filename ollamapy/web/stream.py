@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from ..errors import RequestCancelled
+from ..errors import RequestCancelled, ServerBusy
 from ..serving.requests import Cancellation
-from .body import MAX_BODY, BodyTooLarge, BodyTooSlow
+from .body import MAX_BODIES, MAX_BODY, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
 
@@ -31,24 +31,77 @@ IDLE = 10.0
 BODY_PATIENCE = 30.0
 """Seconds that a client may send nothing before its request is complete."""
 
+SMALL_BODY = 64 * 1024
+"""Bytes of a body that is parsed on the event loop: 1 ms at most."""
+
 _LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
-async def read_body(receive: Receive) -> bytes:
-    """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, and RequestCancelled when the client leaves."""
+class BodyBudget:
+    """Counts the bytes of all bodies that are being read or parsed, up to ``size``. Belongs to the event loop."""
+
+    def __init__(self, size: int = MAX_BODIES) -> None:
+        self.size = size
+        self.used = 0
+
+    def take(self, n_bytes: int) -> None:
+        """Count more bytes. Raises ServerBusy where that would be too many together."""
+        if self.used + n_bytes > self.size:
+            raise ServerBusy("too many large requests at once, try again in a moment")
+        self.used += n_bytes
+
+    def give_back(self, n_bytes: int) -> None:
+        """Count so many bytes no more."""
+        self.used -= n_bytes
+
+
+class Body:
+    """A request's whole body, until it is parsed."""
+
+    def __init__(self, data: bytes = b"", budget: BodyBudget | None = None) -> None:
+        self._data = data
+        self._budget = budget
+
+    async def parse(self, parse: Callable[[bytes], Result]) -> Result:
+        """What ``parse`` makes of the body, which is forgotten then. A large one is parsed in a thread, so that other requests
+        go on meanwhile."""
+        try:
+            if len(self._data) <= SMALL_BODY:
+                return parse(self._data)
+            return await asyncio.to_thread(parse, self._data)
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop the data, and count it no more."""
+        if self._budget is not None:
+            self._budget.give_back(len(self._data))
+        self._data = b""
+
+
+async def read_body(receive: Receive, budget: BodyBudget) -> Body:
+    """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, ServerBusy where all bodies together are too large, and
+    RequestCancelled when the client leaves."""
     kept: list[bytes] = []
     size = 0
     parts = body_parts(receive)
-    async for part in parts:
-        kept.append(part)
-        size += len(part)
-        if size > MAX_BODY:
+    try:
+        async for part in parts:
+            if size + len(part) > MAX_BODY:
+                raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
+            budget.take(len(part))
+            size += len(part)
+            kept.append(part)
+    except BaseException as error:
+        budget.give_back(size)
+        if isinstance(error, BodyTooLarge | ServerBusy):
+            kept.clear()
             await drop_rest(parts)
-            raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
-    return b"".join(kept)
+        raise
+    return Body(b"".join(kept), budget)
 
 
 async def body_parts(receive: Receive) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from ollamapy.chat import prompt
 from ollamapy.chat.prompt import chat_messages, generate_messages
 from ollamapy.chat.template import Kind, Template
 from ollamapy.errors import InvalidRequest
+from ollamapy.human import joined
 from ollamapy.types import Message, ToolCall
 
 S, U, A, V = (
@@ -220,3 +222,22 @@ def test_a_prompt_up_to_its_last_message() -> None:
     assert prompt.up_to_last(text, "Hel ").endswith("<|im_start|>assistant\nHel")
     with pytest.raises(InvalidRequest, match="does not print the last message"):
         prompt.up_to_last("x", "Hel")
+
+
+@given(st.lists(st.sampled_from(["system", "user", "assistant", "tool"])))
+def test_cuts_go_through_the_messages_once(roles: list[str]) -> None:
+    """As the rule has it, which looks ahead from every message."""
+    messages = [Message(role) for role in roles]
+    last_user = max((at for at, role in enumerate(roles) if role == "user"), default=0)
+    expected = [0]
+    for at in range(1, len(roles)):
+        following = next((role for role in roles[at:] if role != "system"), "")
+        if roles[at - 1] != "system":
+            if following == "user" or (at > last_user and following != "tool"):
+                expected.append(at)
+    assert prompt.cuts(messages) == expected
+
+
+@given(st.lists(st.text(alphabet="a .,\n", max_size=3)))
+def test_joining_many_texts_is_joining_them_one_by_one(texts: list[str]) -> None:
+    assert prompt.join(texts) == reduce(joined, texts, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ollamapy.errors import LoadFailed, RunnerCrashed
@@ -25,7 +23,7 @@ from ollamapy.web import server as web
 from ollamapy.web import stream
 from ollamapy.web.anthropic import paths as anthropic
 from ollamapy.web.app import Identify, create_app, everyone
-from ollamapy.web.call import SMALL_BODY, Call
+from ollamapy.web.body import MAX_BODIES, MAX_BODY
 from ollamapy.web.ollama import model_paths as stored
 from ollamapy.web.ollama import paths as native
 from ollamapy.web.openai import paths as openai
@@ -537,20 +535,24 @@ def test_every_path_declares_a_right() -> None:
     assert len(paths) > 25 and {path.right for path in paths} <= RIGHTS
 
 
-def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
-    threads = []
+def test_bodies_that_are_too_large_together(model_store: Path) -> None:
+    """Of three bodies that are sent at the same time two are read; the third is told to come again."""
+    size = 60 * 2**20
+    assert size < MAX_BODY and 2 * size < MAX_BODIES < 3 * size - 1000
 
-    def parse(body: bytes) -> int:
-        threads.append(threading.current_thread())
-        return len(body)
+    async def test(client: Client) -> None:
+        head, rest = b'{"model": "plain", "prompt": "', b"x" * (size - 100)
+        streams = []
+        for _ in range(2):
+            reader, writer = await client.send("POST", "/api/generate", head + rest, length=size)
+            streams.append((reader, writer))
+        busy = await client.ask("POST", "/api/generate", head + rest + b'"}')
+        assert busy.status == 503 and busy.headers["retry-after"] == "1"
+        assert b"too many large requests at once" in busy.body
+        for _, writer in streams:
+            writer.close()
+        async with asyncio.timeout(20):
+            while (await client.ask("POST", "/api/show", b" " * size)).status == 503:
+                pass
 
-    async def test(size: int) -> int:
-        call = Call(bytes(size), Headers(), {}, Caller(), no_parts())
-        return await call.parse(parse)
-
-    async def no_parts() -> AsyncIterator[bytes]:
-        yield b""
-
-    assert asyncio.run(test(SMALL_BODY)) == SMALL_BODY
-    assert asyncio.run(test(SMALL_BODY + 1)) == SMALL_BODY + 1
-    assert threads[0] is threading.main_thread() is not threads[1]
+    run(model_store, test)

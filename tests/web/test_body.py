@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidRequest
 from ollamapy.web import body
+from ollamapy.web.anthropic import wire as anthropic
+from ollamapy.web.ollama import wire as ollama
+from ollamapy.web.openai import chat, responses
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,23 @@ def test_padding_stands_at_the_end_only(text: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(body, "_PIECE", 4)
     with pytest.raises(InvalidRequest, match="illegal base64"):
         body.from_base64(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "field"),
+    [
+        (ollama.parse_chat, "messages"),
+        (chat.parse, "messages"),
+        (responses.parse, "input"),
+        (anthropic.parse_messages, "messages"),
+    ],
+)
+def test_too_many_messages(parse: Callable[[bytes], Any], field: str) -> None:
+    message = {"role": "user", "content": "a"}
+
+    def given(count: int) -> bytes:
+        return json.dumps({"model": "m", "max_tokens": 1, field: [message] * count}).encode()
+
+    parse(given(body.MOST_MESSAGES))
+    with pytest.raises(InvalidRequest, match=f"{field} has 10,001 items, at most 10,000"):
+        parse(given(body.MOST_MESSAGES + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
@@ -35,14 +36,40 @@ def part(data: bytes, more: bool = False) -> Message:
 LEFT: Message = {"type": "http.disconnect"}
 
 
+def whole(receive: Receive) -> bytes:
+    """The body that is received; nothing of it is counted in the end."""
+
+    async def read() -> bytes:
+        body = await stream.read_body(receive, budget)
+        return await body.parse(bytes)
+
+    budget = stream.BodyBudget()
+    try:
+        return asyncio.run(read())
+    finally:
+        assert budget.used == 0
+
+
+def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
+    threads = []
+
+    def parse(body: bytes) -> int:
+        threads.append(threading.current_thread())
+        return len(body)
+
+    for size in (stream.SMALL_BODY, stream.SMALL_BODY + 1):
+        assert asyncio.run(stream.Body(bytes(size)).parse(parse)) == size
+    assert threads[0] is threading.main_thread() is not threads[1]
+
+
 def test_a_body_is_put_together() -> None:
     parts = [part(b"a", True), part(b"", True), part(b"bc")]
-    assert asyncio.run(stream.read_body(receiving(parts))) == b"abc"
+    assert whole(receiving(parts)) == b"abc"
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body() -> None:
     with pytest.raises(RequestCancelled):
-        asyncio.run(stream.read_body(receiving([part(b"a", True), LEFT])))
+        whole(receiving([part(b"a", True), LEFT]))
 
 
 def test_a_body_that_is_too_long_is_read_to_its_end_but_not_kept() -> None:
@@ -55,7 +82,7 @@ def test_a_body_that_is_too_long_is_read_to_its_end_but_not_kept() -> None:
             yield part(megabyte, more=sent < 100)
 
     with pytest.raises(body.BodyTooLarge, match="longer than 64 MiB") as error:
-        asyncio.run(stream.read_body(receiving(parts())))
+        whole(receiving(parts()))
     assert error.value.status == 413 and sent == 100
 
 

@@ -211,6 +211,7 @@ class _Turn:
 
 
 def _messages(items: list[Any]) -> tuple[Message, ...]:
+    body.check_count(items, "messages")
     found: list[Message] = []
     tools: dict[str, str] = {}  # id of a call -> its tool
     for i, item in enumerate(items):

@@ -119,7 +119,9 @@ def _source(given: Mapping[str, Any]) -> Source:
 def parse_chat(data: bytes) -> Parsed:
     """The body of /api/chat. Raises InvalidRequest."""
     given = body.fields(body.decode(data), CHAT_FIELDS, "ChatRequest")
-    messages = tuple(_message(item, i) for i, item in enumerate(_list(given, "messages")))
+    items = _list(given, "messages")
+    body.check_count(items, "messages")
+    messages = tuple(_message(item, i) for i, item in enumerate(items))
     return _parsed(chat_request(given, messages), given)
 
 

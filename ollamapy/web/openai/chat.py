@@ -159,6 +159,7 @@ def _format(form: Mapping[str, Any]) -> Any:
 
 
 def _messages(items: list[Any]) -> tuple[Message, ...]:
+    body.check_count(items, "messages")
     found: list[Message] = []
     names: dict[str, str] = {}  # of the tools called so far, by the calls' ids
     for i, item in enumerate(items):

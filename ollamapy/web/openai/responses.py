@@ -231,6 +231,7 @@ def _messages(given: Any, instructions: str) -> tuple[Message, ...]:
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
     if not isinstance(items, list) or not items:
         raise InvalidRequest("input is required: a text, or a list of items")
+    body.check_count(items, "input")
     conversation = _Conversation()
     if instructions:
         conversation.messages.append(Message("system", instructions))
