@@ -23,7 +23,7 @@ async def receive(store: Store, digest: str, parts: AsyncIterator[bytes], size: 
     bytes.
 
     Everything that waits for the disk runs in a thread of its own, which asks the event loop for one batch after the other. Raises
-    InvalidRequest for what is no digest or not the content's, DiskFull, StoreError; nothing is kept then.
+    InvalidRequest for a malformed digest or one that the content does not match, DiskFull, StoreError; nothing is kept then.
     """
     digest = parse_digest(digest)
     bridge = Bridge()

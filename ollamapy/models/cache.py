@@ -1,4 +1,4 @@
-"""A cache of values by digest, kept on the disk: what is derived from a model is not derived again by the next process.
+"""A cache of values by digest, kept on the disk: the next process need not derive them again.
 
 A value belongs to a digest and so stays right while the program stays the same; another version begins with an empty cache. A file
 that is missing, damaged or cannot be written costs time and nothing else.

@@ -4,7 +4,7 @@
                         |  <---run---- coroutines, awaited on the event loop: children, other jobs
                         +--cancel----> RequestCancelled at the story's next report or coroutine
 
-What a story does is in pull.py, push.py and create/; which jobs run, and who joins whom, in jobs.py.
+The stories are in pull.py, push.py and create/; jobs.py owns the running jobs and lets requests join them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Job:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._lock = threading.Lock()
-        # The last step of each blob and status, with its number: a watcher that is slow or late misses only what is out of date
+        # The last step of each blob and status, with its number: a slow or late watcher misses only outdated steps
         self._steps: dict[tuple[str, str, str], tuple[int, Progress]] = {}
         self._number = 0
         self._ended: asyncio.Task[None]
 
     def start(self, story: Callable[[Job], None]) -> asyncio.Task[None]:
-        """Run the story; what is returned ends with it."""
+        """Run the story, in a task that ends with it."""
         self._ended = asyncio.ensure_future(in_own_thread(lambda: story(self), self.kind))
         self._ended.add_done_callback(self._finish)
         return self._ended
@@ -67,7 +67,7 @@ class Job:
     # For the story, in its thread
 
     def report(self, step: Progress) -> None:
-        """Show a step to those who watch. Raises RequestCancelled once the job is cancelled."""
+        """Show a step to the watchers. Raises RequestCancelled once the job is cancelled."""
         if self.cancelled.is_set():
             raise RequestCancelled("cancelled")
         with self._lock:
@@ -85,7 +85,7 @@ class Job:
         """The result of a coroutine that is awaited on the event loop. Raises what it raises, RequestCancelled."""
         return self._bridge.run(work)
 
-    # For those who watch
+    # For watchers
 
     async def watch(self) -> AsyncGenerator[Progress, None]:
         """The steps from the first on, and those to come until the end. Raises what the story raised."""
@@ -114,4 +114,4 @@ class Job:
     def _finish(self, ended: asyncio.Task[None]) -> None:
         self._wake()
         if not ended.cancelled():
-            ended.exception()  # raised in those who watch, if there are any
+            ended.exception()  # raised in the watchers; without any, it is not reported as lost

@@ -21,7 +21,7 @@ from ..registry.store import Store
 from ..runner.render import Renderer
 from ..types import Progress
 from .create.making import create
-from .create.request import CreateRequest, checked
+from .create.request import CreateRequest
 from .job import Job
 from .pull import PullRequest, pull
 from .push import PushRequest, push
@@ -40,12 +40,21 @@ _STOPPING = {
 
 
 class Jobs:
-    """Starts, joins, lists and ends jobs on a store. ``hub`` is how the daemon reaches the hub. Belongs to the event loop."""
+    """Starts, joins, lists and ends jobs on a store. Belongs to the event loop.
+
+    ``hub`` is how the daemon reaches the hub, ``most`` how many jobs may run at a time.
+    """
 
     def __init__(
-        self, store: Store, catalog: Catalog, renderer: Renderer, hub: HubSettings
+        self,
+        store: Store,
+        catalog: Catalog,
+        renderer: Renderer,
+        hub: HubSettings,
+        most: int = MOST_JOBS,
     ) -> None:
         self._store, self._catalog, self._renderer, self._hub = store, catalog, renderer, hub
+        self._most = most
         self._jobs: dict[object, Job] = {}  # those that are watched, by what makes two requests one
         self._threads: set[asyncio.Task[None]] = set()  # of these, and of jobs that are winding up
         self._closing = False
@@ -58,7 +67,7 @@ class Jobs:
         """Get a model, or join the job that gets it already; closing this leaves it.
 
         Raises InvalidName and InvalidRequest before the first step, then what :func:`source.find` and
-        :func:`download.fetch` raise, InvalidModel for what proves to be none, StoreError, ServerBusy.
+        :func:`download.fetch` raise, InvalidModel if the files are not a model, StoreError, ServerBusy.
         """
         wanted = source.parse(
             request.model, via=request.via, insecure=request.insecure, is_local=request.is_local
@@ -84,10 +93,9 @@ class Jobs:
     ) -> AsyncGenerator[Progress, None]:
         """Make a model; closing this ends it. A model of that name is replaced. ``is_local``: as in `PullRequest`.
 
-        Raises InvalidName and InvalidRequest for what cannot be made, StoreError, RunnerError (quantizing), ServerBusy, what a
+        Raises InvalidName and InvalidRequest for a request that cannot be fulfilled, StoreError, RunnerError (quantizing), ServerBusy, what a
         pull of the base raises; no part of the new model is left then.
         """
-        request = checked(request)
 
         def pull_base(model: str) -> AsyncGenerator[Progress, None]:
             return self.pull(PullRequest(model, is_local=is_local))
@@ -138,8 +146,12 @@ class Jobs:
                 job.cancel()
 
     def _start(self, key: object, job: Job, story: Callable[[Job], None]) -> Job:
-        if self._closing or len(self._threads) >= MOST_JOBS:
-            why = "the daemon is stopping" if self._closing else f"too many {job.kind}s at a time"
+        if self._closing or len(self._threads) >= self._most:
+            why = (
+                "the daemon is stopping"
+                if self._closing
+                else f"too many {job.kind} jobs run already"
+            )
             raise ServerBusy(f"{why}, try again later")
         self._jobs[key] = job
         thread = job.start(story)

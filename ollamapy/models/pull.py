@@ -72,7 +72,7 @@ def pull(
 ) -> None:
     """The story of a pull. Its blobs are reserved until the manifest names them.
 
-    Raises what :func:`source.find` and :func:`download.fetch` raise, InvalidModel for what proves to be none, StoreError.
+    Raises what :func:`source.find` and :func:`download.fetch` raise, InvalidModel if the files are not a model, StoreError.
     """
     # 1) what the name stands for
     job.report(Progress("pulling manifest"))
@@ -137,19 +137,19 @@ class _Pull:
     def install(self) -> None:
         """Fetch what is missing, and write the manifest."""
         found = self.found
-        if not found.files and found.published is None:  # it came with the program
+        if not found.files and found.published is None:  # the built-in model
             return self._check_builtin()
         replaced = _installed(self.store, found.name)
         if replaced is not None and self._is_current(replaced):
             return self._report_current(replaced)
 
-        # 2) what of it is missing
+        # 2) the missing files
         if not self.limits.force:
             download.check_space([file for file, _ in found.files], self.store)
         self.lease.add(*(f"sha256:{file.sha256}" for file, _ in found.files if file.sha256))
         fetched = [self._fetch(file, access) for file, access in found.files]
 
-        # 3) is it a model? Only then it gets its name
+        # 3) check that it is a model, and only then write its name
         self.job.report(Progress("verifying sha256 digest"))
         try:
             content = self._manifest(fetched)
@@ -161,7 +161,7 @@ class _Pull:
         self.store.write_manifest(found.name, content)
         log.info("pulled %s", found.name.display)
 
-        # 4) what only the model before it, or making this one, needed
+        # 4) remove what only the previous model, or making this one, needed
         kept = {layer.digest for layer in parse_manifest(content).blobs}
         if replaced is not None and {layer.digest for layer in replaced.blobs} - kept:
             self.job.report(Progress("removing unused layers"))
@@ -264,7 +264,7 @@ class _Pull:
         return digest
 
     def _check(self, content: bytes) -> None:
-        """Raise InvalidModel unless the files of a manifest are what they should be."""
+        """Raise InvalidModel unless the files of a manifest are of the kinds that it names."""
         for layer in parse_manifest(content).layers:
             if layer.kind in ("model", "projector", "adapter"):
                 self._header(layer.digest)
@@ -275,12 +275,10 @@ class _Pull:
         try:
             return read_header(self.store.blob_path(digest))
         except InvalidModel as error:
-            raise InvalidModel(
-                f"what '{self.found.name.display}' stands for cannot be used: {error}"
-            ) from None
+            raise InvalidModel(f"'{self.found.name.display}' cannot be used: {error}") from None
 
     def _drop(self, digests: Iterable[str]) -> None:
-        """Remove what was fetched and proved useless, or of use only once."""
+        """Remove fetched blobs that the model does not need."""
         useless = [Layer("", each, 0) for each in digests]
         if useless:
             self.lease.drop(*(each.digest for each in useless))

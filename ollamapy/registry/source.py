@@ -8,7 +8,7 @@
     any name, with `via`             another ollamapy, or registry, at that address
 
 `find` asks for lists and manifests only, and downloads nothing. The files of a hub, a catalogue or
-an address are made into a manifest by daemon/pull.py; a registry's manifest is kept as it is.
+an address are made into a manifest by models/pull.py; a registry's manifest is kept as it is.
 """
 
 from __future__ import annotations

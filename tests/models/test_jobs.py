@@ -13,10 +13,9 @@ import pytest
 
 from ollamapy.config import HubSettings
 from ollamapy.errors import InvalidRequest, RequestCancelled, ServerBusy
-from ollamapy.models import jobs as owner
 from ollamapy.models.create.request import CreateRequest
 from ollamapy.models.job import Job
-from ollamapy.models.jobs import Jobs
+from ollamapy.models.jobs import MOST_JOBS, Jobs
 from ollamapy.models.threads import Bridge, in_own_thread
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
@@ -37,8 +36,8 @@ def run(work: Callable[[], Awaitable[Result]]) -> Result:
     return asyncio.run(bounded())
 
 
-def jobs(root: Path) -> Jobs:
-    return Jobs(Store([root]), Catalog(()), Renderer(), HubSettings(offline=True))
+def jobs(root: Path, most: int = MOST_JOBS) -> Jobs:
+    return Jobs(Store([root]), Catalog(()), Renderer(), HubSettings(offline=True), most)
 
 
 class Story:
@@ -249,13 +248,11 @@ def test_the_end_of_the_daemon_ends_all_jobs(tmp_path: Path) -> None:
     run(closed)
 
 
-def test_there_are_not_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner, "MOST_JOBS", 1)
-
+def test_there_are_not_too_many(tmp_path: Path) -> None:
     async def many() -> None:
-        owned, story = jobs(tmp_path), Story()
+        owned, story = jobs(tmp_path, most=1), Story()
         await anext(owned.follow("pull", "m", story))
-        with pytest.raises(ServerBusy, match="too many pulls"):
+        with pytest.raises(ServerBusy, match="too many pull jobs"):
             await anext(owned.follow("pull", "m", story))
         story.released.set()
         await owned.close()
@@ -269,16 +266,17 @@ def test_a_creation_is_a_job(tmp_path: Path, plain: Path) -> None:
     async def created() -> None:
         owned = jobs(tmp_path)
         with Store([tmp_path]).locked():
-            request = CreateRequest("new", from_="base", system="Be brief.")
+            request = CreateRequest("new", from_="base", parameters={"no_such": 1})
             making = asyncio.ensure_future(_collected(owned.create(request)))
             await asyncio.sleep(0)
             [job] = owned.list()
             assert (job.kind, job.name) == ("create", "new")
-        assert (await making)[-1] == "success"
+        last = (await making)[-1]
+        assert last.status == "success" and "no_such" in last.note
         assert owned.list() == ()
 
     run(created)
 
 
-async def _collected(steps: AsyncGenerator[Progress, None]) -> list[str]:
-    return [step.status async for step in steps]
+async def _collected(steps: AsyncGenerator[Progress, None]) -> list[Progress]:
+    return [step async for step in steps]

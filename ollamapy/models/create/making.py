@@ -6,8 +6,8 @@
               --> commit: blobs, then the manifest                 writing manifest, success
 
 Until the commit nothing is in the store but work files. Every blob that the new model needs is reserved from the moment it is known
-until the manifest names it; what no model names at the end is removed: blobs of a failed commit, and the uploaded files of a folder
-that was converted. A GGUF is stored as it was uploaded, byte for byte.
+until the manifest names it. Blobs that no model names at the end are removed: those of a failed commit, and the uploaded files of a
+folder that was converted. A GGUF is stored as it was uploaded, byte for byte.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Pull = Callable[[str], AsyncGenerator[Progress, None]]
 def create(store: Store, renderer: Renderer, pull: Pull, request: CreateRequest, job: Job) -> None:
     """Make the model. A model of that name is replaced.
 
-    Raises InvalidName and InvalidRequest for what cannot be made, StoreError (the disk), RunnerError (quantizing), what ``pull``
+    Raises InvalidName and InvalidRequest for a request that cannot be fulfilled, StoreError (the disk), RunnerError (quantizing), what ``pull``
     raises; no part of the new model is left then.
     """
     note = note_unknown(request.parameters)
@@ -76,7 +76,7 @@ def create(store: Store, renderer: Renderer, pull: Pull, request: CreateRequest,
 class _Making:
     """One creation: the layers that it has so far, and the configuration that they come with.
 
-    ``touched`` collects the digests of every blob that no model may name at the end.
+    ``touched`` collects the digests of all blobs that may be unreferenced at the end.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class _Making:
         try:
             return self._job.run(recognise(self._renderer, jinja, marks))
         except TemplateTooSlow as error:
-            log.warning("the chat format of %s is not looked for: %s", self._request.model, error)
+            log.warning("the chat format of %s is not recognised: %s", self._request.model, error)
             return None
 
     def _base_parameters(self) -> dict[str, Any]:

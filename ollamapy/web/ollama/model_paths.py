@@ -23,7 +23,7 @@ from ...serving.services import Services
 from ...types import Options, Progress
 from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
 from ..stream import Lines, drop_rest
-from . import model_wire as stored
+from . import model_wire
 from . import wire as ollama
 from .create import parse_create
 from .paths import last_line
@@ -48,7 +48,7 @@ async def _show(services: Services, call: Call) -> Reply:
 
 
 async def _delete(services: Services, call: Call) -> Reply:
-    text, name = await call.parse(stored.parse_delete)
+    text, name = await call.parse(model_wire.parse_delete)
     try:
         await in_own_thread(partial(services.models.store.delete, name), "delete")
     except ModelNotFound:
@@ -57,7 +57,7 @@ async def _delete(services: Services, call: Call) -> Reply:
 
 
 async def _copy(services: Services, call: Call) -> Reply:
-    text, source, destination = await call.parse(stored.parse_copy)
+    text, source, destination = await call.parse(model_wire.parse_copy)
     try:
         await in_own_thread(partial(services.models.store.copy, source, destination), "copy")
     except ModelNotFound:
@@ -72,13 +72,13 @@ async def _create(services: Services, call: Call) -> Reply:
 
 
 async def _pull(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(partial(stored.parse_pull, is_local=call.caller.is_local))
+    parsed = await call.parse(partial(model_wire.parse_pull, is_local=call.caller.is_local))
     request = replace(parsed.request, is_owner=await _is_owner(services, call))
     return await _stepped(services.jobs.pull(request), parsed.stream)
 
 
 async def _push(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(partial(stored.parse_push, is_local=call.caller.is_local))
+    parsed = await call.parse(partial(model_wire.parse_push, is_local=call.caller.is_local))
     request = replace(parsed.request, is_owner=await _is_owner(services, call))
     return await _stepped(services.jobs.push(request), parsed.stream)
 
@@ -98,7 +98,7 @@ async def _has_blob(services: Services, call: Call) -> Reply:
 
 
 async def _receive_blob(services: Services, call: Call) -> Reply:
-    # Ours is of all the files that a model is made from, so that what has no room is refused at once
+    # Our header announces all files of a model together, so that a disk that is too small refuses the first
     announced = [
         call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")
     ]
@@ -124,7 +124,7 @@ async def _served_blob(services: Services, call: Call) -> Reply:
 
 
 async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Reply:
-    """What is done step by step: every step as a line, or the last one alone, whose type Ollama writes without a charset."""
+    """The steps of a job, each as a line, or the last one alone; Ollama writes the type of that without a charset."""
     if stream:
         return Lines(steps, ollama.encode, failed=last_line)
     try:
@@ -151,4 +151,4 @@ SERVED_PATHS = (
     Path("/v2/{repository:path}/manifests/{tag}", "GET", _served_manifest, "infer"),
     Path("/v2/{repository:path}/blobs/{digest}", "GET", _served_blob, "infer"),
 )
-"""What a daemon that serves its models to others has besides."""
+"""Further paths of a daemon that serves its models to other machines."""
