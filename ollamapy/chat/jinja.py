@@ -68,19 +68,7 @@ def render(
     }
     try:
         template = _compile(source)
-        turns: list[TemplateMessage] = [_turn(message, source) for message in messages]
-        if tools and calls.DEEPSEEK in source:
-            turns = calls.with_tools_told(turns, tools, _attempt(source))
-        order = _order(source) if orders.is_unusual(turns) else orders.Order()
-        if order.one_system:
-            turns = orders.first_system(turns)
-        if turns and turns[0]["role"] == "system" and not _takes_system(source):
-            turns = _without_system(turns)
-        if calls.has_calls(turns):
-            turns = calls.adapted(turns, _call_style(source), source)
-        if order.alternates:
-            turns = orders.alternating(turns)
-        return _text(template, {**context, "messages": turns})
+        return _text(template, {**context, "messages": _adapted(messages, tools, source)})
     except TemplateError:
         raise
     except MemoryError:
@@ -88,6 +76,23 @@ def render(
         raise TemplateError("the model's chat template needs too much memory") from None
     except Exception as error:
         raise TemplateError(_explain(error)) from None
+
+
+def _adapted(
+    messages: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]] | None, source: str
+) -> list[TemplateMessage]:
+    """The conversation in the form that the template takes."""
+    turns: list[TemplateMessage] = [_turn(message, source) for message in messages]
+    if tools and calls.DEEPSEEK in source:
+        turns = calls.with_tools_told(turns, tools, _attempt(source))
+    order = _order(source) if orders.is_unusual(turns) else orders.Order()
+    if order.one_system:
+        turns = orders.first_system(turns)
+    if turns and turns[0]["role"] == "system" and not _takes_system(source):
+        turns = _without_system(turns)
+    if calls.has_calls(turns):
+        turns = calls.adapted(turns, _call_style(source), source)
+    return orders.alternating(turns) if order.alternates else turns
 
 
 def _named(tools: Sequence[Mapping[str, Any]] | None, source: str) -> dict[str, Any]:

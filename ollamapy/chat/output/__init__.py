@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from . import harmony
-from .families import BARE
+from .families import BARE, Family
 from .forced import call_grammar, call_marks
 from .recognize import PLAIN, AnswerFormat, answer_format
-from .sections import SectionParser
+from .sections import Form, SectionParser
 from .segments import Segment, Text, Thought, merged
 from .thinking import ThinkingParser
 from .tools import Tools
@@ -127,16 +127,9 @@ def choose(
     ``tools`` are in OpenAI's form; without them no call is looked for. ``forced``: the answer is
     bound to :func:`call_grammar`, so it may be nothing but JSON, and has no thoughts in Harmony.
     """
-    family = format.family
-    known = Tools(tools, new_id)
+    family, known = format.family, Tools(tools, new_id)
     if family.name == "harmony":
-        return Parser(
-            family.name,
-            [harmony.HarmonyParser(known, prompt_tail)],
-            think_end="" if forced else harmony.THINK_END,
-            answer_after="" if forced else harmony.ANSWER_AFTER,
-            marks=harmony.MARKS,
-        )
+        return _harmony_parser(known, prompt_tail, forced)
     stages: list[_Stage] = []
     opening, closing = format.thinking
     tail = prompt_tail.rstrip()
@@ -147,22 +140,36 @@ def choose(
         stages.append(ThinkingParser(opening, closing, inside, over, cuts))
     forms = family.forms if tools or family.begun else ()
     bare = bool(tools) and forced and BARE not in forms
-    if bare:
-        forms = (*forms, BARE)
-    if forms or family.drops:
-        finder = SectionParser(forms, _with_names(family.drops, known), known)
-        if family.begun and tail.endswith(family.begun):
-            finder.begin(family.begun)
-        stages.append(finder)
-    end = closing if inside else ""
+    if forms or bare or family.drops:
+        stages.append(_section_parser(family, (*forms, BARE) if bare else forms, known, tail))
     return Parser(
         family.name,
         stages,
         opens="" if inside or over or not closing else opening,
-        think_end=end,
-        answer_after=end,
+        think_end=closing if inside else "",
+        answer_after=closing if inside else "",
         marks=format.marks(calls=bool(tools or family.begun), bare=bare) if stages else (),
     )
+
+
+def _harmony_parser(tools: Tools, prompt_tail: str, forced: bool) -> Parser:
+    return Parser(
+        "harmony",
+        [harmony.HarmonyParser(tools, prompt_tail)],
+        think_end="" if forced else harmony.THINK_END,
+        answer_after="" if forced else harmony.ANSWER_AFTER,
+        marks=harmony.MARKS,
+    )
+
+
+def _section_parser(
+    family: Family, forms: Sequence[Form], tools: Tools, tail: str
+) -> SectionParser:
+    """What finds the calls; it has begun a section already where the prompt ends with its tag."""
+    parser = SectionParser(forms, _with_names(family.drops, tools), tools)
+    if family.begun and tail.endswith(family.begun):
+        parser.begin(family.begun)
+    return parser
 
 
 def _with_names(marks: Sequence[str], tools: Tools) -> tuple[str, ...]:
