@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from .context import DEFAULT_BATCH
+
 
 class File(msgspec.Struct, frozen=True, omit_defaults=True):
     """One file of a model. ``digest`` ("sha256:…") names its content on every machine, ``path`` is where it lies on this
@@ -58,7 +60,7 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     files: Files
     n_ctx: int
     n_slots: int = 1
-    n_batch: int = 512
+    n_batch: int = DEFAULT_BATCH
     threads: int = 0
     gpu_layers: int = -1
     main_gpu: int = 0

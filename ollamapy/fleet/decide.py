@@ -103,12 +103,12 @@ def next_deadline(state: State) -> float | None:
     return min(times, default=None)
 
 
-def context_of(state: State, request: LeaseRequest) -> int:
-    """Tokens of context that such a request has: of the model as it is loaded, or would be loaded now."""
+def context_of(state: State, request: LeaseRequest, free: int) -> int:
+    """Tokens of context that such a request has: of the model as it is loaded, or would be into ``free`` bytes."""
     resident = state.residents.get(request.key)
     if resident is not None and resident.serves(request):
         return usable(request.options.num_ctx, resident.n_ctx)
-    return padded(fit.preferred(request, state.settings, state.free).n_ctx)
+    return padded(fit.preferred(request, state.settings, free).n_ctx)
 
 
 # ---- loads that fail ---------------------------------------------------------------------------------------------------

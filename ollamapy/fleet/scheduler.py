@@ -216,8 +216,7 @@ class Scheduler:
 
     def context_of(self, request: LeaseRequest) -> int:
         """Tokens of context that such a request has: of the model as it is loaded, or would be loaded now. Never waits."""
-        self._measure()
-        return context_of(self._state, request)
+        return context_of(self._state, request, self._measure())
 
     @property
     def busy(self) -> int:
@@ -328,7 +327,7 @@ class Scheduler:
         state = self._state
         while True:
             if state.needs_memory:
-                self._measure()
+                state.free = self._measure()
             actions = decide(state, self._clock())
             if not actions:
                 break
@@ -339,8 +338,9 @@ class Scheduler:
                 _resolve(self._drains.pop())
         self._set_timer()
 
-    def _measure(self) -> None:
-        self._state.free = self._free_memory() - self._state.untaken
+    def _measure(self) -> int:
+        """Bytes that are free and not promised to a resident."""
+        return self._free_memory() - self._state.untaken
 
     def _set_timer(self) -> None:
         deadline = next_deadline(self._state)

@@ -263,7 +263,7 @@ def test_what_a_resident_has_not_taken_yet() -> None:
 )
 def test_the_context_that_a_request_will_have(loaded: list[str], wanted: str, n_ctx: int) -> None:
     state = state_of(Case("", loaded, [], []))
-    assert context_of(state, request_of(*parse(wanted))) == n_ctx
+    assert context_of(state, request_of(*parse(wanted)), state.free) == n_ctx
 
 
 DEADLINES = [
