@@ -404,23 +404,26 @@ def test_the_log_is_followed_through_a_rotation(place: Place) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=place.variables
     ) as process:
-        assert process.stdout is not None and process.stdout.readline() == "one\n"
-        with log.open("a") as more:
-            more.write("two\n")
-        assert process.stdout.readline() == "two\n"
-        log.rename(log.with_name("daemon.log.1"))
-        log.write_text("three\n")
-        assert process.stdout.readline() == "three\n"
-        for number in range(4, 30):
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "one\n"
             with log.open("a") as more:
-                more.write(f"{number}\n")
-                log.rename(log.with_name("daemon.log.1"))
-                log.write_text("")
-                more.write(f"{number}, late\n")
-            assert process.stdout.readline() == f"{number}\n"
-            assert process.stdout.readline() == f"{number}, late\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+                more.write("two\n")
+            assert process.stdout.readline() == "two\n"
+            log.rename(log.with_name("daemon.log.1"))
+            log.write_text("three\n")
+            assert process.stdout.readline() == "three\n"
+            for number in range(4, 30):
+                with log.open("a") as more:
+                    more.write(f"{number}\n")
+                    log.rename(log.with_name("daemon.log.1"))
+                    log.write_text("")
+                    more.write(f"{number}, late\n")
+                assert process.stdout.readline() == f"{number}\n"
+                assert process.stdout.readline() == f"{number}, late\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+        finally:
+            process.kill()
 
 
 def test_list_is_quick(place: Place, standin: Callable[..., Standin]) -> None:

@@ -162,6 +162,10 @@ def logs(
     _print_log(path, lines, follow)
 
 
+_POLL = 0.2
+"""Seconds between two looks at a log that is followed."""
+
+
 def _print_log(path: Path, lines: int, follow: bool) -> None:
     """The last lines of a log; then, for ever, what is added to it, also after it was rotated.
 
@@ -172,13 +176,15 @@ def _print_log(path: Path, lines: int, follow: bool) -> None:
         sys.stdout.writelines(map(_shown, deque(log, maxlen=lines)))
         while follow:
             newer = _newer(path, log)  # before the old one is read: then that is its end
+            if newer:
+                time.sleep(_POLL)  # but for what another process was writing when it was renamed
             sys.stdout.write(_shown(log.read()))
             sys.stdout.flush()
             if newer:
                 log.close()
                 log = newer
             else:
-                time.sleep(0.2)
+                time.sleep(_POLL)
     finally:
         log.close()
 
