@@ -309,7 +309,7 @@ def test_the_settings_are_read_once_a_process() -> None:
 
 
 def test_only_the_cli_prints() -> None:
-    """And the two child processes, whose stderr is their log."""
+    """And the runner's child, whose stderr is its log."""
     printers = {
         file
         for file in FILES
@@ -321,7 +321,6 @@ def test_only_the_cli_prints() -> None:
     assert {file for file in printers if file.relative_to(ROOT).parts[0] != "cli"} <= {
         ROOT / "runner" / "__main__.py",
         ROOT / "runner" / "worker.py",
-        ROOT / "chat" / "__main__.py",
         ROOT / "__main__.py",
     }
 

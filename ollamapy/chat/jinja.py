@@ -2,7 +2,7 @@
 it in.
 
 The sandbox stops templates that reach for Python's insides. It stops neither endless loops nor
-gigabytes: that is why this module runs only in the render child (``python -m ollamapy.chat``),
+gigabytes: that is why this module runs only in the render child (``python -m ollamapy.runner.render_child``),
 which has little memory and whose parent has a clock.
 
 What a template finds: messages, bos_token, eos_token, add_generation_prompt, enable_thinking,

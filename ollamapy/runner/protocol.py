@@ -24,6 +24,9 @@ from .frames import Frame
 PROTOCOL = 5
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
+MAX_RENDER_FRAME = 128 * 1024 * 1024
+"""Bytes of a frame to and from a template renderer; longer than the longest prompt can be."""
+
 # ---- daemon -> runner ------------------------------------------------------------------------------------------------
 
 

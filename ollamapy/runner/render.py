@@ -1,5 +1,5 @@
 """Parent of the render children: a template that takes longer than a second is killed, and holds up
-nobody else.
+no other.
 
 Chat templates are programs that came with a model. Whatever one does, the request that used it
 gets a prompt or a TemplateError, and the next request finds a fresh child. Templates that are no
@@ -21,19 +21,28 @@ programs (ChatML, plain text) are rendered here, without a child.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from ..chat import prompt
-from ..chat.__main__ import read_frame, write_frame
 from ..chat.template import Marks, Template
 from ..config import child_command
-from ..errors import TemplateError, TemplateTooSlow
+from ..errors import TemplateError, TemplateTooSlow, reason
 from ..types import Message
+from .child import Child, Ending, State
+from .frames import Frame, FrameTooLong, encode
+from .protocol import (
+    MAX_RENDER_FRAME,
+    FromRenderer,
+    Refused,
+    Render,
+    Rendered,
+    RendererReady,
+)
 
 _NO_MARKS = Marks()
 _STOPPING = "nothing is rendered any more: the daemon is stopping"
@@ -45,7 +54,7 @@ SLOW_SECONDS = 0.1
 """Few templates take more than 0.02 s."""
 
 MAX_CHILDREN = 3
-"""Two templates may loop and the others still take turns; see chat/__main__.py for the memory of
+"""Two templates may loop and the others still take turns; see render_child.py for the memory of
 each."""
 
 START_SECONDS = 30.0
@@ -63,28 +72,26 @@ class Renderer:
     def __init__(
         self, command: Sequence[str] | None = None, timeout: float = RENDER_SECONDS
     ) -> None:
-        self._command = list(command or child_command("ollamapy.chat"))
+        self._command = list(command or child_command("ollamapy.runner.render_child"))
         self._timeout = timeout
         self._lines: dict[str, _Line] = {}  # by the template's source
         self._place = asyncio.Semaphore()
         self._beside = 0  # how many render without a place
-        self._threads = ThreadPoolExecutor(thread_name_prefix="render")
-        self._children: set[_Child] = set()
-        self._idle: list[_Child] = []  # of the children
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="render")  # for long messages
+        self._children: set[_RenderChild] = set()
+        self._idle: list[_RenderChild] = []  # of the children
+        self._dying: set[_RenderChild] = set()
         self._closed = False
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The process ids of the children that there are."""
-        return tuple(child.pid for child in self._children)
+        return tuple(child.pid for child in self._children if child.pid is not None)
 
     def warm(self) -> None:
-        """Start a child now, so that it comes up while the model loads; needs no event loop."""
+        """Start a child now, so that it comes up while the model loads."""
         if not self._children and not self._closed:
-            try:
-                self._idle.append(self._start())
-            except OSError as error:
-                log.warning("cannot start the template renderer: %s", error)
+            self._idle.append(self._start())
 
     async def render(
         self,
@@ -97,7 +104,7 @@ class Renderer:
     ) -> str:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
-        ``tools`` and ``think`` (None: nobody said, else a bool or a level) reach templates that are
+        ``tools`` and ``think`` (None: not given, else a bool or a level) reach templates that are
         programs only. Raises :class:`TemplateError`.
         """
         request: dict[str, Any]
@@ -129,14 +136,19 @@ class Renderer:
         request = {"prompt": before, "suffix": after}
         return marks.without_added(await self._rendered(template, request))
 
-    async def _rendered(self, template: Template, request: dict[str, Any]) -> str:
+    async def _rendered(self, template: Template, arguments: dict[str, Any]) -> str:
         """A child's text for a foreign template. Raises :class:`TemplateError`."""
-        request |= {"kind": template.kind, "source": template.source}
+        if self._closed:
+            raise TemplateError(_STOPPING)
+        arguments["source"] = template.source
+        language: Literal["go", "jinja"] = "go" if template.kind == "go" else "jinja"
+        loop = asyncio.get_running_loop()
+        request = await loop.run_in_executor(self._threads, _encoded, language, arguments)
         async with self._turn(template.source):
-            reply = await self._ask(request)
-        if not isinstance(text := reply.get("text"), str):
-            raise TemplateError(str(reply.get("error")))
-        return text
+            answer = await self._ask(request)
+        if isinstance(answer, Refused):
+            raise TemplateError(answer.reason)
+        return answer.text
 
     @asynccontextmanager
     async def _turn(self, source: str) -> AsyncIterator[None]:
@@ -162,8 +174,8 @@ class Renderer:
     def _took_too_long(self) -> TemplateTooSlow:
         return TemplateTooSlow(f"the model's chat template took longer than {self._timeout:g} s")
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One exchange. A child that died is replaced and asked once more: who knows who killed it.
+    async def _ask(self, request: bytes) -> Rendered | Refused:
+        """One exchange. A child that died is replaced and asked once more: something else may have killed it.
 
         Raises TimeoutError and TemplateError.
         """
@@ -172,10 +184,10 @@ class Renderer:
             async with self._at_the_place() as give_away:
                 child = self._take()
                 if not await self._came_up(child):
-                    what = "does not start"
-                elif (reply := await self._exchange(child, request, give_away)) is not None:
+                    what = child.why_not
+                elif (answer := await self._exchange(child, request, give_away)) is not None:
                     self._idle.append(child)
-                    return reply
+                    return answer
                 else:
                     what = "was killed by the model's chat template"
                 self._discard(child)
@@ -205,31 +217,29 @@ class Renderer:
                 self._beside -= 1
 
     async def _exchange(
-        self, child: _Child, request: dict[str, Any], slow: Callable[[], None]
-    ) -> dict[str, Any] | None:
+        self, child: _RenderChild, request: bytes, slow: Callable[[], None]
+    ) -> Rendered | Refused | None:
         """The child's answer, None if it died; ``slow`` is called when it takes long. Raises
         TimeoutError."""
         if self._closed:
             raise TemplateError(_STOPPING)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(SLOW_SECONDS, slow)
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, slow)
         try:
-            async with asyncio.timeout(self._timeout):
-                return await loop.run_in_executor(self._threads, child.exchange, request)
-        except BaseException:  # out of time, or cancelled: the answer will come, but to nobody
+            return await child.exchange(request, self._timeout)
+        except BaseException:  # out of time, or cancelled: the answer would come, but too late
             self._discard(child)
             self.warm()
             raise
         finally:
             timer.cancel()
 
-    def _start(self) -> _Child:
-        child = _Child(self._command, self._threads)
+    def _start(self) -> _RenderChild:
+        child = _RenderChild(self._command)
         self._children.add(child)
         return child
 
-    def _take(self) -> _Child:
-        """A child that nobody uses, started if need be."""
+    def _take(self) -> _RenderChild:
+        """A child that has no work, started if need be."""
         if self._closed:
             raise TemplateError(_STOPPING)
         while self._idle:
@@ -237,29 +247,26 @@ class Renderer:
             if child.lives:
                 return child
             self._discard(child)
-        try:
-            return self._start()
-        except OSError as error:
-            log.warning("cannot start the template renderer: %s", error)
-        raise TemplateError("the template renderer cannot be started: see the daemon's log")
+        return self._start()
 
-    async def _came_up(self, child: _Child) -> bool:
-        """Wait until it is ready. Who stops waiting does not stop it: it is the next one's."""
+    async def _came_up(self, child: _RenderChild) -> bool:
+        """Wait until it is ready. A caller that stops waiting leaves it to the next one."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                return await asyncio.shield(asyncio.wrap_future(child.came_up))
+                return await asyncio.shield(child.came_up)
         except TimeoutError:
             return False
         except asyncio.CancelledError:
             self._idle.append(child)
             raise
 
-    def _discard(self, child: _Child) -> None:
-        """Kill it, and reap it in a thread; once."""
+    def _discard(self, child: _RenderChild) -> None:
+        """Kill it, once."""
         if child in self._children:
             self._children.remove(child)
-            child.kill()
-            self._threads.submit(child.bury)
+            self._dying.add(child)
+            child.process.when_ended(lambda _: self._dying.discard(child))
+            child.process.kill()
 
     async def close(self) -> None:
         """Kill the children and wait until they are gone; what is being rendered fails, and nothing
@@ -267,7 +274,18 @@ class Renderer:
         self._closed = True
         for child in tuple(self._children):
             self._discard(child)
-        await asyncio.to_thread(self._threads.shutdown)
+        for child in tuple(self._dying):
+            await child.process.wait()
+        self._threads.shutdown(wait=False)
+
+
+def _encoded(language: Literal["go", "jinja"], arguments: dict[str, Any]) -> bytes:
+    """A request as bytes: work for a thread, messages may be long. Lone surrogates pass, in JSON."""
+    try:
+        text = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return encode(Render(language, text), MAX_RENDER_FRAME)
+    except FrameTooLong:
+        raise TemplateError("the messages are too long for the model's chat template") from None
 
 
 class _Line:
@@ -279,58 +297,70 @@ class _Line:
         self.timeouts = 0
 
 
-class _Child:
-    """One process and its two pipes. The methods that wait are called in threads; killing it ends
-    them all."""
+class _RenderChild:
+    """One child, and the one request that it has at a time.
 
-    def __init__(self, command: Sequence[str], threads: ThreadPoolExecutor) -> None:
-        self._process = subprocess.Popen(
+    ``came_up`` becomes True when it is ready, False when it ends before that; then ``why_not`` has the reason.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.came_up: asyncio.Future[bool] = self._loop.create_future()
+        self.why_not = "does not start"
+        self._answer: asyncio.Future[Rendered | Refused | None] | None = None
+        self.process = Child(
             command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # the terminal's Ctrl+C is for the daemon alone
+            FromRenderer,
+            self._arrived,
+            name="template renderer",
+            limit=MAX_RENDER_FRAME,
+            log_level=logging.DEBUG,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin, self._process.stdout
-        self.came_up: Future[bool] = threads.submit(self._wait_ready)
+        self.process.when_ended(self._ended)
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def pid(self) -> int | None:
+        return self.process.pid
 
     @property
     def lives(self) -> bool:
-        return self._process.poll() is None
+        return self.process.state in (State.STARTING, State.RUNNING)
 
-    def _wait_ready(self) -> bool:
-        return self._read() == {"ready": True}
-
-    def exchange(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """Ask and wait for the answer; None when the child dies before it has given one."""
-        try:
-            write_frame(self._requests, request)
-        except OSError:
+    async def exchange(self, request: bytes, seconds: float) -> Rendered | Refused | None:
+        """Ask and wait for the answer; None when the child dies before it has given one. Raises TimeoutError."""
+        self._answer = self._loop.create_future()
+        if not self.lives:
             return None
-        return self._read()
+        self.process.send_encoded(request)
+        await asyncio.wait((self._answer,), timeout=seconds)
+        for _ in range(3):  # an answer that came while the event loop was held up is in time
+            if self._answer.done():
+                return self._answer.result()
+            await asyncio.sleep(0)
+        raise TimeoutError
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            reply = read_frame(self._replies)
-        except (OSError, ValueError, RecursionError):
-            return None
-        return reply if isinstance(reply, dict) else None
+    def _arrived(self, frame: Frame) -> None:
+        if isinstance(frame, RendererReady) and not self.came_up.done():
+            self.came_up.set_result(True)
+        elif isinstance(frame, Rendered | Refused) and self._waits:
+            assert self._answer is not None
+            self._answer.set_result(frame)
+        else:
+            raise ValueError("an answer without a request")
 
-    def kill(self) -> None:
-        self._process.kill()
+    @property
+    def _waits(self) -> bool:
+        return self._answer is not None and not self._answer.done()
 
-    def bury(self) -> None:
-        """Wait for the end of a killed process and free its pipes."""
-        self._process.wait()
-        for pipe in (self._requests, self._replies):
-            try:
-                pipe.close()
-            except OSError:  # bytes that it did not read any more
-                pass
+    def _ended(self, ending: Ending) -> None:
+        if not ending.spawned and ending.error is not None:
+            log.warning("cannot start the template renderer: %s", reason(ending.error))
+            self.why_not = "cannot be started: see the daemon's log"
+        if not self.came_up.done():
+            self.came_up.set_result(False)
+        if self._waits:
+            assert self._answer is not None
+            self._answer.set_result(None)
 
 
 def _thinking(think: bool | str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from ollamapy.chat.__main__ import read_frame, write_frame
 from ollamapy.chat.template import Kind, Marks, Template
 from ollamapy.errors import TemplateError
+from ollamapy.runner.frames import Frame, FrameReader, encode
+from ollamapy.runner.protocol import FromRenderer, Render, Rendered, RendererReady
 from ollamapy.runner.render import Renderer
 from ollamapy.types import Message
 
@@ -58,6 +60,14 @@ def is_gone(pid: int) -> bool:
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
+
+
+async def spawned(renderer: Renderer) -> int:
+    """The process id of the one child, once it is there."""
+    while not renderer.pids:  # noqa: ASYNC110 - the renderer has no event for this
+        await asyncio.sleep(0)
+    [pid] = renderer.pids
+    return pid
 
 
 async def fails(renderer: Renderer, template: Template, why: str) -> None:
@@ -214,7 +224,7 @@ def test_with_as_many_endless_templates_as_children_others_take_turns() -> None:
 
 def test_the_clock_starts_when_the_child_is_ready() -> None:
     slow_start = python(
-        "import time; time.sleep(0.7); from ollamapy.chat.__main__ import main; main()"
+        "import time; time.sleep(0.7); from ollamapy.runner.render_child import main; main()"
     )
 
     async def scenario(renderer: Renderer) -> None:
@@ -306,7 +316,7 @@ def test_a_child_killed_between_two_renders_is_replaced() -> None:
 def test_a_child_killed_while_it_starts_is_replaced() -> None:
     async def scenario(renderer: Renderer) -> None:
         renderer.warm()
-        [pid] = renderer.pids
+        pid = await spawned(renderer)
         os.kill(pid, signal.SIGKILL)
         assert await renderer.render(GOOD, HI) == "user: Hi"
 
@@ -315,10 +325,12 @@ def test_a_child_killed_while_it_starts_is_replaced() -> None:
 
 STAND_IN = """
 import os, signal, sys
-from pathlib import Path
-from ollamapy.chat.__main__ import main, read_frame, write_frame
-write_frame(sys.stdout.buffer, {"ready": True})
-read_frame(sys.stdin.buffer)
+from ollamapy.runner.frames import encode
+from ollamapy.runner.protocol import Render, Rendered, RendererReady
+from ollamapy.runner.pipes import Pipes
+pipes = Pipes(Render)
+pipes.send(RendererReady())
+pipes.read()
 """
 KILLED = STAND_IN + "os.kill(os.getpid(), signal.SIGKILL)"
 
@@ -328,7 +340,7 @@ def test_a_child_killed_while_it_renders_is_replaced_once(tmp_path: Path) -> Non
         f"import os; import sys; from pathlib import Path; flag = Path({str(tmp_path / 'x')!r})\n"
     )
     once += f"if not flag.exists():\n  flag.touch()\n  exec({KILLED!r})\n"
-    once += "from ollamapy.chat.__main__ import main; main()"
+    once += "from ollamapy.runner.render_child import main; main()"
 
     async def scenario(renderer: Renderer) -> None:
         assert await renderer.render(GOOD, HI) == "user: Hi"
@@ -341,10 +353,11 @@ def test_a_child_killed_while_it_renders_is_replaced_once(tmp_path: Path) -> Non
     [
         (KILLED, "was killed by the model's chat template"),
         (STAND_IN + "os._exit(1)", "was killed by"),
-        (STAND_IN + "os.write(1, b'garbage!')", "was killed by"),
-        (STAND_IN + "os.write(1, b'\\4\\0\\0\\0[12]')", "was killed by"),
-        (STAND_IN + "os.write(1, b'\\4\\0\\0\\0[1')", "was killed by"),
-        (STAND_IN + "os.write(1, b'\\x7f\\xff\\xff\\xff')", "was killed by"),
+        (STAND_IN + "pipes.write(b'garbage!')", "was killed by"),
+        (STAND_IN + "pipes.write(b'\\4\\0\\0\\0[12]')", "was killed by"),
+        (STAND_IN + "pipes.write(b'\\4\\0\\0\\0[1')", "was killed by"),
+        (STAND_IN + "pipes.write(b'\\x7f\\xff\\xff\\xff')", "was killed by"),
+        (STAND_IN + "pipes.send(RendererReady())", "was killed by"),
         (STAND_IN + "signal.pause()", "took longer than 0.5 s"),
         ("raise SystemExit(3)", "does not start"),
         ("print('hello', flush=True)", "does not start"),
@@ -405,46 +418,85 @@ def test_closing_ends_what_waits_and_nothing_comes_after() -> None:
     with_renderer(scenario)
 
 
-def test_warm_needs_no_event_loop() -> None:
-    renderer = Renderer()
-    renderer.warm()
-    [pid] = renderer.pids
-    renderer.warm()
-    assert renderer.pids == (pid,)
-
-    async def run() -> None:
+def test_one_child_is_warmed() -> None:
+    async def scenario(renderer: Renderer) -> None:
+        renderer.warm()
+        pid = await spawned(renderer)
+        renderer.warm()
+        assert renderer.pids == (pid,)
         assert await renderer.render(GOOD, HI) == "user: Hi"
         assert renderer.pids == (pid,)
-        await renderer.close()
 
-    asyncio.run(run())
-    assert is_gone(pid)
+    with_renderer(scenario)
+
+
+def test_an_answer_in_time_counts_when_the_loop_was_held_up() -> None:
+    loops = "{% for a in range(99999) %}{% for b in range(9) %}{% endfor %}{% endfor %}done"
+
+    async def scenario(renderer: Renderer) -> None:
+        await renderer.render(GOOD, HI)
+        asyncio.get_running_loop().call_later(0.05, time.sleep, 1.5)
+        assert await renderer.render(Template("jinja", loops), HI) == "done"
+
+    with_renderer(scenario, timeout=0.5)
+
+
+def test_values_that_msgpack_cannot_hold() -> None:
+    async def scenario(renderer: Renderer) -> None:
+        template = Template("jinja", "{{ tools[0].n }} {{ messages[0].content }}")
+        content = (Message("user", "a\ud800b"),)
+        rendered = await renderer.render(template, content, tools=[{"n": 10**30}])
+        assert rendered == f"{10**30} a\ufffdb"
+        assert await renderer.render(Template("go", "{{ .Prompt }}"), content) == "a\ufffdb"
+        refusing = Template("jinja", "{{ raise_exception(messages[0].content) }}")
+        with pytest.raises(TemplateError, match="a\ufffdb"):
+            await renderer.render(refusing, content)
+
+    with_renderer(scenario)
 
 
 # ---- the child alone -----------------------------------------------------------------------------
 
 
-def spawn(code: str = "from ollamapy.chat.__main__ import main; main()") -> subprocess.Popen[bytes]:
+def spawn(
+    code: str = "from ollamapy.runner.render_child import main; main()",
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def read_frame(child: subprocess.Popen[bytes]) -> Frame | None:
+    """The next frame; None at the end."""
+    assert child.stdout is not None
+    length = child.stdout.read(4)
+    body = child.stdout.read(int.from_bytes(length, "little"))
+    return FrameReader(FromRenderer).feed(length + body)[0] if body else None
+
+
+def jinja(source: str) -> bytes:
+    """The frame that asks for a template."""
+    return encode(Render("jinja", json.dumps({"source": source, "messages": []}).encode()))
 
 
 def test_the_child_ends_with_its_stdin_and_ignores_interrupts() -> None:
     with spawn() as child:
-        assert child.stdin is not None and child.stdout is not None
-        assert read_frame(child.stdout) == {"ready": True}
+        assert child.stdin is not None
+        assert read_frame(child) == RendererReady()
         child.send_signal(signal.SIGINT)
-        write_frame(child.stdin, {"kind": "jinja", "source": "{{ messages }}", "messages": []})
-        assert read_frame(child.stdout) == {"text": "[]"}
+        child.stdin.write(jinja("{{ messages }}"))
+        child.stdin.flush()
+        assert read_frame(child) == Rendered("[]")
         child.stdin.write(b"\7\0\0\0half")
         child.stdin.close()
-        assert read_frame(child.stdout) is None
+        assert read_frame(child) is None
         assert child.wait(30) == 0
 
 
 def test_a_child_that_loops_does_not_outlive_its_parent_for_long() -> None:
-    with spawn("import ollamapy.chat.__main__ as m; m.ORPHAN_SECONDS = 0.2; m.main()") as child:
+    with spawn(
+        "import ollamapy.runner.render_child as m; m.ORPHAN_SECONDS = 0.2; m.main()"
+    ) as child:
         assert child.stdin is not None
-        write_frame(child.stdin, {"kind": "jinja", "source": ENDLESS.source, "messages": []})
+        child.stdin.write(jinja(ENDLESS.source))
         child.stdin.close()
         assert child.wait(30) == -signal.SIGALRM
 
@@ -452,8 +504,8 @@ def test_a_child_that_loops_does_not_outlive_its_parent_for_long() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_child_has_little_memory_and_leaves_no_core() -> None:
     with spawn() as child:
-        assert child.stdin is not None and child.stdout is not None
-        assert read_frame(child.stdout) == {"ready": True}
+        assert child.stdin is not None
+        assert read_frame(child) == RendererReady()
         limits = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
         found = {line[:25].strip(): line[25:].split()[:2] for line in limits}
         assert found["Max address space"] == ["536870912", "536870912"]
