@@ -34,9 +34,9 @@ def host_of(url: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet, as far as its text can tell. Raises ValueError.
+    """Whether an IP address is on the public internet. Raises ValueError if it is not an IP address.
 
-    An IPv6 address that stands for an IPv4 one is judged by that.
+    An IPv6 address that embeds an IPv4 address is judged by the embedded one.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
@@ -64,7 +64,7 @@ def is_private_literal(host: str) -> bool:
     try:
         return not is_public(host)
     except ValueError:
-        return False  # a name: judged by what it resolves to
+        return False  # a host name: judged by what it resolves to
 
 
 Resolve = Callable[..., Sequence[tuple[Any, ...]]]

@@ -3,7 +3,8 @@
     manifests/<host>/<namespace>/<model>/<tag>
     blobs/sha256-<64 hex>
 
-`tar x` in a models directory of Ollama's installs it, too. No path in a tar is ever used as a path.
+Extracting it in Ollama's models directory installs the model there. No path in a tar is used as a path
+here.
 Nothing here prints or asks.
 """
 
@@ -30,7 +31,7 @@ _MAX_HEADER = 64 * 1024  # bytes that one header of a tar may have
 
 
 def export(store: Store, name: Name, target: Path, report: Report = no_report) -> None:
-    """Write a model into a tar, every blob verified on the way; `target` is there when it is whole.
+    """Write a model into a tar file. Blobs are verified on the way; `target` appears when it is complete.
 
     Raises ModelNotFound, InvalidModel for a damaged one, StoreError.
     """
@@ -88,7 +89,7 @@ def _blob_member(layer: Layer) -> str:
 def _copy(
     source: IO[bytes], target: IO[bytes], layer: Layer, copied: Callable[[int], None]
 ) -> None:
-    """Copy a blob; `copied` gets the bytes so far. Raises InvalidModel if it is not what its digest says."""
+    """Copy a blob; `copied` gets the bytes so far. Raises InvalidModel if its digest does not match."""
     summed, position = Sha256(), 0
     while chunk := source.read(min(MIB, layer.size + 1 - position)):
         target.write(chunk)
@@ -101,7 +102,7 @@ def _copy(
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A model that is installed now, under the name that the store gives it."""
+    """A model that was installed, with its name as the store spells it."""
 
     name: Name
     size: int
@@ -110,10 +111,10 @@ class Imported:
 def import_file(store: Store, source: Path, report: Report = no_report) -> list[Imported]:
     """Install the models of a tar that `export` made; a model of that name is replaced.
 
-    All is checked first: members are plain files, named as a manifest or as a blob that one of the
-    manifests names, of the size that it says; nothing is packed, so nothing grows. Then each blob is
-    compared with its digest as it is written, and the manifests come last. Raises InvalidModel,
-    DiskFull, StoreError.
+    Every member is checked first: each must be a regular file that is a manifest, or a blob that one
+    of the manifests lists, with the listed size. Nothing in the tar is compressed, so no content
+    grows while it is read. Then each blob is hashed as it is written, and the manifests come last.
+    Raises InvalidModel, DiskFull, StoreError.
     """
     try:
         file = source.open("rb")
@@ -143,7 +144,7 @@ def import_file(store: Store, source: Path, report: Report = no_report) -> list[
 
 
 def _install(store: Store, name: Name, content: bytes) -> Name:
-    """Write a manifest; blobs that only its predecessor used are removed."""
+    """Write a manifest, then remove the blobs that only the replaced model used."""
     before = None
     with suppress(ModelNotFound, InvalidModel):
         before = store.manifest(name)
@@ -154,7 +155,7 @@ def _install(store: Store, name: Name, content: bytes) -> Name:
 
 
 class _Bounded:
-    """A file that a tar is read from: tarfile reads a header whole, as large as it says it is."""
+    """The file that a tar is read from, with a limit: tarfile reads a header whole, whatever size it claims."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._file = file.seek, file.tell, file
@@ -166,7 +167,7 @@ class _Bounded:
 
 
 def _read_members(source: Path, file: IO[bytes]) -> dict[str, tarfile.TarInfo]:
-    """The members of a tar by name. What is no plain file, or there twice, makes all of it invalid."""
+    """The members of a tar, by name. Raises InvalidModel for a duplicate or anything but a regular file."""
     members: dict[str, tarfile.TarInfo] = {}
     size = os.fstat(file.fileno()).st_size
     try:
@@ -179,14 +180,14 @@ def _read_members(source: Path, file: IO[bytes]) -> dict[str, tarfile.TarInfo]:
                     continue
                 name = member.name.removeprefix("./")
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-                    raise _no_export(source, f"{_shown(name)} is no plain file")
+                    raise _no_export(source, f"{_shown(name)} is not a regular file")
                 if name in members:
                     raise _no_export(source, f"{_shown(name)} is in it twice")
                 if member.offset_data + member.size > size:
                     raise _no_export(source, "it was cut short")
                 members[name] = member
     except (tarfile.TarError, RecursionError, ValueError, OverflowError, EOFError) as error:
-        raise _no_export(source, f"it is no tar ({error})") from None
+        raise _no_export(source, f"it is not a tar file ({error})") from None
     except OSError as error:
         raise StoreError(f"cannot read {source} ({reason(error)})") from None
     return members
@@ -195,14 +196,14 @@ def _read_members(source: Path, file: IO[bytes]) -> dict[str, tarfile.TarInfo]:
 def _read_manifests(
     source: Path, file: IO[bytes], members: dict[str, tarfile.TarInfo]
 ) -> list[tuple[Name, bytes, Manifest]]:
-    """The manifests among the members, which are taken out of them."""
+    """Read the manifests, and remove them from `members`."""
     found = []
     for text in [each for each in members if each.startswith("manifests/")]:
         member = members.pop(text)
         try:
             name = Name(*text.split("/")[1:])
         except (InvalidName, TypeError):
-            raise _no_export(source, f"{_shown(text)} is no model's name") from None
+            raise _no_export(source, f"{_shown(text)} is not the name of a model") from None
         if member.size > MAX_MANIFEST:
             raise _no_export(source, f"the manifest of {name.display} is too large")
         file.seek(member.offset_data)
@@ -219,7 +220,7 @@ def _read_manifests(
 def _match(
     source: Path, members: dict[str, tarfile.TarInfo], layers: Mapping[str, Layer]
 ) -> Iterator[tuple[Layer, int]]:
-    """The blobs to be read and where they begin: no other than the manifests name."""
+    """The blobs to read and their offsets in the tar. Raises InvalidModel for a blob that no manifest lists."""
     for text, member in members.items():
         folder, _, base = text.partition("/")
         digest = parse_digest(base) if folder == "blobs" and is_digest(base) else ""
@@ -227,14 +228,16 @@ def _match(
         if layer is None:
             raise _no_export(source, f"{_shown(text)} belongs to no model in it")
         if member.size != layer.size:
-            raise _no_export(source, f"{_shown(text)} has not the size that its manifest says")
+            raise _no_export(
+                source, f"{_shown(text)} does not have the size that its manifest lists"
+            )
         yield layer, member.offset_data
 
 
 def _require(
     store: Store, source: Path, layers: Iterable[Layer], wanted: Sequence[tuple[Layer, int]]
 ) -> None:
-    """Every blob that a manifest names is in the tar or in the store. Raises InvalidModel."""
+    """Raise InvalidModel unless every blob that a manifest lists is in the tar or in the store."""
     here = {layer.digest for layer, _ in wanted}
     for layer in layers:
         digest, size = layer.digest, layer.size
@@ -263,12 +266,12 @@ def _store_blob(
                 stored(position)
             blob.put()
     except InvalidRequest:
-        raise _no_export(source, f"blob {layer.digest[:19]} is not what its digest says") from None
+        raise _no_export(source, f"blob {layer.digest[:19]} does not match its digest") from None
 
 
 def _no_export(source: Path, why: str) -> InvalidModel:
     return InvalidModel(
-        f"{source} cannot be imported: {why}; make it anew with: ollamapy export NAME FILE"
+        f"{source} cannot be imported: {why}; export the model again with: ollamapy export NAME FILE"
     )
 
 

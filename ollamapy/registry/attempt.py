@@ -1,7 +1,7 @@
-"""One try at one file: what its threads share, and how it ends.
+"""One attempt to download a file: the state that its threads share, and how it ends.
 
-`Attempt` is the only state that the connections, the hasher and the keeper have in common. Its fields
-are guarded by `changed`, but for those that never change.
+`Attempt` is the only state that the connections, the hasher and the keeper share. `changed` guards every
+field that changes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .store import Store
 from .work import DISK_FULL, cannot_write
 
 TICK = 0.1
-"""Seconds between two looks at everything: progress, speed, cancellation."""
+"""Seconds between two checks of progress, speed and cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """Bytes that are there of `total`, those of them that came in this call, and why it waits."""
+    """How much of a file is downloaded: bytes on the disk, bytes received in this call, and why it waits."""
 
     digest: str
     total: int
@@ -38,7 +38,7 @@ class Downloaded:
 
 
 class Attempt:
-    """One try at one file; `careful` begins from nothing."""
+    """One attempt to download a file; a `careful` one starts over, with one connection."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Attempt:
         self.note = ""
 
     def start(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Do some work in a thread of the attempt; what it raises ends the attempt."""
+        """Run `work` in a thread of this attempt. If it raises, the attempt ends with that error."""
 
         def run() -> None:
             try:
@@ -78,35 +78,35 @@ class Attempt:
         thread.start()
 
     def finish(self, digest: str) -> None:
-        """All bytes are there and were found right."""
+        """Record that the whole file is on the disk and verified."""
         with self.changed:
             self.digest = digest
             self.stop.set()
             self.changed.notify_all()
 
     def report(self) -> Downloaded:
-        """How far it is."""
+        """The current progress."""
         digest = f"sha256:{self.file.sha256}" if self.file.sha256 else self.digest or ""
         return Downloaded(digest, self.file.size, self.pieces.present, self.received, self.note)
 
     def discard(self) -> None:
-        """Remove what was downloaded: it is wrong."""
+        """Delete the downloaded bytes: they are wrong."""
         for path in (self.data, self.journal):
             path.unlink(missing_ok=True)
 
     def resume_hint(self) -> str:
-        """How to go on, for an error's text."""
+        """How to resume, for an error message."""
         percent = 100 * self.pieces.present // max(self.file.size, 1)
         return f"the same command goes on from {percent} %"
 
     def disk_error(self, error: OSError) -> OllamapyError:
-        """The error for a disk that does not take the file."""
+        """The error for a failed write."""
         folder = self.data.parent
         if error.errno not in DISK_FULL:
             return cannot_write(self.store.roots[0], folder, error)
         missing = self.file.size - self.pieces.present
         return DiskFull(
-            f"the disk is full, {format_bytes(missing)} of {self.file.path} are missing: make room"
+            f"the disk is full, {format_bytes(missing)} of {self.file.path} are missing: free some space"
             f" in {folder}, {self.resume_hint()}",
             missing,
         )

@@ -1,12 +1,11 @@
-"""The catalogue: what a short name such as `llama2:13b` stands for, read from one YAML file a family.
+"""The catalogue: which files a short name such as `llama2:13b` refers to, from one YAML file per family.
 
     <folder>/llama2.yaml            the family and its tags
     <folder>/formats/llama2.yaml    a prompt format that families name: template, system, stops
 
-A `Catalog` looks through several folders, the user's own first; the schema is described in the
-built-in folder's README.md. Only the file of the family that is asked for is read. Nothing is
-downloaded here, and nothing is known of what is installed. Files are checked key by key: whatever
-is wrong in one is an `InvalidCatalog` that names the file and the key.
+A `Catalog` searches several folders, the user's own first; the built-in folder's README.md describes the
+schema. Only the file of the requested family is read. Nothing is downloaded here. Files are validated
+key by key: an `InvalidCatalog` error names the file and the key.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from ..types import parse_options
 from .hub import is_safe_path
 
 Kind = Literal["gguf", "llama2c", "builtin"]
-"""What is downloaded: GGUF files, a checkpoint of llama2.c with its tokenizer (to be converted), or
-nothing, because the model comes with the program."""
+"""What is downloaded: GGUF files, a llama2.c checkpoint with its tokenizer (which is converted), or
+nothing, because the model is part of the program."""
 
 MAX_FILE = 2**20
 MAX_TAGS = 1000
@@ -37,7 +36,7 @@ _REPO = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./-]{0,199}", re.ASCII)
 
-# What each kind of mapping may hold
+# The keys of each kind of mapping
 _FILE_KEYS = {"repo", "revision", "file", "url", "size", "about_size", "sha256"}
 _ENTRY_KEYS = {
     "kind", "licence", "context", "architecture", "parameter_size", "quantization", "format", "template", "system",
@@ -51,16 +50,15 @@ _FAMILY_KEYS = _ENTRY_KEYS | {"about", "tags"}
 _FORMAT_KEYS = {"about", "template", "system", "stop"}
 
 USES = ("chat", "text", "code", "vision", "embedding", "rerank")
-"""What a model is for; "text" goes on writing and knows no roles."""
+"""What a model is for; "text" completes a text and has no roles."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogFile:
-    """A file elsewhere: in a repository of the hub, or at `url` where that is not empty.
+    """A remote file: in a repository of the hub, or at `url` if that is not empty.
 
-    `revision` is a commit where the digest is pinned to one, else a branch. `sha256` (64 hex
-    digits) and `size` (bytes, exact) are None where nobody knows them yet; `about_size` is good for
-    showing only.
+    `revision` is a commit if the digest is pinned to one, else a branch. `sha256` (64 hex digits) and
+    `size` (bytes, exact) are None if unknown; `about_size` is for display only.
     """
 
     path: str
@@ -77,9 +75,9 @@ class Entry:
     """One model of the catalogue; `tag` is its first name, `also` are the other tags of it.
 
     `files` are the weights: one file, or all its shards in order; none for the kind "builtin".
-    `template` is a Go template for models whose GGUF has none ("" else), `parameters` are options
-    by Ollama's names, `stop` among them. `alternatives` are other publishers of the same model, best
-    first. `context`, in tokens, is what the model was trained for.
+    `template` is a Go template if the GGUF has none, else ""; `parameters` are options by Ollama's
+    names, including `stop`. `alternatives` are other publishers of the same model, best first.
+    `context`, in tokens, is the context that the model was trained with.
     """
 
     family: str
@@ -122,19 +120,19 @@ class Entry:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all its files, where each is known exactly."""
+        """Bytes of all its files; None unless each is known exactly."""
         sizes = [file.size for file in (*self.files, self.mmproj, self.adapter) if file is not None]
         known = [size for size in sizes if size is not None]
         return sum(known) if sizes and len(known) == len(sizes) else None
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """All tags that mean this model."""
+        """All tags of this model."""
         return (self.tag, *self.also)
 
     @property
     def name(self) -> Name:
-        """The first name of it."""
+        """Its first name."""
         return Name(DEFAULT_HOST, DEFAULT_NAMESPACE, self.family, self.tag)
 
 
@@ -147,7 +145,7 @@ class Family:
     entries: tuple[Entry, ...]
 
     def find(self, tag: str) -> Entry | None:
-        """The model that a tag means, in upper or lower case."""
+        """The model with this tag, without regard to case."""
         wanted = tag.lower()
         for entry in self.entries:
             if wanted in (each.lower() for each in entry.tags):
@@ -157,12 +155,12 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The catalogue in several folders; what an earlier one says comes before a later one."""
+    """The catalogue in several folders; earlier folders take precedence."""
 
     folders: tuple[Path, ...]
 
     def find(self, name: Name) -> Entry | None:
-        """The model that a name means; None for names that are not of the catalogue.
+        """The model of a name; None for names that are not in the catalogue.
 
         Raises InvalidCatalog.
         """
@@ -176,7 +174,7 @@ class Catalog:
         return None
 
     def families(self) -> list[str]:
-        """The names of all families, in order. Reads none of them. Raises InvalidCatalog."""
+        """The names of all families, sorted. Does not read their files. Raises InvalidCatalog."""
         found: set[str] = set()
         for folder in self.folders:
             try:
@@ -223,18 +221,18 @@ _BITS = {
 
 
 def guessed_size(entry: Entry) -> int | None:
-    """Bytes of a model's files: exact, else as somebody rounded them, else from its parameters.
+    """Bytes of a model's files: exact, else rounded by the catalogue, else estimated from its parameters.
 
-    For showing, and for what fits; None where there is nothing to guess from.
+    For display and memory estimates; None if there is nothing to estimate from.
     """
     if entry.size is not None:
         return entry.size
-    said = [
+    sizes = [
         file.size or file.about_size
         for file in (*entry.files, entry.mmproj, entry.adapter)
         if file is not None
     ]
-    known = [size for size in said if size]
+    known = [size for size in sizes if size]
     if (
         entry.files
         and len(known) >= len(entry.files)
@@ -259,7 +257,7 @@ def _with_tags(entry: Entry, tags: Sequence[str]) -> Entry:
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a file, None if there is none."""
+    """The content of a file, None if it is missing."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
@@ -273,14 +271,14 @@ def _content(path: Path) -> bytes | None:
 
 
 def _parse(path: Path, content: bytes) -> Any:
-    """The value of a YAML document, by the safe loader; a key given twice is an error."""
+    """Parse a YAML document with the safe loader; a duplicate key is an error."""
     import yaml
 
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 
     class Loader(base):  # type: ignore[misc]
         def flatten_mapping(self, node: Any) -> None:
-            """Not merging: with aliases, a page of `<<` grows without end."""
+            """Refuse merge keys: with aliases, a page of `<<` expands without bounds."""
             seen: set[str] = set()
             for key, _ in node.value:
                 if key.id == "scalar" and (key.value in seen or key.value == "<<"):
@@ -319,7 +317,7 @@ def _format(folders: Sequence[Path], name: str) -> Format | None:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A mapping of a file with the keys that lead to it; every error names both."""
+    """A mapping in a file with the keys that lead to it; every error names both."""
 
     path: Path
     where: str
@@ -327,7 +325,7 @@ class _Node:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, dict):
-            self.wrong("", "is no mapping of keys to values")
+            self.wrong("", "is not a mapping of keys to values")
 
     def wrong(self, key: str, what: str) -> NoReturn:
         place = ".".join(each for each in (self.where, key) if each) or "it"
@@ -346,7 +344,7 @@ class _Node:
     def text(self, key: str, limit: int = 1000) -> str:
         value = self.value.get(key, "")
         if not isinstance(value, str) or (key in self.value and not value.strip()):
-            self.wrong(key, "is no text")
+            self.wrong(key, "is not a text")
         if len(value) > limit:
             self.wrong(key, f"has more than {limit} characters")
         return value
@@ -366,13 +364,13 @@ class _Node:
     def count(self, key: str) -> int | None:
         value: int | None = self.value.get(key)
         if key in self.value and (type(value) is not int or not 0 < value < 2**63):
-            self.wrong(key, "is no number above 0")
+            self.wrong(key, "is not a number above 0")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.value.get(key, [])
         if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-            self.wrong(key, "is no list of texts")
+            self.wrong(key, "is not a list of texts")
         if len(value) > MAX_TAGS:
             self.wrong(key, f"has more than {MAX_TAGS} items")
         return tuple(value)
@@ -385,14 +383,14 @@ class _Node:
     def nodes(self, key: str, limit: int) -> list[_Node]:
         value = self.value.get(key, [])
         if not isinstance(value, list) or len(value) > limit:
-            self.wrong(key, f"is no list of at most {limit}")
+            self.wrong(key, f"is not a list of at most {limit}")
         place = ".".join(each for each in (self.where, key) if each)
         return [_Node(self.path, f"{place}[{n}]", each) for n, each in enumerate(value)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """A family's file, turned into values."""
+    """Reads a family's file."""
 
     path: Path
     format: Callable[[str], Format | None]
@@ -410,7 +408,7 @@ class _Reader:
             if not isinstance(tag, str) or not _TAG.fullmatch(tag):
                 tags.wrong(
                     "",
-                    f"has {ascii(tag)[:80]}, which is no tag: write it in quotes if it is a number",
+                    f"has {ascii(tag)[:80]}, which is not a tag: write it in quotes if it is a number",
                 )
             entry = self._entry(name, tag, tags.node(tag), common)
             for each in entry.tags:
@@ -422,7 +420,7 @@ class _Reader:
 
     def _entry(self, family: str, tag: str, own: _Node, common: Mapping[str, Any]) -> Entry:
         own.only(_TAG_KEYS)
-        # A tag that has its own template does not want the family's format, nor the other way round
+        # A tag with its own template does not inherit the family's format, and vice versa
         inherited = dict(common)
         if own.has("format"):
             for key in ("template", "system", "stop"):
@@ -431,7 +429,7 @@ class _Reader:
         also = node.texts("also")
         for each in also:
             if not _TAG.fullmatch(each):
-                node.wrong("also", f"has {ascii(each)[:80]}, which is no tag")
+                node.wrong("also", f"has {ascii(each)[:80]}, which is not a tag")
         kind = node.one_of("kind", get_args(Kind), "gguf")
         format = self._format(node)
         return Entry(
@@ -487,12 +485,12 @@ class _Reader:
 
 
 def _file(node: _Node, model: _Node | None = None) -> CatalogFile:
-    """A file's own mapping; without a repo it lies in the model's, at the model's revision."""
+    """The mapping of a file; without a repo it is in the model's, at the model's revision."""
     if model is not None:
         node.only(_FILE_KEYS)
     url = node.text("url")
     if url and not url.startswith("https://"):
-        node.wrong("url", "is no https:// address")
+        node.wrong("url", "is not an https:// address")
     home = node if model is None or node.has("repo") else model
     path = node.text("file") or url.rpartition("/")[2]
     if not path or not is_safe_path(path):
@@ -517,7 +515,7 @@ def _file(node: _Node, model: _Node | None = None) -> CatalogFile:
 
 
 def _parameters(node: _Node, format: Format) -> Mapping[str, Any]:
-    """The options, checked as those of a request are; a model's own stops replace its format's."""
+    """The options, validated like those of a request; a model's own stop strings replace its format's."""
     given = dict(node.node("parameters").value) if node.has("parameters") else {}
     stop = node.texts("stop") if node.has("stop") else format.stop
     if stop:
@@ -527,5 +525,5 @@ def _parameters(node: _Node, format: Format) -> Mapping[str, Any]:
     except InvalidRequest as error:
         node.wrong("parameters", f"has a wrong value: {error}")
     if unknown:
-        node.wrong("parameters", f"has {unknown[0]}, which is no option")
+        node.wrong("parameters", f"has {unknown[0]}, which is not an option")
     return given

@@ -1,9 +1,10 @@
-"""The connections of a download: each is a thread that fills one span of the file after another.
+"""The connections of a download: each is a thread that fetches one span of the file after another.
 
-    ranges, ascending      each writes at its place      as many as bring something; a stalled one is replaced
+    ascending ranges; each thread writes at its own offset; connections are added while they help, and a
+    stalled one is replaced
 
-Rules 2, 3 and 5 of download.py are kept here. Which bytes are asked for is decided in pieces.py, where in
-route.py.
+This module keeps rules 2, 3 and 5 of download.py. pieces.py decides which bytes to request, route.py
+from which address.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from .refusal import busy, unreachable
 from .route import Busy, Odd, Refused, Route, Rung
 
 _CHUNK = 256 * 1024  # bytes written at a time
-_CHUNK_SECONDS = 0.1  # and no later than this after they came
+_CHUNK_SECONDS = 0.1  # and at the latest after this time
 _MEMORY = 2.5  # seconds over which the speed of a connection is averaged
-_TRIES = 6  # of one span in a row without a byte
+_TRIES = 6  # failures of one span in a row without a byte
 _LONGEST_WAIT = 15 * 60.0  # seconds that a server may ask us to wait
-_EACH_PIECE = 64 * MIB  # where every request costs the hub one
+_EACH_PIECE = 64 * MIB  # of a request through the hub, which limits their number
 
 
 class _Cut(Exception):
-    """The connection was ended by ourselves."""
+    """We closed the connection ourselves."""
 
 
 class _Worker:
-    """One connection's life: what it reads now, and how fast."""
+    """One connection: the span that it reads, and how fast."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -54,33 +55,34 @@ class Connections:
         rung = Rung.SINGLE if attempt.careful else Rung.SHARED
         patience, limits = attempt.patience, attempt.limits
         self._try = attempt
-        self._route = Route(
-            attempt.file, attempt.access, patience.now, rung
-        )  # has a lock of its own
+        self._route = Route(attempt.file, attempt.access, patience.now, rung)  # has its own lock
         self._most = max(1, min(limits.connections, MAX_CONNECTIONS))
         self._ramp = Ramp()
         self._workers: list[_Worker] = []
         self._hold_until = 0.0
-        self._contact = patience.now()  # when a machine last answered
+        self._contact = patience.now()  # when a server last responded
         self._pace = 0.0  # when the next byte may come, under a limit of the rate
-        self._usual = 0.0  # what one connection brings, bytes a second
+        self._usual = 0.0  # of one connection, bytes a second
         self._ticked = patience.now()
-        self._ramped = (patience.now(), 0)  # when the connections were last counted, bytes then
+        self._ramped = (
+            patience.now(),
+            0,
+        )  # when the number of connections last changed, and the bytes then
 
     def adjust(self) -> None:
-        """Measure, replace what is slow, add connections. Called every `TICK`, with `changed` held."""
+        """Measure the speeds, replace slow connections, add more. Called every `TICK`, with `changed` held."""
         self._measure()
         self._cut_laggards()
         self._widen()
 
     def shut(self) -> None:
-        """End what the workers wait for. Called with `changed` held."""
+        """Interrupt every worker that waits for bytes. Called with `changed` held."""
         for worker in self._workers:
             if worker.response is not None:
                 worker.response.shut()
 
     def _measure(self) -> None:
-        """Bring the speed of every connection up to now: an average that slowly forgets."""
+        """Update the speed of every connection: a moving average."""
         now = self._try.patience.now()
         passed, self._ticked = now - self._ticked, now
         if passed <= 0:
@@ -90,7 +92,9 @@ class Connections:
                 continue
             rate = (worker.received - worker.counted) / passed
             worker.counted = worker.received
-            worker.busy = min(_MEMORY, worker.busy + passed)  # all of it, while it is young
+            worker.busy = min(
+                _MEMORY, worker.busy + passed
+            )  # the full time while the connection is young
             worker.rate += min(1.0, passed / worker.busy) * (rate - worker.rate)
 
     def _cut_laggards(self) -> None:
@@ -110,13 +114,13 @@ class Connections:
                     worker.response.shut()
 
     def _widen(self) -> None:
-        """Start workers: the second when the first has brought something, then by what they bring."""
+        """Start workers: a second when the first has received bytes, more while the total speed grows."""
         now, (since, before) = self._try.patience.now(), self._ramped
         active = [each for each in self._workers if each.span]
         if self._ramp.width == 1 and self._route.worked and self._try.received:
             self._ramp, self._ramped = Ramp(min(2, self._most)), (now, self._try.received)
         elif not self._route.worked or not active or any(not each.received for each in active):
-            self._ramped = (now, self._try.received)  # measured from when all of them flow
+            self._ramped = (now, self._try.received)  # measured from when all of them receive
         elif self._measured(now - since, (self._try.received - before) / len(active)):
             rate = (self._try.received - before) / (now - since)
             self._ramp, self._ramped = (
@@ -129,7 +133,7 @@ class Connections:
             self._try.start(self._work, worker)
 
     def _measured(self, seconds: float, each: float) -> bool:
-        """Whether what a connection brings is known: sooner where a MiB comes in a moment."""
+        """Whether the speed of a connection is known: sooner where a MiB arrives quickly."""
         most = self._try.limits.ramp_after
         return seconds >= most or (seconds >= 0.3 * most and each >= MIB)
 
@@ -137,7 +141,7 @@ class Connections:
         return 1 if self._route.rung is Rung.SINGLE else self._ramp.width
 
     def _work(self, worker: _Worker) -> None:
-        """A worker: spans, one after the other, over connections of its own."""
+        """The thread of a worker: fetch spans, one after another, over its own session."""
         try:
             out = FileIO(self._try.data, "r+b")
         except OSError as error:
@@ -153,7 +157,7 @@ class Connections:
                         self._try.changed.notify_all()
 
     def _next(self, worker: _Worker) -> Span | None:
-        """What to fetch next; None when this worker is not needed any more."""
+        """The next span to fetch; None when this worker is no longer needed."""
         with self._try.changed:
             while not self._try.stop.is_set() and worker.rank < self._width():
                 rung = self._route.rung
@@ -173,10 +177,10 @@ class Connections:
         return None
 
     def _fill(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
-        """Get a span's bytes, over as many connections as it takes.
+        """Fetch a span, over as many connections as it takes.
 
-        Returns early when told to stop or when one connection is to be enough. Raises what ends the
-        whole download.
+        Returns early when the attempt stops or needs fewer workers. Raises errors that end the whole
+        download.
         """
         failures = refusals = 0
         refused_at = -1
@@ -222,7 +226,7 @@ class Connections:
                 self._try.patience.wait(self._try.stop, backoff(failures - 1))
 
     def _stream(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
-        """One request: its bytes into the file, until the span is full or it breaks off."""
+        """Send one request and write its bytes, until the span is complete or the connection breaks."""
         response, skip, generation = self._route.open(session, span.position, span.end)
         with self._try.changed:
             worker.response, worker.cut = response, False
@@ -276,7 +280,7 @@ class Connections:
         return min(_CHUNK, max(4096, rate // 8)) if rate else _CHUNK
 
     def _put(self, worker: _Worker, span: Span, data: bytes, out: FileIO) -> None:
-        """Write bytes at the span's position, no further than its end, which may come nearer."""
+        """Write bytes at the span's position, up to its end, which another thread may move closer."""
         with self._try.changed:
             if self._try.stop.is_set() or worker.cut:
                 raise _Cut
@@ -291,7 +295,9 @@ class Connections:
             raise self._try.disk_error(error) from None
         crc = zlib.crc32(view, span.crc)
         with self._try.changed:
-            if span.left < len(view):  # split while we wrote: the rest is another's, and the same
+            if span.left < len(
+                view
+            ):  # split meanwhile: another worker fetches the rest, the bytes are the same
                 view = view[: span.left]
                 crc = zlib.crc32(view, span.crc)
             self._try.pieces.advance(span, len(view), crc)
@@ -301,7 +307,7 @@ class Connections:
             self._try.note = ""
 
     def _wait_for_permission(self) -> None:
-        """Wait as long as a server asked all of us to."""
+        """Wait as long as the server asked all workers to."""
         while not self._try.stop.is_set():
             left = self._hold_until - self._try.patience.now()
             if left <= 0:
@@ -309,7 +315,7 @@ class Connections:
             self._try.patience.wait(self._try.stop, left)
 
     def _hold(self, server: Busy, failures: int) -> None:
-        """Let all workers wait as long as the server asks for."""
+        """Make all workers wait as long as the server asks for."""
         seconds = server.seconds
         if seconds is None:
             return

@@ -1,21 +1,21 @@
-"""One file from another machine into the store: fast, resumable, verified, published whole.
+"""Download one file into the store: fast, resumable, verified, and published only when complete.
 
     worker ──┐ ranges, ascending          ┌─ hasher: sha256 close behind the first missing byte
     worker ──┼──> partial/<key> ──────────┤
-    worker ──┘ each writes at its place   └─ keeper: flush, then journal, every two seconds
+    worker ──┘ each at its own offset     └─ keeper: flush, then journal, every two seconds
         verified -> flushed -> renamed to blobs/sha256-<hex> -> journal removed
 
-    Rule 1  Nothing gets into blobs/ that was not hashed from the disk and found right.
-    Rule 2  Bytes are written where they belong or not at all: a 206 with exactly the range asked
-            for, or a whole 200 read from its beginning. Two writers write the same bytes, so the
-            lock between processes is advice: broken, it costs bandwidth and never truth.
-    Rule 3  A refusal of a signed address is first taken for its age, once. Then the way is changed:
-            one address for all -> a new one for each request -> one connection from end to end.
-    Rule 4  Whatever ends it, the journal is written; the same call goes on where it stopped.
-    Rule 5  A worker that was told to stop, or whose connection was ended, writes nothing any more.
+    Rule 1  Nothing gets into blobs/ unless it was hashed from the disk and the digest matched.
+    Rule 2  Bytes are written at their right offset or not at all: from a 206 with exactly the requested
+            range, or from a complete 200. Two writers write the same bytes, so the lock between
+            processes is advisory: if it fails, that costs bandwidth, not correctness.
+    Rule 3  When a signed address is refused, it is first assumed to have expired, once. Then the route
+            changes: one address for all -> a new one for each request -> one single connection.
+    Rule 4  However it ends, the journal is written; the same call resumes where it stopped.
+    Rule 5  A worker that was stopped, or whose connection was closed by us, writes nothing more.
 
-`fetch` blocks its caller, who gets progress in its own thread and can cancel from any other. What to
-fetch is decided elsewhere (hub.py, oci.py).
+`fetch` blocks, reports progress in the caller's thread, and can be cancelled from any other. hub.py and
+oci.py decide what to fetch.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from .work import DISK_FULL, cannot_write
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.5  # seconds between looks at what another process downloads
+_POLL = 0.5  # seconds between checks of what another process downloads
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A blob that is in the store now, and the bytes that had to be received for it."""
+    """A blob that is in the store, and the bytes that were received for it."""
 
     digest: str
     received: int
@@ -66,9 +66,9 @@ def fetch(
     limits: Limits | None = None,
     lease: Lease | None = None,
 ) -> Fetched:
-    """Bring a file into the store, unless it is there; go on with what an earlier call left.
+    """Download a file into the store, unless it is there; resume what an earlier call left.
 
-    The `lease` names the blob before it is looked for or published. `progress` is called in this thread, at most ten times a second. Raises TransferError and its
+    The `lease` reserves the blob before it is looked for or published. `progress` is called in this thread, at most ten times a second. Raises TransferError and its
     children, StoreError, and RequestCancelled once `patience.cancelled` is set.
     """
     patience, limits = patience or Patience(), limits or Limits()
@@ -84,14 +84,14 @@ def fetch(
         raise cannot_write(store.roots[0], folder, error) from None
     lock = _claim(file, store, progress, patience)
     try:
-        if _present(file, store):  # while we waited for the lock
+        if _present(file, store):  # another process finished it meanwhile
             return Fetched(f"sha256:{file.sha256}", 0)
         if not limits.force:
             check_space([file], store)
         return _fetch_twice(file, access, store, progress, patience, limits, lease)
     finally:
         if lock is not None:
-            if not (folder / file.key).exists():  # nothing left that would need a lock
+            if not (folder / file.key).exists():  # nothing left to lock
                 with suppress(OSError):
                     (folder / f"{file.key}.lock").unlink(missing_ok=True)
             lock.release()
@@ -106,7 +106,7 @@ def _fetch_twice(
     limits: Limits,
     lease: Lease | None,
 ) -> Fetched:
-    """The second time for content that came wrong: from nothing, over one connection."""
+    """Retry once after a wrong digest: from the beginning, over one connection."""
     received = 0
     for careful in (False, True):
         attempt = Attempt(file, access, store, patience, limits, careful)
@@ -119,7 +119,7 @@ def _fetch_twice(
         except StoreError:
             if not _present(file, store):
                 raise
-            attempt.discard()  # somebody with another idea of the lock was first
+            attempt.discard()  # a process without the lock was first
             return Fetched(f"sha256:{file.sha256}", received + attempt.received)
         except DigestMismatch as error:
             attempt.discard()
@@ -131,10 +131,10 @@ def _fetch_twice(
 
 
 def check_space(files: Iterable[RemoteFile], store: Store) -> None:
-    """Raise DiskFull if the store's disk has no room for these files and some to spare.
+    """Raise DiskFull if the store's disk lacks space for these files plus a reserve.
 
-    What is there or begun is not counted twice. To spare is a hundredth, and up to 512 MiB for a
-    file that is as large.
+    Bytes that are already on the disk are not counted. The reserve is 1 %, and at least the size of
+    the largest file up to 512 MiB.
     """
     folder = store.roots[0] / "partial"
     left, largest = 0, 0
@@ -159,9 +159,9 @@ def _present(file: RemoteFile, store: Store) -> bool:
 def _claim(
     file: RemoteFile, store: Store, progress: Callable[[Downloaded], None], patience: Patience
 ) -> Any:
-    """The lock on a file's work, or None where there are no locks; waits while another has it.
+    """Lock a file's download; waits while another process holds the lock.
 
-    Returns, too, when the other has finished.
+    Returns None on a file system without locks, or when the other process has finished.
     """
     from filelock import FileLock, Timeout
 
@@ -181,16 +181,16 @@ def _claim(
             return None
         there = journal.kept(folder / f"{file.key}.json", file.size)
         digest = f"sha256:{file.sha256}"
-        note = "another process downloads it"
+        note = "another process is downloading it"
         progress(Downloaded(digest, file.size, there, 0, note))
         if patience.wait(patience.cancelled, _POLL):
             raise RequestCancelled("cancelled")
 
 
 def _run(attempt: Attempt, progress: Callable[[Downloaded], None]) -> str:
-    """Get all bytes; the digest of the file, which is verified."""
+    """Download and verify the file; returns its digest."""
     try:
-        with attempt.data.open("ab") as data:  # made if it is not there, and never emptied
+        with attempt.data.open("ab") as data:  # created if missing, never truncated to zero
             if data.tell() > attempt.file.size:
                 data.truncate(attempt.file.size)
     except OSError as error:
@@ -209,7 +209,7 @@ def _run(attempt: Attempt, progress: Callable[[Downloaded], None]) -> str:
 def _watch(
     attempt: Attempt, connections: Connections, progress: Callable[[Downloaded], None]
 ) -> None:
-    """Adjust the connections and report until it is done. Raises what ended it, RequestCancelled."""
+    """Adjust the connections and report progress until the end. Raises the error that ended it."""
     reported: Downloaded | None = None
     reported_at = 0.0
     while True:
@@ -233,7 +233,7 @@ def _watch(
 
 
 def _end(attempt: Attempt, connections: Connections, keeper: Keeper) -> None:
-    """Stop the threads, wait a moment for them, and write down what is there."""
+    """Stop the threads, wait up to a second for them, and write the journal."""
     attempt.stop.set()
     with attempt.changed:
         attempt.changed.notify_all()
@@ -248,11 +248,11 @@ def _end(attempt: Attempt, connections: Connections, keeper: Keeper) -> None:
 
 
 def _publish(attempt: Attempt, digest: str) -> None:
-    """The blob gets its name; its journal goes on as the checksums of its pieces."""
+    """Move the file to blobs/, and keep its journal as the checksums of its pieces."""
     attempt.store.adopt_file(attempt.data, digest)
     with suppress(OSError):
         attempt.journal.unlink(missing_ok=True)
     if attempt.file.size >= journal.SUMS_FROM:
-        with suppress(OSError):  # without them a repair fetches more
+        with suppress(OSError):  # without them, a repair downloads more
             sums = attempt.store.sums_path(digest)
             journal.write(sums, attempt.file.size, attempt.file.path, attempt.pieces.segments())

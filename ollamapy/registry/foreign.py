@@ -1,16 +1,16 @@
-"""Models that other tools have downloaded already: found in their places, linked into the store.
+"""Import models that other tools have downloaded: find their files and link them into the store.
 
     ollama      $OLLAMA_MODELS, ~/.ollama/models, /usr/share/ollama/.ollama/models    its names
     lmstudio    ~/.lmstudio/models and where its settings say: publisher/repo/file.gguf
     hf          $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub: models--user--repo/snapshots/
     llama.cpp   $LLAMA_CACHE, its cache folder, and hf's: user_repo_file.gguf
 
-What comes from a repository of the hub is named as a pull would name it: hf.co/user/repo:Q4_K_M.
+A model from a repository of the hub gets the name that a pull would give it: hf.co/user/repo:Q4_K_M.
 
-A file is shared, not copied: cloned where the file system can (later changes of one are not the
-other's), else linked by a second name; only where neither works it is copied, and only if the caller
-allows it. Shared or not, it is hashed before it becomes a blob. The other tool's files are only
-read; nothing is asked of the network. Nothing here prints or asks.
+A file is shared, not copied: cloned where the file system supports it (later changes to one do not
+affect the other), else hard-linked; only if neither works is it copied, and only if the caller allows
+it. It is always hashed before it becomes a blob. The other tool's files are only read, and no
+network is used. Nothing here prints or asks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MANY = 100_000  # files in one place
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of a model: the kind of layer that it is, and its sha256 if its place says it."""
+    """A file of a model: which kind of layer it is, and its sha256 if its path contains it."""
 
     kind: str
     path: Path
@@ -109,7 +109,7 @@ def places(tool: str, environ: Mapping[str, str], home: Path, platform: str) -> 
 
 
 def _lmstudio(home: Path, cache: Path) -> list[Path]:
-    """LM Studio's home may have been moved, which a file says, and its models elsewhere, which its settings say."""
+    """LM Studio's folders: a pointer file names a moved home, its settings a moved folder of models."""
     homes = [home / ".lmstudio", cache / "lm-studio"]
     pointer = _read_text(home / ".lmstudio-home-pointer").strip()
     if pointer:
@@ -183,7 +183,7 @@ def _hugging(folder: Path) -> Iterator[Found]:
 
 
 def _llama_cpp(folder: Path) -> Iterator[Found]:
-    """Its old cache is flat, and a file beside says of which repository; its new one is the hub's."""
+    """llama.cpp's old cache is flat, with a file beside each model that names its repository; the new one is the hub's."""
     yield from _hugging(folder)
     files = {each.name: each for each in _ggufs(folder, nested=False)}
     for said in sorted(folder.glob("manifest=*=*=*.json")):
@@ -281,7 +281,7 @@ def take(
     def verified(n_bytes: int) -> None:
         report(Progress("verifying", "", found.size, completed + n_bytes))
 
-    # before anything is linked: are they what their names say?
+    # before anything is linked: are they GGUF files?
     headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
     with store.reserve(f"sha256:{file.sha256}" for file in found.files if file.sha256) as lease:
         for file in found.files:
@@ -325,7 +325,9 @@ def _take_file(
                 position += n
                 verified(position)
         if file.sha256 not in ("", summed.hex):
-            raise InvalidModel(f"{file.path} is damaged: it has another content than its name says")
+            raise InvalidModel(
+                f"{file.path} is damaged: its content does not match the sha256 in its name"
+            )
         lease.add(summed.digest)
         store.adopt_file(work, summed.digest, linked=how == "linked")
         return summed.digest, how
@@ -336,18 +338,18 @@ def _take_file(
 
 
 def _share(source: Path, target: Path) -> str | None:
-    """Let `target` have a file's content without a copy of it: how, or None if that cannot be."""
+    """Share a file's content with `target` without copying: returns how, or None if that is impossible."""
     if _clone(source, target):
         return "cloned"
     try:
         os.link(source, target)
         return "linked"
-    except OSError:  # another disk, another user's file, too many links, no links at all
+    except OSError:  # another disk, another user, too many links, no support for links
         return None
 
 
 def _clone(source: Path, target: Path) -> bool:
-    """A file of its own that shares the blocks until one of both is written to."""
+    """Clone a file: a new file that shares its blocks until one of them is written to."""
     if sys.platform == "win32":
         return False
     if sys.platform == "darwin":

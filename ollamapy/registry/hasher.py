@@ -1,4 +1,4 @@
-"""The hasher of a download: sha256 over the disk's own bytes, close behind the first missing one."""
+"""The hasher of a download: computes sha256 from the disk, close behind the first missing byte."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .probe import check_sums, git_sum
 
 
 class Hasher:
-    """Reads an attempt's file from its first byte to its last, and finishes the attempt when all is right."""
+    """Reads an attempt's file from first to last byte, and finishes the attempt if the digest matches."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._try = attempt
 
     def run(self) -> None:
-        """The hasher: sums over the disk's own bytes, from the first to the last.
+        """Hash the file from the disk, from the first byte to the last.
 
-        A segment of an earlier run that is not what the journal says goes back to the workers, and
-        the sums back to where it begins.
+        If a segment from an earlier run does not match its checksum in the journal, it is downloaded
+        again, and hashing restarts where it begins.
         """
         sums = [Sha256(), git_sum(self._try.file.size)]
         saved = [each.copy() for each in sums]
@@ -43,7 +43,7 @@ class Hasher:
                         each.update(buffer[:n])
                     crc = zlib.crc32(buffer[:n], crc) if unchecked else 0
                     position += n
-                    damaged = n == 0  # somebody cut the file
+                    damaged = n == 0  # the file was truncated
                     if self._try.stop.is_set():
                         return
                 if segment is None and not damaged:
@@ -60,7 +60,7 @@ class Hasher:
         self._finish(sums)
 
     def _reach(self, start: int, position: int) -> tuple[int, Segment | None, bool] | None:
-        """Wait until bytes after `position` can be hashed, or their segment is done; None: stop."""
+        """Wait until bytes after `position` can be hashed or their segment is complete; None means stop."""
         with self._try.changed:
             while not self._try.stop.is_set():
                 found = self._try.pieces.reach(start)

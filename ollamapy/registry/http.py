@@ -1,18 +1,18 @@
-"""How other machines are asked: one session with our own rules of redirects, tokens and addresses.
+"""Requests to other machines: one session with our own rules for redirects, tokens and addresses.
 
-    Rule 1  The token goes to the endpoint's origin (scheme, host, port) and to nobody else: neither
-            to where it redirects nor to an alias of it, and ~/.netrc has no say.
+    Rule 1  The token is sent to the endpoint's origin (scheme, host, port) only: not to the target of a
+            redirect, not to an alias. ~/.netrc is ignored.
     Rule 2  Redirects are followed here, at most ten. They lead to https; to http only when the
             endpoint itself is http.
-    Rule 3  An endpoint on the public internet cannot send us to a private address. The address is
-            checked when connected, before a byte is sent: no race with the name server.
-    Rule 4  Nothing that holds a token or a signed address is printed, logged or put into an error.
-    Rule 5  A body is read to a limit; small ones also to a time.
-    Rule 6  A `guarded` endpoint is asked over https and at public addresses only, on every hop, and
-            nothing that it writes gets into an error: whoever chose it must not read other hosts.
+    Rule 3  An endpoint on the public internet cannot redirect to a private address. The address is
+            checked once connected, before a byte is sent, so DNS cannot change it in between.
+    Rule 4  Tokens and signed addresses are never printed, logged or put into an error.
+    Rule 5  Bodies are read up to a limit; small ones also within a time limit.
+    Rule 6  A `guarded` endpoint is reached by https at public addresses only, on every hop, and none of
+            its text gets into an error: the caller who chose it must not read internal hosts.
 
-`Session` makes single tries and lets its caller judge; patience.py waits for outages and rate limits;
-refusal.py turns a refusal into an error that names the way out. Nothing here knows of
+`Session` makes single attempts and leaves errors to its caller; patience.py retries;
+refusal.py turns a refusal into an error that names a solution. Nothing here knows about
 models. `requests` is imported when the first session is made: it costs a tenth of a second.
 """
 
@@ -93,9 +93,9 @@ class Access:
 
 
 class BrokenConnection(Exception):
-    """A try failed on the way: no connection, silence, a broken one. The message is the reason.
+    """An attempt failed: no connection, a timeout, or a connection that broke. The message is the reason.
 
-    `unreachable`: there never was a connection. `hopeless`: another try would fail the same way.
+    `unreachable`: no connection was made. `hopeless`: a retry would fail the same way.
     """
 
     def __init__(self, reason: str, *, unreachable: bool = False, hopeless: bool = False) -> None:
@@ -105,7 +105,7 @@ class BrokenConnection(Exception):
 
 
 class Session:
-    """Connections to one endpoint and to wherever it redirects, for one thread."""
+    """Connections to one endpoint and to the targets of its redirects, for one thread."""
 
     def __init__(self, access: Access) -> None:
         import requests
@@ -124,7 +124,7 @@ class Session:
         if not access.guarded:
             home = urlsplit(access.endpoint)
             self._session.mount(f"{home.scheme}://{home.netloc}/", requests.adapters.HTTPAdapter())
-        self._opened = False  # to private addresses
+        self._opened = False  # whether redirects to private addresses are allowed
 
     def open(
         self,
@@ -135,9 +135,9 @@ class Session:
         leave_home: bool = True,
         data: Any = None,
     ) -> Response:
-        """One request, redirects followed; with `leave_home` False only those that stay at home.
+        """Send one request and follow redirects; with `leave_home` False only redirects to the endpoint itself.
 
-        `data` is a body: bytes, or what has `read` and a length. With one, no redirect is followed.
+        `data` is the body: bytes, or an object with `read` and a length. With a body, no redirect is followed.
 
         Raises BrokenConnection; TransferError for a redirect that the rules forbid; Offline.
         """
@@ -195,12 +195,12 @@ class Session:
             raise TransferError(
                 _guarded_refusal(host_of(url)) if guarded else _private_redirect(host)
             ) from None
-        except ValueError:  # of its parsing of addresses
+        except ValueError:  # requests could not parse the address
             raise BrokenConnection("the address is broken", hopeless=True) from None
         return Response(response, url)
 
     def _check(self, url: str, came_from: str) -> None:
-        """Rules 2, 3 and 6, for every hop."""
+        """Check rules 2, 3 and 6, on every hop."""
         if self.access.guarded:
             if not is_public_https(url):
                 raise TransferError(_guarded_refusal(host_of(url)))
@@ -229,7 +229,7 @@ class Session:
 
 
 class Response:
-    """One response: its head, and its body as it comes. Closed by whoever got it."""
+    """One response: its head, and its body as it arrives. The caller closes it."""
 
     def __init__(self, response: requests.Response, url: str) -> None:
         self._response = response
@@ -245,7 +245,7 @@ class Response:
                 self.redirect = "invalid:"
 
     def read(self, size: int) -> bytes:
-        """What has arrived, up to `size` bytes; b"" at the end. Raises BrokenConnection."""
+        """The bytes that have arrived, up to `size`; b"" at the end. Raises BrokenConnection."""
         import urllib3
 
         try:
@@ -275,7 +275,7 @@ class Response:
         return content
 
     def text(self, limit: int = 2048) -> str:
-        """The beginning of the body, for an error message; "" if it cannot be had."""
+        """The beginning of the body, for an error message; "" if it cannot be read."""
         try:
             content = b""
             while len(content) < limit and (more := self.read(limit - len(content))):
@@ -287,28 +287,28 @@ class Response:
             self.close()
 
     def drain(self) -> None:
-        """Pass over a short body, so that its connection can be used again."""
+        """Read and discard a short body, so that its connection can be reused."""
         length = self.headers.get("Content-Length", "")
         if length.isdigit() and int(length) <= 65536:
             self.text(65536)
         self.close()
 
     def shut(self) -> None:
-        """End the body for a thread that waits for it; from any other thread.
+        """Interrupt a thread that waits for the body; called from another thread.
 
-        What is read afterwards means nothing: on a TLS connection it may even be cipher text.
+        Bytes read afterwards are meaningless: on a TLS connection they may be cipher text.
         """
         try:
             self._response.raw.shutdown()
         except (OSError, ValueError, RuntimeError):
-            pass  # it has just ended by itself
+            pass  # it has just ended
 
     def close(self) -> None:
         self._response.close()
 
 
 def _broken(error: Exception) -> BrokenConnection:
-    """Why a try failed, in words. The exception's own text holds the address, maybe a signed one."""
+    """Why an attempt failed. The exception's own text contains the address, which may be signed."""
     import requests
     import urllib3.exceptions as u
 
@@ -332,7 +332,7 @@ def _broken(error: Exception) -> BrokenConnection:
     if isinstance(cause, u.ConnectTimeoutError | requests.exceptions.ConnectTimeout):
         return BrokenConnection("it does not answer", unreachable=True)
     if isinstance(cause, u.ReadTimeoutError | TimeoutError):
-        return BrokenConnection("it fell silent")
+        return BrokenConnection("it stopped sending")
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return BrokenConnection("the address is broken", hopeless=True)
     return BrokenConnection("the connection broke off")
@@ -355,9 +355,9 @@ def _private_redirect(host: str) -> str:
 
 @functools.cache
 def _guarded_adapter() -> type[HTTPAdapter]:
-    """A transport that leaves a connection to a private address unused. Proxies are not affected.
+    """A transport that refuses connections to private addresses. Connections to a proxy are not checked.
 
-    The address is judged when it is connected, before the first byte is sent: for https, before the handshake.
+    The address is checked when connected, before the first byte is sent; for https, before the handshake.
     """
     import ssl
 
@@ -406,7 +406,7 @@ def _guarded_adapter() -> type[HTTPAdapter]:
 
 
 class _Authorization:
-    """Sets the header, or none. Given as `auth`, because a plain header loses against ~/.netrc."""
+    """Sets the Authorization header. Passed as `auth`, because ~/.netrc overrides a plain header."""
 
     def __init__(self, value: str) -> None:
         self._value = value

@@ -1,16 +1,16 @@
-"""The Hugging Face hub: what a repository holds at one commit, and which of it a name means.
+"""The Hugging Face hub: the files of a repository at one commit, and which of them a tag selects.
 
-`list_files` asks once and gets every file with its size, its sha256 and an address pinned to the
-commit; `choose` decides, without asking anybody, which GGUF a tag stands for. Nothing is downloaded
-here, and no client library of the hub's is used: what is needed of it is two JSON documents.
+`list_files` gets every file with its size, its sha256 and an address pinned to the commit, in one
+request; `choose` decides, without requests, which GGUF a tag selects. Nothing is downloaded here. The
+hub's client library is not used, because only two JSON documents are needed.
 
     GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true     everything, in one response
     GET {endpoint}/api/models/{repo}/tree/{commit}?recursive=true       what a mirror without blobs=
                                                                         knows, in pages
     GET {endpoint}/{repo}/resolve/{commit}/{path}                       a file (see download.py)
 
-A name in a listing never becomes a path on our disk; one that would lead outside of a folder makes
-the listing an error all the same.
+A name in a listing never becomes a path on our disk; a name that leads outside of its folder makes the
+listing invalid anyway.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ def _read_token(path: Path | None) -> str:
         with path.open("rb") as file:
             return file.read(_MAX_TOKEN_FILE).decode("utf-8", "replace").strip()
     except OSError:
-        return ""  # a token that cannot be read is none: public models need none
+        return ""  # public models need no token
 
 
-# What a repository holds
+# The files of a repository
 
 
 @dataclass(frozen=True, slots=True)
 class Repo:
     """A repository ("user/name"; a few have no user) at a branch, tag, commit or refs/pr/N.
 
-    Raises InvalidRequest for what the hub would not accept as an id.
+    Raises InvalidRequest for an id that the hub does not accept.
     """
 
     id: str
@@ -95,7 +95,7 @@ class Repo:
 class Listing:
     """A repository's files at one commit (40 hex digits), under its canonical id.
 
-    `access` is how they can be fetched: without the token where the hub did not accept it.
+    `access` is how to fetch them: without the token if the hub did not accept it.
     """
 
     repo: str
@@ -115,7 +115,7 @@ def list_files(repo: Repo, access: Access, patience: Patience | None = None) -> 
             return _list(session, repo, patience)
         except Unauthorized:
             anonymous = replace(access, authorization="")
-    # A wrong token closes what is open to everybody; without it most repositories can be read.
+    # The hub rejects a wrong token even for public repositories: try without it.
     with Session(anonymous) as session:
         try:
             found = _list(session, repo, patience)
@@ -138,7 +138,7 @@ def _list(session: Session, repo: Repo, patience: Patience) -> Listing:
     if response.status != 200:
         raise refusal(response, access, what, page)
     id, commit, siblings = _fields(value, access)
-    if any("size" not in each for each in siblings):  # a mirror that does not know blobs=
+    if any("size" not in each for each in siblings):  # a mirror without support for blobs=
         entries = _tree(session, id, commit, patience)
         files = [_tree_file(each, id, commit, access) for each in entries]
     else:
@@ -190,7 +190,7 @@ def _file(
 
 
 def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[dict[str, Any]]:
-    """The pages of the listing. Their links may name the hub where we came through a mirror."""
+    """The pages of a listing. Through a mirror, their links may point to the hub itself."""
     access = session.access
     url = f"{access.endpoint}/api/models/{id}/tree/{commit}?recursive=true&expand=false"
     entries: list[dict[str, Any]] = []
@@ -212,7 +212,7 @@ def _next_page(response: Response, access: Access) -> str | None:
     found = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', response.headers.get("Link", ""))
     if not found:
         return None
-    path = re.sub(r"^https?://[^/]*", "", found[1])  # whose origin it names does not matter
+    path = re.sub(r"^https?://[^/]*", "", found[1])  # the origin in the link does not matter
     if not path.startswith("/"):
         raise _odd(access)
     scheme, host, port = origin(access.endpoint)
@@ -232,16 +232,16 @@ _HARMLESS = "\u00a0\u3000\u200b\u200c\u200d\u00ad\ufeff"
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether a name from a listing stays inside of the folder that it is put into, anywhere."""
+    """Whether a name from a listing stays inside its folder, on any operating system."""
     parts = path.split("/")
     drive = len(parts[0]) > 1 and parts[0][1] == ":"
-    # Spaces and joiners of other scripts are harmless; controls and what turns text around are not
+    # Spaces and joiners of other scripts are harmless; control and bidirectional characters are not
     odd = any(not each.isprintable() and each not in _HARMLESS for each in path)
     plain = not odd and "\\" not in path and not drive
     return plain and len(path) <= 1024 and all(part not in ("", ".", "..") for part in parts)
 
 
-# Which file a tag means
+# Which file a tag selects
 
 _KNOWN = (
     "F32 BF16 F16 Q8_K_XL Q8_0 Q6_K_XL Q6_K Q5_K_XL Q5_K_L Q5_K_M Q5_K_S Q5_0 Q5_1 Q4_K_XL Q4_K_L"
@@ -255,7 +255,7 @@ _LABEL = re.compile(rf"(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _SIDE_FILES = ("mtp-", "eagle3-", "dflash-", "dspark-")
 
-# Near 4 bits first, and never far above them by surprise: the user's memory is not ours to double.
+# Near 4 bits first: a default must not need twice the memory that the user expects.
 _PREFERRED = (
     "Q4_K_M Q4_K_XL Q4_K_L Q4_K_S IQ4_NL IQ4_XS Q4_0 Q4_1 MXFP4 MXFP4_MOE NVFP4 Q5_K_M Q5_K_S Q5_0"
     " Q5_1 Q6_K Q8_0 Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K_XL Q2_K_L Q2_K Q2_K_S"
@@ -267,7 +267,7 @@ _PROJECTOR_PREFERRED = ("F16", "BF16", "F32", "Q8_0")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a tag means: one file or all its shards in order, the mmproj beside it, and why.
+    """What a tag selects: one file or all its shards in order, the mmproj beside it, and why.
 
     `label` is the quantisation as the file's name has it, "" if it has none.
     """
@@ -289,7 +289,7 @@ class _Candidate:
 
     @property
     def names(self) -> set[str]:
-        """What its files are called, without folders and in lower case; of shards also the whole."""
+        """The names of its files, without folders and in lower case; for shards also the name of the whole."""
         names = {file.path.rpartition("/")[2].lower() for file in self.files}
         return names | {_stem(self.path).lower()}
 
@@ -299,17 +299,17 @@ class _Candidate:
 
     @property
     def rank(self) -> tuple[bool, bool, int, bool]:
-        """The order among equals: root before folder, one file before shards, short before long."""
+        """How to order equal candidates: root before folder, one file before shards, short before long."""
         nested, plain = "/" in self.path, self.label == self.quant
         return nested, len(self.files) > 1, len(self.path), not plain
 
 
 def choose(files: Sequence[RemoteFile], tag: str | None = None) -> Choice:
-    """The GGUF that a tag means; without one (or "latest") the usual one, near 4 bits.
+    """The GGUF that a tag selects; without a tag (or with "latest") a default, near 4 bits.
 
-    A tag is a path, a file's name, a quantisation, or a part of a name between marks, the first of
-    these that fits, in any case of letters; nothing else is ever taken in its place. Raises
-    RemoteNotFound with what there is, InvalidRequest if the tag fits several.
+    A tag is a path, a file name, a quantisation, or a part of a name between separators: the first of
+    these that matches, without regard to case; there is no other fallback. Raises RemoteNotFound, which
+    lists the tags, and InvalidRequest if several files match.
     """
     candidates, incomplete = _candidates(files)
     if tag is not None and tag.lower() != "latest":
@@ -328,14 +328,14 @@ def choose(files: Sequence[RemoteFile], tag: str | None = None) -> Choice:
 
 
 def tags(files: Sequence[RemoteFile]) -> list[str]:
-    """The labels that can be asked for, the biggest first."""
+    """The labels that can be selected, the largest file first."""
     candidates, _ = _candidates(files)
     by_size = sorted(candidates, key=lambda each: -sum(file.size for file in each.files))
     return list(dict.fromkeys(each.label or _stem(each.path) for each in by_size))
 
 
 def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str]]:
-    """What can be chosen, in the order of paths, and the names of shards that are missing."""
+    """The candidates, in the order of their paths, and the names of missing shards."""
     single: list[_Candidate] = []
     shards: dict[tuple[str, int], dict[int, RemoteFile]] = {}
     for file in sorted(files, key=lambda each: each.path):
@@ -421,7 +421,7 @@ def _nothing(incomplete: list[str]) -> RemoteNotFound:
 
 
 def _projector(files: Sequence[RemoteFile], model: str) -> RemoteFile | None:
-    """The mmproj in the model's folder or in the nearest above it."""
+    """The mmproj in the model's folder, or in the nearest folder above it."""
     folder = model.rpartition("/")[0]
     best: tuple[tuple[int, int, str], RemoteFile] | None = None
     for file in files:

@@ -1,12 +1,12 @@
-"""The journal of an unfinished download: which bytes are on the disk for certain.
+"""The journal of an unfinished download: which bytes are safely on the disk.
 
-    <root>/partial/<key>         the bytes, each at its place
+    <root>/partial/<key>         the bytes, each at its offset
     <root>/partial/<key>.json    {"v": 1, "size": ..., "source": "...", "done": [[start, end, crc32], ...]}
-    <root>/partial/<key>.lock    held by the process that works on it
+    <root>/partial/<key>.lock    locked by the process that downloads it
 
-The key is made of the content's digest, not of where it comes from, so a download may go on from
-another server. No address and no token is written. A segment is entered after its bytes were
-flushed; its checksum is compared again before it is believed. What cannot be read counts as nothing.
+The key is made from the content's digest, not its address, so a download can resume from another
+server. Addresses and tokens are not written. A segment is added after its bytes were flushed, and its
+checksum is verified before it is used. An unreadable journal counts as empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LIMIT = 4 * MIB
 
 
 def read(path: Path, size: int) -> list[Segment]:
-    """The segments of a journal for a file of that size, ascending; [] if it is of no use."""
+    """The segments in the journal of a file of that size, ascending; [] if it is missing or invalid."""
     try:
         if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _LIMIT:
             return []
@@ -47,7 +47,7 @@ def read(path: Path, size: int) -> list[Segment]:
 
 
 def write(path: Path, size: int, source: str, segments: Sequence[Segment]) -> None:
-    """Replace a journal at once. `source` is for people: the file's name. Raises OSError."""
+    """Replace a journal. `source` is for people who read it: the file's name. Raises OSError."""
     value = {
         "v": 1,
         "size": size,
@@ -58,5 +58,5 @@ def write(path: Path, size: int, source: str, segments: Sequence[Segment]) -> No
 
 
 def kept(path: Path, size: int) -> int:
-    """Bytes that a journal says are there."""
+    """How many bytes of the file a journal lists."""
     return sum(each.end - each.start for each in read(path, size))

@@ -1,4 +1,4 @@
-"""The keeper of a download: its journal, written every few seconds and never ahead of the disk."""
+"""The keeper of a download: writes its journal every few seconds, never ahead of the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JOURNAL_ROOM = 64 * 1024  # bytes on the disk that a journal may take
 
 
 class Keeper:
-    """Writes down which bytes of an attempt are on the disk for certain."""
+    """Records which bytes of an attempt are safely on the disk."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._try = attempt
@@ -26,7 +26,7 @@ class Keeper:
         self._closed = False
 
     def run(self) -> None:
-        """Write the journal every so often, until the attempt ends."""
+        """Write the journal periodically, until the attempt ends."""
         written, at = self._try.pieces.present, time.monotonic()
         while not self._try.stop.wait(min(0.25, self._try.limits.journal_after)):
             new = self._try.pieces.present - written
@@ -40,14 +40,14 @@ class Keeper:
                 at = time.monotonic()
 
     def close(self) -> None:
-        """From now on `run` writes nothing: a disk may hold it up until after the file was published."""
+        """Stop `run` from writing: a slow disk may delay it until after the file was published."""
         with self._writing:
             self._closed = True
 
     def write_last(self) -> None:
-        """Write what is there at the end of an attempt that failed. Raises OSError.
+        """Write the journal of an attempt that failed. Raises OSError.
 
-        On a disk that is full, the last bytes of the file make room for what knows of the others.
+        On a full disk, the file is truncated to make space for its journal.
         """
         try:
             self._write(self._flushed())
@@ -62,7 +62,7 @@ class Keeper:
             self._write(segments)
 
     def _flushed(self) -> list[Segment]:
-        """The segments that are on the disk for certain."""
+        """Flush the file; returns the segments that are then on the disk."""
         with self._try.changed:
             segments = self._try.pieces.segments()
         with FileIO(self._try.data, "r+b") as data:

@@ -1,10 +1,10 @@
-"""Where things lie below a root of the store, and how a name is found there.
+"""The layout of a root of the store, and how a name is found there.
 
     <root>/manifests/<host>/<namespace>/<model>/<tag>
     <root>/blobs/sha256-<64 hex>
 
-Names are checked before they become paths. A link below manifests/ is followed only as far as
-manifests/. Reads folders; writes nothing.
+Names are validated before they become paths. A symbolic link below manifests/ is followed only if its
+target is below manifests/ too. This module reads folders and writes nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ log.addHandler(logging.NullHandler())  # shell completion sets up no logging, an
 
 
 def manifest_path(root: Path, name: Name) -> Path:
+    """The path of a manifest."""
     return Path(os.path.realpath(root / "manifests"), name.path)
 
 
 def blob_name(digest: str) -> str:
+    """The file name of a blob."""
     return digest.replace(":", "-")
 
 
 def installed(root: Path) -> list[tuple[Name, str]]:
-    """The names in a root and the paths of their manifests; what cannot be a name is left out."""
+    """The names in a root and the paths of their manifests; invalid names are skipped."""
     manifests = os.path.realpath(root / "manifests")
     level: list[tuple[tuple[str, ...], str]] = [((), manifests)]
     for _ in range(4):  # host, namespace, model, tag
@@ -53,9 +55,9 @@ def installed(root: Path) -> list[tuple[Name, str]]:
 
 
 def find(root: Path, name: Name) -> Name | None:
-    """A name as the root spells it, equal but for the case of letters; the very spelling before others.
+    """Find a name without regard to case; returns the spelling in this root. An exact match wins.
 
-    Raises OSError where a folder cannot be read.
+    Raises OSError if a folder cannot be read.
     """
     manifests = os.path.realpath(root / "manifests")
     if _is_there(manifests, name.path.parts) and not _ignores_case(manifests):
@@ -65,9 +67,9 @@ def find(root: Path, name: Name) -> Name | None:
 
 
 def _is_there(manifests: str, parts: tuple[str, ...]) -> bool:
-    """Whether the manifest lies at its very path, without a link on the way: a few microseconds.
+    """Whether the manifest is at exactly this path, with no link on the way. Takes microseconds.
 
-    Looking through the folders takes milliseconds where there are a thousand models.
+    Scanning the folders takes milliseconds with a thousand models.
     """
     path, mode = manifests, 0
     try:
@@ -82,13 +84,13 @@ def _is_there(manifests: str, parts: tuple[str, ...]) -> bool:
 
 
 def _ignores_case(manifests: str) -> bool:
-    """Whether the file system takes another case for the same name, so that a path tells no spelling."""
+    """Whether the file system ignores case, so that an existing path does not prove its spelling."""
     folder, name = os.path.split(manifests)
     return os.path.lexists(os.path.join(folder, name.swapcase()))
 
 
 def _find_parts(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str, ...] | None:
-    """The spelling of the parts `wanted` below `folder`, the one as written before others."""
+    """The spelling of the parts `wanted` below `folder`; an exact match wins."""
     if not wanted:
         return () if os.path.isfile(folder) else None
     for entry in _spellings(wanted[0], _entries(folder, inside)):
@@ -99,7 +101,7 @@ def _find_parts(folder: str, wanted: tuple[str, ...], inside: str) -> tuple[str,
 
 
 def spelling(root: Path, name: Name) -> Name:
-    """A name to be written, with each part as the root spells it already: no two differ in case."""
+    """The name to write: each part as the root already spells it, so that no two differ only in case."""
     manifests = folder = os.path.realpath(root / "manifests")
     parts = []
     for part in name.path.parts:
@@ -110,13 +112,13 @@ def spelling(root: Path, name: Name) -> Name:
 
 
 def _spellings(part: str, entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """The entries that equal a part of a name but for case, that with its very spelling first."""
+    """The entries that equal a part of a name without regard to case, the exact match first."""
     equal = [each for each in entries if each.name.lower() == part.lower() and each.name.isascii()]
     return sorted(equal, key=lambda each: (each.name != part, each.name))
 
 
 def _entries(folder: str, inside: str) -> list[os.DirEntry[str]]:
-    """What is in a folder (nothing if there is none) without links that lead out of `inside`."""
+    """The entries of a folder (none if it is missing), without links that lead out of `inside`."""
     try:
         with os.scandir(folder) as entries:
             return [

@@ -1,13 +1,13 @@
-"""Leases: which blobs and which work of a store somebody needs now, whatever the process.
+"""Leases: which blobs and work files of a store are in use, across all processes.
 
-    <root>/partial/lease-<id>           the digests that its holder needs, one a line
-    <root>/partial/lease-<id>.lock      locked by the holder: the lock ends with its process
-    <root>/partial/lease-<id>.work-<n>  files and folders that the holder works on
+    <root>/partial/lease-<id>           the digests that the holder needs, one per line
+    <root>/partial/lease-<id>.lock      locked by the holder; the lock ends with its process
+    <root>/partial/lease-<id>.work-<n>  work files and folders of the holder
 
-While a lease lives, no process deletes a blob that it names: `rm`, `prune` and the replacement of a
-manifest all ask `reserved` first. What belongs to a dead lease is swept (prune.py). A lease changes,
-and is judged, under the lock of the root (work.py): whoever has added a digest and then finds its blob
-can rely on it.
+While its holder lives, no process deletes a blob that the lease lists: `rm`, `prune` and the replacement
+of a manifest all check `reserved` first. The files of a dead lease are removed by prune.py. Leases are
+changed and checked under the root's lock (work.py), so a blob that is found after its digest was added
+will stay.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _PREFIX = "lease-"
 
 
 class Lease:
-    """Blobs that must stay, and work files that are removed at the end. For one thread at a time.
+    """Keeps blobs from being deleted, and removes its work files at the end. For one thread at a time.
 
-    ``with store.reserve(digests) as lease:`` or `open` and `close`, which wait for the disk. Nothing is to be
-    called with the lock of the root held.
+    Use it as ``with store.reserve(digests) as lease:``, or with `open` and `close`. All methods but
+    `work_path` block on the disk. Do not call them while holding the root's lock.
     """
 
     def __init__(self, root: Path, digests: Iterable[str] = ()) -> None:
@@ -51,37 +51,39 @@ class Lease:
 
         with locked(self._root), writing(self._root, self._path):
             lock = FileLock(_lock_path(self._path), mode=0o644, thread_local=False)
-            with suppress(OSError, NotImplementedError):  # no locks here: its age has to do
+            with suppress(
+                OSError, NotImplementedError
+            ):  # no locks on this disk: the lease counts as alive by its age
                 lock.acquire(blocking=False)
             self._lock = lock
             self._write()
         return self
 
     def add(self, *digests: str) -> None:
-        """Reserve more blobs, whether they are there yet or not. Raises StoreError."""
+        """Reserve more blobs, existing or not. Raises StoreError."""
         if not self._digests.issuperset(digests):
             self._digests.update(digests)
             with locked(self._root), writing(self._root, self._path):
                 self._write()
 
     def drop(self, *digests: str) -> None:
-        """Reserve these no more. Raises StoreError."""
+        """Stop reserving these blobs. Raises StoreError."""
         if self._digests.intersection(digests):
             self._digests.difference_update(digests)
             with locked(self._root), writing(self._root, self._path):
                 self._write()
 
     def work_path(self) -> Path:
-        """A new name in partial/ for a file or a folder, which is removed when the lease ends."""
+        """A new path in partial/ for a file or folder, which is removed when the lease ends."""
         self._n_work += 1
         return self._path.with_name(f"{self._path.name}.work-{self._n_work}")
 
     def close(self) -> None:
-        """Give the lease up; its work files go."""
+        """End the lease and remove its work files."""
         if self._lock is None:
             return
         for each in files_of(self._path)[:-1]:
-            with suppress(OSError):  # what is left behind is swept later
+            with suppress(OSError):  # what remains is swept later
                 remove_tree(each)
         self._lock.release()
         self._lock = None
@@ -99,7 +101,7 @@ class Lease:
 
 
 def reserved(root: Path, now: float) -> set[str]:
-    """The digests that living leases name. Called with the lock of the root held."""
+    """The digests that live leases list. Call it with the root's lock held."""
     digests: set[str] = set()
     for path in _leases(root):
         if _lives(path, now):
@@ -109,12 +111,12 @@ def reserved(root: Path, now: float) -> set[str]:
 
 
 def dead_leases(root: Path, now: float) -> list[Path]:
-    """The leases whose holders have ended. Called with the lock of the root held."""
+    """The leases whose holders have ended. Call it with the root's lock held."""
     return [path for path in _leases(root) if not _lives(path, now)]
 
 
 def files_of(path: Path) -> list[Path]:
-    """A lease, its work and, as the last, its lock: what of them is there."""
+    """The existing files of a lease: the lease, its work and, last, its lock."""
     found = [path, *sorted(path.parent.glob(f"{path.name}.*"))]
     lock = _lock_path(path)
     return [each for each in (*(f for f in found if f != lock), lock) if os.path.lexists(each)]
@@ -126,7 +128,7 @@ def is_lease(name: str) -> bool:
 
 
 def _leases(root: Path) -> Iterator[Path]:
-    """The paths of all leases, also of those of which only a lock or some work is left."""
+    """The paths of all leases, including those with only a lock or work files left."""
     try:
         names = {each.partition(".")[0] for each in os.listdir(root / "partial")}
     except OSError:
@@ -137,7 +139,7 @@ def _leases(root: Path) -> Iterator[Path]:
 
 
 def _lives(path: Path, now: float) -> bool:
-    """Whether its holder does; where there are no locks, whether it is young."""
+    """Whether the holder lives; on a disk without locks, whether the lease is younger than `GRACE`."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(_lock_path(path), mode=0o644)

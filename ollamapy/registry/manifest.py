@@ -1,7 +1,6 @@
-"""Manifests: which blobs a model consists of, as registries and Ollama write them down.
+"""Manifests: which blobs a model consists of, in the format of registries and Ollama.
 
-Nothing that a manifest says is believed before it is checked: its size is limited, and so is the type
-of every field. Pure: text in, values out, and back.
+A manifest is untrusted: its size is limited, and the type of every field is checked. Pure.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 class Layer:
     """One blob of a model. `digest` is "sha256:" and 64 lower-case hex digits; `size` is bytes.
 
-    `from_` is the model that a weights layer was taken from, `name` a tensor's; "" where not said.
+    `from_` is the model that a weights layer was taken from, `name` a tensor's; "" if not given.
     """
 
     media_type: str
@@ -37,14 +36,14 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """ "model", "params", "template"...; "" for what is not a layer of Ollama's."""
+        """ "model", "params", "template"...; "" for a layer of another media type."""
         found = self.media_type.startswith(LAYER_PREFIX)
         return self.media_type[len(LAYER_PREFIX) :] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a model consists of. `digest` (bare hex) and `modified_at` (seconds) are the file's."""
+    """The blobs of a model. `digest` (bare hex) and `modified_at` (seconds) are of the manifest file."""
 
     config: Layer
     layers: tuple[Layer, ...]
@@ -53,12 +52,12 @@ class Manifest:
 
     @property
     def blobs(self) -> tuple[Layer, ...]:
-        """All that must be in the store: the configuration and the layers."""
+        """Every blob that must be in the store: the configuration and the layers."""
         return (self.config, *self.layers)
 
     @property
     def distinct(self) -> tuple[Layer, ...]:
-        """The blobs, each once: a model may name one twice."""
+        """The blobs without repetitions: a manifest may list one twice."""
         return tuple({layer.digest: layer for layer in self.blobs}.values())
 
     @property
@@ -68,7 +67,7 @@ class Manifest:
 
 
 def parse_manifest(content: bytes, modified_at: float = 0.0) -> Manifest:
-    """A manifest from its file's content. Raises InvalidModel that says what is wrong."""
+    """Parse a manifest file. Raises InvalidModel, whose message explains what is wrong."""
     if len(content) > MAX_MANIFEST:
         raise InvalidModel(f"it is larger than {MAX_MANIFEST} bytes")
     try:
@@ -95,7 +94,7 @@ def _layer(value: Any, what: str) -> Layer:
     from_, name = value.get("from") or "", value.get("name") or ""
     if not isinstance(digest, str) or not is_digest(digest):
         raise InvalidModel(f"its {what} has no valid digest")
-    if type(size) is not int or not 0 <= size < 2**63:  # a truth value is an int, too
+    if type(size) is not int or not 0 <= size < 2**63:  # a bool is an int
         raise InvalidModel(f"its {what} has no valid size")
     if not (_is_text(media_type) and _is_text(from_) and _is_text(name)):
         raise InvalidModel(f"its {what} has a field that is not text")
@@ -103,14 +102,14 @@ def _layer(value: Any, what: str) -> Layer:
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
-    """Whether it is a text that can be written again: not with half of a surrogate pair."""
+    """Whether it is a string that can be encoded: one without lone surrogates."""
     if not isinstance(value, str):
         return False
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def print_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:
-    """A manifest's file content, as Ollama writes it for a model that it creates."""
+    """Format a manifest, byte for byte as Ollama does for a model that it creates."""
     value = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,

@@ -1,12 +1,12 @@
-"""The registry protocol of Ollama and of every OCI host: a model's manifest and where its blobs are.
+"""The registry protocol of Ollama and every OCI host: a model's manifest and the addresses of its blobs.
 
     GET {endpoint}/v2/{namespace}/{model}/manifests/{tag}       JSON, kept byte for byte
     GET {endpoint}/v2/{namespace}/{model}/blobs/sha256:{hex}    mostly a redirect (see download.py)
 
-Asked without a name, or with a token; a registry may send us to a place that gives tokens, but only
-to one on its own host. hf.co is displayed and huggingface.co is asked: they are one registry. A
-manifest is limited in size and checked as the store checks its own; models that run elsewhere or
-need another engine are refused here, before anything is downloaded.
+Requests are anonymous or carry a token; a registry may name a token server, but only on its own host.
+Names show hf.co, requests go to huggingface.co: they are one registry. A manifest is limited in size
+and validated like those in the store; models that run only in the cloud or need another engine are
+refused here, before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """A model in a registry: its manifest, as bytes to keep and as values, and how to fetch blobs.
+    """A model in a registry: its manifest, as bytes and parsed, and how to fetch its blobs.
 
     `files` are the layers and the configuration, each digest once, as `download.fetch` takes them.
     """
@@ -51,7 +51,7 @@ class PublishedModel:
     access: Access
 
     def file(self, layer: Layer) -> RemoteFile:
-        """Where a layer of the manifest is."""
+        """The remote file of a layer."""
         return next(each for each in self.files if each.path == layer.digest)
 
 
@@ -63,7 +63,7 @@ def registry_access(
     insecure: bool = False,
     is_local: bool = True,
 ) -> Access:
-    """How to reach the registry of a name; with `insecure` without encryption, as Ollama has it.
+    """How to reach the registry of a name; with `insecure` over http, as Ollama does.
 
     The hub's token goes to the hub alone; `authorization` (see `bearer`, `basic`) to any other. A caller
     on another machine (`is_local` False) reaches public registries only.
@@ -86,10 +86,10 @@ def basic(user: str, password: str) -> str:
 
 
 def list_files(name: Name, access: Access, patience: Patience | None = None) -> PublishedModel:
-    """The manifest of a model and its files: one request, three where a token must be got first.
+    """The manifest of a model and its files: one request, or three if a token is needed.
 
-    Raises TransferError and its children, InvalidModel for a manifest that is none, or a model that
-    cannot run here.
+    Raises TransferError and its children, InvalidModel for an invalid manifest or a model that cannot
+    run here.
     """
     patience = patience or Patience()
     base = f"{access.endpoint}/v2/{name.namespace}/{name.model}"
@@ -118,18 +118,18 @@ def _content(response: Response, access: Access, name: Name) -> bytes:
 
 
 def token_for(session: Session, challenge: str, patience: Patience) -> str:
-    """A token from where the registry sends us. Its host must be the registry's: it sees who asks."""
+    """A token from the registry's token server, which must be on the registry's own host: it gets the password."""
     access = session.access
-    said = dict(_PARAMETER.findall(challenge))
-    realm = said.get("realm", "")
+    parameters = dict(_PARAMETER.findall(challenge))
+    realm = parameters.get("realm", "")
     if origin(realm) != origin(access.endpoint):
         host = urlsplit(realm).hostname if realm.isprintable() else None
         raise Unauthorized(
             f"{access.host} wants a token from {host or 'an address that is none'}, which is"
             " refused: it is another host"
         )
-    query = [("service", said["service"])] if said.get("service") else []
-    query += [("scope", each) for each in said.get("scope", "").split()]
+    query = [("service", parameters["service"])] if parameters.get("service") else []
+    query += [("scope", each) for each in parameters.get("scope", "").split()]
     url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
     response, value = ask_json(session, url, patience, limit=_MAX_TOKEN)
     if response.status != 200:
@@ -170,7 +170,7 @@ def _model(
 
 
 def _check_runnable(name: Name, model: PublishedModel, patience: Patience) -> None:
-    """Refuse what has no weights for us."""
+    """Raise InvalidModel for a model without weights that we can run."""
     kinds = {layer.kind for layer in model.manifest.layers}
     if "model" in kinds:
         return
@@ -197,7 +197,7 @@ def _json(content: bytes) -> Mapping[str, Any]:
 
 
 def _refusal(response: Response, access: Access, name: Name) -> TransferError:
-    """What a registry means when it says no."""
+    """The error for a registry's refusal."""
     where = name.host if name.host.lower() in HUB_HOSTS else access.host
     library = name.host == DEFAULT_HOST
     short = name.model if name.namespace == DEFAULT_NAMESPACE else f"{name.namespace}/{name.model}"
@@ -210,10 +210,10 @@ def _refusal(response: Response, access: Access, name: Name) -> TransferError:
         tags = f", see {page}/tags" if library else f", see {page}"
         return RemoteNotFound(f"model '{short}' with tag '{name.tag}' not found on {where}{tags}")
     if response.status == 400:
-        said = _because(server_message(response, access))
-        return RemoteNotFound(f"{where} has no '{short}' with tag '{name.tag}'{said}, see {page}")
+        why = _because(server_message(response, access))
+        return RemoteNotFound(f"{where} has no '{short}' with tag '{name.tag}'{why}, see {page}")
     return refusal(response, access, f"'{name.display}'", page)
 
 
-def _because(said: str) -> str:
-    return f" ({said.rstrip('.')})" if said else ""
+def _because(message: str) -> str:
+    return f" ({message.rstrip('.')})" if message else ""

@@ -1,4 +1,4 @@
-"""Asking a server until it answers: broken connections are tried again, busy servers waited for."""
+"""Request with retries: broken connections are retried, busy servers waited for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .refusal import busy, retry_after, unreachable
 MAX_JSON = 32 * 2**20
 """Bytes: a listing of a hundred thousand files."""
 
-_BROKEN_TRIES = 3  # a metadata request on a broken line
-_BUSY_TRIES = 5  # on a server that is busy
+_BROKEN_TRIES = 3  # of a metadata request on a broken connection
+_BUSY_TRIES = 5  # on a busy server
 _LONGEST_WAIT = 15 * 60.0  # seconds; the hub's windows are 5 minutes long
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How waiting is done: cancelled by the event, told by `notify`. Tests pass a clock of theirs.
+    """How to wait: `cancelled` interrupts it, `notify` gets the reason. Tests pass their own clock.
 
     `wait(event, seconds)` returns whether the event was set, as `threading.Event.wait` does.
     """
@@ -36,7 +36,7 @@ class Patience:
     notify: Callable[[str], None] = lambda _: None
 
     def pause(self, seconds: float, why: str) -> None:
-        """Wait and say why. Raises RequestCancelled."""
+        """Report why, and wait. Raises RequestCancelled."""
         self.notify(why)
         if self.wait(self.cancelled, seconds):
             raise RequestCancelled("cancelled")
@@ -49,7 +49,7 @@ def ask(
     *,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A response that says something: a broken line is tried again, a busy server waited for.
+    """Send a GET request; retries broken connections and waits for busy servers.
 
     Raises Offline, RateLimited, TransferError, RequestCancelled.
     """
@@ -81,7 +81,7 @@ def ask_json(
     limit: int = MAX_JSON,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[Response, Any]:
-    """A response and, where its status is 200, the JSON value in it. Raises as `ask` does."""
+    """A response and, if its status is 200, its JSON value. Raises as `ask` does."""
     response = ask(session, url, patience, headers=headers)
     if response.status != 200:
         return response, None
@@ -101,5 +101,5 @@ def ask_json(
 
 
 def backoff(number: int) -> float:
-    """Seconds before try `number` + 1: doubling to 20, spread so that clients do not march."""
+    """Seconds to wait before retry `number` + 1: doubles up to 20, randomised so that clients spread."""
     return min(2.0**number, 20.0) * random.uniform(0.5, 1.5)

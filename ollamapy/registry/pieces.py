@@ -1,12 +1,12 @@
-"""Which bytes of a file are there, which are on their way and which are still to be asked for.
+"""Which bytes of a file are on the disk, which are being fetched and which are still missing.
 
     0                                                                                        size
     |== done, crc ==|== done, crc ==|== active ==>........|== done ==|== active =>....|  waiting |
     ^ hashed up to here             ^ start     ^ position ^ end
 
 A *segment* is a finished run of bytes with its checksum, a *span* one that a connection fills.
-Bytes are handed out in ascending order, so the hash of the whole file follows close behind. All is
-bookkeeping and decisions: no clock, no disk, no threads; download.py holds a lock around it.
+Bytes are handed out in ascending order, so the hash of the whole file can follow close behind. Pure
+bookkeeping and decisions: no clock, no disk, no threads; the caller holds a lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 MIB = 2**20
 _SMALLEST_SPLIT = 2 * MIB
 MAX_CUTS = 3
-"""How often one span may be given a new connection because its own was slow."""
+"""How often a span may get a new connection because its own was slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Span:
 
 
 def piece_size(size: int) -> int:
-    """Bytes asked for at a time, for a file of that size."""
+    """Bytes to request at a time, for a file of that size."""
     for limit, piece in ((256 * MIB, 8 * MIB), (2**31, 16 * MIB), (2**34, 32 * MIB)):
         if size < limit:
             return piece
@@ -55,7 +55,7 @@ def piece_size(size: int) -> int:
 
 
 def tidy(segments: Iterable[Segment], size: int) -> list[Segment]:
-    """Those of the segments that make sense together, ascending: none overlap, all inside."""
+    """The segments that are consistent, ascending: inside the file and without overlaps."""
     kept: list[Segment] = []
     for segment in sorted(segments, key=lambda each: (each.start, -each.end)):
         after = kept[-1].end if kept else 0
@@ -65,7 +65,7 @@ def tidy(segments: Iterable[Segment], size: int) -> list[Segment]:
 
 
 def plan(size: int, piece: int, segments: Sequence[Segment]) -> list[tuple[int, int]]:
-    """What is missing beside tidy segments, ascending, cut at multiples of the piece size."""
+    """The missing ranges between tidy segments, ascending, cut at multiples of the piece size."""
     missing: list[tuple[int, int]] = []
     position = 0
     for start, end in [*((each.start, each.end) for each in segments), (size, size)]:
@@ -99,7 +99,7 @@ class Pieces:
         return list(self._active.values())
 
     def take(self, longest: int) -> Span | None:
-        """The lowest bytes that wait, neighbours joined, at most `longest`; None if none wait."""
+        """Take the lowest missing range, joined with its neighbours, of at most `longest` bytes; None if none."""
         if not self._waiting:
             return None
         start, end = heapq.heappop(self._waiting)
@@ -111,13 +111,13 @@ class Pieces:
         return self._begin(start, end)
 
     def advance(self, span: Span, length: int, crc: int) -> None:
-        """`length` more bytes of a span are on the disk; `crc` is now that of all its bytes."""
+        """Record that `length` more bytes of a span are on the disk; `crc` is the checksum of all its bytes."""
         span.position += length
         span.crc = crc
         self.present += length
 
     def release(self, span: Span) -> None:
-        """A span's connection has ended: what came is a segment, the rest waits again."""
+        """End a span: what was received becomes a segment, the rest is missing again."""
         del self._active[span.start]
         if span.position > span.start:
             self._done[span.start] = Segment(span.start, span.position, span.crc)
@@ -125,14 +125,14 @@ class Pieces:
             heapq.heappush(self._waiting, (span.position, span.end))
 
     def split(self, rates: dict[int, float]) -> Span | None:
-        """The second half of the span that would take longest, for a connection that idles.
+        """Take the second half of the span that would take longest, for an idle connection.
 
-        `rates` are bytes a second by a span's start. None if no half is worth a connection.
+        `rates` are bytes a second by a span's start. None if every half is too small.
         """
         slowest = max(self._active.values(), key=lambda each: _seconds(each, rates), default=None)
         if slowest is None:
             return None
-        known = rates.get(slowest.start, 0.0) > 0  # one that has just begun may be fast
+        known = rates.get(slowest.start, 0.0) > 0  # a new connection may be fast
         long = known and slowest.left >= 256 * 1024 and _seconds(slowest, rates) > 3
         if slowest.left < 2 * _SMALLEST_SPLIT and not long:
             return None
@@ -141,14 +141,14 @@ class Pieces:
         return self._begin(middle, end)
 
     def reject(self, start: int) -> None:
-        """The segment that begins there is not what its checksum says: fetch it again."""
+        """Fetch the segment that begins there again: its checksum does not match."""
         segment = self._done.pop(start)
         self._unchecked.discard(start)
         self.present -= segment.end - segment.start
         heapq.heappush(self._waiting, (segment.start, segment.end))
 
     def reach(self, start: int) -> tuple[int, Segment | None] | None:
-        """How far the bytes go of the segment or span that begins there: (end, segment if done)."""
+        """Where the bytes of the segment or span that begins there end: (end, segment if complete)."""
         if segment := self._done.get(start):
             return segment.end, segment
         if span := self._active.get(start):
@@ -156,11 +156,11 @@ class Pieces:
         return None
 
     def is_unchecked(self, start: int) -> bool:
-        """Whether a segment comes from an earlier run, whose disk may have lied."""
+        """Whether a segment is from an earlier run and not verified yet."""
         return start in self._unchecked
 
     def segments(self) -> list[Segment]:
-        """All that is on the disk, ascending, spans up to where they are."""
+        """Everything on the disk, ascending; spans up to their position."""
         heads = [
             Segment(span.start, span.position, span.crc)
             for span in self._active.values()
@@ -178,12 +178,12 @@ def _seconds(span: Span, rates: dict[int, float]) -> float:
     return span.left / max(rates.get(span.start, 0.0), 1.0)
 
 
-# How many connections, and which of them to give up
+# How many connections, and which to replace
 
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """How many connections there are, and what all brought together (bytes a second) before."""
+    """The number of connections, and their total speed (bytes a second) before the last change."""
 
     width: int = 1
     rate: float = 0.0
@@ -191,9 +191,9 @@ class Ramp:
 
 
 def widen(ramp: Ramp, rate: float, most: int) -> Ramp:
-    """Twice the connections while the last doubling brought a quarter more; then no more.
+    """Double the connections while the last doubling raised the speed by a quarter; else keep them.
 
-    On a line that is full already, more connections only push everybody else's aside.
+    On a saturated line, more connections only take bandwidth from others.
     """
     if ramp.settled or ramp.width >= most:
         return Ramp(min(ramp.width, most), rate, ramp.settled)
@@ -212,16 +212,16 @@ class Flow:
 
 
 def usual_rate(flows: Sequence[Flow], before: float) -> float:
-    """What a connection brings here, bytes a second: the median of three or more, else as before."""
+    """The usual speed of a connection, bytes a second: the median of three or more, else as before."""
     known = [each.rate for each in flows if each.rate > 0]
     return statistics.median(known) if len(known) >= 3 else before
 
 
 def laggards(flows: Sequence[Flow], left: int, slow_after: float, usual: float) -> list[int]:
-    """The connections to replace, as indices: a tenth of the usual speed and in everybody's way.
+    """The connections to replace, as indices: those at a tenth of the usual speed that delay the end.
 
-    In the way is what needs three times as long as all together for the `left` bytes of the file,
-    or as one usual connection when it is the last. Nobody is judged before `slow_after` seconds.
+    Such a connection needs three times as long as all together for the `left` bytes of the file, or, as
+    the last one, as a usual connection. Connections younger than `slow_after` seconds are spared.
     """
     total = max(sum(each.rate for each in flows), usual)
     return [

@@ -1,8 +1,7 @@
-"""A model that lies elsewhere, looked at without downloading it: its header, and whether ours is the same.
+"""Look at a remote model without downloading it: its header, and whether the installed one is current.
 
-A GGUF's header is read in a few growing ranges, through the same ladder of ways as a download
-(route.py). Nothing is written; what is read is checked as a header of a file of that size, not
-against a digest, which is one of the whole file.
+A GGUF header is read in a few growing ranges, over the same routes as a download (route.py). Nothing is
+written. The digest cannot be checked, because it covers the whole file.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ MAX_READ = 256 * 2**20
 def header(source: Source, patience: Patience | None = None) -> Header:
     """The header of the model that a name stands for, all its shards together.
 
-    Raises InvalidModel for what is no GGUF (a checkpoint, the built-in model), TransferError and its
+    Raises InvalidModel if it has no GGUF (a checkpoint, the built-in model), TransferError and its
     children.
     """
     weights = [(part.file, part.access) for part in source.parts if part.kind == "model"]
@@ -45,7 +44,7 @@ def header(source: Source, patience: Patience | None = None) -> Header:
         weights = [(source.published.file(each), source.published.access) for each in layers]
     if not weights:
         raise InvalidModel(
-            f"'{source.name.display}' is no GGUF elsewhere, there is no header to read"
+            f"'{source.name.display}' is not a remote GGUF file, there is no header to read"
         )
     return joined([_header(file, access, patience or Patience()) for file, access in weights])
 
@@ -59,7 +58,7 @@ def _header(file: RemoteFile, access: Access, patience: Patience) -> Header:
 
 
 class _Remote(io.RawIOBase):
-    """A file elsewhere, to be read forward: a window of it is held, the next one is twice as large."""
+    """A remote file, read forward: keeps one window in memory, and doubles the size of each request."""
 
     def __init__(
         self, file: RemoteFile, access: Access, session: Session, patience: Patience
@@ -99,10 +98,10 @@ class _Remote(io.RawIOBase):
         return len(chunk)
 
     def _get(self, start: int, end: int) -> bytes:
-        """The bytes of a range, by whatever way the server allows."""
+        """The bytes of a range, by any route that the server allows."""
         self._left -= end - start
         if self._left < 0:
-            raise InvalidModel("its header does not end, which no model's does")
+            raise InvalidModel("its header is larger than that of any model")
         reason = ""
         for number in range(_TRIES):
             try:
@@ -147,11 +146,11 @@ class _Remote(io.RawIOBase):
         return bytes(data[skip:wanted])
 
 
-# Whether ours is the same
+# Whether the installed model is current
 
 
 def recorded_source(store: Store, manifest: Manifest) -> Mapping[str, Any]:
-    """What an installed model says of where it was pulled from; {} if it says nothing.
+    """The source that an installed model records in its configuration; {} if it records none.
 
     Raises StoreError, InvalidModel.
     """
@@ -159,7 +158,7 @@ def recorded_source(store: Store, manifest: Manifest) -> Mapping[str, Any]:
 
 
 def is_current(manifest: Manifest, recorded: Mapping[str, Any], found: Source) -> bool:
-    """Whether an installed model, with what it says of its source, is what its name stands for now.
+    """Whether an installed model, with its recorded source, is what a pull of its name would install.
 
     Another commit with the same files is the same model.
     """

@@ -1,6 +1,6 @@
-"""Questions about one file elsewhere that need no download: what an address holds, the content of a small file.
+"""Read about one remote file without a download: the size behind an address, the content of a small file.
 
-Nothing is written.
+Nothing is written to the disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .store import MAX_SMALL
 def read_small(
     file: RemoteFile, access: Access, patience: Patience | None = None, limit: int = MAX_SMALL
 ) -> bytes:
-    """A small file's content, verified, kept out of the store. Raises as `fetch` does."""
+    """The content of a small file, verified; it is not stored. Raises as `fetch` does."""
     if file.size > limit:
         raise TransferError(f"{file.path} has {file.size} bytes, more than the {limit} allowed")
     with Session(access) as session:
@@ -39,16 +39,16 @@ def read_small(
 
 
 def probe(url: str, access: Access, patience: Patience | None = None) -> RemoteFile:
-    """What lies at an address that somebody typed: its size, and its sha256 if the server says.
+    """The file at an address that a user typed: its size, and its sha256 if the server sends it.
 
-    Raises TransferError, also if the server does not say how large it is.
+    Raises TransferError, also if the server does not send the size.
     """
     name = unquote(urlsplit(url).path).rpartition("/")[2] or "model"
     path = "".join(each for each in name if each.isprintable())[:200]
     patience = patience or Patience()
     with Session(access) as session:
         head = None
-        with suppress(BrokenConnection):  # not everybody answers HEAD; GET has the last word
+        with suppress(BrokenConnection):  # some servers refuse HEAD; the GET below decides
             head = session.open(url, method="HEAD", leave_home=False)
             head.close()
         linked = linked_file(head.headers) if head is not None else None
@@ -65,7 +65,7 @@ def probe(url: str, access: Access, patience: Patience | None = None) -> RemoteF
         elif response.status == 200 and length.isdigit():
             size = int(length)
         else:
-            raise TransferError(f"{access.host} does not say how large {path} is")
+            raise TransferError(f"{access.host} does not send the size of {path}")
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise TransferError(f"{access.host} answers with a web page instead of {path}")
         etag = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
@@ -77,7 +77,7 @@ def git_sum(size: int, content: bytes = b"") -> Any:
 
 
 def check_sums(file: RemoteFile, access: Access, sha256: str, git: Any) -> None:
-    """Raise DigestMismatch unless it is what was announced."""
+    """Raise DigestMismatch unless the sums match the expected ones."""
     if file.sha256 is not None:
         expected, got = f"sha256:{file.sha256}", f"sha256:{sha256}"
     elif file.git_sha1 is not None:

@@ -1,6 +1,6 @@
-"""Remove what is of no use from the store: blobs that no manifest names, work that was given up.
+"""Remove unused files from the store: blobs that no manifest lists, abandoned downloads and work.
 
-Files in blobs/ with other names are left alone, they belong to an Ollama on the same store.
+Other files in blobs/ are left alone: they belong to an Ollama on the same store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DOWNLOAD = re.compile(r"((?:sha256|git|url)-[0-9a-f]{40,64})(\..*)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Something to be removed, or removed: "blob", "download" (unfinished) or "work" (its process ended)."""
+    """A removed or removable item: "blob", "download" (unfinished) or "work" (its process has ended)."""
 
     kind: str
     name: str
@@ -32,12 +32,12 @@ class Waste:
 
 
 def prune(store: Store, *, dry_run: bool = False) -> list[Waste]:
-    """Remove from the first root what is of no use; what was removed. `dry_run`: what would be.
+    """Remove unused files from the first root; returns what was, or with `dry_run` would be, removed.
 
-    That is: the work of processes that have ended; blobs that no manifest of any root names and
-    downloads that no process works on, both only if no lease names them and nothing was done to them
-    for an hour (`GRACE`), because another process may have a manifest to write. Raises StoreError, also
-    if a manifest is damaged: what it names is then not known.
+    Unused are: the work of processes that have ended; blobs that no manifest of any root lists, and
+    unfinished downloads that no process works on. The latter two only if no lease lists them and they
+    are older than an hour (`GRACE`): another process may be about to write a manifest. Raises StoreError,
+    also if a manifest is damaged, because its blobs are then unknown.
     """
     with store.locked():
         reserved = lease.reserved(store.roots[0], store.now())
@@ -50,10 +50,10 @@ def prune(store: Store, *, dry_run: bool = False) -> list[Waste]:
 
 
 def sweep(store: Store) -> list[Waste]:
-    """Remove from the first root the files and folders of work whose processes have ended; what was removed.
+    """Remove the work files and folders of ended processes from the first root; returns what was removed.
 
-    Quick, and safe at any time: unfinished downloads stay. Where there is nothing, nothing is written.
-    Raises StoreError.
+    Fast, and safe at any time: unfinished downloads stay. If there is nothing to remove, nothing is
+    written. Raises StoreError.
     """
     try:
         names = os.listdir(store.roots[0] / "partial")
@@ -76,7 +76,7 @@ def _unused_blobs(store: Store, reserved: Set[str]) -> Iterator[Waste]:
 
 
 def _old_downloads(store: Store, reserved: Set[str]) -> Iterator[Waste]:
-    """Old files of downloads in partial/, those of one together."""
+    """Unfinished downloads in partial/ that are older than `GRACE`, with all of their files."""
     groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
     for path, status in files_in(store.roots[0] / "partial"):
         if found := _DOWNLOAD.fullmatch(path.name):
@@ -89,7 +89,7 @@ def _old_downloads(store: Store, reserved: Set[str]) -> Iterator[Waste]:
 
 
 def _work(store: Store) -> Iterator[Waste]:
-    """Leases, work files and folders whose processes have ended."""
+    """Leases and work files whose processes have ended."""
     root, now = store.roots[0], store.now()
     for each in lease.dead_leases(root, now):
         paths = lease.files_of(each)
@@ -97,32 +97,32 @@ def _work(store: Store) -> Iterator[Waste]:
         yield Waste("work", each.name, size, tuple(paths))
     with suppress(OSError):
         for path in sorted((root / "partial").iterdir()):
-            with suppress(OSError):  # gone since
+            with suppress(OSError):  # deleted meanwhile
                 if is_work(path.name) and remove_abandoned(path, now, dry_run=True):
                     yield Waste("work", path.name, taken(path.lstat()), (path,))
 
 
 def files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Files and links in a folder with their state: a link's own, for it is what would be removed."""
+    """Files and links in a folder with their status: a link's own, because the link would be removed."""
     try:
         entries = sorted(folder.iterdir())
     except OSError:
         return
     for path in entries:
-        with suppress(OSError):  # gone since
+        with suppress(OSError):  # deleted meanwhile
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 yield path, status
 
 
 def taken(status: os.stat_result) -> int:
-    """Bytes on the disk: a download begun has holes."""
+    """Bytes on the disk: an unfinished download is a sparse file."""
     blocks = getattr(status, "st_blocks", None)
     return status.st_size if blocks is None else min(status.st_size, blocks * 512)
 
 
 def _remove(waste: Waste, store: Store) -> bool:
-    """Whether it could be removed: not while another process works on it, nor while it is open on Windows."""
+    """Remove it; returns False while another process works on it, or on Windows has it open."""
     from filelock import FileLock, Timeout
 
     try:

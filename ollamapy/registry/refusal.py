@@ -1,4 +1,4 @@
-"""Answers that refuse: the error that each one becomes, which names the way out."""
+"""Responses that refuse: each becomes an error that names a solution."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def unreachable(host: str, reason: str) -> Offline:
 
 
 def busy(host: str, status: int, seconds: float) -> str:
-    """What to say while waiting for a server."""
+    """The message while waiting for a server."""
     why = "it limits requests" if status == 429 else f"it answers {status}"
     return f"waiting {seconds:.0f} s for {host}: {why}"
 
 
 def refusal(response: Response, access: Access, what: str, page: str) -> TransferError:
-    """The error for a response that says no. `what` was asked for, `page` shows it to a browser.
+    """The error for a refusal. `what` was requested, `page` shows it in a browser.
 
-    The codes and their order are the Hugging Face hub's; what has none is judged by its status.
+    The codes and their order are those of the Hugging Face hub; other servers are judged by status.
     """
     body = response.text()
-    said = _message(body, response.headers, access)
+    message = _message(body, response.headers, access)
     code = response.headers.get("X-Error-Code", "")
     status, host, known = response.status, access.host, bool(access.authorization)
     if code == "GatedRepo":
@@ -46,7 +46,7 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
         return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
     if code == "EntryNotFound":
         return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
-    if status == 401 and known and "invalid credentials" in said.lower():
+    if status == 401 and known and "invalid credentials" in message.lower():
         return Unauthorized(
             f"{host} does not accept your token: make a new one at"
             f" {access.endpoint}/settings/tokens and set HF_TOKEN"
@@ -57,25 +57,25 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
             f"{what} does not exist on {host} or is private: check the name, {way}"
         )
     if status == 403:
-        if "disabled" in said.lower():
+        if "disabled" in message.lower():
             return AccessDenied(f"{host} has disabled {what}, choose another model")
-        return AccessDenied(f"{host} denies access to {what}{_quoted(said)}")
+        return AccessDenied(f"{host} denies access to {what}{_quoted(message)}")
     if status == 429:
         seconds = int(retry_after(response.headers) or 300)
         way = "" if known else ", or set HF_TOKEN for a higher limit"
         return RateLimited(f"{host} limits requests: try again in {seconds} s{way}", seconds)
     if status in RETRYABLE or status >= 500:
-        return TransferError(f"{host} answers {status}{_quoted(said)}: try again later")
-    return TransferError(f"{host} answers {status} for {what}{_quoted(said)}")
+        return TransferError(f"{host} answers {status}{_quoted(message)}: try again later")
+    return TransferError(f"{host} answers {status} for {what}{_quoted(message)}")
 
 
 def server_message(response: Response, access: Access) -> str:
-    """The reason that a server gives in the body of its response; "" if none can be read."""
+    """The reason that a server gives in its response; "" if none can be read."""
     return _message(response.text(), response.headers, access)
 
 
 def _message(body: str, headers: Mapping[str, str], access: Access) -> str:
-    """What the server says in words: one line, printable, short, and never our own token."""
+    """The message in a response: one line, printable, short, without our token; "" from a guarded server."""
     if access.guarded:
         return ""
     text = headers.get("X-Error-Message", "")
@@ -93,21 +93,21 @@ def _message(body: str, headers: Mapping[str, str], access: Access) -> str:
     return " ".join(text.split())[:200]
 
 
-def _quoted(said: str) -> str:
-    return f" ({said})" if said else ""
+def _quoted(message: str) -> str:
+    return f" ({message})" if message else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: its `RateLimit` when used up, else `Retry-After`."""
+    """Seconds that a server asks to wait: from an exhausted `RateLimit`, else from `Retry-After`."""
     limit = headers.get("RateLimit", "")
     left, reset = re.search(r";\s*r=(\d+)", limit), re.search(r";\s*t=(\d+)", limit)
     if left and reset and int(left[1]) == 0:
         return int(reset[1]) + 1.0
-    said = headers.get("Retry-After", "").strip()
-    if said.isdigit():
-        return float(said)
+    after = headers.get("Retry-After", "").strip()
+    if after.isdigit():
+        return float(after)
     try:
         there = parsedate_to_datetime(headers["Date"])
-        return max(0.0, (parsedate_to_datetime(said) - there).total_seconds())
+        return max(0.0, (parsedate_to_datetime(after) - there).total_seconds())
     except (KeyError, ValueError, TypeError):
         return None

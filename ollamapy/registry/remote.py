@@ -1,4 +1,4 @@
-"""A file on another machine: its name there, where to ask for it, and what is known of its content."""
+"""A file on another machine: its name, address, size and digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file elsewhere: its name there (never a path here), address, size in bytes and sha256.
+    """A remote file: its name there (never used as a path here), address, size in bytes and sha256.
 
     `sha256` (64 hex digits) is None where the server does not know it; then `git_sha1`, the name of
     a git blob, or `etag` tell whether an unfinished download is of the same content. `page` is
@@ -30,17 +30,17 @@ class RemoteFile:
 
     @property
     def key(self) -> str:
-        """The name of its work files: what it contains, not where it comes from."""
+        """The name of its work files, made from its content rather than its address."""
         if self.sha256 is not None:
             return f"sha256-{self.sha256}"
         if self.git_sha1 is not None:
             return f"git-{self.git_sha1}"
-        said = f"{self.url}\n{self.size}\n{self.etag}"
-        return f"url-{sha256_hex(said.encode())}"
+        identity = f"{self.url}\n{self.size}\n{self.etag}"
+        return f"url-{sha256_hex(identity.encode())}"
 
 
 def linked_file(headers: Mapping[str, str]) -> tuple[str, int | None] | None:
-    """The sha256 and size of a large file as the hub says them beside its redirect."""
+    """The sha256 and size of a large file, from the headers of the hub's redirect."""
     etag = headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
     size = headers.get("X-Linked-Size", "")
     if not _SHA256.fullmatch(etag):

@@ -1,11 +1,11 @@
-"""The way to a file elsewhere: where its bytes can be asked for now, and what to make of a response.
+"""The route to a remote file: the address to request its bytes from, and how to judge the response.
 
-    SHARED   one signed address for all connections, got once and renewed as it ages
-    EACH     every request goes through the redirect: where addresses are refused that are fresh
-    SINGLE   one connection; where ranges do not work, from the beginning of the file
+    SHARED   one signed address for all connections, renewed before it expires
+    EACH     every request follows the redirect: for servers that refuse fresh addresses
+    SINGLE   one connection; if ranges do not work, from the beginning of the file
 
-A `Route` only goes down this ladder, and never fails where the next rung would do. It reads no
-bodies and writes no files; download.py does, with the answers that it lets through.
+A `Route` only moves down this ladder, and fails only on the last rung. It reads no bodies and writes no
+files; connections.py does, with the responses that it accepts.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .remote import RemoteFile, linked_file
 
 log = logging.getLogger(__name__)
 
-_ODD_TRIES = 2  # answers that ignore the range before ranges are given up
-_RENEW_BEFORE = 300.0  # seconds before a signed address ends
+_ODD_TRIES = 2  # responses that ignore the range before ranges are given up
+_RENEW_BEFORE = 300.0  # seconds before a signed address expires
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-IDENTITY = {"Accept-Encoding": "identity"}  # packed answers have no ranges
+IDENTITY = {"Accept-Encoding": "identity"}  # compressed responses have no ranges
 
 
 class Rung(enum.IntEnum):
-    """The ways to ask, from the fastest to the one that always works."""
+    """The ways to request a file, from the fastest to the most robust."""
 
     SHARED = 0
     EACH = 1
@@ -44,14 +44,14 @@ class Rung(enum.IntEnum):
 
 
 class Refused(Exception):
-    """A server said no; `error` says so to people."""
+    """A server refused; `error` is the message for the user."""
 
     def __init__(self, error: TransferError, rung: Rung, generation: int, start: int) -> None:
         self.error, self.rung, self.generation, self.start = error, rung, generation, start
 
 
 class Odd(Exception):
-    """A response that does not fit the question. `ranged`: in that it ignores the range."""
+    """A response that does not fit the request. `ranged`: it ignores the range."""
 
     def __init__(self, reason: str, *, ranged: bool = False) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ class Odd(Exception):
 
 
 class Busy(Exception):
-    """A server that wants us to come back later, `seconds` if it says when."""
+    """A server is busy; `seconds` to wait if it sends them."""
 
     def __init__(self, status: int, seconds: float | None) -> None:
         super().__init__(f"it answers {status}")
@@ -67,16 +67,16 @@ class Busy(Exception):
 
 
 class Route:
-    """Where to ask for the bytes of a file: the ladder of rule 3. For all workers at once.
+    """The ladder of rule 3 for one file, shared by all workers.
 
-    A signed address is a key to the file for an hour: it is held in memory only.
+    A signed address grants access for an hour, so it is kept in memory only.
     """
 
     def __init__(self, file: RemoteFile, access: Access, now: Callable[[], float], rung: Rung):
         self.rung = rung
         self.ranges = rung is not Rung.SINGLE
         self._file, self._access, self._now = file, access, now
-        self._lock = threading.Lock()  # held while renewing: the others wait for the new one
+        self._lock = threading.Lock()  # held while renewing: the other workers wait
         self._url: str | None = None
         self._deadline = 0.0
         self._generation = 0
@@ -84,7 +84,7 @@ class Route:
         self._n_odd = 0
 
     def open(self, session: Session, start: int, end: int) -> tuple[Response, int, int]:
-        """A response with the bytes from `start` on: (response, bytes to pass over, generation).
+        """A response with the bytes from `start` on: (response, bytes to skip, generation).
 
         Raises BrokenConnection, Refused, Odd, Busy, TransferError.
         """
@@ -101,7 +101,7 @@ class Route:
             raise
 
     def brought(self, generation: int) -> None:
-        """Bytes came: the address is good."""
+        """Record that bytes arrived: the address works."""
         if generation == self._generation and not self._worked:
             with self._lock:
                 self._worked = generation == self._generation
@@ -112,15 +112,15 @@ class Route:
         return self._worked or self.rung is not Rung.SHARED
 
     def refused(self, refused: Refused, number: int) -> None:
-        """Choose another way. Raises the refusal itself when there is none.
+        """Move to another rung. Raises the refusal's error on the last one.
 
-        `number` counts the refusals that the worker met in a row: where one connection is let
-        through and a second is not, the address works and yet renewing it helps nobody.
+        `number` counts the worker's refusals in a row: if a server accepts one connection and refuses a
+        second, the address works, and renewing it does not help.
         """
         with self._lock:
             stale = refused.rung is not self.rung or refused.generation != self._generation
             if stale:
-                return  # another worker has seen to it
+                return  # another worker has handled it
             if self.rung is Rung.SHARED:
                 if (self._fresh and not self._worked) or number >= 3:
                     self._descend(Rung.EACH)
@@ -133,7 +133,7 @@ class Route:
                 raise refused.error
 
     def ignored_range(self) -> None:
-        """A range was not honoured: a slip once, a server without ranges when repeated."""
+        """A range was ignored: once is tolerated, twice means a server without ranges."""
         with self._lock:
             self._n_odd += 1
             if self._n_odd >= _ODD_TRIES:
@@ -157,7 +157,7 @@ class Route:
             return self._file.url, self._generation
 
     def _resolve(self, session: Session) -> None:
-        """Ask where the file lies now, and whether it is still the same."""
+        """Request the current address, and check that the file is unchanged."""
         response = session.open(self._file.url, method="HEAD", headers=IDENTITY, leave_home=False)
         response.close()
         if response.status in RETRYABLE:
@@ -182,7 +182,7 @@ class Route:
         self._deadline = self._now() + life - margin
 
     def _judge(self, response: Response, rung: Rung, generation: int, start: int, end: int) -> int:
-        """The bytes to pass over in a response, if it can be used at all."""
+        """The bytes to skip in a usable response. Raises Busy, Refused, Odd."""
         status, size, headers = response.status, self._file.size, response.headers
         if status in RETRYABLE:
             raise Busy(status, retry_after(headers))
@@ -193,11 +193,11 @@ class Route:
         if headers.get("Content-Type", "").lower().startswith("text/html"):
             raise Odd("it answers with a web page: is there a login page or a proxy between?")
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-            raise Odd("it packs the file", ranged=status == 200 and rung is not Rung.SINGLE)
+            raise Odd("it compresses the file", ranged=status == 200 and rung is not Rung.SINGLE)
         if status == 206:
             found = RANGE.fullmatch(headers.get("Content-Range", ""))
             if not found or [int(each) for each in found.groups()] != [start, end - 1, size]:
-                raise Odd("it sends another part than was asked for", ranged=True)
+                raise Odd("it sends another range than requested", ranged=True)
             return 0
         length = headers.get("Content-Length", str(size))
         if length != str(size):
@@ -205,7 +205,7 @@ class Route:
         if rung is Rung.SINGLE:
             return start
         if (start, end) != (0, size):
-            raise Odd("it ignores that only a part was asked for", ranged=True)
+            raise Odd("it ignores the requested range", ranged=True)
         return 0
 
     def _refusal(self, response: Response) -> TransferError:
@@ -213,17 +213,15 @@ class Route:
         if access.is_home(response.url):
             return refusal(response, access, file.path, file.page)
         host = urlsplit(response.url).hostname
-        said = server_message(response, access)
-        text = (
-            f"{host} refuses to send {file.path}: {response.status}{f' ({said})' if said else ''}"
-        )
+        message = server_message(response, access)
+        text = f"{host} refuses to send {file.path}: {response.status}{f' ({message})' if message else ''}"
         if response.status == 400 and file.size > 400 * 10**9:
             return TransferError(f"{text}; files above 400 GB need Hugging Face's own client")
         return AccessDenied(f"{text}, try again later or from another network")
 
 
 def lifetime(url: str, headers: Mapping[str, str]) -> float:
-    """Seconds that a signed address is good for, by the server's clock; for ever if it tells not."""
+    """Seconds until a signed address expires, by the server's clock; infinite if unknown."""
     try:
         query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
         issued = time.time()

@@ -1,7 +1,7 @@
-"""What a name stands for elsewhere: which files to get, from where, and what becomes of each.
+"""Resolve a name to its source: which files to fetch, from where, and which layer each becomes.
 
-    llama2:13b                       the catalogue; what it does not know, registry.ollama.ai
-    registry.ollama.ai/library/x     that registry, unasked whether the catalogue knows it
+    llama2:13b                       the catalogue, else registry.ollama.ai
+    registry.ollama.ai/library/x     that registry, without the catalogue
     hf.co/user/repo:Q4_K_M           a repository of the hub (huggingface.co/... is the same)
     https://host/path/model.gguf     that file
     host/namespace/model:tag         any registry that speaks Ollama's protocol
@@ -41,7 +41,7 @@ from .probe import probe
 from .remote import RemoteFile
 
 OVERRIDES = {"template": "template", "system": "system", "params": "params"}
-"""Files of a hub's repository that say what its GGUF does not -> the kind of layer they become."""
+"""Files of a hub's repository that complement its GGUF -> the kind of layer they become."""
 
 _MAX_OVERRIDE = 256 * 1024
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
@@ -50,8 +50,8 @@ _HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/(.+)")
 
 @dataclass(frozen=True, slots=True)
 class SourcePart:
-    """A file to get, and the kind of layer that it becomes: "model", "projector", "adapter",
-    "template", "system", "params"; or "checkpoint" and "tokenizer", of which a model is made."""
+    """A file to fetch, and the kind of layer that it becomes: "model", "projector", "adapter",
+    "template", "system", "params"; or "checkpoint" and "tokenizer", which are converted to a model."""
 
     kind: str
     file: RemoteFile
@@ -60,11 +60,11 @@ class SourcePart:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a name stands for. `name` is what it is stored as, `note` what was chosen and why.
+    """Where a model comes from. `name` is its name in the store, `note` explains what was chosen and why.
 
-    Either `published`, a registry's model that is kept as it is, or `parts`: the files, all parts of
-    the kind "model" being the shards of one in order. `texts` are layers to add, by kind. `record` is
-    written into the configuration: what the model was made of, to know it again.
+    Either `published`, a model of a registry that is kept as it is, or `parts`: the files; those of the
+    kind "model" are the shards of one model, in order. `texts` are layers to add, by kind. `record` is
+    written into the configuration, to compare it with a later source.
     """
 
     name: Name
@@ -77,16 +77,16 @@ class Source:
 
     @property
     def files(self) -> tuple[tuple[RemoteFile, Access], ...]:
-        """Every file to get, in order."""
+        """Every file to fetch, in order."""
         if self.published is not None:
-            config = self.published.manifest.config.digest  # last, as Ollama gets it
+            config = self.published.manifest.config.digest  # last, as Ollama does
             files = sorted(self.published.files, key=lambda each: each.path == config)
             return tuple((each, self.published.access) for each in files)
         return tuple((each.file, each.access) for each in self.parts)
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is remembered of it in the model's configuration, under "source"."""
+        """What the model's configuration records of its source, under "source"."""
         record: dict[str, Any] = {"repo": self.repo, "revision": self.revision} if self.repo else {}
         record["files"] = [
             {
@@ -103,8 +103,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A name as it was typed, taken apart. `address` is an https address of a file, `via` that of
-    the machine to ask instead of the usual one; "" where there is none."""
+    """A parsed name. `address` is the address of a file, `via` that of a server to pull from instead of the
+    usual one; "" if there is none."""
 
     text: str
     name: Name
@@ -115,14 +115,14 @@ class Wanted:
 
 
 def parse(text: str, *, via: str = "", insecure: bool = False, is_local: bool = True) -> Wanted:
-    """Take a name or an address apart. `is_local`: it was typed on this machine.
+    """Parse a name or an address. `is_local`: the caller is on this machine.
 
     Raises InvalidName, InvalidRequest.
     """
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme == "file" or text.lower().startswith("file:"):
         raise InvalidRequest(
-            "a file of this machine is not pulled, make a model of it with: ollamapy create"
+            "a local file cannot be pulled, make a model of it with: ollamapy create"
         )
     if scheme == "http" and not insecure:
         raise InvalidRequest(
@@ -138,7 +138,7 @@ def parse(text: str, *, via: str = "", insecure: bool = False, is_local: bool = 
 def find(
     wanted: Wanted, catalog: Catalog, settings: HubSettings, patience: Patience | None = None
 ) -> Source:
-    """What a name stands for: one request, mostly.
+    """Resolve a name to its source, usually with one request.
 
     Raises TransferError and its children, InvalidModel for a registry's manifest that cannot be
     used, InvalidCatalog, InvalidRequest for a tag that fits several files.
@@ -153,8 +153,8 @@ def find(
             return _by_registry(name, access, patience)
         except RemoteNotFound:
             raise RemoteNotFound(
-                f"'{name.display}' not found on {access.host}: is that its name there, and may others"
-                " have its models (OLLAMAPY_SERVE_MODELS=1)?"
+                f"'{name.display}' not found on {access.host}: is that its name there, and does that server"
+                " share its models (OLLAMAPY_SERVE_MODELS=1)?"
             ) from None
     if name.host.lower() in oci.HUB_HOSTS:
         return _by_repository(wanted, settings, patience)
@@ -205,7 +205,7 @@ def _of_listing(name: Name, listing: hub.Listing, tag: str | None) -> Source:
 
 
 def _by_catalog(name: Name, entry: Entry, settings: HubSettings, patience: Patience) -> Source:
-    """The model of a catalogue's entry, from the first of its publishers who gives it."""
+    """The model of an entry of the catalogue, from the first publisher that has it."""
     if not entry.files:
         return Source(name, note=entry.note)
     listings = _Listings(settings, patience)
@@ -251,16 +251,16 @@ def _of_entry(
 
 
 class _Listings:
-    """The repositories that an entry's files lie in, each asked once.
+    """The repositories with an entry's files, each listed once.
 
-    What a file must be is said by the catalogue for the commit or the address that it names. A branch
-    may have moved on since: there the hub's own word counts, for a publisher who mends a model has
-    not taken it away; `changed` names what is not the catalogue's file any more.
+    At a commit or an address, a file must match the catalogue's size and digest. A branch may have moved
+    since the catalogue was written: there the hub's digest counts, and `changed` lists the files that no
+    longer match.
     """
 
     def __init__(self, settings: HubSettings, patience: Patience) -> None:
         self._settings, self._patience = settings, patience
-        self._known: dict[tuple[str, str], hub.Listing] = {}
+        self._by_revision: dict[tuple[str, str], hub.Listing] = {}
         self._changed: list[str] = []
 
     @property
@@ -287,19 +287,19 @@ class _Listings:
     def _current(self, found: RemoteFile, file: CatalogFile, listing: hub.Listing) -> RemoteFile:
         if not _is_other(found, file):
             return _pinned(found, file)
-        if listing.commit == file.revision:  # what a commit holds never changes
+        if listing.commit == file.revision:  # the content of a commit never changes
             raise _not_the_same(file, listing.access)
         self._changed.append(file.path)
         return found
 
     def _listing(self, file: CatalogFile) -> hub.Listing:
         key = (file.repo, file.revision)
-        if key not in self._known:
-            self._known[key] = self._asked(*key)
-        return self._known[key]
+        if key not in self._by_revision:
+            self._by_revision[key] = self._listed(*key)
+        return self._by_revision[key]
 
-    def _asked(self, repo: str, revision: str) -> hub.Listing:
-        """The listing at a revision; of the main branch where that is a commit that is gone."""
+    def _listed(self, repo: str, revision: str) -> hub.Listing:
+        """The listing at a revision; at the main branch if the revision is a commit that no longer exists."""
         access = access_of(self._settings)
         try:
             return hub.list_files(hub.Repo(repo, revision), access, self._patience)
@@ -313,21 +313,21 @@ class _Listings:
 
 
 def _is_other(found: RemoteFile, file: CatalogFile) -> bool:
-    """Whether what is there is not the file that the catalogue knows."""
+    """Whether a file differs from the catalogue's."""
     other_sum = file.sha256 and found.sha256 and file.sha256 != found.sha256
     return bool(other_sum) or (file.size is not None and file.size != found.size)
 
 
 def _pinned(found: RemoteFile, file: CatalogFile) -> RemoteFile:
-    """The file, to be checked against the catalogue's sum where the server says none."""
+    """The file, with the catalogue's digest if the server sends none."""
     return replace(found, sha256=found.sha256 or file.sha256)
 
 
 def _not_the_same(file: CatalogFile, access: Access) -> TransferError:
     way = f"hf.co/{file.repo}" if file.repo else file.url
     return TransferError(
-        f"{file.path} on {access.host} is not the file that the catalogue knows, ask for it as"
-        f" {way} if you want it all the same"
+        f"{file.path} on {access.host} differs from the file in the catalogue, pull it as"
+        f" {way} if you want it anyway"
     )
 
 
@@ -335,7 +335,7 @@ def _not_the_same(file: CatalogFile, access: Access) -> TransferError:
 
 
 def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> Source:
-    """The file at an address; one of the hub by its repository, for that knows its sha256."""
+    """The file at an address. A file of the hub is found by its repository, which has the sha256."""
     at_hub = access_of(settings)
     found = _HUB_FILE.fullmatch(urlsplit(wanted.address).path)
     if found and at_hub.is_home(wanted.address):
@@ -348,7 +348,7 @@ def _by_address(wanted: Wanted, settings: HubSettings, patience: Patience) -> So
 
 
 def _access_to(address: str, settings: HubSettings, *, is_local: bool = True) -> Access:
-    """How to reach an address: the hub with the user's token, everybody else without."""
+    """How to reach an address: the hub with the user's token, any other server without."""
     at_hub = access_of(settings)
     if at_hub.is_home(address):
         return at_hub
@@ -358,7 +358,7 @@ def _access_to(address: str, settings: HubSettings, *, is_local: bool = True) ->
 
 
 def _name_of_address(address: str) -> Name:
-    """The name for what an address gives: host/folder/file, of the hub hf.co/user/repo:file."""
+    """The name for the model at an address: host/folder/file, for the hub hf.co/user/repo:file."""
     parts = urlsplit(address)
     path = unquote(parts.path)
     found = _HUB_FILE.fullmatch(path)

@@ -1,23 +1,22 @@
-"""The model store: manifests by name and content by digest, in Ollama's layout, true after a crash.
+"""The model store: manifests by name and content by digest, in Ollama's layout, consistent after a crash.
 
     <root>/manifests/<host>/<namespace>/<model>/<tag>   JSON: which blobs make the model
     <root>/blobs/sha256-<64 hex>                        content, named by its hash
-    <root>/partial/                                     work in progress, never in blobs/: an Ollama
-                                                        on the same store deletes strangers there
-    <root>/sums/sha256-<64 hex>.json                    checksums of a blob's pieces (journal.py): a
-                                                        damaged one need not be fetched whole
+    <root>/partial/                                     unfinished files, never in blobs/: an Ollama on
+                                                        the same store deletes unknown files there
+    <root>/sums/sha256-<64 hex>.json                    checksums of a blob's pieces (journal.py), to
+                                                        repair a damaged blob piece by piece
 
-A store has one or more roots. The first is written; the others are only read, and what the first
-holds under a name hides what they hold. Reading never writes, so a root that is missing or
-read-only is fine. Writing goes to a work file, is flushed to the disk and renamed into place, and a
-manifest is written after everything that it names: at any moment, also after a power cut, what can
-be found is complete. Several processes may use a store at once; a lock orders those that write
-manifests and delete.
+A store has one or more roots. The first is written, the others are only read; a name in an earlier root
+hides the same name in later ones. Reading never writes, so a missing or read-only root is fine. Content
+is written to a work file, flushed to the disk and renamed into place, and a manifest is written after
+all of its blobs: whatever can be found is complete, also after a power cut. Several processes may use a
+store at once; a lock serialises writing manifests and deleting.
 
-Nothing found in a root is believed. Names and digests are checked before they become paths; a
-manifest is limited in size and its every field checked; what is not a regular file is not read. A
-link below manifests/ is followed only as far as manifests/; `manifests`, `blobs` and single blobs
-may be links to anywhere, because people move weights to another disk. Deleting removes the link.
+The content of a root is untrusted. Names and digests are validated before they become paths, the size
+and every field of a manifest are checked, and only regular files are read. A link below manifests/ is
+followed only within manifests/; `manifests`, `blobs` and single blobs may be links to anywhere, because
+users move weights to another disk. Deleting removes the link.
 
 Nothing is removed unasked but what a deleted model was the last to use. Whoever removes more (see
 upkeep.py) leaves alone what is younger than `GRACE`: another process may be about to name it in a
@@ -75,9 +74,9 @@ MAX_SMALL = 8 * 2**20
 
 
 def open_store(paths: Paths) -> Store:
-    """The user's models, those of the roots that are only read, and the built-in one.
+    """The store of the user's models, with the read-only roots and the built-in model.
 
-    The built-in model is listed in the default place only; it can be named everywhere.
+    The built-in model is listed in the default store only; it can be used in every store.
     """
     builtin = builtin_models()
     roots = [paths.models, *paths.more_models, builtin]
@@ -86,7 +85,7 @@ def open_store(paths: Paths) -> Store:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A manifest's file: in which root, under which name, and what it says or why it cannot be read."""
+    """A manifest file: its root, its name, and its content or why it cannot be read."""
 
     root: Path
     name: Name
@@ -96,9 +95,9 @@ class Installed:
 
 
 class Store:
-    """Models on disk, in `roots`: the first is written, the others only read. For any thread.
+    """Models on the disk, in `roots`: the first is written, the others are only read. Thread-safe.
 
-    Models in an `unlisted` root are found by name but not listed. `now` is the clock of ages.
+    Models in an `unlisted` root are found by name but not listed. `now` is the clock for ages.
     """
 
     def __init__(
@@ -110,20 +109,20 @@ class Store:
         self.roots = tuple(roots)
         self.now = now
         self._unlisted = frozenset(unlisted)
-        # Manifests already read, or why they cannot be: by path, valid for that state of the file.
-        # So a list of thousands costs a stat each, and a damaged one is logged once.
-        self._known: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
+        # Parsed manifests, or their errors, by path and valid for that state of the file: listing
+        # thousands costs one stat each, and a damaged one is logged once.
+        self._manifests: dict[str, tuple[tuple[int, int, int], Manifest | InvalidModel]] = {}
 
     # Reading
 
     def names(self) -> list[Name]:
-        """Every installed model, newest first; what cannot be read is skipped and logged."""
+        """Every installed model, newest first; unreadable ones are skipped and logged."""
         return [name for name, _ in self.models()]
 
     def models(self) -> list[tuple[Name, Manifest]]:
         """Every installed model with its manifest, newest first; see `names`."""
         found: list[tuple[Name, Manifest]] = []
-        hidden: set[str] = set()  # names that earlier roots hold, without their case
+        hidden: set[str] = set()  # lower-case names in earlier roots
         seen: set[str] = set()
         for root in self.roots:
             if root in self._unlisted:
@@ -135,18 +134,18 @@ class Store:
                     with suppress(InvalidModel, OSError):
                         found.append((name, self._manifest(path)))
             hidden.update(name.full.lower() for name, _ in here)
-        for path in self._known.keys() - seen:
-            self._known.pop(path, None)
+        for path in self._manifests.keys() - seen:
+            self._manifests.pop(path, None)
         return sorted(found, key=lambda each: each[1].modified_at, reverse=True)
 
     def survey(self) -> list[Installed]:
-        """Every manifest of every root, also the hidden and the damaged ones."""
+        """Every manifest of every root, including hidden and damaged ones."""
         found = []
         for root in self.roots:
             for name, path in installed(root):
                 try:
                     each = Installed(root, name, Path(path), self._manifest(path))
-                except FileNotFoundError:  # deleted since
+                except FileNotFoundError:  # deleted meanwhile
                     continue
                 except (InvalidModel, OSError) as error:
                     each = Installed(root, name, Path(path), None, str(error))
@@ -154,7 +153,7 @@ class Store:
         return found
 
     def find(self, name: Name) -> Name | None:
-        """The installed name that equals `name` but for the case of letters.
+        """The installed name that equals `name` without regard to case.
 
         Raises StoreError if it is not found and a root cannot be read.
         """
@@ -166,7 +165,7 @@ class Store:
         return self._require(name)[1]
 
     def manifest_file(self, name: Name) -> tuple[bytes, Manifest]:
-        """The manifest of an installed model, byte for byte, and what it says. Raises as `manifest`."""
+        """The manifest of an installed model, byte for byte and parsed. Raises as `manifest` does."""
         path, _ = self._require(name)
         try:
             content, modified_at = read_file(path, MAX_MANIFEST)
@@ -175,11 +174,11 @@ class Store:
         return content, parse_manifest(content, modified_at)
 
     def has(self, digest: str) -> bool:
-        """Whether any root holds the blob. Raises InvalidRequest if it is no digest."""
+        """Whether any root has the blob. Raises InvalidRequest if it is not a digest."""
         return self._blob(parse_digest(digest)) is not None
 
     def blob_path(self, digest: str) -> Path:
-        """Where the blob lies. Raises StoreError if no root has it, InvalidRequest if no digest."""
+        """The path of a blob. Raises StoreError if no root has it, InvalidRequest if it is not a digest."""
         digest = parse_digest(digest)
         path = self._blob(digest)
         if path is None:
@@ -202,10 +201,10 @@ class Store:
     # Writing
 
     def add_blob(self, content: bytes | Iterable[bytes], digest: str | None = None) -> str:
-        """Store content under its digest, which is returned; a whole blob that is there stays.
+        """Store content under its digest, which is returned; an intact existing blob is kept.
 
-        Raises InvalidRequest if it is not the `digest` that was expected, StoreError if it cannot
-        be written. Nothing of it is left then.
+        Raises InvalidRequest if it does not match the expected `digest`, StoreError if it cannot be
+        written. Nothing of it is left then.
         """
         with self.new_blob(digest) as blob:
             for chunk in [content] if isinstance(content, bytes) else content:
@@ -213,20 +212,20 @@ class Store:
             return blob.put()
 
     def new_blob(self, digest: str | None = None) -> BlobWriter:
-        """A blob to be written piece by piece, see `BlobWriter`. Raises as `add_blob` does."""
+        """A blob that is written piece by piece, see `BlobWriter`. Raises as `add_blob` does."""
         return BlobWriter(self, parse_digest(digest) if digest is not None else None)
 
     def touch(self, digest: str) -> None:
-        """Make a blob young that is about to be named in a manifest: see `GRACE`."""
-        with suppress(OSError):  # of another user, or only read: nobody of ours removes it
+        """Renew the age of a blob that a client is about to use, so that prune keeps it for `GRACE`."""
+        with suppress(OSError):  # another user's, or read-only: none of our processes removes it
             path = self.roots[0] / "blobs" / blob_name(parse_digest(digest))
             os.utime(path)
 
     def adopt_file(self, path: Path, digest: str, *, linked: bool = False) -> None:
-        """Make a verified file in partial/ the blob `digest`: flushed and renamed, not copied.
+        """Turn a verified file in partial/ into the blob `digest`: it is flushed and renamed, not copied.
 
-        A `linked` one is another program's too: it is not written to, nor its rights changed.
-        Raises StoreError; the file is where it was then.
+        A `linked` file belongs to another program, too: its content and mode are not changed.
+        Raises StoreError; the file is then still in partial/.
         """
         target = self.roots[0] / "blobs" / blob_name(parse_digest(digest))
         with writing(self.roots[0], target):
@@ -236,27 +235,27 @@ class Store:
                 path.chmod(0o644)
             make_folder(target.parent)
             os.replace(path, target)
-            # where both are one file already, rename does nothing
+            # rename does nothing where both are the same file
             path.unlink(missing_ok=True)
             sync_folder(target.parent)
 
     def check_room(self, needed: int) -> None:
-        """Raises DiskFull if the first root's disk has not that many bytes free."""
+        """Raise DiskFull if the first root's disk has fewer than `needed` bytes free."""
         folder = self.roots[0] / "partial"
         place = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(place).free
         if needed > free:
             raise DiskFull(
                 f"{format_bytes(needed)} are needed in {self.roots[0]} and {format_bytes(free)} are"
-                " free: make room or point OLLAMAPY_MODELS at another disk",
+                " free: free some space or point OLLAMAPY_MODELS at another disk",
                 needed - free,
             )
 
     def reserve(self, digests: Iterable[str] = ()) -> Lease:
-        """A lease: ``with store.reserve(digests) as lease:`` no process deletes the blobs that it names.
+        """A lease: in ``with store.reserve(digests) as lease:`` no process deletes these blobs.
 
-        They may be there or still to come, and `Lease.add` reserves more. Raises InvalidRequest for what is
-        no digest, StoreError.
+        They may exist or not yet; `Lease.add` reserves more. Raises InvalidRequest if one is not a digest,
+        StoreError.
         """
         return Lease(self.roots[0], [parse_digest(each) for each in digests])
 
@@ -273,15 +272,15 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every process from writing manifests, deleting and reserving while this lasts.
+        """Hold the root's lock: no process writes manifests, deletes or reserves meanwhile.
 
-        Not to be held around `write_manifest`, `delete`, `remove_unused` and a lease. Raises StoreError.
+        Do not call `write_manifest`, `delete`, `remove_unused` or a lease inside. Raises StoreError.
         """
         with locked(self.roots[0]):
             yield
 
     def write_manifest(self, name: Name, content: bytes) -> Name:
-        """Install a model: its manifest, byte for byte, when all of its blobs are there.
+        """Install a model: write its manifest, byte for byte. All of its blobs must exist.
 
         A model of that name is replaced, also if its spelling differs in case; the installed
         spelling is returned. Raises InvalidModel, StoreError.
@@ -301,7 +300,7 @@ class Store:
         return self.write_manifest(destination, self.manifest_file(source)[0])
 
     def delete(self, name: Name) -> None:
-        """Remove a model, then those of its blobs that no other model uses and no lease names.
+        """Remove a model, then those of its blobs that no other model uses and no lease lists.
 
         Raises ModelNotFound, ReadOnlyModel and StoreError.
         """
@@ -316,7 +315,9 @@ class Store:
                 )
             path = manifest_path(root, name)
             manifest = None
-            with suppress(InvalidModel, OSError):  # a damaged one can go; its blobs are not known
+            with suppress(
+                InvalidModel, OSError
+            ):  # a damaged manifest can be deleted; its blobs are unknown
                 manifest = self._manifest(str(path))
             with writing(root, path):
                 path.unlink()
@@ -326,14 +327,14 @@ class Store:
                     self._remove_unused({layer.digest for layer in manifest.blobs})
 
     def remove_unused(self, blobs: Iterable[Layer]) -> None:
-        """Remove those of the blobs that no model uses and no lease names: of a manifest that was replaced, of
-        work that failed. Raises StoreError.
+        """Remove those of the blobs that no model uses and no lease lists: after a manifest was replaced, or
+        a job failed. Raises StoreError.
         """
         with locked(self.roots[0]), writing(self.roots[0], self.roots[0] / "blobs"):
             self._remove_unused({layer.digest for layer in blobs})
 
     def used(self) -> set[str]:
-        """The digests that some manifest of some root names. Raises StoreError if one is damaged."""
+        """The digests that any manifest of any root lists. Raises StoreError if a manifest is damaged."""
         used: set[str] = set()
         for each in self.survey():
             if each.manifest is None:
@@ -345,7 +346,7 @@ class Store:
         return used
 
     def _remove_unused(self, digests: set[str]) -> None:
-        """Remove the blobs that no manifest and no lease names. Called with the lock of the root held."""
+        """Remove the blobs that no manifest and no lease lists. Call it with the root's lock held."""
         try:
             used = self.used()
         except StoreError as error:
@@ -356,20 +357,20 @@ class Store:
             self.sums_path(digest).unlink(missing_ok=True)
 
     def sums_path(self, digest: str) -> Path:
-        """Where the checksums of a blob's pieces are kept, if they are."""
+        """The path of the checksums of a blob's pieces; the file may be missing."""
         return self.roots[0] / "sums" / f"{blob_name(parse_digest(digest))}.json"
 
-    # How things are found
+    # Lookup
 
     def _require(self, name: Name) -> tuple[Path, Manifest]:
-        """The manifest of an installed model and where it lies."""
+        """The manifest of an installed model, and its path."""
         located = self._locate(name)
         if located is None:
             raise ModelNotFound(f"model '{name.display}' not found")
         path = manifest_path(*located)
         try:
             return path, self._manifest(str(path))
-        except FileNotFoundError:  # deleted since
+        except FileNotFoundError:  # deleted meanwhile
             raise ModelNotFound(f"model '{name.display}' not found") from None
         except InvalidModel as error:
             raise InvalidModel(
@@ -392,20 +393,20 @@ class Store:
         return None
 
     def _manifest(self, path: str) -> Manifest:
-        """A manifest, read or known. Raises OSError, InvalidModel."""
+        """A manifest, from the cache or the disk. Raises OSError, InvalidModel."""
         status = os.stat(path)
         state = (status.st_mtime_ns, status.st_size, status.st_ino)
-        state_known, known = self._known.get(path, (None, None))
-        if known is None or state != state_known:
+        cached_state, cached = self._manifests.get(path, (None, None))
+        if cached is None or state != cached_state:
             try:
-                known = parse_manifest(*read_file(path, MAX_MANIFEST))
+                cached = parse_manifest(*read_file(path, MAX_MANIFEST))
             except InvalidModel as error:
                 log.warning("the manifest %s is damaged: %s", path, error)
-                known = error
-            self._known[path] = (state, known)
-        if isinstance(known, InvalidModel):
-            raise InvalidModel(*known.args)
-        return known
+                cached = error
+            self._manifests[path] = (state, cached)
+        if isinstance(cached, InvalidModel):
+            raise InvalidModel(*cached.args)
+        return cached
 
     def _blob(self, digest: str) -> Path | None:
         file_name = blob_name(digest)
@@ -413,7 +414,7 @@ class Store:
         for folder in folders:
             if (folder / file_name).is_file():
                 return folder / file_name
-        # Ollama keeps a digest's case, and long ago wrote a colon
+        # Ollama keeps the case of a digest, and old versions wrote a colon
         for folder in folders:
             with suppress(OSError):
                 for each in os.listdir(folder):
@@ -423,7 +424,7 @@ class Store:
 
 
 class BlobWriter:
-    """`with store.new_blob() as blob:` content that arrives in pieces; gone again without `put`."""
+    """`with store.new_blob() as blob:` stores content that arrives in pieces; without `put` it is discarded."""
 
     def __init__(self, store: Store, expected: str | None) -> None:
         self._store, self._expected = store, expected
@@ -444,7 +445,7 @@ class BlobWriter:
         self._size += len(chunk)
 
     def put(self) -> str:
-        """Make it a blob; its digest. Raises InvalidRequest if another was expected, StoreError."""
+        """Store the blob; returns its digest. Raises InvalidRequest if another was expected, StoreError."""
         found = self._summed.digest
         if self._expected is not None and found != self._expected:
             raise InvalidRequest(f'digest mismatch, expected "{self._expected}", got "{found}"')

@@ -1,16 +1,16 @@
-"""Giving a model away: its blobs and manifest to a registry, or its files in a commit to the hub. For a thread.
+"""Upload a model: its blobs and manifest to a registry, or its files in a commit to the hub. Blocking.
 
-    registry   HEAD  /v2/{ns}/{model}/blobs/{digest}            200: it is there
+    registry   HEAD  /v2/{ns}/{model}/blobs/{digest}            200 if it exists
                POST  /v2/{ns}/{model}/blobs/uploads/            202 and a Location
-               PATCH {location}   a piece, Content-Range        202 and the next Location; GET tells how much has come
+               PATCH {location}   a piece, Content-Range        202 and the next Location; GET returns how much arrived
                PUT   {location}?digest={digest}                 201
                PUT   /v2/{ns}/{model}/manifests/{tag}           201
-    hub        POST  /api/repos/create                          200, or 409: it is there
+    hub        POST  /api/repos/create                          200, or 409 if it exists
                POST  /{repo}.git/info/lfs/objects/batch         where each large file goes: one PUT, or a PUT for each part
                POST  /api/models/{repo}/commit/{branch}         NDJSON: a header, small files in base64, large ones by sha256
 
-A piece that did not arrive is sent again, from where the other side says that it stands. A token is asked for once in a while,
-where the registry sends us for it, and goes to nobody but the endpoint (http.py). What a model's layers mean is not known here.
+A piece that did not arrive is sent again, from the offset that the server reports. Tokens come from the registry's token server,
+and are sent to the endpoint only (http.py). This module knows nothing about the meaning of a model's layers.
 
 Sources: the OCI distribution specification; Hugging Face's huggingface_hub (LFS batch, commit API).
 """
@@ -44,7 +44,7 @@ _LFS = "application/vnd.git-lfs+json"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A file to give: `name` is what it is called there (the hub's), `digest` is "sha256:<hex>"."""
+    """A file to upload: `name` is its path on the hub, `digest` is "sha256:<hex>"."""
 
     path: Path
     digest: str
@@ -57,7 +57,7 @@ Report = Callable[[Blob, int], None]
 
 
 class _Slice:
-    """A part of a file as the body of a request: it has a length, and says how far it was read."""
+    """A part of a file as the body of a request: it has a length, and reports how much was read."""
 
     def __init__(
         self, file: BinaryIO, start: int, length: int, sent: Callable[[int], None]
@@ -86,7 +86,7 @@ class _Slice:
 
 
 class _Remote:
-    """One endpoint, asked again where that helps: on a broken line, when it is busy, with a token when it wants one."""
+    """One endpoint, with retries: after broken connections, when it is busy, and with a token when it requires one."""
 
     def __init__(self, access: Access, what: str, page: str, patience: Patience) -> None:
         self._access, self._what, self._page, self._patience = access, what, page, patience
@@ -98,7 +98,7 @@ class _Remote:
     def once(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """One try, and another one with a token. Raises BrokenConnection."""
+        """Send a request, and again with a token if one is required. Raises BrokenConnection."""
         if self._patience.cancelled.is_set():
             self._patience.pause(0, "cancelled")
         response = self._session.open(url, method=method, headers=headers, data=data)
@@ -106,7 +106,7 @@ class _Remote:
         if response.status != 401 or not challenge.lower().startswith("bearer "):
             return response
         response.drain()
-        # Asked for with what the user gave; the token is then used in its place
+        # Requested with the user's credentials, then used instead of them
         with Session(self._access) as asking:
             token = token_for(asking, challenge, self._patience)
         self._session.close()
@@ -118,7 +118,7 @@ class _Remote:
     def ask(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Tried again on a broken line and where the server is busy. Raises TransferError."""
+        """Send a request; retries broken connections and busy servers. Raises TransferError."""
         for number in range(1, TRIES + 1):
             try:
                 response = self.once(method, url, data, headers)
@@ -136,7 +136,7 @@ class _Remote:
         raise AssertionError("the last try returns")
 
     def ask_json(self, url: str, value: Any, headers: Mapping[str, str] | None = None) -> Any:
-        """POST a value; the value that comes back. Raises TransferError."""
+        """POST a JSON value; returns the JSON value of the response. Raises TransferError."""
         headers = {"Content-Type": "application/json", **(headers or {})}
         response = self.ask("POST", url, json.dumps(value).encode(), headers)
         if response.status not in (200, 201):
@@ -147,23 +147,23 @@ class _Remote:
         try:
             return json.loads(response.content(_MAX_ANSWER) or b"null")
         except (ValueError, RecursionError, BrokenConnection):
-            raise TransferError(f"{self._access.host} answers with what is not JSON") from None
+            raise TransferError(f"{self._access.host} does not answer with JSON") from None
 
     def wait(self, number: int, why: str) -> None:
         self._patience.pause(backoff(number - 1), why)
 
     def refused(self, response: Response) -> OllamapyError:
-        """What it means when the other side says no."""
+        """The error for a refusal."""
         if response.status == 401:
             return Unauthorized(
                 f"{self._access.host} does not let you write {self._what}: give a token that may (for the hub"
                 " HF_TOKEN, for a registry what docker login stores)"
             )
         if response.status in (403, 405):
-            said = server_message(response, self._access)
+            message = server_message(response, self._access)
             return AccessDenied(
                 f"you are not authorized to push {self._what} to {self._access.host}"
-                f"{f' ({said})' if said else ''}, create it under a namespace you own"
+                f"{f' ({message})' if message else ''}, create it under a namespace you own"
             )
         return refusal(response, self._access, self._what, self._page)
 
@@ -180,7 +180,7 @@ def push_to_registry(
     patience: Patience | None = None,
     piece: int = PIECE,
 ) -> None:
-    """Give a registry the blobs that it lacks, then the manifest, byte for byte.
+    """Upload the blobs that a registry lacks, then the manifest, byte for byte.
 
     Raises TransferError and its children, what `report` raises, RequestCancelled.
     """
@@ -228,7 +228,7 @@ def _push_blob(remote: _Remote, base: str, blob: Blob, report: Report, piece: in
 def _push_pieces(
     remote: _Remote, location: str, blob: Blob, file: BinaryIO, report: Report, most: int
 ) -> str:
-    """All of a large blob but its end mark; returns where to send that."""
+    """Upload a large blob in pieces; returns the address for the final request."""
     offset = failures = 0
     while offset < blob.size:
         length = min(most, blob.size - offset)
@@ -263,7 +263,7 @@ def _push_pieces(
 
 
 def _stand(remote: _Remote, location: str) -> tuple[str, int]:
-    """How much of an upload has arrived, by the registry's word."""
+    """The address and offset to resume an upload at, as the registry reports them."""
     response = remote.ask("GET", location)
     if response.status not in (200, 202, 204):
         raise remote.refused(response)
@@ -278,7 +278,7 @@ def _location(response: Response, before: str = "") -> str:
     if not found and before:
         return before
     if not found:
-        raise TransferError("the registry does not say where to upload to")
+        raise TransferError("the registry does not send an upload address")
     return urljoin(response.url, found)
 
 
@@ -296,7 +296,7 @@ def push_to_hub(
     branch: str = "main",
     patience: Patience | None = None,
 ) -> str:
-    """Commit large files and small texts, by their paths, to a repository, which is made if there is none; the commit's page.
+    """Commit large files and small texts, by their paths, to a repository, which is created if missing; returns the commit's page.
 
     Raises as `push_to_registry`.
     """
@@ -322,7 +322,7 @@ def _make_repository(remote: _Remote, access: Access, repo: str) -> None:
     url = f"{access.endpoint}/api/repos/create"
     response = remote.ask("POST", url, json.dumps(asked).encode(), headers)
     if response.status == 403:
-        # One's own namespace is no organization to some; and who may write may not be allowed to make
+        # Some hubs refuse the user's own namespace as an organization; and a token may write without the right to create
         found = remote.ask("GET", f"{access.endpoint}/api/models/{repo}")
         found.drain()
         if found.status == 200:
@@ -353,13 +353,13 @@ def _push_large(
     objects = value.get("objects") if isinstance(value, dict) else None
     found = {each.get("oid"): each for each in objects or () if isinstance(each, dict)}
     for file in files:
-        told = found.get(_hex(file))
-        if told is None:
-            raise TransferError(f"{access.host} does not say where {file.name} goes")
-        if error := told.get("error"):
-            said = error.get("message", "") if isinstance(error, dict) else error
-            raise TransferError(f"{access.host} does not take {file.name} ({str(said)[:200]})")
-        actions = told.get("actions") or {}
+        target = found.get(_hex(file))
+        if target is None:
+            raise TransferError(f"{access.host} does not send an upload address for {file.name}")
+        if error := target.get("error"):
+            message = error.get("message", "") if isinstance(error, dict) else error
+            raise TransferError(f"{access.host} refuses {file.name} ({str(message)[:200]})")
+        actions = target.get("actions") or {}
         if upload := actions.get("upload"):
             report(file, 0)
             _push_file(remote, file, upload, report)
@@ -371,7 +371,7 @@ def _push_large(
 
 
 def _push_file(remote: _Remote, file: Blob, upload: Mapping[str, Any], report: Report) -> None:
-    """In one PUT, or in the parts that the hub signed addresses for."""
+    """Upload a file in one PUT, or in the parts that the hub signed addresses for."""
     href, header = str(upload.get("href")), upload.get("header") or {}
     chunk = str(header.get("chunk_size", ""))
     with file.path.open("rb") as opened:
@@ -390,7 +390,7 @@ def _push_file(remote: _Remote, file: Blob, upload: Mapping[str, Any], report: R
             )
             address = next((header[k] for k in header if k.isdigit() and int(k) == number), None)
             if address is None:
-                raise TransferError(f"the hub gives no address for part {number} of {file.name}")
+                raise TransferError(f"the hub sends no address for part {number} of {file.name}")
             response = _put(remote, str(address), body, {})
             parts.append({"partNumber": number, "etag": response.headers.get("ETag", "")})
         remote.ask_json(

@@ -13,7 +13,7 @@ from .store import Installed, Store
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """A model: bytes of all that it is made of, and those that no other model shares."""
+    """A model: the bytes of all its blobs, and of those that no other model shares."""
 
     name: str
     size: int
@@ -23,7 +23,7 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes in the roots: of models, each blob once; of blobs that nothing names; of downloads begun."""
+    """Bytes in the roots: of models (each blob once), of unused blobs, of unfinished downloads."""
 
     models: tuple[ModelUsage, ...]
     used: int
@@ -32,12 +32,12 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         return self.used + self.unused + self.unfinished
 
 
 def usage(store: Store) -> Usage:
-    """What takes the room, the model first whose removal frees most. Damaged manifests count nothing."""
+    """Measure disk usage; the model whose removal frees most comes first. Damaged manifests are ignored."""
     readable = [each for each in store.survey() if each.manifest is not None]
     users: dict[str, int] = {}
     for each in readable:

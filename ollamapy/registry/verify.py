@@ -1,7 +1,7 @@
-"""Whether every blob of the store is what its digest says, and the repair of those that are not.
+"""Check every blob of the store against its digest, and repair those that do not match.
 
-    verify       hash every blob of some models; report which are wrong, and which bytes of them
-    set_aside    make a damaged blob an unfinished download, so that a pull gets only its bad bytes
+    verify       hash every blob of some models; report the damaged ones, and which bytes
+    set_aside    turn a damaged blob into an unfinished download, so that a pull fetches only its bad bytes
     put_back     clean up after a repair
 
 Nothing here prints, asks or downloads.
@@ -31,9 +31,9 @@ from .work import writing
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A blob or a manifest that was looked at. `fault` says what is wrong with it, "" if nothing.
+    """A blob or a manifest that was checked. `fault` describes what is wrong with it, "" if nothing.
 
-    `models` use it. `bad` are the bytes to be fetched again. `root` has it, None if it is missing.
+    `models` use it. `bad` is the number of bytes to download again. `root` contains it, None if it is missing.
     """
 
     what: str
@@ -45,15 +45,15 @@ class Checked:
 
     @property
     def is_blob(self) -> bool:
-        """Whether it is a blob; else a manifest."""
+        """Whether it is a blob, not a manifest."""
         return self.what.startswith("sha256:")
 
 
 def verify(store: Store, name: Name | None = None, report: Report = no_report) -> list[Checked]:
-    """Read every blob of one model, or of all in all roots, and compare it with its digest.
+    """Hash every blob of one model, or of all models in all roots, and compare it with its digest.
 
-    Of a large blob that is whole the checksums of its pieces are written down, so that of a damaged
-    one it is known later which are bad. Raises ModelNotFound, StoreError.
+    For a large intact blob the checksums of its pieces are stored, so that a later damage can be
+    located. Raises ModelNotFound, StoreError.
     """
     wanted, found = _to_verify(store, name)
     total = sum(layer.size for layer, _ in wanted.values())
@@ -72,13 +72,15 @@ def verify(store: Store, name: Name | None = None, report: Report = no_report) -
 def _to_verify(
     store: Store, name: Name | None
 ) -> tuple[dict[str, tuple[Layer, tuple[str, ...]]], list[Checked]]:
-    """The blobs to read, by digest, with the models that use them; and the manifests that are none."""
+    """The blobs to check, by digest, with the models that use them; and the damaged manifests."""
     survey = store.survey()
     if name is not None:
         found = store.find(name)
         if found is None:
             raise ModelNotFound(f"model '{name.display}' not found")
-        survey = [each for each in survey if each.name == found][:1]  # what it hides is not it
+        survey = [each for each in survey if each.name == found][
+            :1
+        ]  # not the models of that name in later roots
     layers: dict[str, Layer] = {}
     users: dict[str, list[str]] = {}
     damaged = []
@@ -138,7 +140,7 @@ def _verify_blob(
 
 
 def _edges(size: int) -> Iterator[int]:
-    """Where the pieces of a file end."""
+    """The offsets at which the pieces of a file end."""
     piece = piece_size(size)
     yield from range(piece, size, piece)
     if size:
@@ -146,10 +148,10 @@ def _edges(size: int) -> Iterator[int]:
 
 
 def set_aside(store: Store, found: Checked) -> Path:
-    """Make a damaged blob of the first root an unfinished download; where it lies now.
+    """Turn a damaged blob of the first root into an unfinished download; returns its path.
 
-    The next download of that digest goes on with it: bytes whose checksum is known and right are
-    kept. Nothing can use the damaged blob meanwhile. Raises StoreError.
+    The next download of that digest resumes it: pieces whose checksum matches are kept. Meanwhile the
+    damaged blob cannot be used. Raises StoreError.
     """
     digest = parse_digest(found.what)
     blob, target = store.blob_path(digest), _partial(store, digest)
@@ -159,7 +161,7 @@ def set_aside(store: Store, found: Checked) -> Path:
         )
     with writing(store.roots[0], target):
         target.parent.mkdir(exist_ok=True)
-        if blob.stat().st_nlink > 1:  # another program's too: that file is not ours to write to
+        if blob.stat().st_nlink > 1:  # shared with another program: do not write to its file
             shutil.copyfile(blob, target)
             blob.unlink()
         else:
@@ -170,9 +172,9 @@ def set_aside(store: Store, found: Checked) -> Path:
 
 
 def put_back(store: Store, found: Checked) -> bool:
-    """Clear away what a repair left. If it failed, the damaged blob is back; whether it succeeded.
+    """Clean up after a repair; returns whether it succeeded. If it failed, the damaged blob is restored.
 
-    It did if the blob is there anew, or if its models, pulled, do not name it any more.
+    It succeeded if the blob exists again, or if its models no longer list it.
     """
     if not found.is_blob:
         return all(

@@ -1,7 +1,7 @@
-"""Work files: new content in partial/ that becomes a file of the store, whole, or is gone again.
+"""Work files: new content in partial/ that becomes a file of the store when complete, or is removed.
 
-Every error of the operating system on the way becomes a StoreError that says what to do. A lock in
-the same folder orders the processes that write manifests and delete.
+Errors of the operating system become a StoreError that names a solution. A lock in the same folder
+serialises the processes that write manifests or delete.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..errors import InvalidModel, StoreError, reason
 from ..files import make_folder, sync_folder
 
 GRACE = 3600.0
-"""Seconds that a file which nothing names is left alone: its writer may not be done."""
+"""Seconds for which an unused file is kept: its writer may not have finished."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WORK_PREFIX = "work-"  # files that nobody resumes; downloads, which are resumed, have other names
-_LOCK_TIMEOUT = 60.0  # seconds; what is done under the lock takes milliseconds
+_WORK_PREFIX = "work-"  # files that are never resumed; downloads have other names
+_LOCK_TIMEOUT = 60.0  # seconds; work under the lock takes milliseconds
 
 
 class WorkFile:
-    """A new file in partial/ that becomes another by `put`, or else is gone at the end.
+    """A new file in partial/ that `put` moves to its place; without `put` it is removed at the end.
 
-    Every error of the operating system becomes a StoreError.
+    Errors of the operating system become a StoreError.
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,13 +42,13 @@ class WorkFile:
         with writing(self._root, self._path):
             make_folder(self._path.parent)
             self._file = self._path.open("xb")
-            while not _hold(self._file):  # swept before it could be locked
+            while not _hold(self._file):  # removed by a sweep before it was locked
                 self._file.close()
                 self._file = self._path.open("xb")
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # what could not be written is reported already
+        with suppress(OSError):  # a failed write is reported already
             self._file.close()
         with suppress(OSError):
             self._path.unlink()
@@ -58,11 +58,11 @@ class WorkFile:
             self._file.write(chunk)
 
     def put(self, target: Path) -> None:
-        """Make it `target`, at once and for good: on the disk before it has the name."""
+        """Rename it to `target`, after its content is flushed to the disk."""
         with writing(self._root, target):
             self._file.flush()
             os.fsync(self._file.fileno())
-            if os.name == "nt":  # where an open file cannot be renamed; elsewhere it stays locked
+            if os.name == "nt":  # which cannot rename an open file; elsewhere it stays locked
                 self._file.close()
             make_folder(target.parent)
             os.replace(self._path, target)
@@ -70,12 +70,12 @@ class WorkFile:
 
 
 def _hold(file: IO[bytes]) -> bool:
-    """Lock a new work file for as long as it is open; False if it was swept before that."""
+    """Lock a new work file while it is open; False if a sweep removed it first."""
     return _lock(file.fileno(), wait=True) is None or os.fstat(file.fileno()).st_nlink > 0
 
 
 def _lock(file: int, *, wait: bool) -> bool | None:
-    """Lock an open file: whether it is ours now; None where there are no locks (Windows, some disks)."""
+    """Lock an open file; returns whether it is locked now, or None without support (Windows, some disks)."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -90,9 +90,9 @@ def _lock(file: int, *, wait: bool) -> bool | None:
 
 
 def remove_abandoned(path: Path, now: float, *, dry_run: bool = False) -> bool:
-    """Remove a work file whose writer has ended; whether it was removed, or would be. Raises OSError.
+    """Remove a work file whose writer has ended; returns whether it was, or would be, removed. Raises OSError.
 
-    Where its lock cannot tell, the writer of a file that is older than `GRACE` has ended.
+    Without support for locks, the writer counts as ended when the file is older than `GRACE`.
     """
     file = None
     with suppress(OSError):  # a folder, a link, another user's
@@ -120,18 +120,18 @@ def remove_tree(path: Path) -> None:
 
 
 def is_work(name: str) -> bool:
-    """Whether a file in partial/ is one that nobody resumes."""
+    """Whether a file in partial/ is a work file, which is never resumed."""
     return name.startswith(_WORK_PREFIX)
 
 
 def age(status: os.stat_result, now: float) -> float:
-    """Seconds since anything was done to a file: a link to an old one is new all the same."""
+    """Seconds since a file or its status changed: a new hard link to an old file counts as new."""
     return now - max(status.st_mtime, status.st_ctime)
 
 
 def remove_empty(folder: Path, top: Path) -> None:
-    """Remove empty folders from `folder` up to below `top`."""
-    with suppress(OSError):  # the first that is not empty ends it
+    """Remove empty folders from `folder` upwards, below `top`."""
+    with suppress(OSError):  # stops at the first that is not empty
         while folder != top:
             folder.rmdir()
             folder = folder.parent
@@ -158,7 +158,7 @@ def read_file(path: Path | str, limit: int) -> tuple[bytes, float]:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold off everybody else who writes manifests or deletes in a root."""
+    """Hold the root's lock, which serialises writing manifests and deleting."""
     from filelock import FileLock  # imports half of asyncio: only writers pay for it
 
     path = root / "partial" / "lock"
@@ -183,14 +183,16 @@ def writing(root: Path, target: Path) -> Iterator[None]:
 def cannot_write(root: Path, target: Path, error: OSError) -> StoreError:
     elsewhere = "point OLLAMAPY_MODELS at another folder"
     if error.errno in DISK_FULL:
-        return StoreError(f"the disk is full, cannot write {target}: make room or {elsewhere}")
+        return StoreError(
+            f"the disk is full, cannot write {target}: free some space or {elsewhere}"
+        )
     if error.errno == errno.EXDEV:
         return StoreError(
             f"{target.parent} and {root / 'partial'} must be on one file system: {elsewhere}"
         )
     if isinstance(error, TimeoutError):
         return StoreError(
-            f"another process holds {root / 'partial' / 'lock'}, end it and try again"
+            f"another process holds the lock {root / 'partial' / 'lock'}, end it and try again"
         )
     return StoreError(
         f"cannot write to the models directory {root} ({reason(error)}): make it writable or {elsewhere}"

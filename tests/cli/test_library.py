@@ -187,7 +187,7 @@ def test_show_remote_of_the_catalogue(
         ("hf.co/me/none", "me/none"),
         ("hf.co/me/text", "no GGUF file"),
         ("hf.co/me/fake", "not a GGUF file"),
-        ("tinystories", "is no GGUF elsewhere"),
+        ("tinystories", "is not a remote GGUF"),
         ("hf.co/me/..", "invalid model name"),
     ],
 )

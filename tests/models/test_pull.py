@@ -270,7 +270,7 @@ def test_a_commit_holds_what_the_catalogue_knows(served: Daemon, hub: FakeHub, g
     ]
     catalogue(served.home, "mine", f"tags: {{{', '.join(tags)}}}")
     error = fails(pull(served, hub, "mine:atwrong"))
-    assert "is not the file that the catalogue knows" in error and "hf.co/me/m" in error
+    assert "differs from the file in the catalogue" in error and "hf.co/me/m" in error
     assert names(served) == [] and not blobs(served)
     for tag in ("atright", "goneright", "branchright", "gonewrong", "branchwrong"):
         steps = pull(served, hub, f"mine:{tag}")

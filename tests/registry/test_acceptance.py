@@ -271,7 +271,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_really_full(hub: FakeHub, small_disk: Path) -> None:
     file = offer(hub, data := content(6 * MIB, 9))
     store = Store([small_disk / "store"])
-    with pytest.raises(DiskFull, match="are needed in .* make room"):
+    with pytest.raises(DiskFull, match="are needed in .* free some space"):
         get(hub, store, file)
     assert hub.requests == []
     with pytest.raises(DiskFull, match="the disk is full, .* goes on from [3-9]. %") as caught:

@@ -222,10 +222,10 @@ def test_a_branch_that_moves_changes_nothing(hub: FakeHub, store: Store) -> None
     ("fault", "kind", "message"),
     [
         ({"corrupt": 5}, DigestMismatch, "is damaged, expected sha256:.* got sha256:.* proxy"),
-        ({"packed": True}, TransferError, "it packs the file"),
+        ({"packed": True}, TransferError, "it compresses the file"),
         ({"html": True}, TransferError, "a web page: is there a login page"),
         ({"truncate": 0}, TransferError, "the connection broke off"),
-        ({"hang": True}, TransferError, "it fell silent"),
+        ({"hang": True}, TransferError, "it stopped sending"),
         ({"status": 500}, TransferError, "it answers 500"),
         ({"status": 418}, TransferError, "it answers 418"),
         (
@@ -614,7 +614,7 @@ def test_of_two_that_want_the_same_one_waits(hub: FakeHub, store: Store) -> None
     for thread in threads:
         thread.join()
     assert sorted(each.received for each in results) == [0, len(DATA)]
-    assert "another process downloads it" in notes
+    assert "another process is downloading it" in notes
     assert is_whole(store, DATA)
 
 
@@ -675,7 +675,9 @@ def test_a_disk_that_fills_up(hub: FakeHub, store: Store, monkeypatch: pytest.Mo
     SmallDisk.room = 2 * MIB
     with monkeypatch.context() as patched:
         patched.setattr(connections, "FileIO", SmallDisk)
-        with pytest.raises(DiskFull, match=r"the disk is full, .* missing: make room in") as caught:
+        with pytest.raises(
+            DiskFull, match=r"the disk is full, .* missing: free some space in"
+        ) as caught:
             get(hub, store, file)
     assert 0 < caught.value.missing < len(DATA) and caught.value.status == 507
     assert not (store.roots[0] / "blobs").exists()
@@ -752,7 +754,10 @@ def test_an_address_on_the_hub_has_a_sha256(hub: FakeHub) -> None:
     [
         ({"status": 404}, "x.gguf does not exist"),
         ({"html": True, "times": 2}, "answers with a web page instead of x.gguf"),
-        ({"no_length": True, "ignore_range": True, "times": 2}, "does not say how large x.gguf is"),
+        (
+            {"no_length": True, "ignore_range": True, "times": 2},
+            "does not send the size of x.gguf",
+        ),
     ],
 )
 def test_an_address_that_is_no_use(hub: FakeHub, fault: dict[str, Any], message: str) -> None:

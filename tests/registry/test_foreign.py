@@ -222,6 +222,6 @@ def test_what_is_no_model_stays_out(store: Store, tmp_path: Path, gguf: bytes) -
     put(theirs, "m", b"weights")
     theirs.blob_path(f"sha256:{sha256(b'weights')}").write_bytes(b"WEIGHTS")
     [found] = foreign.find("ollama", theirs.roots)
-    with pytest.raises(InvalidModel, match="is damaged: it has another content"):
+    with pytest.raises(InvalidModel, match="is damaged: its content does not match"):
         take(store, found)
     assert store.names() == [] and not store.has(f"sha256:{sha256(b'WEIGHTS')}")

@@ -103,7 +103,7 @@ def test_what_is_no_gguf_is_refused(hub: FakeHub, data: bytes) -> None:
 
 
 def test_what_has_no_header_is_refused() -> None:
-    with pytest.raises(InvalidModel, match="is no GGUF elsewhere"):
+    with pytest.raises(InvalidModel, match="is not a remote GGUF"):
         preview.header(Source(NAME))
 
 
