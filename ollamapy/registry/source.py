@@ -7,8 +7,8 @@
     host/namespace/model:tag         any registry that speaks Ollama's protocol
     any name, with `via`             another ollamapy, or registry, at that address
 
-`find` asks for lists and manifests only, and downloads nothing. The files of a hub, a catalogue or
-an address are made into a manifest by models/pull.py; a registry's manifest is kept as it is.
+`find` requests listings and manifests only, and downloads nothing. models/pull.py writes a manifest for
+the files of the hub, the catalogue or an address; a registry's manifest is kept as it is.
 """
 
 from __future__ import annotations
