@@ -1,4 +1,4 @@
-"""The command ``ollamapy``, also as ``python -m ollamapy``: what is said before anything is imported, then `cli.main`."""
+"""The command ``ollamapy``, also as ``python -m ollamapy``: the version before anything is imported, else `cli.main`."""
 
 from __future__ import annotations
 

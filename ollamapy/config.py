@@ -1,4 +1,4 @@
-"""Settings: what the environment says, read once and handed down as plain values.
+"""Settings: the environment, read once a process and passed on as plain values.
 
 The only module that reads the environment. Every variable that Ollama honours too is looked up as OLLAMAPY_X first, then as
 OLLAMA_X. Values are trimmed of spaces and quotes; a number or a duration that makes no sense falls back to the default.
@@ -107,7 +107,7 @@ class Paths:
 
     @property
     def start_lock(self) -> Path:
-        """Held by whoever is starting the daemon, so that two at once make one."""
+        """Locked by the command that starts the daemon, so that two commands at once start one."""
         return self.state / "start.lock"
 
     @property

@@ -1,6 +1,6 @@
 """The daemon's API, called over http.client; also works against an Ollama.
 
-One connection a request. Answers stay plain dicts as JSON has them: what is in them is for `views` to know. Nothing is
+One connection a request. Answers stay plain dicts as JSON has them; `views` knows their fields. Nothing is
 retried, started or printed here. http.client honours no proxy variables, which is right for a daemon on this machine.
 """
 
@@ -25,7 +25,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Unreachable(OllamapyError):
-    """Nobody, or nobody who speaks HTTP, answers at an address.
+    """No server, or none that speaks HTTP, answers at an address.
 
     ``refused``: nothing listens there. ``silent``: something does, but did not answer in time.
     """
@@ -37,7 +37,7 @@ class Unreachable(OllamapyError):
 
 
 class AnsweredError(OllamapyError):
-    """The server's own error, in its words; ``status`` is the answer's."""
+    """The server's error, with its message; ``status`` is that of the HTTP response."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class Stream:
                     done = bool(chunk.get("done")) or chunk.get("status") == "success"
                     yield chunk
         except (OSError, http.client.HTTPException, json.JSONDecodeError):
-            pass  # told below, unless all had been said already
+            pass  # raised below, unless the answer was complete
         finally:
             self.close()
         if not done:
@@ -75,7 +75,7 @@ class Stream:
             )
 
     def close(self) -> None:
-        """Hang up; the daemon cancels what it was doing for this request."""
+        """Close the connection; the daemon cancels the request."""
         self._connection.close()
 
 
@@ -269,7 +269,7 @@ class Client:
             raise _no_address(self.address.url) from error
 
     def _done(self, connection: http.client.HTTPConnection) -> None:
-        """Read an answer that says nothing but that it is done."""
+        """Read an answer without content."""
         try:
             _answer(connection, self.address.url)
         finally:
@@ -308,23 +308,23 @@ def _answer(connection: http.client.HTTPConnection, url: str) -> http.client.HTT
 
 def _no_address(url: str) -> OllamapyError:
     return OllamapyError(
-        f"{url!r} is no address, correct OLLAMAPY_HOST or OLLAMA_HOST: HOST:PORT or http://HOST:PORT"
+        f"{url!r} is no address: set OLLAMAPY_HOST or OLLAMA_HOST to HOST:PORT or http://HOST:PORT"
     )
 
 
 def _unreachable(url: str, error: Exception) -> Unreachable:
-    """What went wrong at ``url``, in words that say what to do."""
+    """What went wrong at ``url``, and what to do."""
     refused = isinstance(error, ConnectionRefusedError)
     silent = isinstance(error, TimeoutError)
     if silent:
-        said = "no answer in time"
+        why = "no answer in time"
     elif isinstance(error, http.client.RemoteDisconnected):
-        said = "it hung up without an answer"
+        why = "it closed the connection without an answer"
     elif isinstance(error, (http.client.HTTPException, ValueError)):
-        said = "what answers there is not an Ollama or ollamapy server"
+        why = "the program there is not an Ollama or ollamapy server"
     else:
-        said = reason(error)
+        why = reason(error)
     way_out = (
         "start one there with 'ollamapy daemon start', or correct OLLAMAPY_HOST or OLLAMA_HOST"
     )
-    return Unreachable(f"no server at {url} ({said}), {way_out}", refused=refused, silent=silent)
+    return Unreachable(f"no server at {url} ({why}), {way_out}", refused=refused, silent=silent)

@@ -1,8 +1,8 @@
-"""Completion for bash, zsh and fish: what could come next, and the scripts that ask for it.
+"""Completion for bash, zsh and fish: the candidates for a word, and the shells' scripts.
 
 The scripts are thin: at every Tab they run ``ollamapy __complete WORD...``, whose last word is the one being typed and which
 prints a candidate a line, with a tab and a description where there is one. So they never grow old. Model names come from the
-daemon if it runs, else from the store; nothing is ever started, and nothing said but candidates.
+daemon if it runs, else from the store; no daemon is started, and only candidates are printed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`create`: read a Modelfile, send the files that it names to the server, and have the model made there.
+"""`create`: read a Modelfile, send the files that it names to the server, and let the server create the model.
 
 The server takes no paths of this machine: files go up by their digest, unless it has them, and the request names them. What the
 model becomes is decided there (``models/create``); here it is only found out which files are meant:
@@ -7,7 +7,7 @@ model becomes is decided there (``models/create``); here it is only found out wh
     a folder        its safetensors and what belongs to them, else its GGUF files, else a llama2.c checkpoint
     a pattern       the files that match it (`*`, `?`, `[...]`), when there is no file of that name
 
-Links inside a folder that lead out of it are refused: who made the folder is not who may read the file behind them.
+Links that lead out of their folder are refused: the author of a folder must not choose other files of the user.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
     """Make the model ``name`` from a Modelfile (None: ./Modelfile, and without one from the weights in the working folder; "-":
     what stdin holds).
 
-    Raises OllamapyError: InvalidName, InvalidModelfile with the place, what the server says.
+    Raises OllamapyError: InvalidName, InvalidModelfile with the place, and the server's errors.
     """
     Name.parse(name)
     if quantize:
@@ -68,7 +68,7 @@ def make(client: Client, name: str, body: dict[str, Any], steps: Steps) -> None:
     absent = {digest: path for digest, path in absent.items() if not client.has_blob(digest)}
     sizes = [path.stat().st_size for path in absent.values()]
     for number, (digest, path) in enumerate(absent.items()):
-        # All that is still to come is told: rather nothing than a part of what there is no room for
+        # The server learns the size of all that follows, and refuses the first file if the disk is too small for all
         with path.open("rb") as file:
             pieces = _pieces(file, sizes[number], steps, f"copying file {digest}", digest)
             client.send_blob(digest, sizes[number], pieces, to_come=sum(sizes[number:]))

@@ -1,21 +1,21 @@
 """Which server a command talks to, and the daemon's life: finding, starting, replacing and stopping it.
 
-    OLLAMAPY_HOST or OLLAMA_HOST set    that address, whoever answers; nothing is started by itself
-    else, by who answers at 11434 / 11435:
+    OLLAMAPY_HOST or OLLAMA_HOST set    that address, without a probe; no daemon is started
+    else, by the servers at 11434 / 11435:
 
         ours      -          11434
-        nobody    ours       11435    (a stranger was there when it started)
-        nobody    -          11434, to be started
-        stranger  ours       11435, saying so
-        stranger  nobody     11435, to be started, saying so
+        none      ours       11435    (a stranger held the first port when it started)
+        none      -          11434, to be started
+        stranger  ours       11435, with a remark
+        stranger  none       11435, to be started, with a remark
         stranger  stranger   an error
 
 A stranger is whatever is not our daemon: an Ollama, another program, a socket that is silent. Ours answers
 ``/api/version`` with the key "ollamapy". The lock `Paths.start_lock` is held from the decision to start until the daemon
 answers, so two commands at once make one daemon; a daemon that has bound its port and does not answer yet looks like a
-silent stranger, therefore who holds the lock looks again.
+silent stranger, therefore a command that gets the lock probes again.
 
-Nothing here is printed but by `Launcher.say`; what the daemon serves is not known here.
+Only `Launcher.say` prints.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """Our daemon, as it told of itself; ``busy`` counts the requests in flight, ``models`` is their directory or ""."""
+    """Our daemon, as /api/version describes it; ``busy`` counts the requests in flight, ``models`` is their directory or ""."""
 
     version: str
     pid: int
@@ -65,7 +65,7 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An address and who answers there; ``notice`` is for the user, if not empty."""
+    """An address and the server there; ``notice`` is for the user, if not empty."""
 
     address: Address
     holder: Daemon | Stranger | None
@@ -78,7 +78,7 @@ class Place:
 
 
 def probe(address: Address, timeout: float = _PROBE_TIMEOUT) -> Daemon | Stranger | None:
-    """Who answers at an address; None = nobody listens."""
+    """The server at an address; None = nothing listens there."""
     try:
         answer = Client(address).version(timeout)
         if "ollamapy" in answer:
@@ -170,7 +170,7 @@ class Launcher:
         return Client(place.address)
 
     def remark(self, place: Place) -> None:
-        """Say what the user may not expect: another port, other models than those that the environment names."""
+        """Tell the user of another port than usual, and of other models than those that the environment names."""
         if place.notice:
             self.say(place.notice)
         paths, found = self.settings.paths, place.daemon.models if place.daemon else ""
@@ -320,11 +320,11 @@ def end(address: Address, daemon: Daemon, say: Callable[[str], None]) -> None:
             f"the daemon at {address.url} is not a process of yours on this machine, stop it where it was started"
         )
     os.kill(daemon.pid, signal.SIGTERM)
-    started, told = time.monotonic(), False
+    started, is_reported = time.monotonic(), False
     while _alive(daemon.pid):
-        if not told and time.monotonic() - started > _PATIENCE:
+        if not is_reported and time.monotonic() - started > _PATIENCE:
             say("waiting for the daemon to finish what it is doing (Ctrl-C: do not wait)")
-            told = True
+            is_reported = True
         time.sleep(_POLL)
 
 
@@ -351,7 +351,7 @@ def _alive(pid: int) -> bool:
 
 
 def serve(launcher: Launcher, preload: str | None) -> int:
-    """Be the daemon, in this process, until a signal ends it; returns the exit status."""
+    """Run the daemon in this process until a signal ends it; returns the exit status."""
     settings = launcher.settings
     if not settings.address_given:
         place = launcher.find()

@@ -76,7 +76,7 @@ class PlainLine:
     def read(self, placeholder: str, status: str) -> str:
         """The next input; both arguments are left out."""
         try:
-            with self._interrupts.heard():
+            with self._interrupts.enabled():
                 text = self._line(slash.PROMPT)
                 while slash.is_unfinished(text):
                     text += "\n" + self._line(slash.MORE)
@@ -204,7 +204,7 @@ class EditedLine:
         try:
             text = self._session.prompt(placeholder=grey(placeholder), rprompt=right)
         finally:
-            self._interrupts.take_back()
+            self._interrupts.reinstall()
         # What the terminal sent is not always UTF-8
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

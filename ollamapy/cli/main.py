@@ -1,7 +1,7 @@
 """The command's entry: from arguments to an exit status, and the one place where errors become a line on stderr.
 
 Exit status: 0 done, also when the reader of stdout went away; 1 any error, wrong usage too; 130 interrupted. The daemon's own
-start, whose first words must not wait for typer, is recognised before that is imported.
+start must not wait for typer: it is recognised before that is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .launch import Launcher, serve
 def main(
     arguments: Sequence[str] | None = None, launcher: Callable[[Settings], Launcher] = Launcher
 ) -> int:
-    """Run one command; returns the exit status. ``launcher`` says where and how daemons start."""
+    """Run one command; returns the exit status. ``launcher`` makes the value that finds and starts daemons."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     settings = None
     try:

@@ -41,7 +41,7 @@ class _Found(NamedTuple):
 
 
 def perceives(show: Mapping[str, Any]) -> bool:
-    """Whether a model, as /api/show tells of it, can see or hear."""
+    """Whether a model, from its /api/show, takes images or audio."""
     able = {"vision", "audio"} & set(show.get("capabilities") or ())
     return bool(able or show.get("projector_info"))
 

@@ -16,7 +16,7 @@ from . import terminal
 
 _REDRAW_SECONDS = 0.1
 _PRINT_SECONDS = 5.0
-"""How often, where nothing is redrawn, a line tells how far it is."""
+"""Seconds between lines of progress where nothing is redrawn."""
 
 _RATE_SECONDS = 1.0
 """How long a rate is measured before it is shown."""
@@ -58,10 +58,10 @@ class Steps:
             self._is_open = self._draws
             if not self._draws and status:
                 terminal.remark(status)
-        said_before = self._last.get("note")
+        note_before = self._last.get("note")
         self._last = step
         self._count(now)
-        if note and note != said_before and not (self._draws and step.get("total")):
+        if note and note != note_before and not (self._draws and step.get("total")):
             self._end_line()
             terminal.remark(f"  {note}")
         if not self._draws and step.get("total") and now - self._drawn_at >= _PRINT_SECONDS:
@@ -84,8 +84,8 @@ class Steps:
         self._is_open = False
 
     def _draw(self) -> None:
-        told = self._last if self._last.get("total") else {"status": self._status}
-        text = line(told, self._rate(), terminal.columns() - _MARGIN)
+        step = self._last if self._last.get("total") else {"status": self._status}
+        text = line(step, self._rate(), terminal.columns() - _MARGIN)
         sys.stderr.write(f"\r{text}\x1b[K")
         sys.stderr.flush()
 
@@ -95,7 +95,7 @@ class Steps:
             self._counted.popleft()
 
     def _rate(self) -> float:
-        """Bytes a second lately, without those that were there when the step began; 0 before that can be told."""
+        """Bytes a second lately, without those that were there when the step began; 0 before it can be measured."""
         if not self._counted:
             return 0.0
         (began, first), (_, last) = self._counted[0], self._counted[-1]

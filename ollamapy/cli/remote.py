@@ -1,4 +1,4 @@
-"""What a model elsewhere is and needs, for `show --remote`: asked of where it lies, without the daemon."""
+"""Details and memory needs of a remote model, for `show --remote`: read from its source, without the daemon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import views
 from .terminal import remark, table
 
 CONTEXTS = (4096, 8192, 32768, 131072)
-"""Tokens for which `show --remote` says what a model needs, as far as it was trained for them."""
+"""Tokens for which `show --remote` shows the memory that a model needs, up to the context that it was trained for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
     where = table((), [("", name, value) for name, value in facts.items() if value])
     free = human.format_bytes(answer["free"])
     return (
-        f"{views.card(answer, verbose=verbose)}  Elsewhere\n{where}\n"
+        f"{views.card(answer, verbose=verbose)}  Source\n{where}\n"
         f"  Memory needed ({free} are free)\n{table((), [header, *rows])}\n"
     )
 

@@ -25,7 +25,7 @@ from . import completion, faults, media, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
 from .form import read_form
 from .launch import Launcher
-from .session import TOLD, Mark, Request, Session
+from .session import SHOWN, Ending, Request, Session
 from .thoughts import Thoughts
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Repl:
         ):
             command = slash.Say(text)
         try:
-            with self._interrupts.heard():
+            with self._interrupts.enabled():
                 return self._do(command)
         except KeyboardInterrupt:
             print()
@@ -162,7 +162,7 @@ class Repl:
                 models = views.with_prefix(self._ask(Client.tags), prefix)
                 print(_fitted(views.stored(models, time.time())), end="")
             case slash.Clear():
-                self._session, self._used = replace(self._session, turns=()), 0
+                self._session, self._used = replace(self._session, messages=()), 0
                 print("Cleared session context")
             case slash.Help(topic):
                 print(slash.HELP[topic], file=sys.stderr)
@@ -182,7 +182,7 @@ class Repl:
         request = asked.request()
         screen, thoughts = _Screen(self._wraps), Thoughts(self._hides_thinking)
         pieces, thought = list[str](), list[str]()
-        mark: Mark = ""
+        ending: Ending = ""
         failure: OllamapyError | None = None
         final: Mapping[str, Any] = {}
         try:
@@ -198,16 +198,16 @@ class Repl:
                             pieces.append(text)
                         screen.put(text, opens=not asked.is_base, style=_dim if is_thought else str)
         except KeyboardInterrupt:
-            mark = "stopped"
+            ending = "stopped"
         except OllamapyError as error:
-            mark, failure = "broken off", error
+            ending, failure = "broken off", error
         if final.get("done_reason") == "length":
-            mark = "cut off"
+            ending = "cut off"
         if pieces or final.get("done"):
-            self._session = asked.answered("".join(pieces), mark, "".join(thought))
+            self._session = asked.answered("".join(pieces), ending, "".join(thought))
             self._used = None
         if pieces or not failure:
-            screen.end(mark)
+            screen.end(ending)
         if failure:
             raise failure
         if final.get("done"):
@@ -217,11 +217,11 @@ class Repl:
     def _said(self, line: str) -> Session:
         """The conversation with a line; what files it names are attached, where the model can make something of them."""
         if self._session.is_base or not media.perceives(self._session.show):
-            return self._session.said(line)
+            return self._session.asked(line)
         text, files, notes = media.attach(line)
         for note in notes:
             terminal.remark(note)
-        return self._session.said(text, files)
+        return self._session.asked(text, files)
 
     def _open(self, request: Request) -> Stream:
         return self._ask(
@@ -434,10 +434,10 @@ class _Screen:
         sys.stdout.write(style(self._wrap(text)))
         sys.stdout.flush()
 
-    def end(self, mark: Mark) -> None:
-        """End the text, with the mark behind it if it is a part."""
-        if mark in TOLD:
-            self.put(f"{' ' if self._begun else ''}[{mark}]", style=_dim)
+    def end(self, ending: Ending) -> None:
+        """End the text, with the ending behind it if it is a part."""
+        if ending in SHOWN:
+            self.put(f"{' ' if self._begun else ''}[{ending}]", style=_dim)
         sys.stdout.write("\n\n")
         sys.stdout.flush()
 

@@ -1,14 +1,14 @@
-"""The conversation of the REPL as a value: what was said, what is set, and the request that follows from them. Pure.
+"""The conversation of the REPL as a value: its messages, its settings, and the request that follows from them. Pure.
 
 A model with a chat template is asked at /api/chat with the whole list of messages each time. A base model, which has none,
 continues text: its conversation is one running text, to which every input adds. It goes to /api/chat as one message where
-the server joins messages to a text (the built-in model says so), else to /api/generate as it is: /api/chat would put it
+the server joins messages to a text (a key of the built-in model asks for that), else to /api/generate as it is: /api/chat would put it
 into ChatML. From nothing, the first begins with the model's begin mark alone, the other with a line break, because an empty
 prompt means "load" there.
 
 What a model thought goes back to it with its answer; the server leaves out what its template does not want any more.
 
-A part of an answer that was stopped, or that broke off, is kept. To a chat model it is sent with the mark behind it, so
+A part of an answer that was stopped, or that broke off, is kept. To a chat model it is sent with the ending behind it, so
 that the model can know; a base model goes on with the bare text. An empty line makes a base model go on with such a part,
 and with one that its limit cut off; else, for then nothing was begun or the text came to its end, it starts a new one.
 """
@@ -26,26 +26,26 @@ JOINS_MESSAGES = "ollamapy.join_messages"
 
 _CONTEXT_STEP = 256
 
-Mark = Literal["", "cut off", "stopped", "broken off"]
-"""How an answer ended before its end: at num_predict or the context, by the user, by an error. "" = it is whole."""
-TOLD: Collection[Mark] = ("stopped", "broken off")
-"""The marks that are shown: a limit is the user's own, and an answer that met it is like any other."""
+Ending = Literal["", "cut off", "stopped", "broken off"]
+"""How an answer ended early: at num_predict or the context, by the user, by an error. "" = it is whole."""
+SHOWN: Collection[Ending] = ("stopped", "broken off")
+"""The endings that are shown: a limit is the user's own, and an answer that met it is like any other."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Message:
     """One message of the conversation; ``images`` are files in base64."""
 
     role: Literal["user", "assistant"]
     content: str
-    mark: Mark = ""
+    ending: Ending = ""
     thinking: str = ""
     images: tuple[str, ...] = ()
 
     @property
     def marked(self) -> str:
         """The content, and that it is a part if it is one."""
-        return f"{self.content.rstrip()} [{self.mark}]" if self.mark in TOLD else self.content
+        return f"{self.content.rstrip()} [{self.ending}]" if self.ending in SHOWN else self.content
 
     @property
     def message(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Request:
 
 
 def is_base(show: Mapping[str, Any]) -> bool:
-    """Whether a model, as /api/show tells of it, has no chat template and so continues text."""
+    """Whether a model, from its /api/show, has no chat template and so continues text."""
     return str(show.get("template") or "").strip() in ("", "{{ .Prompt }}")
 
 
@@ -91,7 +91,7 @@ class Session:
 
     model: str
     show: Mapping[str, Any]
-    turns: tuple[Turn, ...] = ()
+    messages: tuple[Message, ...] = ()
     system: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: str | None = None
@@ -117,32 +117,36 @@ class Session:
     @property
     def is_open(self) -> bool:
         """Whether the last answer is only a part."""
-        return bool(self.turns and self.turns[-1].mark)
+        return bool(self.messages and self.messages[-1].ending)
 
     @property
     def text(self) -> str:
         """The conversation as one text; answers follow what is before them without a seam."""
         text = ""
-        for turn in self.turns:
-            text = joined(text, turn.content) if turn.role == "user" else text + turn.content
+        for message in self.messages:
+            text = (
+                joined(text, message.content) if message.role == "user" else text + message.content
+            )
         return text
 
     def loading(self) -> Request:
         """The request that loads the model."""
         return Request(False, {**self._common(), "prompt": ""})
 
-    def said(self, line: str, images: tuple[str, ...] = ()) -> Session:
-        """With what the user said; an empty line (base models only) goes on with a part or begins a new text."""
+    def asked(self, line: str, images: tuple[str, ...] = ()) -> Session:
+        """With a message of the user; an empty line (base models only) goes on with a part or begins a new text."""
         if line or images:
-            return replace(self, turns=(*self.turns, Turn("user", line, images=images)))
-        return self if self.is_open else replace(self, turns=())
+            return replace(self, messages=(*self.messages, Message("user", line, images=images)))
+        return self if self.is_open else replace(self, messages=())
 
-    def answered(self, text: str, mark: Mark = "", thinking: str = "") -> Session:
-        """With an answer or a part of one. A base model's goes on with its last one if nothing was said between."""
-        if self.turns and self.turns[-1].role == "assistant":
-            text = self.turns[-1].content + text
-            return replace(self, turns=(*self.turns[:-1], Turn("assistant", text, mark)))
-        return replace(self, turns=(*self.turns, Turn("assistant", text, mark, thinking)))
+    def answered(self, text: str, ending: Ending = "", thinking: str = "") -> Session:
+        """With an answer or a part of one. A base model's goes on with its last one if no message came between."""
+        if self.messages and self.messages[-1].role == "assistant":
+            text = self.messages[-1].content + text
+            return replace(self, messages=(*self.messages[:-1], Message("assistant", text, ending)))
+        return replace(
+            self, messages=(*self.messages, Message("assistant", text, ending, thinking))
+        )
 
     def saved(self, model: str) -> dict[str, Any]:
         """The body of /api/create for a model that begins where this session stands."""
@@ -151,18 +155,18 @@ class Session:
             body["system"] = self.system
         if self.parameters:
             body["parameters"] = self._options()
-        if self.turns:
+        if self.messages:
             before = list(self.show.get("messages") or ())
             body["messages"] = before + [
-                {"role": turn.role, "content": turn.content} for turn in self.turns
+                {"role": message.role, "content": message.content} for message in self.messages
             ]
         return body
 
     def request(self) -> Request:
         """Ask for the next answer."""
         if not self.is_base:
-            turns = [turn.message for turn in self.turns]
-            return Request(True, {**self._asked(), "messages": [*self._system(), *turns]})
+            messages = [message.message for message in self.messages]
+            return Request(True, {**self._asked(), "messages": [*self._system(), *messages]})
         if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
             messages = [*self._system(), {"role": "user", "content": self.text}]
             return Request(True, {**self._asked(), **self._policy(), "messages": messages})

@@ -1,6 +1,6 @@
 """The terminal: tables, word wrap, a spinner, colour, and text that is safe to print. Knows nothing of models.
 
-Escape sequences go out only where `has_cursor` says so: to a terminal that is not TERM=dumb; colour only without NO_COLOR.
+Escape sequences are written only where `has_cursor` holds: to a terminal that is not TERM=dumb; colour only without NO_COLOR.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def columns() -> int:
 
 @contextmanager
 def quiet_keys() -> Iterator[None]:
-    """Keys typed meanwhile are not shown, and wait as they are for who reads keys next; Ctrl-C and Ctrl-Z work as ever."""
+    """Keys typed meanwhile are not echoed and stay in the input queue; Ctrl-C and Ctrl-Z work as usual."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return
@@ -102,37 +102,37 @@ def quiet_keys() -> Iterator[None]:
 
 
 class Interrupts:
-    """Ctrl-C within ``with``: it raises KeyboardInterrupt where it is `heard`, and once there; elsewhere it does nothing.
+    """Ctrl-C within ``with``: it raises KeyboardInterrupt while `enabled`, and once there; otherwise it is ignored.
 
     The impatient press it many times: the second must not hit what cleans up after the first.
     """
 
     def __init__(self) -> None:
-        self._hears = False
+        self._enabled = False
 
     def __enter__(self) -> Interrupts:
         self._before = signal.signal(signal.SIGINT, self._pressed)
         return self
 
-    def take_back(self) -> None:
-        """Hear Ctrl-C again, after somebody else who heard it and, struck by one at the end, did not hand it back."""
+    def reinstall(self) -> None:
+        """Reinstall our SIGINT handler: prompt_toolkit may not restore it when an interrupt hits its cleanup."""
         signal.signal(signal.SIGINT, self._pressed)
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
+    def enabled(self) -> Iterator[None]:
         """To be used inside of a ``try`` that catches KeyboardInterrupt."""
-        self._hears = True
+        self._enabled = True
         try:
             yield
         finally:
-            self._hears = False
+            self._enabled = False
 
     def _pressed(self, number: int, frame: FrameType | None) -> None:
-        if self._hears:
-            self._hears = False
+        if self._enabled:
+            self._enabled = False
             raise KeyboardInterrupt
 
 
@@ -214,7 +214,7 @@ class Wrap:
 
 
 class Spinner:
-    """``with Spinner("loading x"):`` shows on stderr that something goes on, if it takes longer than ``delay`` seconds."""
+    """``with Spinner("loading x"):`` shows on stderr that work goes on, if it takes longer than ``delay`` seconds."""
 
     def __init__(self, text: str, delay: float = 1.0) -> None:
         self._text = text

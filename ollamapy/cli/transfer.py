@@ -25,7 +25,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?(?:/s)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PullOptions:
     """How to pull: ``via`` is the machine to ask, ``rate`` bytes a second and ``connections`` at most (0: as usual)."""
 
     insecure: bool = False
@@ -47,13 +47,13 @@ def _rate(number: str, prefix: str, binary: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmg".index(prefix.lower() or " "))
 
 
-def pull(client: Client, settings: Settings, model: str, wishes: Wishes | None = None) -> str:
+def pull(client: Client, settings: Settings, model: str, options: PullOptions | None = None) -> str:
     """Get a model, showing each step on stderr; returns the name that it is stored as."""
     if model.lower().startswith("file:"):
         return _take(client, model)
-    wishes = wishes or Wishes()
+    options = options or PullOptions()
     step: Mapping[str, Any] = {}
-    hub, body = settings.hub, _body(model, wishes)
+    hub, body = settings.hub, _body(model, options)
     server = trust.look(client, settings, "HF_TOKEN" if hub.token else "")
     if server.is_ours:
         body["hub"] = {"endpoint": hub.endpoint, "token": hub.token, "offline": hub.offline}
@@ -63,26 +63,26 @@ def pull(client: Client, settings: Settings, model: str, wishes: Wishes | None =
                 steps.show(step)
         except KeyboardInterrupt:
             steps.end()
-            again = " ".join(["ollamapy pull", *_said(wishes), model])
+            again = " ".join(["ollamapy pull", *_flags(options), model])
             remark(f"stopped; what is there is kept, this goes on: {again}")
             raise
     return str(step.get("model") or model)
 
 
-def _said(wishes: Wishes) -> list[str]:
+def _flags(options: PullOptions) -> list[str]:
     """The flags without which the same pull would be another."""
-    flags = ["--insecure"] if wishes.insecure else []
-    return flags + ([f"--from {wishes.via}"] if wishes.via else [])
+    flags = ["--insecure"] if options.insecure else []
+    return flags + ([f"--from {options.via}"] if options.via else [])
 
 
-def _body(model: str, wishes: Wishes) -> dict[str, Any]:
+def _body(model: str, options: PullOptions) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": model,
-        "insecure": wishes.insecure,
-        "from": wishes.via,
-        "limit_rate": wishes.rate,
-        "connections": wishes.connections,
-        "force": wishes.force,
+        "insecure": options.insecure,
+        "from": options.via,
+        "limit_rate": options.rate,
+        "connections": options.connections,
+        "force": options.force,
     }
     return {key: value for key, value in body.items() if value}
 
@@ -110,10 +110,12 @@ def pull_absent(
     if error.status != 404:
         raise error
     try:
-        return pull(client, settings, model, Wishes(insecure))
+        return pull(client, settings, model, PullOptions(insecure))
     except AnsweredError as refused:
         # A server that cannot pull has nothing to add
-        reason = "" if "404 page not found" in str(refused) else f", and not to be had: {refused}"
+        reason = (
+            "" if "404 page not found" in str(refused) else f", and could not be pulled: {refused}"
+        )
         raise AnsweredError(f"{error}{reason}", error.status) from error
 
 

@@ -1,4 +1,4 @@
-"""Stored models that are others by now where they came from. Asks there, without the daemon; prints nothing."""
+"""Installed models that have changed at their source. Asks the sources, without the daemon; prints nothing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _ASKING = 8  # names at a time
 class Stale:
     """A stored model that is another one where it came from. `pull` is the name that gets that one.
 
-    `is_pulled`: the model itself says that it came from there. One that says nothing may as well have been made here, under a
-    name that somebody else uses, too.
+    `is_pulled`: the model records its source. A model without a record may have been created here, under a name that exists at
+    a registry, too.
     """
 
     name: Name
@@ -67,31 +67,31 @@ def _stored(store: Store, text: str) -> Name:
 def _stale(
     store: Store, name: Name, manifest: Manifest, catalog: Catalog, hub: HubSettings
 ) -> Stale | None:
-    said = preview.recorded_source(store, manifest)
-    entry = None if said else catalog.find(name)
+    recorded = preview.recorded_source(store, manifest)
+    entry = None if recorded else catalog.find(name)
     if entry is not None and entry.kind == "builtin":
         return None
-    if said and name.host == DEFAULT_HOST and catalog.find(name) is None:
+    if recorded and name.host == DEFAULT_HOST and catalog.find(name) is None:
         return None  # a copy, under a name of the user's own
-    # Who says nothing of a source was pulled from a registry, or made here: the registry does not know it then
-    text = name.display if said else name.full
+    # A model without a recorded source was pulled from a registry, or created here: then the registry has none
+    text = name.display if recorded else name.full
     try:
         found = source.find(source.parse(text), catalog, hub)
     except RemoteNotFound:
-        if said:
+        if recorded:
             raise
         return None
-    if not found.files or preview.is_current(manifest, said, found):
+    if not found.files or preview.is_current(manifest, recorded, found):
         return None
-    here = str(said.get("revision", "")) or manifest.digest
+    here = str(recorded.get("revision", "")) or manifest.digest
     there = found.revision or (found.published.manifest.digest if found.published else "")
-    return Stale(name, text, here, there, bool(said))
+    return Stale(name, text, here, there, bool(recorded))
 
 
-def is_same_elsewhere(settings: Settings, store: Store, name: Name) -> bool:
+def is_same_at_source(settings: Settings, store: Store, name: Name) -> bool:
     """Whether a pull of that name brings the model that is here, rather than another of its name.
 
-    A model that says where it came from is taken at its word. Raises TransferError and its children.
+    A recorded source is trusted. Raises TransferError and its children.
     """
     try:
         manifest = store.manifest(name)

@@ -376,7 +376,7 @@ def test_serve_where_ours_runs(place: Place, standin: Callable[..., Standin]) ->
 def test_the_log_is_shown(place: Place) -> None:
     missing = place.run("daemon", "logs")
     assert missing.stderr == (
-        f"Error: there is no log at {place.home}/daemon.log, it begins with: ollamapy daemon start\n"
+        f"Error: there is no log at {place.home}/daemon.log: it is written by a daemon that 'ollamapy daemon start' started\n"
     )
     place.home.mkdir()
     log = place.home / "daemon.log"

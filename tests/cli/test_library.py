@@ -73,7 +73,7 @@ def test_a_family_of_it(ollamapy: Command) -> None:
         (["library", "hf.co/a/b"], "the catalogue has no 'hf.co/a/b'"),
         (["library", "a", "b"], "accepts at most 1 arg(s), received 2"),
         (["search"], "requires at least 1 arg(s)"),
-        (["search", "n0thing"], "the catalogue has nothing like 'n0thing'"),
+        (["search", "n0thing"], "no model of the catalogue matches 'n0thing'"),
     ],
 )
 def test_what_is_not_in_it(ollamapy: Command, arguments: list[str], said: str) -> None:
@@ -249,7 +249,7 @@ def test_outdated_and_update(
             made = install(models, "hf.co/me/b-GGUF:made", model, system="Mine.")
             hub.add_repo("me/b-GGUF", {"b-made.gguf": data + bytes(32)})
             careful = ask("update", **where)
-            assert "'hf.co/me/b-GGUF:made' may have been made here and stays" in careful.stderr
+            assert "'hf.co/me/b-GGUF:made' may have been created here and is kept" in careful.stderr
             assert "updated 'hf.co/me/b-GGUF:latest'" in careful.stdout
             assert "made" not in careful.stdout
             assert ask("update", made.display, **where).stdout == f"updated '{made.display}'\n"

@@ -159,9 +159,12 @@ def test_json(ollamapy: Command, tmp_path: Path) -> None:
     [
         (
             ["/nosuch/Modelfile"],
-            "Error: cannot read /nosuch/Modelfile (no such file or directory), say: ollamapy lint MODELFILE\n",
+            "Error: cannot read /nosuch/Modelfile (no such file or directory): name the file, as in 'ollamapy lint MODELFILE'\n",
         ),
-        (["/"], "Error: cannot read / (is a directory), say: ollamapy lint MODELFILE\n"),
+        (
+            ["/"],
+            "Error: cannot read / (is a directory): name the file, as in 'ollamapy lint MODELFILE'\n",
+        ),
         (["a", "b"], "Error: accepts at most 1 arg(s), received 2, see: ollamapy lint --help\n"),
     ],
 )

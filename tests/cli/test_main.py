@@ -49,7 +49,7 @@ def test_wrong_usage_is_one_line_and_status_1(
 def test_help_is_plain_text_and_status_0(ollamapy: Command) -> None:
     bare = ollamapy()
     assert bare.returncode == 0 and bare.stdout == ollamapy("--help").stdout
-    assert "  list        List the stored models, the newest first." in bare.stdout
+    assert "  list        List the installed models, newest first." in bare.stdout
     assert ollamapy("run", "-h").stdout.startswith(
         "Usage: ollamapy run MODEL [PROMPT]... [flags]\n"
     )
@@ -149,7 +149,7 @@ def test_an_address_that_is_none(
     result = ollamapy(*command, host=host)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {url} is no address, correct OLLAMAPY_HOST or OLLAMA_HOST: HOST:PORT or http://HOST:PORT\n"
+        f"Error: {url} is no address: set OLLAMAPY_HOST or OLLAMA_HOST to HOST:PORT or http://HOST:PORT\n"
     )
 
 

@@ -648,7 +648,7 @@ def _kill(pid: int) -> None:
 def test_an_unknown_model_is_an_error(chat: Start) -> None:
     it = chat("nosuch")
     assert it.status() == 1
-    assert "Error: model 'nosuch:latest' not found, and not to be had: " in it.words
+    assert "Error: model 'nosuch:latest' not found, and could not be pulled: " in it.words
     assert "installed: " in it.words
 
 

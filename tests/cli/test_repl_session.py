@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollamapy.cli.session import JOINS_MESSAGES, Request, Session, Turn, is_base
+from ollamapy.cli.session import JOINS_MESSAGES, Message, Request, Session, is_base
 from ollamapy.human import joined
 
 CHAT = Session("m", {"template": "{{ .Messages }}"})
@@ -28,7 +28,7 @@ def test_a_base_model_has_no_template(template: str | None, base: bool) -> None:
 
 
 def test_a_chat_sends_the_whole_list_each_time() -> None:
-    session = CHAT.said("a").answered("b").said("c")
+    session = CHAT.asked("a").answered("b").asked("c")
     messages = [user("a"), {"role": "assistant", "content": "b"}, user("c")]
     assert session.request() == Request(True, {"model": "m", "messages": messages})
 
@@ -39,13 +39,13 @@ def test_settings_go_with_every_request() -> None:
     )
     common = {"model": "m", "options": {"stop": ["x"], "seed": 1}, "keep_alive": "5m"}
     messages = [{"role": "system", "content": "Be kind."}, user("a")]
-    assert session.said("a").request() == Request(True, {**common, "messages": messages})
+    assert session.asked("a").request() == Request(True, {**common, "messages": messages})
     assert session.loading() == Request(False, {**common, "prompt": ""})
 
 
 def test_a_stopped_answer_is_sent_with_its_mark() -> None:
-    session = CHAT.said("a").answered("part of ", "stopped").said("c")
-    assert session.turns[1] == Turn("assistant", "part of ", "stopped")
+    session = CHAT.asked("a").answered("part of ", "stopped").asked("c")
+    assert session.messages[1] == Message("assistant", "part of ", "stopped")
     sent = session.request().body["messages"][1]
     assert sent == {"role": "assistant", "content": "part of [stopped]"}
 
@@ -54,20 +54,20 @@ def test_format_and_thinking_are_asked_for() -> None:
     schema = {"type": "object"}
     session = replace(CHAT, format=schema, think="low")
     assert session.loading().body == {"model": "m", "think": "low", "prompt": ""}
-    asked = session.said("a").answered("b", thinking="because").said("c").request().body
+    asked = session.asked("a").answered("b", thinking="because").asked("c").request().body
     assert (asked["format"], asked["think"]) == (schema, "low")
     assert asked["messages"][1] == {"role": "assistant", "content": "b", "thinking": "because"}
-    assert replace(BASE, format="json").said("a").request().body["format"] == "json"
+    assert replace(BASE, format="json").asked("a").request().body["format"] == "json"
 
 
 def test_pictures_go_with_what_was_said() -> None:
-    [message] = CHAT.said("what is it?", ("aGk=",)).request().body["messages"]
+    [message] = CHAT.asked("what is it?", ("aGk=",)).request().body["messages"]
     assert message == {**user("what is it?"), "images": ["aGk="]}
-    assert CHAT.said("", ("aGk=",)).turns, "a picture alone is a question too"
+    assert CHAT.asked("", ("aGk=",)).messages, "a picture alone is a question too"
 
 
 def test_an_answer_at_its_limit_is_sent_as_it_is() -> None:
-    session = CHAT.said("a").answered("part of ", "cut off").said("c")
+    session = CHAT.asked("a").answered("part of ", "cut off").asked("c")
     assert session.request().body["messages"][1]["content"] == "part of "
 
 
@@ -77,40 +77,40 @@ def test_a_base_model_is_sent_one_text(session: Session) -> None:
         body = session.request().body
         return body["messages"][0]["content"] if "messages" in body else body["prompt"]
 
-    session = session.said("Once upon")
+    session = session.asked("Once upon")
     assert sent(session) == "Once upon"
     session = session.answered(" a ti", "stopped")
-    assert sent(session.said("")) == "Once upon a ti", "an empty line goes on"
-    session = session.said("").answered("me.")
-    assert session.text == "Once upon a time." and len(session.turns) == 2
-    assert sent(session.said("Then")) == "Once upon a time. Then"
-    assert not session.said("").turns, "what came to its end is left for a new text"
+    assert sent(session.asked("")) == "Once upon a ti", "an empty line goes on"
+    session = session.asked("").answered("me.")
+    assert session.text == "Once upon a time." and len(session.messages) == 2
+    assert sent(session.asked("Then")) == "Once upon a time. Then"
+    assert not session.asked("").messages, "what came to its end is left for a new text"
 
 
-@pytest.mark.parametrize("mark", ["cut off", "stopped", "broken off"])
-def test_an_empty_line_goes_on_with_a_part(mark: Any) -> None:
-    assert BASE.said("a").answered(" b", mark).said("").text == "a b"
+@pytest.mark.parametrize("ending", ["cut off", "stopped", "broken off"])
+def test_an_empty_line_goes_on_with_a_part(ending: Any) -> None:
+    assert BASE.asked("a").answered(" b", ending).asked("").text == "a b"
 
 
 def test_from_nothing() -> None:
-    assert TEXT.said("").request().body["messages"] == [user("")]
-    assert BASE.said("").request() == Request(False, {"model": "m", "prompt": "\n", "raw": True})
+    assert TEXT.asked("").request().body["messages"] == [user("")]
+    assert BASE.asked("").request() == Request(False, {"model": "m", "prompt": "\n", "raw": True})
 
 
 def test_a_text_in_one_message_may_outgrow_the_context() -> None:
-    told = TEXT.said("a").request()
+    told = TEXT.asked("a").request()
     assert told.chat and told.body["options"] == {"context_policy": "shift"}
-    own = replace(TEXT, parameters={"seed": 1, "context_policy": "error"}).said("a").request()
+    own = replace(TEXT, parameters={"seed": 1, "context_policy": "error"}).asked("a").request()
     assert own.body["options"] == {"seed": 1, "context_policy": "error"}
-    models = replace(TEXT, show={**TEXT.show, "parameters": "context_policy  error"}).said("a")
+    models = replace(TEXT, show={**TEXT.show, "parameters": "context_policy  error"}).asked("a")
     assert "options" not in models.request().body
 
 
 def test_a_base_models_system_text_comes_first() -> None:
-    own = replace(BASE, show={"system": "A tale."}).said("Once")
+    own = replace(BASE, show={"system": "A tale."}).asked("Once")
     assert own.request().body["prompt"] == "A tale. Once"
     assert replace(own, system="A poem.").request().body["prompt"] == "A poem. Once"
-    messages = replace(TEXT, system="A poem.").said("Once").request().body["messages"]
+    messages = replace(TEXT, system="A poem.").asked("Once").request().body["messages"]
     assert messages == [{"role": "system", "content": "A poem."}, user("Once")]
 
 

@@ -42,13 +42,15 @@ def damage(store: Store, offset: int = 0, name: str = "m") -> Path:
 
 
 def test_verify_says_what_is_bad(models: Store, ollamapy: Command) -> None:
-    assert ollamapy("verify", "m", **told(models)).stdout == "2 blobs, 9 B: all good\n"
+    assert ollamapy("verify", "m", **told(models)).stdout == "2 blobs, 9 B: all intact\n"
     path = damage(models)
     result = ollamapy("verify", **told(models))
     digest = path.name.replace("-", ":")
     assert result.returncode == 1
     assert f"{digest} of m:latest is damaged, 7 B to fetch\n" in result.stdout
-    assert result.stderr.endswith(": 1 of them bad\nrepair them with: ollamapy verify --repair\n")
+    assert result.stderr.endswith(
+        ": 1 of them damaged\nrepair them with: ollamapy verify --repair\n"
+    )
     found = json.loads(ollamapy("verify", "m", "--json", **told(models)).stdout)["checked"]
     assert [(each["fault"], each["bad"]) for each in found if each["fault"]] == [("is damaged", 7)]
     missing = ollamapy("verify", "nosuch", **told(models))
@@ -71,7 +73,7 @@ def test_a_repair_fetches_the_bad_pieces(hub: FakeHub, ollamapy: Command, tmp_pa
         path = damage(store, size - 100, name)
         result = ollamapy("verify", "--repair", host=host, **reach)
         assert result.returncode == 0, result.stderr
-        assert ": repaired\n" in result.stdout and result.stdout.endswith("all good\n")
+        assert ": repaired\n" in result.stdout and result.stdout.endswith("all intact\n")
         assert 0 < hub.sent("cdn") - size < size / 2
         assert path.read_bytes() == data
         # what cannot be had is as it was
@@ -102,7 +104,7 @@ def test_a_repair_does_not_replace_what_was_made_here(
 def test_prune_leaves_what_is_young(models: Store, ollamapy: Command) -> None:
     begun = models.roots[0] / "partial" / f"url-{'0' * 64}"
     begun.write_bytes(b"begun")
-    assert ollamapy("prune", **told(models)).stdout == "nothing to remove\n"
+    assert ollamapy("prune", **told(models)).stdout == "nothing to delete\n"
     assert ollamapy("prune", "--json", **told(models)).stdout == '{\n  "removed": []\n}\n'
     assert begun.exists()
 
@@ -111,8 +113,8 @@ def test_what_takes_the_room(models: Store, ollamapy: Command) -> None:
     models.add_blob(b"unused")
     result = ollamapy("du", **told(models))
     assert result.stdout.startswith("NAME") and "m:latest" in result.stdout
-    assert ", 6 B of no model\n" in result.stdout
-    assert result.stderr == "remove what is of no use with: ollamapy prune\n"
+    assert ", 6 B unreferenced\n" in result.stdout
+    assert result.stderr == "delete unreferenced blobs with: ollamapy prune\n"
     found = json.loads(ollamapy("du", "--json", **told(models)).stdout)
     assert found["unused"] == 6 and {"name", "size", "own", "root"} == set(found["models"][0])
 
@@ -154,7 +156,7 @@ def test_models_of_other_tools_are_linked(ollamapy: Command, tmp_path: Path, mod
         (["prune", "a"], "accepts 0 arg(s), received 1, see: ollamapy prune --help"),
         (["export", "a"], "accepts 2 arg(s), received 1, see: ollamapy export --help"),
         (["import"], "accepts 1 arg(s), received 0, see: ollamapy import --help"),
-        (["import", "x", "--copy"], "--copy and --dry-run go with --from"),
+        (["import", "x", "--copy"], "--copy and --dry-run need --from"),
         (["import", "--from", "x"], "unknown tool 'x', one of: ollama, lmstudio, hf, llama.cpp"),
         (["export", "nosuch", "f"], "model 'nosuch:latest' not found"),
         (["verify", "a b"], "invalid model name 'a b', write it as [host/][namespace/]model[:tag]"),
@@ -187,8 +189,8 @@ def test_a_store_that_an_ollama_may_use_is_not_emptied_unasked(models: Store) ->
     result = run("prune", variable="OLLAMA_MODELS")
     assert result.returncode == 1 and "allow it with --yes" in result.stderr
     assert len(list((models.roots[0] / "blobs").iterdir())) == 3
-    assert run("prune", "--dry-run", variable="OLLAMA_MODELS").stdout.endswith("would be removed\n")
+    assert run("prune", "--dry-run", variable="OLLAMA_MODELS").stdout.endswith("would be deleted\n")
     result = run("prune", "--yes", variable="OLLAMA_MODELS")
-    assert result.stdout.endswith("6 B removed\n")
+    assert result.stdout.endswith("6 B deleted\n")
     models.add_blob(b"unused")
-    assert run("prune", variable="OLLAMAPY_MODELS").stdout.endswith("6 B removed\n")
+    assert run("prune", variable="OLLAMAPY_MODELS").stdout.endswith("6 B deleted\n")

@@ -89,7 +89,7 @@ def test_ctrl_c_is_heard_once_and_only_where_it_is_listened_for() -> None:
         list(map(signal.raise_signal, press))
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                with interrupts.heard():
+                with interrupts.enabled():
                     try:
                         signal.raise_signal(signal.SIGINT)
                     finally:
@@ -102,7 +102,7 @@ def test_ctrl_c_is_heard_once_and_only_where_it_is_listened_for() -> None:
 def test_ctrl_c_is_taken_back_from_who_did_not_return_it() -> None:
     with Interrupts() as interrupts:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        interrupts.take_back()
+        interrupts.reinstall()
         signal.raise_signal(signal.SIGINT)  # heard by nobody, and no KeyboardInterrupt
-        with pytest.raises(KeyboardInterrupt), interrupts.heard():
+        with pytest.raises(KeyboardInterrupt), interrupts.enabled():
             signal.raise_signal(signal.SIGINT)

@@ -85,7 +85,7 @@ def test_an_address_is_told_its_name(ollamapy: Command, hub: FakeHub, gguf: Path
     url = f"{hub.url}/files/m.gguf"
     run = ollamapy("pull", "--insecure", url)
     [name] = listed(ollamapy)
-    assert run.stdout == f"{url} is the model {name} now\n"
+    assert run.stdout == f"{url} is installed as {name}\n"
 
 
 def test_run_allows_http_where_it_is_told_to(ollamapy: Command, hub: FakeHub, gguf: Path) -> None:

@@ -62,7 +62,7 @@ def _variables() -> set[str]:
 
 def test_the_help_of_serve_names_variables_of_the_table() -> None:
     told = {each for each in VARIABLE.findall(SERVE_VARIABLES) if each.startswith("OLLAMAPY_")}
-    both, _, ours = SERVE_VARIABLES.partition("Ours alone")
+    both, _, ours = SERVE_VARIABLES.partition("Of ollamapy alone")
     assert told - {"OLLAMAPY_"} <= _variables()
     for name in told:
         has_two = name.replace("OLLAMAPY", "OLLAMA") in _variables()

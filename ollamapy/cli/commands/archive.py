@@ -27,9 +27,9 @@ app = group_app()
 
 @app.command("export", options_metavar="MODEL FILE", context_settings=POSITIONAL)
 def export(context: typer.Context) -> None:
-    """Write a model into one file, for a machine without network.
+    """Write a model to one file, for a machine without network.
 
-    The file is a tar; `import` reads it.
+    The file is a tar archive; `import` reads it.
     """
     text, file = exactly(context, 2)
     name, target = Name.parse(text), Path(file)
@@ -46,17 +46,17 @@ def import_(
     context: typer.Context,
     from_: Annotated[
         str | None,
-        Option("--from", metavar="TOOL", help="Models of: ollama, lmstudio, hf or llama.cpp."),
+        Option("--from", metavar="TOOL", help="Import from: ollama, lmstudio, hf or llama.cpp."),
     ] = None,
     copy: Annotated[
-        bool, Option("--copy", help="Copy what cannot be linked, without asking.")
+        bool, Option("--copy", help="Copy files that cannot be linked, without asking.")
     ] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="Only list what TOOL has.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list the models of TOOL.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Install the model in a file of `export`, or another tool's.
+    """Install a model from a file of `export`, or from another tool.
 
-    Another tool's models are linked, not copied, where the disk can.
+    Another tool's models are linked, not copied, where the file system allows it.
     """
     launcher = launcher_of(context)
     if from_ is not None:
@@ -65,7 +65,7 @@ def import_(
         return
     [file] = exactly(context, 1)
     if copy or dry_run:
-        raise OllamapyError("--copy and --dry-run go with --from")
+        raise OllamapyError("--copy and --dry-run need --from")
     store = open_store(launcher.settings.paths)
     with reporting("importing") as report:
         found = archive.import_file(store, Path(file), report)
@@ -96,7 +96,7 @@ def _import_from(
     there = foreign.find(tool, folders)
     wanted = _named(there, name) if name else there
     if not wanted:
-        looked = ", ".join(map(str, folders)) or "its folder is not there, or is our own"
+        looked = ", ".join(map(str, folders)) or "its folder does not exist, or is ollamapy's own"
         raise OllamapyError(f"{tool} has no model{f' {name!r}' if name else ''} here ({looked})")
     if dry_run:
         linked = [foreign.Linked(each.name, each.size, "found") for each in wanted]
@@ -127,7 +127,7 @@ def _copying(copy: bool, wanted: list[foreign.Found]) -> Callable[[int], bool]:
     def may_copy(_: int) -> bool:
         if not answer:
             size = format_bytes(sum(each.size for each in wanted))
-            answer.append(agrees(f"They cannot be linked from there. Copy them (up to {size})?"))
+            answer.append(agrees(f"These files cannot be linked. Copy them (up to {size})?"))
         return answer[0]
 
     return may_copy
@@ -147,5 +147,5 @@ def _take(
                 raise
             terminal.remark(f"Warning: {each.name.display}: {error}")
     if not linked:
-        raise OllamapyError("none of the models could be taken, see above")
+        raise OllamapyError("none of the models could be imported, see above")
     return linked

@@ -70,7 +70,7 @@ def print_json(value: object) -> None:
 
 
 def with_installed(client: Client, error: AnsweredError) -> OllamapyError:
-    """An unknown model's error says which there are."""
+    """The error for an unknown model, with the names of the installed ones."""
     if error.status != 404:
         return error
     try:

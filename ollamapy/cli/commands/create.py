@@ -39,11 +39,11 @@ def create(
             "--quantize",
             "-q",
             metavar="TYPE",
-            help="Make F32, F16 or BF16 weights smaller: Q4_K_M, Q8_0...",
+            help="Quantize F32, F16 or BF16 weights: Q4_K_M, Q8_0...",
         ),
     ] = "",
 ) -> None:
-    """Make a model from a Modelfile, or from weights in this folder."""
+    """Create a model from a Modelfile, or from weights in this folder."""
     [name] = exactly(context, 1)
     creation.run(launcher_of(context).connect(), name, file, quantize)
 
@@ -60,7 +60,7 @@ def lint(context: typer.Context, as_json: Json = False) -> None:
             source = file.read(LIMIT + 1)
     except OSError as error:
         raise OllamapyError(
-            f"cannot read {path} ({reason(error)}), say: ollamapy lint MODELFILE"
+            f"cannot read {path} ({reason(error)}): name the file, as in 'ollamapy lint MODELFILE'"
         ) from error
     # Not Path.exists(), which fails for names that are too long
     findings = advice.lint(source, lambda value: os.path.exists(local_path(value, path.parent)))

@@ -21,30 +21,30 @@ from .arguments import POSITIONAL, Json, exactly, group_app, launcher_of, print_
 
 SERVE_VARIABLES = """\b
 Environment variables (each of them also as OLLAMA_...):
-  OLLAMAPY_HOST               where to listen: 127.0.0.1:11434
+  OLLAMAPY_HOST               address to listen at: 127.0.0.1:11434
   OLLAMAPY_MODELS             the directory of the models
   OLLAMAPY_ORIGINS            web pages that may use the API
   OLLAMAPY_KEEP_ALIVE         how long a model stays loaded: 5m
   OLLAMAPY_LOAD_TIMEOUT       how long a load may take without progress: 5m
-  OLLAMAPY_CONTEXT_LENGTH     tokens of context, else chosen by memory
-  OLLAMAPY_NUM_PARALLEL       requests of a model at once, else by memory
+  OLLAMAPY_CONTEXT_LENGTH     tokens of context (default: by memory)
+  OLLAMAPY_NUM_PARALLEL       parallel requests of a model (default: by memory)
   OLLAMAPY_MAX_LOADED_MODELS  models loaded at once: 3
   OLLAMAPY_MAX_QUEUE          requests that may wait: 512
   OLLAMAPY_FLASH_ATTENTION    0: off
   OLLAMAPY_KV_CACHE_TYPE      f16, q8_0 ...
-  OLLAMAPY_DEBUG              1: a more talkative log
+  OLLAMAPY_DEBUG              1: log more
 \b
-Ours alone:
-  OLLAMAPY_HOME               one folder for everything
-  OLLAMAPY_MORE_MODELS        directories with more models, only read
+Of ollamapy alone:
+  OLLAMAPY_HOME               one folder for all files
+  OLLAMAPY_MORE_MODELS        more directories with models, read only
   OLLAMAPY_LIBRARY            your own catalogue
-  OLLAMAPY_SERVE_MODELS       1: others may pull the models from here
+  OLLAMAPY_SERVE_MODELS       1: let other machines pull models from here
 """
-"""What a daemon reads of its environment; all of it, with what the commands read, is in the README."""
+"""The variables that a daemon reads; docs/configuration.md has all of them."""
 
 app = group_app()
 daemon = typer.Typer(
-    rich_markup_mode=None, options_metavar="", help="Start, stop and look after the daemon."
+    rich_markup_mode=None, options_metavar="", help="Start, stop and inspect the daemon."
 )
 app.add_typer(daemon, name="daemon")
 
@@ -57,9 +57,11 @@ app.add_typer(daemon, name="daemon")
 )
 def serve(
     context: typer.Context,
-    preload: Annotated[str | None, Option(metavar="MODEL", help="Load this model at once.")] = None,
+    preload: Annotated[
+        str | None, Option(metavar="MODEL", help="Load this model at the start.")
+    ] = None,
 ) -> None:
-    """Be the daemon, in the foreground. (Also: start)"""
+    """Run the server in the foreground. (Also: start)"""
     exactly(context, 0)
     raise typer.Exit(launch.serve(launcher_of(context), preload))
 
@@ -75,14 +77,14 @@ app.command(
 
 @daemon.callback(invoke_without_command=True)
 def daemon_root(context: typer.Context) -> None:
-    """Start, stop and look after the daemon."""
+    """Start, stop and inspect the daemon."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 @daemon.command("start", options_metavar="[flags]", context_settings=POSITIONAL)
 def start(context: typer.Context) -> None:
-    """Start the daemon, unless it runs already."""
+    """Start the daemon, if it does not run."""
     exactly(context, 0)
     _start(launcher_of(context))
 
@@ -99,14 +101,14 @@ def _start(launcher: Launcher) -> None:
 
 @daemon.command("stop", options_metavar="[flags]", context_settings=POSITIONAL)
 def stop_daemon(context: typer.Context) -> None:
-    """End the daemon, after the requests in flight."""
+    """Stop the daemon, after the requests in flight."""
     exactly(context, 0)
     print("stopped" if launcher_of(context).stop() else "the daemon is not running")
 
 
 @daemon.command("restart", options_metavar="[flags]", context_settings=POSITIONAL)
 def restart(context: typer.Context) -> None:
-    """End the daemon, if it runs, and start it."""
+    """Stop the daemon, if it runs, and start it."""
     exactly(context, 0)
     launcher_of(context).stop()
     _start(launcher_of(context))
@@ -114,7 +116,7 @@ def restart(context: typer.Context) -> None:
 
 @daemon.command("status", options_metavar="[--json]", context_settings=POSITIONAL)
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Say whether the daemon runs, and where.
+    """Show whether the daemon runs, and where.
 
     Exit status 1 if it does not run.
     """
@@ -128,8 +130,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     }
     if place.daemon is not None:
         names = [str(model.get("name")) for model in Client(place.address).ps()]
-        told = {"version": place.daemon.version, "pid": place.daemon.pid}
-        facts |= {**told, "requests": place.daemon.busy, "loaded": names}
+        process = {"version": place.daemon.version, "pid": place.daemon.pid}
+        facts |= {**process, "requests": place.daemon.busy, "loaded": names}
     if as_json:
         print_json(facts)
     elif place.daemon is not None:
@@ -147,18 +149,20 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 def logs(
     context: typer.Context,
     lines: Annotated[
-        int, Option("--lines", "-n", metavar="N", min=0, help="How many of the last lines.")
+        int, Option("--lines", "-n", metavar="N", min=0, help="Number of last lines to show.")
     ] = 100,
-    follow: Annotated[bool, Option("--follow", "-f", help="Go on as lines are written.")] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="Continue to print new lines.")] = False,
 ) -> None:
     """Show the log of a daemon that runs in the background.
 
-    One that `serve` runs writes to its terminal instead.
+    A daemon that `serve` runs in the foreground writes to its terminal instead.
     """
     exactly(context, 0)
     path = launcher_of(context).settings.paths.log
     if not path.exists():
-        raise OllamapyError(f"there is no log at {path}, it begins with: ollamapy daemon start")
+        raise OllamapyError(
+            f"there is no log at {path}: it is written by a daemon that 'ollamapy daemon start' started"
+        )
     _print_log(path, lines, follow)
 
 
@@ -167,9 +171,9 @@ _POLL = 0.2
 
 
 def _print_log(path: Path, lines: int, follow: bool) -> None:
-    """The last lines of a log; then, for ever, what is added to it, also after it was rotated.
+    """Print the last lines of a log; with ``follow`` also new ones, without end and across rotations.
 
-    Control characters are escaped: what wrote past the daemon's own lines (a runner's last words) escaped none.
+    Control characters are escaped: lines that did not come through logging (a crash's last words) may hold some.
     """
     log = _opened(path)
     try:

@@ -23,19 +23,19 @@ _ABOUT_COLUMN = 60
 
 @app.command("search", options_metavar="TEXT [--json]", context_settings=POSITIONAL)
 def search(context: typer.Context, as_json: Json = False) -> None:
-    """Search the catalogue of models that have a short name."""
+    """Search the catalogue."""
     words = at_least(context, 1)
     found = matching(families(_catalog(context)), " ".join(words))
     if not found and not as_json:
         raise OllamapyError(
-            f"the catalogue has nothing like {ascii(' '.join(words))}, see: ollamapy library"
+            f"no model of the catalogue matches {ascii(' '.join(words))}, see: ollamapy library"
         )
     _print_families(found, as_json)
 
 
 @app.command("library", options_metavar="[NAME] [--json]", context_settings=POSITIONAL)
 def library(context: typer.Context, as_json: Json = False) -> None:
-    """List the catalogue, or what it has of one family."""
+    """List the catalogue, or the models of one family."""
     name = at_most_one(context)
     if name is None:
         _print_families(families(_catalog(context)), as_json)
@@ -60,7 +60,7 @@ def _print_families(found: Sequence[Family], as_json: bool) -> None:
 
 
 def families(catalog: Catalog) -> list[Family]:
-    """All families that can be read; what is wrong with the others is said on stderr."""
+    """All families that can be read, with a warning on stderr for each of the others."""
     found = []
     for name in catalog.families():
         try:
@@ -78,14 +78,14 @@ def matching(found: Iterable[Family], text: str) -> list[Family]:
     first."""
     words = text.lower().split()
 
-    def told(family: Family) -> str:
+    def words_of(family: Family) -> str:
         entries = (
             f"{' '.join(e.tags)} {e.use} {e.licence} {e.architecture} {e.repo} {e.quantization}"
             for e in family.entries
         )
         return f"{family.name} {family.about} {' '.join(entries)}".lower()
 
-    hits = [family for family in found if all(word in told(family) for word in words)]
+    hits = [family for family in found if all(word in words_of(family) for word in words)]
     return sorted(hits, key=lambda family: not any(word in family.name for word in words))
 
 

@@ -28,7 +28,7 @@ app = group_app()
 
 @app.command("list", options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)
 def list_(context: typer.Context, as_json: Json = False) -> None:
-    """List the stored models, the newest first. (Also: ls)"""
+    """List the installed models, newest first. (Also: ls)"""
     client = launcher_of(context).connect()
     models = views.with_prefix(client.tags(), "".join(context.args[:1]))
     if as_json:
@@ -59,21 +59,26 @@ def ps(context: typer.Context, as_json: Json = False) -> None:
 @app.command("show", options_metavar="MODEL [flags]", context_settings=POSITIONAL)
 def show(
     context: typer.Context,
-    license: Annotated[bool, Option("--license", help="Only the licence.")] = False,
+    license: Annotated[bool, Option("--license", help="Print only the licence.")] = False,
     modelfile: Annotated[
-        bool, Option("--modelfile", help="Only a Modelfile that makes it.")
+        bool, Option("--modelfile", help="Print only a Modelfile that creates the model.")
     ] = False,
-    parameters: Annotated[bool, Option("--parameters", help="Only the parameters.")] = False,
-    system: Annotated[bool, Option("--system", help="Only the system message.")] = False,
-    template: Annotated[bool, Option("--template", help="Only the chat template.")] = False,
-    verbose: Annotated[bool, Option("--verbose", "-v", help="Metadata and tensors, too.")] = False,
+    parameters: Annotated[bool, Option("--parameters", help="Print only the parameters.")] = False,
+    system: Annotated[bool, Option("--system", help="Print only the system message.")] = False,
+    template: Annotated[bool, Option("--template", help="Print only the chat template.")] = False,
+    verbose: Annotated[
+        bool, Option("--verbose", "-v", help="Print metadata and tensors, too.")
+    ] = False,
     remote: Annotated[
         bool,
-        Option("--remote", help="A model elsewhere: what it is and needs, without getting it."),
+        Option(
+            "--remote",
+            help="Show details and memory needs of a remote model, without downloading it.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a model is made of."""
+    """Show details of a model."""
     [model] = exactly(context, 1)
     flags = {
         "license": license, "modelfile": modelfile, "parameters": parameters, "system": system, "template": template,

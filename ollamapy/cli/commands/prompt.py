@@ -33,16 +33,18 @@ def render(
         Path | None, Option(metavar="FILE", help="A chat: a JSON list of messages, as in the API.")
     ] = None,
     system: Annotated[str, Option(metavar="TEXT", help="The system message.")] = "",
-    raw: Annotated[bool, Option("--raw", help="The prompt as it is.")] = False,
+    raw: Annotated[
+        bool, Option("--raw", help="Use the prompt as it is, without a template.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the prompt that a model would be given.
+    """Print the prompt that a model would get.
 
-    It is made of stdin and the arguments, as for `run`, or of a chat in a file. Its number of tokens goes to stderr.
+    The prompt is made from stdin and the arguments, as for `run`, or from a chat in a file. The number of tokens is printed to stderr.
     """
     model, *words = at_least(context, 1)
     if messages and (words or raw):
-        raise OllamapyError("--messages is the whole chat: leave out the prompt and --raw")
+        raise OllamapyError("--messages gives the whole chat: leave out the prompt and --raw")
     body: dict[str, Any] = {"model": model}
     if messages:
         chat = _messages(messages)
@@ -50,7 +52,7 @@ def render(
     else:
         body |= {"prompt": ask.prompt(words), "system": system, "raw": raw}
         if not body["prompt"]:
-            raise OllamapyError("there is no prompt to render, give one or --messages FILE")
+            raise OllamapyError("there is no prompt to render: give one, or --messages FILE")
     client = launcher_of(context).connect()
     try:
         found = client.render(body)
@@ -68,7 +70,7 @@ def render(
 
 
 def _messages(path: Path) -> list[Any]:
-    """The messages in a file; what each of them may hold, the daemon says."""
+    """The messages in a file; the daemon checks their fields."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -48,9 +48,7 @@ def run_(
     insecure: Annotated[
         bool, Option("--insecure", help="Allow http:// if the model is pulled.")
     ] = False,
-    nowordwrap: Annotated[
-        bool, Option("--nowordwrap", help="Leave breaking lines to the terminal.")
-    ] = False,
+    nowordwrap: Annotated[bool, Option("--nowordwrap", help="Do not wrap lines.")] = False,
     format: Annotated[
         str | None, Option(metavar="FORM", help="Answer in JSON: json, a JSON Schema or its file.")
     ] = None,
@@ -58,42 +56,42 @@ def run_(
         str | None,
         Option(
             metavar="[=HOW]",
-            help="Think before the answer or not: true, false, high, medium, low or max.",
+            help="Thinking before the answer: true, false, high, medium, low or max.",
         ),
     ] = None,
     hidethinking: Annotated[
-        bool, Option("--hidethinking", help="Do not show what the model thinks.")
+        bool, Option("--hidethinking", help="Do not show the model's thinking.")
     ] = False,
     truncate: Annotated[
         str | None,
         Option(
             metavar="[=BOOL]",
-            help="Embedding models: false to refuse a text that is too long, not cut it.",
+            help="Embedding models: false refuses a text that is too long; otherwise it is cut.",
         ),
     ] = None,
     dimensions: Annotated[
-        int | None, Option(metavar="N", help="Embedding models: only so many numbers.")
+        int | None, Option(metavar="N", help="Embedding models: numbers in the vector.")
     ] = None,
 ) -> None:
     """Answer a prompt with a model; without a prompt, chat with it.
 
-    The prompt is what stdin holds, if it is no terminal, and then the arguments. An empty prompt only loads the model. A
-    model that is not there is pulled first. An embedding model's answer is its vector.
+    The prompt is stdin, unless that is a terminal, followed by the arguments. An empty prompt only loads the model. A
+    model that is not installed is pulled first. An embedding model prints its vector.
     """
     model, *words = at_least(context, 1)
-    wishes = _wishes(keepalive, think, format)
+    fields = _fields(keepalive, think, format)
     ready = launcher_of(context)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
         from ..repl import Repl
 
         repl = Repl(
-            ready, verbose=verbose, wraps=not nowordwrap, hides_thinking=hidethinking, **wishes
+            ready, verbose=verbose, wraps=not nowordwrap, hides_thinking=hidethinking, **fields
         )
         _chat(ready, model, repl, insecure)
         return
     model = _of_address(ready, model, insecure)
     client = ready.connect(preload=model)
-    body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **wishes}
+    body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **fields}
     try:
         thoughts = Thoughts(hidethinking)
         final = _answer(
@@ -111,17 +109,17 @@ def run_(
         print(views.statistics(final), end="", file=sys.stderr)
 
 
-def _wishes(keepalive: str | None, think: str | None, format: str | None) -> dict[str, Any]:
+def _fields(keepalive: str | None, think: str | None, format: str | None) -> dict[str, Any]:
     """The fields of every request that follow from the flags."""
-    wishes: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if keepalive is not None:
         _check_duration(keepalive)
-        wishes["keep_alive"] = keepalive
+        fields["keep_alive"] = keepalive
     if think is not None:
-        wishes["think"] = parse_think(think)
+        fields["think"] = parse_think(think)
     if format:
-        wishes["format"] = read_form(format)
-    return wishes
+        fields["format"] = read_form(format)
+    return fields
 
 
 def _answer(
@@ -133,7 +131,7 @@ def _answer(
     wrap: bool,
     thoughts: Thoughts,
 ) -> dict[str, Any]:
-    """Print the answer; returns its last chunk. A model that is not there is pulled, and the body names it then."""
+    """Print the answer; returns its last chunk. A model that is not installed is pulled first, and its name is put into the body."""
     try:
         return ask.print_answer(client, body, wrap=wrap, thoughts=thoughts)
     except AnsweredError as error:
@@ -145,7 +143,9 @@ def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
     """The model's name; where a file was named instead, it is made one first."""
     if not transfer.is_address(model):
         return model
-    return transfer.pull(launcher.connect(), launcher.settings, model, transfer.Wishes(insecure))
+    return transfer.pull(
+        launcher.connect(), launcher.settings, model, transfer.PullOptions(insecure)
+    )
 
 
 def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:

@@ -14,7 +14,7 @@ app = group_app()
 
 @app.command("completion", options_metavar="bash|zsh|fish", context_settings=POSITIONAL)
 def completion_(context: typer.Context) -> None:
-    """Print a script that makes the shell complete what is typed.
+    """Print a completion script for a shell.
 
     bash: eval "$(ollamapy completion bash)", zsh: eval "$(ollamapy completion zsh)", fish: ollamapy completion fish | source
     """
@@ -26,5 +26,5 @@ def completion_(context: typer.Context) -> None:
 
 @app.command("help", options_metavar="[COMMAND]...", context_settings=POSITIONAL)
 def help_(context: typer.Context) -> None:
-    """Show what a command does and takes, as its --help."""
+    """Show the help of a command, as its --help."""
     run([*context.args, "--help"], launcher_of(context))

@@ -35,14 +35,12 @@ app = group_app()
 @app.command("verify", options_metavar="[MODEL] [--repair] [--json]", context_settings=POSITIONAL)
 def verify(
     context: typer.Context,
-    repair: Annotated[
-        bool, Option("--repair", help="Fetch again what is bad, and only that.")
-    ] = False,
+    repair: Annotated[bool, Option("--repair", help="Download the damaged parts again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a model, or all, and compare every byte with its digest.
+    """Compare the files of a model, or of all models, with their digests.
 
-    Exit status 1 if something is bad.
+    Exit status 1 if a file is damaged.
     """
     name, launcher = at_most_one(context), launcher_of(context)
     store = open_store(launcher.settings.paths)
@@ -68,7 +66,7 @@ def _print_checked(
     size = format_bytes(sum(each.size for each in found))
     left = len(wrong) - len(repaired)
     print(
-        f"{len(found)} blobs, {size}: {f'{left} of them bad' if left else 'all good'}",
+        f"{len(found)} blobs, {size}: {f'{left} of them damaged' if left else 'all intact'}",
         file=sys.stderr if left else sys.stdout,
     )
     if left and not repair:
@@ -83,7 +81,7 @@ def _print_fault(found: Checked, repaired: bool) -> None:
 
 
 def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
-    """Pull the models that use what is wrong; what is right then."""
+    """Pull the models of the damaged files again; returns the files that are intact then."""
     client = launcher.connect()
     tried: list[Checked] = []
     try:
@@ -96,8 +94,8 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
                 terminal.remark(f"Warning: {error}")
         for model in dict.fromkeys(model for each in tried for model in each.models):
             try:
-                if not upstream.is_same_elsewhere(launcher.settings, store, Name.parse(model)):
-                    raise OllamapyError("what has its name elsewhere is another model")
+                if not upstream.is_same_at_source(launcher.settings, store, Name.parse(model)):
+                    raise OllamapyError("its source now has another model of that name")
                 transfer.pull(client, launcher.settings, model)
             except OllamapyError as error:
                 terminal.remark(f"Warning: {model} cannot be pulled: {error}")
@@ -112,22 +110,25 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
 @app.command("prune", options_metavar="[--dry-run] [--yes] [--json]", context_settings=POSITIONAL)
 def prune(
     context: typer.Context,
-    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would be deleted.")] = False,
     yes: Annotated[
-        bool, Option("--yes", "-y", help="Do not ask, where OLLAMA_MODELS names the store.")
+        bool,
+        Option(
+            "--yes", "-y", help="Do not ask before deleting from a store that OLLAMA_MODELS names."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove blobs of no model and unfinished pulls.
+    """Delete unreferenced blobs and unfinished pulls.
 
-    What somebody has worked on within the last hour stays.
+    Files that were changed within the last hour are kept.
     """
     exactly(context, 0)
     paths = launcher_of(context).settings.paths
     store = open_store(paths)
     if paths.models_shared and not (dry_run or yes):
         if not (planned := pruning.prune(store, dry_run=True)):
-            return print("nothing to remove")
+            return print("nothing to delete")
         _ask(store, sum(each.size for each in planned))
     removed = pruning.prune(store, dry_run=dry_run)
     if as_json:
@@ -136,19 +137,19 @@ def prune(
         print(one_line(f"{each.kind:<10}{each.name[:26]:<28}{format_bytes(each.size)}"))
     size = format_bytes(sum(each.size for each in removed))
     if not removed:
-        print("nothing to remove")
+        print("nothing to delete")
     else:
-        print(f"{size} would be removed" if dry_run else f"{size} removed")
+        print(f"{size} would be deleted" if dry_run else f"{size} deleted")
 
 
 def _ask(store: Store, removed: int) -> None:
     """Raises OllamapyError unless the user agrees to lose so many bytes of a store that an Ollama may use, too."""
     size, root = format_bytes(removed), store.roots[0]
     if not agrees(
-        f"{root} was named by OLLAMA_MODELS, an Ollama may use it. Remove {size} from it?"
+        f"OLLAMA_MODELS names {root}, which an Ollama may use, too. Delete {size} from it?"
     ):
         raise OllamapyError(
-            f"{size} in {root} would be removed, which an Ollama may use, too: allow it with --yes"
+            f"{size} would be deleted from {root}, which an Ollama may use, too: allow it with --yes"
         )
 
 
@@ -161,9 +162,9 @@ def _wastes(wastes: list[pruning.Waste]) -> list[dict[str, Any]]:
 
 @app.command("du", options_metavar="[--json]", context_settings=POSITIONAL)
 def du(context: typer.Context, as_json: Json = False) -> None:
-    """Show what each model takes on the disk.
+    """Show disk usage.
 
-    OWN is what would be free without it: models share their blobs.
+    OWN is what deleting the model would free: models share blobs.
     """
     exactly(context, 0)
     store = open_store(launcher_of(context).settings.paths)
@@ -176,8 +177,8 @@ def du(context: typer.Context, as_json: Json = False) -> None:
     ]
     print(terminal.table(("NAME", "SIZE", "OWN", "DIRECTORY"), rows), end="")
     parts = [f"{format_bytes(found.total)} in all"]
-    parts += [f"{format_bytes(found.unused)} of no model"] if found.unused else []
+    parts += [f"{format_bytes(found.unused)} unreferenced"] if found.unused else []
     parts += [f"{format_bytes(found.unfinished)} of unfinished pulls"] if found.unfinished else []
     print(f"\n{', '.join(parts)}")
     if len(parts) > 1:
-        print("remove what is of no use with: ollamapy prune", file=sys.stderr)
+        print("delete unreferenced blobs with: ollamapy prune", file=sys.stderr)

@@ -27,39 +27,39 @@ class Row:
 
 
 TABLE = {
-    "serve": Row("daemon", "Be the daemon, in the foreground. (Also: start)"),
-    "start": Row("daemon", "Be the daemon, in the foreground. (Also: start)", hidden=True),
+    "serve": Row("daemon", "Run the server in the foreground. (Also: start)"),
+    "start": Row("daemon", "Run the server in the foreground. (Also: start)", hidden=True),
     "run": Row("run", "Answer a prompt with a model; without a prompt, chat with it."),
-    "pull": Row("transfer", "Get models: from the catalogue, the hub or a registry."),
-    "push": Row("transfer", "Give a model to the registry or the hub that its name says."),
+    "pull": Row("transfer", "Download models from the catalogue, the hub or a registry."),
+    "push": Row("transfer", "Upload a model to the registry or the hub that its name points to."),
     "rm": Row("models", "Delete models."),
     "cp": Row("models", "Give a model a second name."),
-    "create": Row("create", "Make a model from a Modelfile, or from weights in this folder."),
-    "list": Row("models", "List the stored models, the newest first. (Also: ls)"),
-    "ls": Row("models", "List the stored models, the newest first. (Also: ls)", hidden=True),
+    "create": Row("create", "Create a model from a Modelfile, or from weights in this folder."),
+    "list": Row("models", "List the installed models, newest first. (Also: ls)"),
+    "ls": Row("models", "List the installed models, newest first. (Also: ls)", hidden=True),
     "ps": Row("models", "List the loaded models."),
-    "show": Row("models", "Show what a model is made of."),
-    "search": Row("library", "Search the catalogue of models that have a short name."),
-    "library": Row("library", "List the catalogue, or what it has of one family."),
-    "outdated": Row("upstream", "List the stored models that have changed where they came from."),
+    "show": Row("models", "Show details of a model."),
+    "search": Row("library", "Search the catalogue."),
+    "library": Row("library", "List the catalogue, or the models of one family."),
+    "outdated": Row("upstream", "List the installed models that have changed at their source."),
     "update": Row("upstream", "Pull again the models that `outdated` lists."),
-    "render": Row("prompt", "Print the prompt that a model would be given."),
+    "render": Row("prompt", "Print the prompt that a model would get."),
     "stop": Row("models", "Unload a model."),
     "lint": Row("create", "Check a Modelfile (./Modelfile)."),
-    "verify": Row("store", "Read a model, or all, and compare every byte with its digest."),
-    "prune": Row("store", "Remove blobs of no model and unfinished pulls."),
-    "du": Row("store", "Show what each model takes on the disk."),
-    "export": Row("archive", "Write a model into one file, for a machine without network."),
-    "import": Row("archive", "Install the model in a file of `export`, or another tool's."),
-    "completion": Row("shell", "Print a script that makes the shell complete what is typed."),
-    "help": Row("shell", "Show what a command does and takes, as its --help."),
-    "daemon": Row("daemon", "Start, stop and look after the daemon."),
+    "verify": Row("store", "Compare the files of a model, or of all models, with their digests."),
+    "prune": Row("store", "Delete unreferenced blobs and unfinished pulls."),
+    "du": Row("store", "Show disk usage."),
+    "export": Row("archive", "Write a model to one file, for a machine without network."),
+    "import": Row("archive", "Install a model from a file of `export`, or from another tool."),
+    "completion": Row("shell", "Print a completion script for a shell."),
+    "help": Row("shell", "Show the help of a command, as its --help."),
+    "daemon": Row("daemon", "Start, stop and inspect the daemon."),
 }
 """The commands in the order of the help. Their own first sentences are the same (tests/cli/test_commands.py)."""
 
 _EPILOG = (
-    "Help on one of them: ollamapy help COMMAND. Where the daemon is: OLLAMAPY_HOST, then OLLAMA_HOST; else"
-    " 127.0.0.1:11434, started when needed."
+    "Help on a command: ollamapy help COMMAND. The daemon's address is OLLAMAPY_HOST, OLLAMA_HOST or"
+    " 127.0.0.1:11434; a daemon there is started when needed."
 )
 
 

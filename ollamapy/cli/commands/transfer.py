@@ -39,32 +39,34 @@ def pull(
     context: typer.Context,
     insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
     from_: Annotated[
-        str, Option("--from", metavar="URL", help="Get it from another ollamapy: http://host:11434")
+        str, Option("--from", metavar="URL", help="Pull from another ollamapy: http://host:11434")
     ] = "",
     limit_rate: Annotated[
-        str, Option(metavar="RATE", help="Bytes a second at most: 500k, 5MB.")
+        str, Option(metavar="RATE", help="Largest rate in bytes a second: 500k, 5MB.")
     ] = "",
     connections: Annotated[
-        int, Option(metavar="N", min=1, max=16, help="Connections at a time.")
+        int, Option(metavar="N", min=1, max=16, help="Parallel connections.")
     ] = 8,
-    force: Annotated[bool, Option("--force", help="Also if the disk seems too small.")] = False,
+    force: Annotated[
+        bool, Option("--force", help="Pull even if the disk seems too small.")
+    ] = False,
 ) -> None:
-    """Get models: from the catalogue, the hub or a registry.
+    """Download models from the catalogue, the hub or a registry.
 
     MODEL is a name of the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
-    the https address of a .gguf file. What was broken off goes on where it stopped.
-    Of several, one that cannot be had does not keep the others from coming.
+    the https address of a .gguf file. An interrupted pull continues where it stopped.
+    If one of several models fails, the others are still pulled.
     """
     models = at_least(context, 1)
     rate = transfer.parse_rate(limit_rate) if limit_rate else 0
     via = from_ if "://" in from_ or not from_ else f"http://{from_}"
-    wishes = transfer.Wishes(insecure, via, rate, connections, force)
+    options = transfer.PullOptions(insecure, via, rate, connections, force)
     launcher = launcher_of(context)
     client = launcher.connect()
     failed = False
     for model in models:
         try:
-            name = transfer.pull(client, launcher.settings, model, wishes)
+            name = transfer.pull(client, launcher.settings, model, options)
         except AnsweredError as error:
             if len(models) == 1:
                 raise
@@ -72,7 +74,7 @@ def pull(
             failed = True
             continue
         if name != model:
-            print(one_line(f"{model} is the model {name} now"))
+            print(one_line(f"{model} is installed as {name}"))
     if failed:
         raise typer.Exit(1)
 
@@ -82,10 +84,10 @@ def push(
     context: typer.Context,
     insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
 ) -> None:
-    """Give a model to the registry or the hub that its name says.
+    """Upload a model to the registry or the hub that its name points to.
 
-    MODEL is HOST/USER/MODEL[:TAG], or hf.co/USER/REPO; `cp` gives it such a name. The keys are those of `docker login`,
-    or HF_TOKEN.
+    MODEL is HOST/USER/MODEL[:TAG], or hf.co/USER/REPO; `cp` gives a model such a name. The login is that of
+    `docker login`, or HF_TOKEN.
     """
     [model] = exactly(context, 1)
     launcher = launcher_of(context)
@@ -93,7 +95,7 @@ def push(
 
 
 def _push(client: Client, settings: Settings, model: str, insecure: bool) -> None:
-    """Have the server give a model to where its name says; the user's keys go along if it is the user's own daemon."""
+    """Let the server upload a model to where its name points; the user's login goes along to the user's own daemon."""
     name = Name.parse(model)
     secrets, fields = _private(name, settings)
     server = trust.look(client, settings, secrets)
@@ -104,7 +106,7 @@ def _push(client: Client, settings: Settings, model: str, insecure: bool) -> Non
 
 
 def _private(name: Name, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """How this user reaches the place of that name: what is secret of it in words, and the fields of the request."""
+    """How this user reaches the registry or hub of that name: the secret in words (""), and the fields of the request."""
     if name.host.lower() not in HUB_HOSTS:
         found = credentials(settings.docker, name.host)
         if found is None:

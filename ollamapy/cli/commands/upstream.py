@@ -17,23 +17,23 @@ app = group_app()
 
 @app.command("outdated", options_metavar="[MODEL]... [--json]", context_settings=POSITIONAL)
 def outdated(context: typer.Context, as_json: Json = False) -> None:
-    """List the stored models that have changed where they came from.
+    """List the installed models that have changed at their source.
 
-    Exit status 1 if one cannot be asked for.
+    Exit status 1 if the source of one cannot be reached.
     """
     found, faults = upstream.outdated(launcher_of(context).settings, context.args)
     if as_json:
         print_json({"models": [_json(each) for each in found]})
     elif found:
         print(_table(found), end="")
-    _say_faults(faults, "nothing is outdated" if not found else "")
+    _print_faults(faults, "nothing is outdated" if not found else "")
 
 
 @app.command(options_metavar="[MODEL]...", context_settings=POSITIONAL)
 def update(context: typer.Context) -> None:
     """Pull again the models that `outdated` lists.
 
-    A model that may have been made here is replaced only if it is named.
+    A model that may have been created here is replaced only if it is named.
     """
     launcher = launcher_of(context)
     found, faults = upstream.outdated(launcher.settings, context.args)
@@ -41,16 +41,16 @@ def update(context: typer.Context) -> None:
         if not each.is_pulled and not context.args:
             name = each.name.display
             print(
-                f"Warning: '{name}' may have been made here and stays, replace it with: ollamapy update {name}",
+                f"Warning: '{name}' may have been created here and is kept: 'ollamapy update {name}' replaces it",
                 file=sys.stderr,
             )
             continue
         transfer.pull(launcher.connect(), launcher.settings, each.pull)
         print(f"updated '{each.name.display}'", flush=True)
-    _say_faults(faults, "nothing is outdated" if not found else "")
+    _print_faults(faults, "nothing is outdated" if not found else "")
 
 
-def _say_faults(faults: Sequence[str], well: str) -> None:
+def _print_faults(faults: Sequence[str], well: str) -> None:
     """What could not be found out, on stderr, and exit status 1; or that all is well."""
     for fault in faults:
         remark(f"Warning: {fault}")
