@@ -198,7 +198,10 @@ class Wrap:
         cells = 8 - self._used % 8 if character == "\t" else width(character)
         if self._used + cells <= limit or cells == 0:
             self._used += cells
-            self._word = "" if character.isspace() or cells == 2 else self._word + character
+            # A combining mark with no word before it belongs to what is before: it must not move to the next line
+            is_mark = cells == 0 and not self._word
+            begins = character.isspace() or cells == 2 or is_mark
+            self._word = "" if begins else self._word + character
             return character
         if character.isspace():
             return self._break("")

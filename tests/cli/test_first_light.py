@@ -107,6 +107,8 @@ def wait_until_busy(place: Place) -> None:
 def test_unknown_models_are_named(real: Place) -> None:
     result = real.run("run", "nosuch", "Hi")
     *_, complaint = result.stderr.splitlines()
-    assert complaint.startswith("Error: model 'nosuch' not found, and could not be pulled: cannot ask")
+    assert complaint.startswith(
+        "Error: model 'nosuch' not found, and could not be pulled: cannot ask"
+    )
     assert complaint.endswith("installed: tinystories:latest") and result.returncode == 1
     assert processes(real), "a name that cannot be loaded ahead is no reason to not start"

@@ -215,7 +215,7 @@ def test_a_server_that_is_none(ollamapy: Command) -> None:
         threading.Thread(target=greet, daemon=True).start()
         result = ollamapy("list", host=f"127.0.0.1:{server.getsockname()[1]}")
     assert result.returncode == 1
-    assert "what answers there is not an Ollama or ollamapy server" in result.stderr
+    assert "the program there is not an Ollama or ollamapy server" in result.stderr
 
 
 def test_json_is_what_the_api_answers(standin: Any, ollamapy: Command) -> None:

@@ -62,6 +62,13 @@ def test_no_line_is_too_long_and_no_letter_is_lost(text: str, columns: int) -> N
     assert re.sub(r"\s", "", "".join(lines)) == re.sub(r"\s", "", text)
 
 
+def test_a_combining_mark_stays_with_the_letter_before_it() -> None:
+    wrap = Wrap(lambda: 11)
+    text = "\u65e5\u0301abcdef"  # a wide letter that is followed by a mark, then a word too long for its line
+    lines = screen("".join(map(wrap.feed, text)))
+    assert "".join(lines) == text and len(lines) == 2
+
+
 def test_a_narrow_window_is_left_to_the_terminal() -> None:
     assert Wrap(lambda: 9).feed("more than nine") == "more than nine"
 
