@@ -62,9 +62,9 @@ def has_calls(turns: Sequence[TemplateMessage]) -> bool:
 def call_style(attempt: Attempt) -> CallStyle:
     """The first form, beginning with the plain one, in which a call's arguments arrive as they should."""
 
-    def worth(tried: CallStyle, values: Sequence[str] = (_VALUE,), said: str = "") -> int:
+    def worth(tried: CallStyle, values: Sequence[str] = (_VALUE,), content: str = "") -> int:
         """3: the last of these calls arrives; 2: as Python's or twice quoted; 1: it does not; 0: the template fails."""
-        prompt = attempt(adapted(_conversation(values, said), tried, ""), [_TOOL])
+        prompt = attempt(adapted(_conversation(values, content), tried, ""), [_TOOL])
         if prompt is None:
             return 0
         if values[-1] not in prompt:
@@ -85,14 +85,14 @@ def call_style(attempt: Attempt) -> CallStyle:
                 return tried
         return best
     apart = replace(best, no_content=True)
-    if worth(best, said="Wait.") < most == worth(apart, said="Wait."):
+    if worth(best, content="Wait.") < most == worth(apart, content="Wait."):
         best = apart
     single = replace(best, single=True)
     both = (_VALUE, _OTHER)
     return single if most > 1 and worth(single, both) > worth(best, both) else best
 
 
-def _conversation(values: Sequence[str], said: str) -> list[TemplateMessage]:
+def _conversation(values: Sequence[str], content: str) -> list[TemplateMessage]:
     ids = [f"call_{n}ab12cd3" for n in range(len(values))]
     calls = [
         {"id": id, "type": "function", "function": {"name": "needle_tool", "arguments": {_KEY: value}}}
@@ -104,7 +104,7 @@ def _conversation(values: Sequence[str], said: str) -> list[TemplateMessage]:
     ]  # fmt: skip
     return [
         {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": said, "tool_calls": calls},
+        {"role": "assistant", "content": content, "tool_calls": calls},
         *results,
     ]
 
@@ -117,14 +117,14 @@ def with_tools_told(
     shown = attempt([{"role": "user", "content": "Hi"}], [_TOOL])
     if shown is None or _TOOL["function"]["name"] in shown:
         return list(turns)
-    said = "## Tools\nYou have access to the following tools:\n\n"
+    described = "## Tools\nYou have access to the following tools:\n\n"
     for tool in tools:
         function = tool.get("function", tool)
-        said += (
+        described += (
             f"### {function.get('name', '')}\nDescription: {function.get('description', '')}\n\n"
         )
-        said += f"Parameters: {_json(function.get('parameters', {}))}\n\n"
-    said += (
+        described += f"Parameters: {_json(function.get('parameters', {}))}\n\n"
+    described += (
         "IMPORTANT: ALWAYS adhere to this exact format for tool use:\n"
         f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name{DEEPSEEK}tool_call_arguments<｜tool▁call▁end｜>"
         "{additional_tool_calls}<｜tool▁calls▁end｜>\n\n"
@@ -133,9 +133,9 @@ def with_tools_told(
         "- For multiple tool calls, chain them directly without separators or spaces"
     )
     if turns and turns[0]["role"] == "system":
-        first = {**turns[0], "content": f"{turns[0]['content']}\n\n{said}"}
+        first = {**turns[0], "content": f"{turns[0]['content']}\n\n{described}"}
         return [first, *turns[1:]]
-    return [{"role": "system", "content": said}, *turns]
+    return [{"role": "system", "content": described}, *turns]
 
 
 def adapted(
@@ -159,24 +159,24 @@ def _as_spoken(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
         turn = turns[at]
         at += 1
         if turn["role"] == "tool":
-            said = [turn["content"]]
+            contents = [turn["content"]]
             while at < len(turns) and turns[at]["role"] in ("tool", "user"):
-                said.append(turns[at]["content"])
+                contents.append(turns[at]["content"])
                 at += 1
                 if turns[at - 1]["role"] == "user":
                     break
-            turn = {"role": "user", "content": "\n\n".join(said)}
+            turn = {"role": "user", "content": "\n\n".join(contents)}
         yield turn
 
 
 def _adapted_turn(turn: TemplateMessage, style: CallStyle, source: str) -> list[TemplateMessage]:
     """A message with calls. The text beside them is a message before it, where there may be no content."""
-    said = {key: value for key, value in turn.items() if key != "tool_calls"}
+    rest = {key: value for key, value in turn.items() if key != "tool_calls"}
     if style.written:
-        return [{**said, "content": turn["content"] + _written(turn["tool_calls"], source)}]
+        return [{**rest, "content": turn["content"] + _written(turn["tool_calls"], source)}]
     before: list[TemplateMessage] = []
     if style.no_content:
-        before = [said] if turn["content"] else []
+        before = [rest] if turn["content"] else []
         turn = {**turn, "content": None}
     if not style.as_text:
         return [*before, turn]

@@ -330,5 +330,5 @@ _EXPLAINED = {
 
 def _one_line(message: str) -> str:
     """An error of llguidance's, which quotes the grammar over several lines, as a part of one sentence."""
-    found = next((said for mark, said in _EXPLAINED.items() if mark in message), None)
+    found = next((text for mark, text in _EXPLAINED.items() if mark in message), None)
     return found or " ".join(message.split())[:300]

@@ -114,9 +114,9 @@ def family_of(config: Config) -> Family:
     """Raises InvalidModel for an architecture that is not converted here, and for weights that are quantised already."""
     known = [FAMILIES[name] for name in config.architectures if name in FAMILIES]
     if not known:
-        said = ", ".join(config.architectures)[:100] or "none"
+        given = ", ".join(config.architectures)[:100] or "none"
         raise InvalidModel(
-            f"the model's architecture ({said}) cannot be converted, get a GGUF of it;"
+            f"the model's architecture ({given}) cannot be converted, get a GGUF of it;"
             f" convertible: {', '.join(FAMILIES)}"
         )
     if config.quantization_config is not None:

@@ -126,10 +126,10 @@ def _longrope(
 
 
 def _original_context(config: Config, given: Mapping[str, Any], sizes: Sizes) -> int:
-    said = given_or(
+    length = given_or(
         config.original_max_position_embeddings,
         given_or(given.get("original_max_position_embeddings"), sizes.context),
     )
-    if not isinstance(said, int) or not 1 < said <= MAX_SIZE:
+    if not isinstance(length, int) or not 1 < length <= MAX_SIZE:
         refuse("its original_max_position_embeddings is no length")
-    return said
+    return length

@@ -112,7 +112,7 @@ class _ChatTemplate(msgspec.Struct, frozen=True):
 
 def metadata(files: Folder, vocab_size: int, ids: Ids) -> dict[str, Value]:
     """The `tokenizer.*` keys of a model with `vocab_size` rows; `ids` are config.json's. Raises InvalidModel."""
-    said = (
+    settings = (
         read_json(files, "tokenizer_config.json", _TokenizerConfig)
         if "tokenizer_config.json" in files
         else _TokenizerConfig()
@@ -128,10 +128,10 @@ def metadata(files: Folder, vocab_size: int, ids: Ids) -> dict[str, Value]:
         )
     if vocabulary.texts and max(vocabulary.texts) >= vocab_size:
         _refuse(f"it has token {max(vocabulary.texts)} and the model {vocab_size} rows")
-    _add(vocabulary, _added(files, said, full), vocab_size)
+    _add(vocabulary, _added(files, settings, full), vocab_size)
     _check(vocabulary)
 
-    numbers = _special_ids(files, vocabulary, said, ids)
+    numbers = _special_ids(files, vocabulary, settings, ids)
     values: dict[str, Value] = {"model": vocabulary.model, "pre": vocabulary.pre}
     everyone = range(vocab_size)
     texts = [vocabulary.texts.get(number, f"[PAD{number}]") for number in everyone]
@@ -147,14 +147,14 @@ def metadata(files: Folder, vocab_size: int, ids: Ids) -> dict[str, Value]:
         if 0 <= number < vocab_size:
             values[f"{name}_token_id"] = number
     for name, wanted in (
-        ("add_bos_token", _first(said.add_bos_token, vocabulary.adds_bos)),
-        ("add_eos_token", _first(said.add_eos_token, vocabulary.adds_eos)),
+        ("add_bos_token", _first(settings.add_bos_token, vocabulary.adds_bos)),
+        ("add_eos_token", _first(settings.add_eos_token, vocabulary.adds_eos)),
         ("add_space_prefix", vocabulary.space_prefix),
     ):
         if wanted is not None:
             values[name] = wanted
     keys: dict[str, Value] = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
-    if template := _chat_template(files, said):
+    if template := _chat_template(files, settings):
         keys["tokenizer.chat_template"] = template
     return keys
 
@@ -325,12 +325,12 @@ def _prepends(full: _TokenizerJson, steps: list[dict[str, Any]]) -> bool:
 
 
 def _added(
-    files: Folder, said: _TokenizerConfig, full: _TokenizerJson | None
+    files: Folder, settings: _TokenizerConfig, full: _TokenizerJson | None
 ) -> Iterator[tuple[int, _Added]]:
     if "added_tokens.json" in files:
         for text, number in read_json(files, "added_tokens.json", dict[str, int]).items():
             yield number, _Added(text)
-    yield from said.added_tokens_decoder.items()
+    yield from settings.added_tokens_decoder.items()
     if full is not None:
         yield from ((token.id, token) for token in full.added_tokens)
 
@@ -358,7 +358,7 @@ def _check(vocabulary: Vocabulary) -> None:
 
 
 def _special_ids(
-    files: Folder, vocabulary: Vocabulary, said: _TokenizerConfig, ids: Ids
+    files: Folder, vocabulary: Vocabulary, settings: _TokenizerConfig, ids: Ids
 ) -> dict[str, int]:
     """The special tokens' numbers under GGUF's names: the tokenizer's configuration first, the model's, the tokenizer's.
 
@@ -378,10 +378,12 @@ def _special_ids(
     endings = [*_listed(generation.eos_token_id), *_listed(ids.eos_token_id)]
     own = vocabulary.special_ids
     found = {
-        "bos": _first(named(said.bos_token), *_listed(ids.bos_token_id)[:1], own.get("bos")),
-        "eos": _first(named(said.eos_token), *_listed(ids.eos_token_id)[:1], own.get("eos")),
-        "unknown": _first(named(said.unk_token), own.get("unk")),
-        "padding": _first(named(said.pad_token), *_listed(ids.pad_token_id)[:1], own.get("pad")),
+        "bos": _first(named(settings.bos_token), *_listed(ids.bos_token_id)[:1], own.get("bos")),
+        "eos": _first(named(settings.eos_token), *_listed(ids.eos_token_id)[:1], own.get("eos")),
+        "unknown": _first(named(settings.unk_token), own.get("unk")),
+        "padding": _first(
+            named(settings.pad_token), *_listed(ids.pad_token_id)[:1], own.get("pad")
+        ),
     }
     found["eot"] = next((number for number in endings if number != found["eos"]), None)
     return {name: number for name, number in found.items() if number is not None}
@@ -395,10 +397,10 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _chat_template(files: Folder, said: _TokenizerConfig) -> str | None:
+def _chat_template(files: Folder, settings: _TokenizerConfig) -> str | None:
     if "chat_template.jinja" in files:
         return _utf8(read_bytes(files, "chat_template.jinja", 2**20))
-    template = said.chat_template
+    template = settings.chat_template
     if template is None and "chat_template.json" in files:
         template = read_json(files, "chat_template.json", _ChatTemplate).chat_template
     if isinstance(template, list):
