@@ -36,10 +36,10 @@ HOSTILE = [
 @pytest.mark.parametrize("template", HOSTILE)
 def test_hostile_templates_fail_soon(template: str) -> None:
     parsed = parse("{{ if .Messages }}{{ end }}" + template)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TemplateError, match="failed in line 1"):
         parsed.execute([user("Hi")], TOOLS)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_hostile_templates_fail_soon(template: str) -> None:
     ],
 )  # fmt: skip
 def test_hostile_syntax_fails_soon(template: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TemplateError, match="wrong in line 1"):
         parse(template)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_deep_json_fails() -> None:
@@ -126,7 +126,7 @@ def test_speed() -> None:
     messages = [user("question " * 50), assistant("answer " * 50)] * 25
     seconds = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.process_time()
         template.execute(messages)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.005
