@@ -1,26 +1,26 @@
 """Every error that ollamapy raises on purpose, as one tree.
 
-Each class knows the HTTP status that it becomes; ``daemon/app.py`` turns an error into an answer and ``cli/main.py`` into
-one line on stderr, and nothing else translates errors. The message is one sentence that names the thing and the way out.
+Each class has the HTTP status that it becomes; ``web/app.py`` turns an error into a response and ``cli/main.py`` into one line
+on stderr, and nothing else translates errors. The message is one sentence: what failed, why, and what to do.
 
     OllamapyError                         500
-    +- InvalidName                        400   the caller's
+    +- InvalidName                        400
     +- InvalidModelfile                   400   carries reason, line and column
     +- InvalidRequest                     400
     |  +- PromptTooLong
-    +- InvalidModel                       500   a file that says it is a model and is not
+    +- InvalidModel                       500   a damaged model file, manifest or layer
     +- InvalidCatalog                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
-    +- RequestNotFound                    404   what was to be cancelled
-    +- RequestCancelled                   499   the client left
-    +- CancelRequested                    499   somebody cancelled it by its id
+    +- RequestNotFound                    404   no request with the id to cancel
+    +- RequestCancelled                   499   the client disconnected
+    +- CancelRequested                    499   cancelled by its id
     +- ServerBusy                         503   carries retry_after, seconds
     +- NotEnoughMemory                    507
     +- InvalidSetting                     500   the environment of this process
     +- StoreError                         500   the disk: read-only, full, unreadable
-    |  +- ReadOnlyModel                   403   a model of a store root that is only read
-    +- TemplateError                      500   the model's template, not the caller
-    +- TransferError                      502   another machine, or the way to it
+    |  +- ReadOnlyModel                   403   a model of a read-only store root
+    +- TemplateError                      500   the model's own template
+    +- TransferError                      502   another machine, or the network
     |  +- Offline                         502
     |  +- Unauthorized                    401   the token is wrong
     |  +- AccessDenied                    403
@@ -40,7 +40,7 @@ from __future__ import annotations
 class OllamapyError(Exception):
     """Base of all errors raised on purpose; ``status`` is the HTTP status it becomes.
 
-    ``code``: the word by which programs know it, OpenAI's, for the few that they do something about.
+    ``code``: OpenAI's code, for the few errors that programs handle.
     """
 
     status = 500
@@ -54,9 +54,9 @@ class InvalidName(OllamapyError):
 
 
 class InvalidModelfile(OllamapyError):
-    """A Modelfile that breaks the grammar, or asks for what no model can have.
+    """A Modelfile that breaks the grammar, or has an instruction that no model can have.
 
-    ``reason`` is the message without the place; ``line`` and ``column`` begin at 1, and are 0 where the file as a whole is meant.
+    ``reason`` is the message without the position; ``line`` and ``column`` begin at 1, and are 0 for the file as a whole.
     """
 
     status = 400
@@ -69,19 +69,19 @@ class InvalidModelfile(OllamapyError):
 
 
 class InvalidRequest(OllamapyError):
-    """A request that cannot be understood or served as it stands; the message names the field."""
+    """A request that cannot be parsed or answered; the message names the field."""
 
     status = 400
 
 
 class PromptTooLong(InvalidRequest):
-    """The prompt leaves no room in its context. Programs that hear of it shorten the conversation."""
+    """The prompt leaves no room in its context. Programs that get this code shorten the conversation."""
 
     code = "context_length_exceeded"
 
 
 class InvalidModel(OllamapyError):
-    """A model file, manifest or layer that is damaged or not what it says it is."""
+    """A model file, manifest or layer that is damaged or of another kind than it claims."""
 
 
 class InvalidCatalog(OllamapyError):
@@ -102,19 +102,19 @@ class Forbidden(OllamapyError):
 
 
 class RequestCancelled(OllamapyError):
-    """The client went away before its answer was complete."""
+    """The client disconnected before its answer was complete."""
 
     status = 499
 
 
 class RequestNotFound(OllamapyError):
-    """No request of that id is being answered."""
+    """No request with that id is in flight."""
 
     status = 404
 
 
 class CancelRequested(OllamapyError):
-    """The request was cancelled by its id; its client is there and is told."""
+    """The request was cancelled by its id; its client is still connected and gets this error."""
 
     status = 499
 
@@ -147,7 +147,7 @@ class StoreError(OllamapyError):
 
 
 class ReadOnlyModel(StoreError):
-    """A model that cannot be changed or deleted, because its store root is only read: the built-in one, say."""
+    """A model that cannot be changed or deleted, because its store root is read-only: the built-in one, for example."""
 
     status = 403
 
@@ -157,17 +157,17 @@ class TemplateError(OllamapyError):
 
 
 class TemplateTooSlow(TemplateError):
-    """It ran too long; or the machine stood still meanwhile."""
+    """The template ran too long, or the machine was suspended meanwhile."""
 
 
 class TransferError(OllamapyError):
-    """Another machine, or the way to it, did not give what was asked for."""
+    """A transfer from or to another machine failed."""
 
     status = 502
 
 
 class Offline(TransferError):
-    """The other machine cannot be reached, or the user said not to try."""
+    """The other machine cannot be reached, or the user turned the network off."""
 
 
 class Unauthorized(TransferError):
@@ -177,7 +177,7 @@ class Unauthorized(TransferError):
 
 
 class AccessDenied(TransferError):
-    """The other machine has it and does not give it."""
+    """The other machine refuses access."""
 
     status = 403
 
@@ -187,13 +187,13 @@ class GatedModel(AccessDenied):
 
 
 class RemoteNotFound(TransferError):
-    """The other machine has no such repository, model, file or variant, or hides it from us."""
+    """The other machine has no such repository, model, file or variant, or hides it from this user."""
 
     status = 404
 
 
 class RateLimited(TransferError):
-    """The other machine wants fewer requests; ``retry_after`` is in seconds."""
+    """The other machine limits the rate of requests; ``retry_after`` is in seconds."""
 
     status = 429
 
@@ -203,11 +203,11 @@ class RateLimited(TransferError):
 
 
 class DigestMismatch(TransferError):
-    """What came is not what was announced, twice."""
+    """Downloaded content does not match its digest, also on a second try."""
 
 
 class DiskFull(TransferError):
-    """There is no room for what is downloaded; ``missing`` is in bytes."""
+    """The disk has no room for a download; ``missing`` is in bytes."""
 
     status = 507
 
@@ -217,7 +217,7 @@ class DiskFull(TransferError):
 
 
 class RunnerError(OllamapyError):
-    """A runner process could not do its work."""
+    """A runner process failed."""
 
 
 class LoadFailed(RunnerError):
@@ -225,9 +225,9 @@ class LoadFailed(RunnerError):
 
 
 class RunnerCrashed(RunnerError):
-    """The runner process ended while it had work.
+    """The runner process ended while requests were open.
 
-    ``exit_code`` is negative for a signal, as in :mod:`subprocess`; ``tail`` holds its last lines of stderr.
+    ``exit_code`` is negative for a signal, as in :mod:`subprocess`; ``tail`` is its last lines of stderr.
     """
 
     def __init__(self, message: str, exit_code: int | None = None, tail: str = "") -> None:
@@ -237,5 +237,5 @@ class RunnerCrashed(RunnerError):
 
 
 def reason(error: BaseException) -> str:
-    """Why the system refused, as part of a sentence of ours: "permission denied", without the number and the path."""
+    """The reason of a system error, to be part of a sentence: "permission denied", without the number and the path."""
     return (getattr(error, "strerror", None) or str(error)).lower()

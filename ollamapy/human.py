@@ -1,8 +1,8 @@
 """Values as people and Go programs write them: sizes, counts, ages, durations, quoted strings.
 
-Ollama prints with Go's `fmt`, `strconv` and `time`, and clients and scripts read what it prints, so
-these functions give the same text to the last digit. They only translate: no clock is read here,
-no locale, no terminal width. Imported at the start of every command, hence nothing heavy.
+Ollama prints with Go's `fmt`, `strconv` and `time`, and clients and scripts parse its output, so
+these functions give the same text to the last digit. They are pure: they read no clock, no locale
+and no terminal width. Every command imports this module at its start, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ NANOSECONDS = 1_000_000_000
 """In one second: the unit of every duration in Ollama's API."""
 
 FOREVER = math.inf
-"""The keep-alive, in seconds, of a model that stays loaded until it is told to go."""
+"""The keep-alive, in seconds, of a model that stays loaded until it is unloaded by hand."""
 
 _MAX_INT64 = 2**63 - 1
 
-_LATEST = 253_370_764_800.0  # the year 9999, in seconds: the last that prints in every time zone
+_LATEST = (
+    253_370_764_800.0  # seconds, in the year 9999: the latest time that prints in every time zone
+)
 
 
 # Sizes and counts
@@ -49,20 +51,22 @@ def format_number(number: int) -> str:
 
 
 def format_age(seconds: float | None, never: str = "Never") -> str:
-    """How long ago: "3 hours ago"; negative seconds lie ahead: "4 minutes from now", "Forever".
+    """A time relative to now: "3 hours ago"; negative seconds are in the future: "4 minutes from now", "Forever".
 
-    None stands for a time that was never set and prints as `never` (Ollama's HumanTime).
+    None is a time that was never set and prints as `never` (Ollama's HumanTime).
     """
     if seconds is None:
         return never
-    if -seconds >= 21 * 365 * 86400:  # Ollama's "forever" is centuries ahead; 20 years count as far
+    if (
+        -seconds >= 21 * 365 * 86400
+    ):  # Ollama's "forever" is centuries ahead; anything past 21 years prints as that
         return "Forever"
     return f"{_span(-seconds)} from now" if seconds < 0 else f"{_span(seconds)} ago"
 
 
 def print_time(seconds: float) -> str:
     """A point in time as Go prints it in JSON: RFC 3339 with this machine's offset, "Z" for UTC."""
-    import datetime  # no command needs it at its start
+    import datetime  # slow to import, and no command needs it at its start
 
     seconds = min(max(seconds, 0.0), _LATEST)  # a file's time can be anything
     text = datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="microseconds")
@@ -148,7 +152,7 @@ def parse_duration(text: str) -> int:
 
 
 def _leading_fraction(digits: str) -> tuple[int, float]:
-    """Numerator and denominator of as many decimals as fit an int64: the rest Go drops, too."""
+    """Numerator and denominator of as many decimals as fit an int64; Go drops the rest, too."""
     numerator, scale = 0, 1.0
     for digit in digits:
         if numerator * 10 + int(digit) > 2**63:
@@ -184,11 +188,11 @@ def _decimal(value: int, unit: int) -> str:
 def parse_keep_alive(value: object) -> float:
     """Seconds in a request's `keep_alive`: a JSON number of seconds, or a Go duration as text.
 
-    Anything negative is FOREVER. Raises ValueError with Go's text. null is Ollama's error too: a
-    caller for whom null means "not given" asks before.
+    Anything negative is FOREVER. Raises ValueError with Go's text, also for null, as Ollama does: a
+    caller for whom null means "not given" checks for it first.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # Past int64 nanoseconds (292 years) Go's sum overflows into the negative, and so for ever
+        # Past int64 nanoseconds (292 years) Go's product overflows to a negative number: for ever
         return FOREVER if value < 0 or value * NANOSECONDS > _MAX_INT64 else float(value)
     if isinstance(value, str):
         if re.fullmatch(r"[+-]?\d{1,18}", value):  # a number as text, as OLLAMA_KEEP_ALIVE takes it
@@ -224,7 +228,7 @@ _TRUTHS = {
 
 
 def parse_boolean(text: str) -> bool | None:
-    """A truth value, as Go's strconv.ParseBool reads it; None where it would refuse."""
+    """A boolean, as Go's strconv.ParseBool parses it; None where it would return an error."""
     return _TRUTHS.get(text)
 
 
@@ -243,7 +247,7 @@ _ESCAPES = {
 def quote(text: str, mark: str = '"', ascii_only: bool = False) -> str:
     """The text as a Go literal (`%q`, strconv.Quote and its relatives), between double quotes or other marks.
 
-    A byte that is no UTF-8, which stands in the text as half of a surrogate pair, is written as that byte.
+    A byte that is no UTF-8, which the text holds as a lone surrogate, is written as that byte.
     """
 
     def escaped(character: str) -> str:
@@ -267,7 +271,7 @@ def format_float(number: float) -> str:
     """A number as Go's `%v` prints a float64: "0.7", "4096", "1e+06", "1.048576e+06", "1e-05".
 
     The shortest digits that read back as the same float (which repr finds, too), and an exponent
-    where it would be less than -4 or more than 5: strconv's rule for 'g' with precision -1.
+    if that is less than -4 or more than 5: strconv's rule for 'g' with precision -1.
     """
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else f"{number:+}".title()
@@ -301,16 +305,16 @@ def format_value(value: object) -> str:
 # Running text
 
 CLOSING = ".,;:!?…)]}’”»。，、；：！？）】」』"
-"""Punctuation that leans on the word before it."""
+"""Punctuation that follows a word without a space."""
 
 
 def joined(text: str, more: str) -> str:
-    """One running text: a space at the seam where it needs one."""
+    """Two texts as one, with a space between them where it is needed."""
     return f"{text} {more}" if text and more and needs_space(text, more) else text + more
 
 
 def needs_space(text: str, more: str) -> bool:
-    """Whether two texts, neither of them empty, need a space between: not beside white space, nor before `CLOSING`."""
+    """Whether two texts, neither of them empty, need a space between them: not beside white space, nor before `CLOSING`."""
     return not (text[-1].isspace() or more[0].isspace() or more[0] in CLOSING)
 
 

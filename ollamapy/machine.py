@@ -1,4 +1,4 @@
-"""What this machine has: the memory that is free. Imports nothing of ours."""
+"""The free memory of this machine. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that can be taken without swapping, on this machine and under its cgroups' limits.
+    """Bytes that can be allocated without swapping, within the limits of this process's cgroups.
 
-    ``root`` is where ``proc`` and ``sys`` lie; only the cgroup files are looked for there.
+    ``root`` is the folder of ``proc`` and ``sys``; only the cgroup files are read below it.
     """
     import psutil
 
@@ -17,11 +17,11 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _cgroup_headrooms(root: Path) -> Iterator[int]:
-    """What is left under the limit of this process's memory cgroup and of each one above it.
+    """The bytes left under the limit of this process's memory cgroup and of each of its parents.
 
-    In a container the path in proc may be the host's: what is missing is passed over, up to the
-    mount, which is the container's own group. The page cache on the inactive list counts as free,
-    since the kernel gives it up first.
+    In a container the path in proc may be the host's: folders that do not exist are skipped, up to
+    the mount, which is the container's own group. The page cache on the inactive list counts as
+    free, since the kernel reclaims it first.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -17,7 +17,7 @@ FinishReason = Literal["stop", "length", "load", "unload"]
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool that a model wants called. ``id`` names this call in an answer and in the tool's result; "" where nobody gave one."""
+    """A tool call that a model made. ``id`` names it in the answer and in the tool's result; "" where none was given."""
 
     name: str
     arguments: dict[str, Any]
@@ -36,7 +36,7 @@ class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation; ``role`` is lower case.
+    """One message of a conversation; ``role`` is lower case.
 
     ``thinking`` and ``tool_calls`` are an assistant's; a tool's result names the tool and, where it has one, the call's id.
     ``images`` are the files' bytes, and ``places`` their offsets in ``content``; empty where all come before the text.
@@ -130,10 +130,10 @@ CONTEXT_POLICIES = ("error", "drop-oldest", "shift")
 out of the prompt as /api/generate does."""
 
 THINK_LEVELS = ("high", "medium", "low", "max")
-"""How much a model may be asked to think, besides whether; in the order in which Ollama's errors name them."""
+"""The levels of thinking that a request can set, in the order in which Ollama's errors name them."""
 
 MOST_STOPS = 256
-"""Each of them is looked for after every token."""
+"""Stop strings of one request: each of them is looked for after every token."""
 
 _INT32 = 2**31 - 1
 
@@ -198,9 +198,9 @@ def resolve_sampling(options: Options) -> Sampling:
 
 
 class Constraint(msgspec.Struct, frozen=True):
-    """What form an answer must have. ``text`` is a JSON Schema ("schema"), a regular expression ("regex"), a JSON list of
+    """The form that an answer must have. ``text`` is a JSON Schema ("schema"), a regular expression ("regex"), a JSON list of
     strings ("choice"), a GBNF grammar ("gbnf"), a Lark grammar ("lark"), or nothing ("json": any JSON object).
-    ``unless``: an answer that begins with one of these texts goes on freely (beside "json" and "schema" only): a tool call.
+    ``unless`` (with "json" and "schema" only): an answer that begins with one of these texts, a tool call, is not constrained.
     """
 
     kind: Literal["json", "schema", "regex", "choice", "gbnf", "lark"]
@@ -209,9 +209,9 @@ class Constraint(msgspec.Struct, frozen=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, array_like=True):
-    """What a model is given to continue: its parts in order, each a text or token ids.
+    """What a runner continues: its parts in order, each a text or token ids.
 
-    Special tokens in a text are recognised. BOS and EOS are added, as the model says, to a text at the beginning and at the end.
+    Special tokens in a text are recognised. A text at the beginning gets the model's BOS, one at the end its EOS, if it has them.
     """
 
     parts: tuple[str | tuple[int, ...], ...]
@@ -222,17 +222,17 @@ class Prompt(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """What a runner is asked to generate: nothing of templates, messages or dialects is left.
+    """What a runner generates from: a prompt and settings, without templates, messages or dialects.
 
     ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
-    ``shift``: when the context is full, its older half is forgotten but for the first ``num_keep`` tokens (< 0: the prompt),
+    ``shift``: when the context is full, its older half is dropped except the first ``num_keep`` tokens (< 0: the prompt),
     and generation goes on; else the answer ends. ``truncate``: a prompt that does not fit loses its middle; else it is refused.
-    ``logit_bias``: pairs of token id and what is added to its logit. ``constraint`` holds from the beginning or, if
-    ``constraint_after`` is not empty, from where the answer has said this text. ``think_end`` is the text that ends thinking;
-    after ``think_budget`` tokens without it, it is put in the model's mouth (None: never). ``n_ctx``: tokens of the slot's
-    context that may be used (None: all). ``by_token``: each token's text comes by itself, where else what is written within
-    25 ms is put together. ``shown``: control tokens by their texts ("[TOOL_CALLS]") that are part of the answer's
-    text, where they otherwise say nothing; texts that are no control token of the model are passed over.
+    ``logit_bias``: pairs of a token id and the value added to its logit. ``constraint`` applies from the beginning or, if
+    ``constraint_after`` is not empty, once the answer contains this text. ``think_end`` is the text that ends thinking;
+    after ``think_budget`` tokens without it, it is appended to the answer (None: never). ``n_ctx``: tokens of the slot's
+    context that may be used (None: all). ``by_token``: each token's text is its own piece; otherwise the text of 25 ms is
+    joined. ``shown``: texts of control tokens ("[TOOL_CALLS]") that are kept in the answer's text; other control tokens have
+    no text. A text that is no control token of the model is ignored.
     """
 
     prompt: Prompt
@@ -257,7 +257,7 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request's messages, and the tools that the answer may call.
 
     ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
-    one tool that must be called. ``continues_last``: the answer goes on with the last message, which the assistant began.
+    one tool that must be called. ``continues_last``: the answer continues the last message, which is the assistant's.
     """
 
     messages: tuple[Message, ...] = ()
@@ -278,10 +278,10 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One prompt, written with the model's template.
+    """One prompt, rendered with the model's template.
 
-    ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; given, even
-    empty, the model's MESSAGEs are left out. ``images`` are the files' bytes.
+    ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; if it is given,
+    even empty, the model's MESSAGEs are left out. ``images`` are the files' bytes.
     """
 
     prompt: str = ""
@@ -302,9 +302,9 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A prompt and what comes after the answer (``suffix``), for models whose Go template can fill a gap.
+    """A prompt and the text after the answer (``suffix``), for models whose Go template can fill a gap.
 
-    The prompt and the suffix are all that the model is given. The other fields are those of :class:`Question`.
+    The template gets the prompt and the suffix only. The other fields are those of :class:`Question`.
     """
 
     prompt: str
@@ -327,7 +327,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
 class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
     """A text or token ids that the model continues as they are, without its template.
 
-    ``suffix`` is not given to the model, but as in Ollama a model that cannot fill a gap refuses it.
+    ``suffix`` is not used, but as in Ollama it is refused for a model that cannot fill a gap.
     """
 
     prompt: str | tuple[int, ...]
@@ -346,17 +346,17 @@ class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Source = Conversation | Question | Gap | Raw
-"""What a request gives the model to answer or to continue."""
+"""What the model answers or continues."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """Answer a conversation or continue a prompt (``source``).
 
-    A source without work loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds, None for ever,
-    UNSET the last one given. ``logprobs`` None means none, n the n likeliest tokens beside each chosen one. ``think`` False asks
-    a model that can think not to, True or a level ("low", "medium", "high", "max") to think, apart from the answer;
-    ``think_budget`` bounds the tokens of its thoughts. ``shift``: when the context is full, drop its older half and go on (None:
-    as the model's family can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
+    A source without work loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
+    ever, UNSET: the value last set. ``logprobs``: None for none, n for the n likeliest tokens beside each chosen one. ``think``:
+    False turns thinking off, True or a level ("low", "medium", "high", "max") turns it on, separate from the answer's text;
+    ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
+    model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
     """
 
@@ -375,13 +375,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 Right = Literal["infer", "manage", "admin"]
-"""What a caller may do: use models; change the store; look at and change the daemon itself."""
+"""What a caller may do: use models; change the store; inspect and change the daemon itself."""
 
 RIGHTS: frozenset[Right] = frozenset(("infer", "manage", "admin"))
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who sends a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine."""
+    """The sender of a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine."""
 
     id: str = ""
     is_local: bool = True
@@ -390,7 +390,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 class EmbedRequest(msgspec.Struct, frozen=True):
     """Turn texts (or token ids) into vectors. ``truncate``: an input that does not fit loses its end; else it is refused.
-    ``dimensions``: the first so many numbers of each vector (None: all of them), of length 1 again.
+    ``dimensions``: keep the first so many numbers of each vector (None: all), scaled to length 1 again.
     """
 
     model: str
@@ -403,10 +403,10 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 
 
 class Embedding(msgspec.Struct, frozen=True):
-    """What a runner is asked to embed: a vector for each input, a text or token ids.
+    """Inputs that a runner turns into vectors, each a text or token ids.
 
-    ``n_ctx``: an input has at most so many tokens (None: as many as the context); ``truncate``: one that has more loses its end,
-    else all are refused. ``dimensions``: the first so many numbers of a vector, 0 for all; ``normalize``: of length 1.
+    ``n_ctx``: the most tokens of an input (None: the whole context); ``truncate``: a longer one loses its end, else all are
+    refused. ``dimensions``: keep the first so many numbers of a vector, 0 for all; ``normalize``: scale it to length 1.
     """
 
     inputs: tuple[str | tuple[int, ...], ...]
@@ -417,9 +417,9 @@ class Embedding(msgspec.Struct, frozen=True):
 
 
 class Embedded(msgspec.Struct, frozen=True):
-    """One vector for each input, in order; ``tokens`` counts what was read of all inputs. Durations in nanoseconds.
+    """One vector for each input, in order; ``tokens`` counts the tokens read of all inputs. Durations in nanoseconds.
 
-    The numbers are float32 and mostly thousands: ``array("f")`` holds them.
+    The numbers are float32, thousands of them: ``array("f")`` holds them.
     """
 
     vectors: tuple[Sequence[float], ...]
@@ -439,7 +439,7 @@ class RerankRequest(msgspec.Struct, frozen=True):
 
 
 class Reranked(msgspec.Struct, frozen=True):
-    """The score of each document, in the order they were given: the higher, the better it answers. Else as :class:`Embedded`."""
+    """The score of each document, in the given order: a higher one answers better. Other fields as in :class:`Embedded`."""
 
     scores: tuple[float, ...]
     tokens: int
@@ -448,7 +448,7 @@ class Reranked(msgspec.Struct, frozen=True):
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """The prompt that a model would be given; ``tokens`` counts what is added when it is tokenized (BOS), too."""
+    """The prompt of a request that is not run; ``tokens`` includes those that tokenizing adds (BOS)."""
 
     prompt: str
     tokens: int
@@ -464,8 +464,8 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What an answer cost. Durations in nanoseconds; ``prompt_tokens`` counts the cached ones too, but not those that were
-    cut off because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` were left out whole.
+    """The tokens and times of an answer. Durations in nanoseconds; ``prompt_tokens`` includes the cached ones, but not those
+    that were cut because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` counts messages left out.
     """
 
     prompt_tokens: int = 0
@@ -482,10 +482,10 @@ class Usage(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of an answer; the last one of a stream has ``finish_reason`` and ``usage``.
 
-    ``tool_deltas`` are a call while it is written, ``tool_calls`` the calls that are complete: who streams the one passes over
-    the other. ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last
-    chunk) is the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, where
-    the model was loaded anew for this request because it asked for more.
+    ``tool_deltas`` are pieces of a call while it is written, ``tool_calls`` the complete calls: a dialect uses one of the two.
+    ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last chunk) is
+    the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, if the model was
+    reloaded for this request because it needs a larger context.
     """
 
     text: str = ""
@@ -501,9 +501,9 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A step of a job, a pull's, a push's and a creation's in Ollama's words. ``total`` and ``completed`` are the bytes of the blob ``digest``
-    ("sha256:..."), where one moves; ``total`` 0 means that nothing is counted. ``note`` says more: which file was chosen and
-    why, or what is waited for. ``model``, in the last step, is the name of what an address was stored as.
+    """A step of a job; for pulls, pushes and creations ``status`` is Ollama's text. ``total`` and ``completed`` are bytes of the
+    blob ``digest`` ("sha256:...") that is transferred; ``total`` 0: nothing is counted. ``note`` has details: which file was
+    chosen and why, or what the job waits for. ``model`` (last step) is the name under which a pulled address was stored.
     """
 
     status: str
@@ -515,8 +515,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Report = Callable[[Progress], None]
-"""Shows a step of a job; raises RequestCancelled to end it."""
+"""Reports a step of a job; raises RequestCancelled to end it."""
 
 
 def no_report(step: Progress) -> None:
-    """Shows nothing."""
+    """Ignore a step."""
