@@ -24,13 +24,14 @@ import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ollamapy.registry.http import Access
+from tests.registry.faults import ACTIONS, Fault, Record
 
 REQUEST_ID = "Root=1-fake"
 SECRET = b"of the cdn"
@@ -49,65 +50,6 @@ def sha256(data: bytes) -> str:
 
 def git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@dataclass
-class Fault:
-    """What goes wrong with some requests. Offsets count in the body, but `corrupt`'s in the file."""
-
-    server: str = "cdn"
-    path: str = ""  # part of the path
-    method: str = ""
-    nth: int = 0  # the one request among those that match; 0: each
-    times: float = 1
-    starts: int | None = None  # only ranges that begin at this offset
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    text: str = ""
-    slow: int = 0  # bytes a second of this connection
-    cap: int = 0  # bytes a second of all together
-    drip: int = 0  # bytes a hundredth of a second
-    stall: int | None = None  # silence after so many bytes
-    truncate: int | None = None
-    reset: int | None = None
-    corrupt: int | None = None
-    extra: int = 0
-    shift: int = 0
-    wrong_total: bool = False
-    no_length: bool = False
-    ignore_range: bool = False
-    packed: bool = False
-    html: bool = False
-    redirect: str = ""
-    hang: bool = False
-    no_accept_ranges: bool = False
-    concurrent: int = 0  # above so many at once: 403
-
-    seen: int = 0
-    used: int = 0
-
-
-_ACTIONS = [each.name for each in fields(Fault)][6:-2]
-
-
-@dataclass
-class Record:
-    """One request as it was served. `sent` counts bytes of the body."""
-
-    server: str
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    headers: dict[str, str]
-    connection: int
-    at: float
-    status: int = 0
-    sent: int = 0
-
-    @property
-    def range(self) -> str:
-        return self.headers.get("range", "")
 
 
 @dataclass
@@ -295,7 +237,7 @@ class FakeHub:
                 if (fault.nth and fault.seen != fault.nth) or fault.used >= fault.times:
                     continue
                 fault.used += 1
-                for name in _ACTIONS:
+                for name in ACTIONS:
                     if value := getattr(fault, name):
                         setattr(met, name, value)
                     elif value == 0 and getattr(met, name) is None:

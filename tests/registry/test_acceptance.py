@@ -2,7 +2,7 @@
 
  1 one file, parts, a projector; the manifest last;    here: test_every_shape_of_model_arrives; a second pull: test_pull.py's
    a second pull asks once and gets no byte            test_a_repository
- 2 kill -9 at 30, 60, 95 %; a damaged piece            test_download.py: test_a_download_goes_on_after_kill_9,
+ 2 kill -9 at 30, 60, 95 %; a damaged piece            test_download_resume.py: test_a_download_goes_on_after_kill_9,
                                                        test_a_damaged_piece_is_fetched_again_and_only_that
  3 each fault alone; a random mix                      test_download.py: test_a_fault_that_is_overcome, ..._that_stays,
                                                        test_hubs_that_are_different, test_a_network_that_comes_back,
