@@ -10,7 +10,7 @@ import pytest
 
 from ollamapy.cli.commands.daemon import SERVE_VARIABLES
 from ollamapy.cli.commands.table import group
-from ollamapy.config import Settings
+from ollamapy.config import Paths, Settings
 from ollamapy.registry import foreign
 from ollamapy.web.anthropic import wire as anthropic
 from ollamapy.web.ollama import vectors
@@ -173,3 +173,12 @@ def test_the_messages_of_the_troubleshooting_are_those_of_the_program() -> None:
         parts = re.split(r"\.\.\.|[\d.]+ ?(?:GB)?|\bSIG\w+", message)
         for part in (each.strip() for each in parts):
             assert part in source, message
+
+
+def test_every_file_in_the_state_folder_is_described(tmp_path: Path) -> None:
+    paths = Settings.from_env({"OLLAMAPY_HOME": str(tmp_path)}).paths
+    properties = [name for name, value in vars(Paths).items() if isinstance(value, property)]
+    files = {getattr(paths, name).name for name in properties} | {"error.log"}
+    assert len(files) > 5
+    table = CONFIGURATION.partition("| path | where | what |")[2].partition("\n\n")[0]
+    assert [file for file in files if f"`{file}`" not in table] == []
