@@ -27,7 +27,6 @@ from ..registry.attempt import Downloaded
 from ..registry.catalog import Catalog
 from ..registry.download import Fetched
 from ..registry.http import Access
-from ..registry.lease import Lease
 from ..registry.limits import Limits
 from ..registry.manifest import (
     CONFIG_TYPE,
@@ -39,6 +38,7 @@ from ..registry.manifest import (
 )
 from ..registry.patience import Patience
 from ..registry.remote import RemoteFile
+from ..registry.reservation import Reservation
 from ..registry.source import Source, Wanted
 from ..registry.store import Store
 from ..runner.convert import convert
@@ -81,8 +81,8 @@ def pull(
     found = _find(store, catalog, wanted, hub, patience, job.report)
     if found is not None:
         name = found.name
-        with store.reserve() as lease:
-            _Pull(store, found, limits, patience, lease, job).install()
+        with store.reserve() as reservation:
+            _Pull(store, found, limits, patience, reservation, job).install()
     job.report(Progress("success", model=name.display if wanted.address else ""))
 
 
@@ -131,7 +131,7 @@ class _Pull:
     found: Source
     limits: Limits
     patience: Patience
-    lease: Lease
+    reservation: Reservation
     job: Job
 
     def install(self) -> None:
@@ -146,7 +146,7 @@ class _Pull:
         # 2) the missing files
         if not self.limits.force:
             download.check_space([file for file, _ in found.files], self.store)
-        self.lease.add(*(f"sha256:{file.sha256}" for file, _ in found.files if file.sha256))
+        self.reservation.add(*(f"sha256:{file.sha256}" for file, _ in found.files if file.sha256))
         fetched = [self._fetch(file, access) for file, access in found.files]
 
         # 3) check that it is a model, and only then write its name
@@ -208,7 +208,7 @@ class _Pull:
             progress=progress,
             patience=patience,
             limits=self.limits,
-            lease=self.lease,
+            reservation=self.reservation,
         )
         if reported < file.size:
             self.job.report(_moved(digest, file.size, file.size))
@@ -242,12 +242,12 @@ class _Pull:
 
     def _stored(self, content: bytes) -> str:
         """The digest of a small blob, which is in the store then."""
-        self.lease.add(digest_of(content))
+        self.reservation.add(digest_of(content))
         return self.store.add_blob(content)
 
     def _converted(self, checkpoint: str, tokenizer: str | None = None) -> str:
         """The digest of a llama2.c checkpoint as GGUF."""
-        target = self.lease.work_path()
+        target = self.reservation.work_path()
         files = {"checkpoint": self.store.blob_path(checkpoint)}
         if tokenizer:
             files["tokenizer"] = self.store.blob_path(tokenizer)
@@ -259,7 +259,7 @@ class _Pull:
 
         self.job.run(converted())
         digest = file_digest(target)
-        self.lease.add(digest)
+        self.reservation.add(digest)
         self.store.adopt_file(target, digest)
         return digest
 
@@ -281,7 +281,7 @@ class _Pull:
         """Remove fetched blobs that the model does not need."""
         useless = [Layer("", each, 0) for each in digests]
         if useless:
-            self.lease.drop(*(each.digest for each in useless))
+            self.reservation.drop(*(each.digest for each in useless))
             self.store.remove_unused(useless)
 
 

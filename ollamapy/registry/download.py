@@ -35,11 +35,11 @@ from .connections import Connections
 from .hasher import Hasher
 from .http import Access
 from .keeper import Keeper
-from .lease import Lease
 from .limits import Limits
 from .patience import Patience
 from .pieces import MIB
 from .remote import RemoteFile
+from .reservation import Reservation
 from .store import Store
 from .work import DISK_FULL, cannot_write
 
@@ -64,17 +64,18 @@ def fetch(
     progress: Callable[[Downloaded], None] = lambda _: None,
     patience: Patience | None = None,
     limits: Limits | None = None,
-    lease: Lease | None = None,
+    reservation: Reservation | None = None,
 ) -> Fetched:
     """Download a file into the store, unless it is there; resume what an earlier call left.
 
-    The `lease` reserves the blob before it is looked for or published. `progress` is called in this thread, at most ten times a second. Raises TransferError and its
-    children, StoreError, and RequestCancelled once `patience.cancelled` is set.
+    The blob is added to the `reservation` before it is looked for or published. `progress` is called in
+    this thread, at most ten times a second. Raises TransferError and its children,
+    StoreError, and RequestCancelled once `patience.cancelled` is set.
     """
     patience, limits = patience or Patience(), limits or Limits()
     folder = store.roots[0] / "partial"
-    if lease is not None and file.sha256 is not None:
-        lease.add(f"sha256:{file.sha256}")
+    if reservation is not None and file.sha256 is not None:
+        reservation.add(f"sha256:{file.sha256}")
     if _present(file, store):
         store.touch(f"sha256:{file.sha256}")
         return Fetched(f"sha256:{file.sha256}", 0)
@@ -88,7 +89,7 @@ def fetch(
             return Fetched(f"sha256:{file.sha256}", 0)
         if not limits.force:
             check_space([file], store)
-        return _fetch_twice(file, access, store, progress, patience, limits, lease)
+        return _fetch_twice(file, access, store, progress, patience, limits, reservation)
     finally:
         if lock is not None:
             if not (folder / file.key).exists():  # nothing left to lock
@@ -104,7 +105,7 @@ def _fetch_twice(
     progress: Callable[[Downloaded], None],
     patience: Patience,
     limits: Limits,
-    lease: Lease | None,
+    reservation: Reservation | None,
 ) -> Fetched:
     """Retry once after a wrong digest: from the beginning, over one connection."""
     received = 0
@@ -112,8 +113,8 @@ def _fetch_twice(
         attempt = Attempt(file, access, store, patience, limits, careful)
         try:
             digest = _run(attempt, progress)
-            if lease is not None:
-                lease.add(digest)
+            if reservation is not None:
+                reservation.add(digest)
             _publish(attempt, digest)
             return Fetched(digest, received + attempt.received)
         except StoreError:

@@ -34,10 +34,10 @@ from ..formats.gguf import Header, joined, read_header
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress, Report, no_report
 from . import hub
-from .lease import Lease
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
 from .pieces import MIB
 from .remote import RemoteFile
+from .reservation import Reservation
 from .store import Store
 
 TOOLS = ("ollama", "lmstudio", "hf", "llama.cpp")
@@ -283,21 +283,23 @@ def take(
 
     # before anything is linked: are they GGUF files?
     headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
-    with store.reserve(f"sha256:{file.sha256}" for file in found.files if file.sha256) as lease:
+    with store.reserve(
+        f"sha256:{file.sha256}" for file in found.files if file.sha256
+    ) as reservation:
         for file in found.files:
-            digest, way = _take_file(store, lease, file, may_copy, verified)
+            digest, way = _take_file(store, reservation, file, may_copy, verified)
             digests.append(digest)
             how = max(how, way, key=_COST.index)
             completed += file.size
         content = found.manifest
         if content is None:
-            content = _manifest(store, lease, found, digests, headers)
+            content = _manifest(store, reservation, found, digests, headers)
         return Linked(store.write_manifest(found.name, content), found.size, how)
 
 
 def _take_file(
     store: Store,
-    lease: Lease,
+    reservation: Reservation,
     file: FoundFile,
     may_copy: Callable[[int], bool],
     verified: Callable[[int], None],
@@ -306,7 +308,7 @@ def _take_file(
     known = f"sha256:{file.sha256}"
     if file.sha256 and store.has(known):
         return known, "cloned"
-    work = lease.work_path()
+    work = reservation.work_path()
     try:
         how = _share(file.path, work)
         if how is None:
@@ -328,7 +330,7 @@ def _take_file(
             raise InvalidModel(
                 f"{file.path} is damaged: its content does not match the sha256 in its name"
             )
-        lease.add(summed.digest)
+        reservation.add(summed.digest)
         store.adopt_file(work, summed.digest, linked=how == "linked")
         return summed.digest, how
     except OSError as error:
@@ -369,7 +371,11 @@ def _clone(source: Path, target: Path) -> bool:
 
 
 def _manifest(
-    store: Store, lease: Lease, found: Found, digests: Sequence[str], headers: Sequence[Header]
+    store: Store,
+    reservation: Reservation,
+    found: Found,
+    digests: Sequence[str],
+    headers: Sequence[Header],
 ) -> bytes:
     """The manifest of a model made of GGUF files, as Ollama's own are."""
     layers = [
@@ -381,5 +387,5 @@ def _manifest(
         of_kind[file.kind].append(header)
     described = describe(joined(of_kind["model"]), of_kind["projector"])
     config = print_config(described)
-    lease.add(digest_of(config))
+    reservation.add(digest_of(config))
     return print_manifest(Layer(CONFIG_TYPE, store.add_blob(config), len(config)), layers)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..digests import is_digest, parse_digest
-from . import lease
+from . import reservation
 from .store import Store
 from .work import GRACE, age, is_work, remove_abandoned, remove_tree
 
@@ -35,12 +35,12 @@ def prune(store: Store, *, dry_run: bool = False) -> list[Waste]:
     """Remove unused files from the first root; returns what was, or with `dry_run` would be, removed.
 
     Unused are: the work of processes that have ended; blobs that no manifest of any root lists, and
-    unfinished downloads that no process works on. The latter two only if no lease lists them and they
+    unfinished downloads that no process works on. The latter two only if no reservation lists them and they
     are older than an hour (`GRACE`): another process may be about to write a manifest. Raises StoreError,
     also if a manifest is damaged, because its blobs are then unknown.
     """
     with store.locked():
-        reserved = lease.reserved(store.roots[0], store.now())
+        reserved = reservation.reserved(store.roots[0], store.now())
         found = [
             *_unused_blobs(store, reserved),
             *_old_downloads(store, reserved),
@@ -59,7 +59,7 @@ def sweep(store: Store) -> list[Waste]:
         names = os.listdir(store.roots[0] / "partial")
     except OSError:
         return []
-    if not any(lease.is_lease(name) or is_work(name) for name in names):
+    if not any(reservation.is_reservation(name) or is_work(name) for name in names):
         return []
     with store.locked():
         return [each for each in _work(store) if _remove(each, store)]
@@ -89,10 +89,10 @@ def _old_downloads(store: Store, reserved: Set[str]) -> Iterator[Waste]:
 
 
 def _work(store: Store) -> Iterator[Waste]:
-    """Leases and work files whose processes have ended."""
+    """Reservations and work files whose processes have ended."""
     root, now = store.roots[0], store.now()
-    for each in lease.dead_leases(root, now):
-        paths = lease.files_of(each)
+    for each in reservation.dead_reservations(root, now):
+        paths = reservation.files_of(each)
         size = sum(taken(path.lstat()) for path in paths)
         yield Waste("work", each.name, size, tuple(paths))
     with suppress(OSError):

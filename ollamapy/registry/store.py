@@ -51,8 +51,8 @@ from ..files import make_folder, sync_folder
 from ..human import format_bytes
 from ..names import Name
 from .layout import blob_name, find, installed, manifest_path, spelling
-from .lease import Lease, reserved
 from .manifest import MAX_MANIFEST, Layer, Manifest, parse_manifest
+from .reservation import Reservation, reserved
 from .work import (
     WorkFile,
     cannot_read,
@@ -251,30 +251,30 @@ class Store:
                 needed - free,
             )
 
-    def reserve(self, digests: Iterable[str] = ()) -> Lease:
-        """A lease: in ``with store.reserve(digests) as lease:`` no process deletes these blobs.
+    def reserve(self, digests: Iterable[str] = ()) -> Reservation:
+        """A reservation: in ``with store.reserve(digests) as reservation:`` no process deletes these blobs.
 
-        They may exist or not yet; `Lease.add` reserves more. Raises InvalidRequest if one is not a digest,
+        They may exist or not yet; `Reservation.add` reserves more. Raises InvalidRequest if one is not a digest,
         StoreError.
         """
-        return Lease(self.roots[0], [parse_digest(each) for each in digests])
+        return Reservation(self.roots[0], [parse_digest(each) for each in digests])
 
     @contextmanager
     def reading(self, digests: Iterable[str]) -> Iterator[None]:
         """Reserve blobs while they are read; nothing is reserved where the store cannot be written to."""
-        lease = self.reserve(digests)
+        reservation = self.reserve(digests)
         with suppress(StoreError):
-            lease.open()
+            reservation.open()
         try:
             yield
         finally:
-            lease.close()
+            reservation.close()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the root's lock: no process writes manifests, deletes or reserves meanwhile.
 
-        Do not call `write_manifest`, `delete`, `remove_unused` or a lease inside. Raises StoreError.
+        Do not call `write_manifest`, `delete`, `remove_unused` or a reservation inside. Raises StoreError.
         """
         with locked(self.roots[0]):
             yield
@@ -300,7 +300,7 @@ class Store:
         return self.write_manifest(destination, self.manifest_file(source)[0])
 
     def delete(self, name: Name) -> None:
-        """Remove a model, then those of its blobs that no other model uses and no lease lists.
+        """Remove a model, then those of its blobs that no other model uses and no reservation lists.
 
         Raises ModelNotFound, ReadOnlyModel and StoreError.
         """
@@ -327,7 +327,7 @@ class Store:
                     self._remove_unused({layer.digest for layer in manifest.blobs})
 
     def remove_unused(self, blobs: Iterable[Layer]) -> None:
-        """Remove those of the blobs that no model uses and no lease lists: after a manifest was replaced, or
+        """Remove those of the blobs that no model uses and no reservation lists: after a manifest was replaced, or
         a job failed. Raises StoreError.
         """
         with locked(self.roots[0]), writing(self.roots[0], self.roots[0] / "blobs"):
@@ -346,7 +346,7 @@ class Store:
         return used
 
     def _remove_unused(self, digests: set[str]) -> None:
-        """Remove the blobs that no manifest and no lease lists. Call it with the root's lock held."""
+        """Remove the blobs that no manifest and no reservation lists. Call it with the root's lock held."""
         try:
             used = self.used()
         except StoreError as error:

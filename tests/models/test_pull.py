@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import signal
@@ -16,6 +15,8 @@ import pytest
 
 from ollamapy.registry import journal
 from ollamapy.registry.manifest import MAX_MANIFEST
+from ollamapy.registry.prune import prune
+from ollamapy.registry.store import Store
 from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Answer, Daemon, command, environment, serve, until
@@ -360,14 +361,33 @@ def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
     assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
 
 
+def test_a_pull_of_an_hour_keeps_its_finished_shards(
+    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    """The second shard is on its way for so long that the first one is old."""
+    (tmp_path / "whole.gguf").write_bytes(gguf)
+    first, second = (path.read_bytes() for path in split(tmp_path / "whole.gguf", tmp_path))
+    second += content(LARGE)
+    names_of = "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"
+    hub.add_repo("me/repo", dict(zip(names_of, (first, second), strict=True)))
+    slow(hub, second)
+    answer = start(served, hub, "hf.co/me/repo")
+    until_begun(served, second)
+    assert blobs(served) == [f"sha256-{sha256(first)}"]
+    root = served.home / "models"
+    assert prune(Store([root], now=lambda: time.time() + 2 * 3600)) == []
+    assert statuses(answer.lines())[-1] == "success"
+    assert f"sha256-{sha256(first)}" in blobs(served)
+
+
 def test_a_daemon_removes_at_its_start_what_a_killed_one_worked_on(home: Path) -> None:
     partial = home / "models" / "partial"
     partial.mkdir(parents=True)
-    (partial / "lease-1-dead").write_text("")
-    (partial / "lease-1-dead.work-1").mkdir()
+    (partial / "reservation-1-dead").write_text("")
+    (partial / "reservation-1-dead.work-1").mkdir()
     (partial / f"sha256-{'a' * 64}").write_bytes(b"to be resumed")
     with serve(home, home / "models"):
-        until(lambda: not (partial / "lease-1-dead.work-1").exists(), "it is swept")
+        until(lambda: not (partial / "reservation-1-dead.work-1").exists(), "it is swept")
     assert {path.name for path in partial.iterdir()} == {"lock", f"sha256-{'a' * 64}"}
 
 
@@ -558,44 +578,3 @@ def test_a_model_that_is_replaced_leaves_nothing(served: Daemon, hub: FakeHub, g
     found = blobs(served)
     assert f"sha256-{sha256(newer)}" in found and f"sha256-{sha256(gguf)}" not in found
     assert len(found) == 2
-
-
-# Blobs that clients send
-
-
-def test_a_blob_larger_than_other_requests(served: Daemon) -> None:
-    data = bytes(65 * 2**20)
-    path = f"/api/blobs/sha256:{hashlib.sha256(data).hexdigest()}"
-    assert served.ask("HEAD", path).status == 404
-    assert served.ask("POST", path, data).status == 201
-    assert served.ask("HEAD", path).status == 200
-    assert served.ask("POST", path, data).status == 200
-
-
-def test_a_blob_that_is_another_is_not_kept(served: Daemon) -> None:
-    path = f"/api/blobs/sha256:{sha256(b'a')}"
-    answer = served.ask("POST", path, b"b")
-    assert answer.status == 400 and "digest mismatch" in answer.json()["error"]
-    assert served.ask("POST", "/api/blobs/sha256:..%2Fx", b"b").status in (400, 404)
-    assert not blobs(served)
-    work = list((served.home / "models" / "partial").glob("work-*"))
-    assert not work
-
-
-def test_blobs_that_have_no_room_together_are_refused_with_the_first(served: Daemon) -> None:
-    path = f"/api/blobs/sha256:{sha256(b'a')}"
-    for number, status in ((10**17, 507), (1, 201)):
-        answer = served.ask("POST", path, b"a", **{"Ollamapy-Bytes-To-Come": str(number)})
-        assert answer.status == status, answer.body
-        assert bool(blobs(served)) == (status == 201)
-    for odd in ("", "x", "-1", "²", "9" * 5000):
-        assert served.ask("POST", path, b"a", **{"Ollamapy-Bytes-To-Come": odd}).status == 200
-
-
-def test_a_client_that_leaves_amid_a_blob(served: Daemon) -> None:
-    length = {"Content-Length": str(10**6)}
-    answer = served.open("POST", f"/api/blobs/sha256:{'0' * 64}", b"x" * 1000, **length)
-    partials = served.home / "models" / "partial"
-    until(lambda: list(partials.glob("work-*")), "it is being written")
-    answer.leave()
-    until(lambda: not list(partials.glob("work-*")), "it is gone")

@@ -29,8 +29,8 @@ from ...formats.parameters import read_parameters
 from ...formats.quantization import TYPES
 from ...human import quote
 from ...names import Name
-from ...registry.lease import Lease
 from ...registry.manifest import CONFIG_TYPE, Layer, print_manifest
+from ...registry.reservation import Reservation
 from ...registry.store import Store
 from ...runner.convert import convert
 from ...runner.protocol import Convert
@@ -64,8 +64,8 @@ def create(store: Store, renderer: Renderer, pull: Pull, request: CreateRequest,
     uploads = {parse_digest(each) for each in (*request.files.values(), *request.adapters.values())}
     touched = set(uploads)
     try:
-        with store.reserve(uploads) as lease:
-            _Making(store, renderer, pull, request, job, lease, touched).make()
+        with store.reserve(uploads) as reservation:
+            _Making(store, renderer, pull, request, job, reservation, touched).make()
     finally:
         if touched:
             with suppress(StoreError):  # `prune` removes them later
@@ -86,7 +86,7 @@ class _Making:
         pull: Pull,
         request: CreateRequest,
         job: Job,
-        lease: Lease,
+        reservation: Reservation,
         touched: set[str],
     ) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class _Making:
         self._pull = pull
         self._request = request
         self._job = job
-        self._lease = lease
+        self._reservation = reservation
         self._touched = touched
         self._layers: list[NewLayer] = []
         self._config: dict[str, Any] = {}
@@ -154,9 +154,9 @@ class _Making:
     def _from_files(self) -> None:
         files = self._uploaded(self._request.files)
         if any(file.is_safetensors for file in files):
-            self._convert("model", Convert("model", by_name(files), self._lease.work_path()))
+            self._convert("model", Convert("model", by_name(files), self._reservation.work_path()))
         elif checkpoint := llama2c_of(files):
-            self._convert("model", Convert("llama2c", checkpoint, self._lease.work_path()))
+            self._convert("model", Convert("llama2c", checkpoint, self._reservation.work_path()))
         else:
             self._job.report(Progress("parsing GGUF"))
             self._layers = gguf_layers(files)
@@ -166,7 +166,7 @@ class _Making:
         model = self._model()
         if any(file.is_safetensors for file in files):
             base = tuple(self._paths("model"))
-            order = Convert("adapter", by_name(files), self._lease.work_path(), base)
+            order = Convert("adapter", by_name(files), self._reservation.work_path(), base)
             return self._convert("adapter", order)
         self._job.report(Progress("parsing GGUF"))
         adapters = gguf_layers(files, adapters=True)
@@ -201,7 +201,7 @@ class _Making:
         wanted, total = self._request.quantize, model.weights_size
         status = f"quantizing {_widest(model)} model to {wanted}"
         self._job.report(Progress(status, _NO_DIGEST, total))
-        target = self._lease.work_path()
+        target = self._reservation.work_path()
         source = self._as_llama_cpp_names(self._paths("model"))
 
         async def quantized() -> None:
@@ -219,7 +219,7 @@ class _Making:
         """The first file of a model, as llama.cpp needs it: it finds the other shards beside it, by their names."""
         if len(paths) == 1:
             return paths[0]
-        folder = self._lease.work_path()
+        folder = self._reservation.work_path()
         folder.mkdir()
         links = [folder / f"model-{i:05}-of-{len(paths):05}.gguf" for i in range(1, len(paths) + 1)]
         for link, path in zip(links, paths, strict=True):
@@ -300,7 +300,7 @@ class _Making:
         self._touched.difference_update(each.digest for each in layers)
 
     def _reserve(self, *digests: str) -> None:
-        self._lease.add(*digests)
+        self._reservation.add(*digests)
         self._touched.update(digests)
 
     def _replaced(self, name: Name) -> set[str]:

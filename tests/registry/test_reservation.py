@@ -1,4 +1,4 @@
-"""Leases with real processes: what a living one names stays, whatever others remove; what a dead one left goes."""
+"""Reservations with real processes: what a living one names stays, whatever others remove; what a dead one left goes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ollamapy.registry.store import Store
 
 root, *digests = sys.argv[1:]
 store = Store([Path(root)])
-with store.reserve() as lease:
-    lease.add(*digests)
-    file, folder = lease.work_path(), lease.work_path()
+with store.reserve() as reservation:
+    reservation.add(*digests)
+    file, folder = reservation.work_path(), reservation.work_path()
     file.write_bytes(b"half")
     folder.mkdir()
     (folder / "link").symlink_to(file)
@@ -41,7 +41,7 @@ with store.reserve() as lease:
 
 @contextmanager
 def holder(store: Store, *digests: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process with a lease and work in the store."""
+    """Another process with a reservation and work in the store."""
     command = [sys.executable, "-c", HOLDER, str(store.roots[0]), *digests]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
@@ -115,7 +115,7 @@ def test_what_the_dead_worked_on_is_swept_at_once_and_what_the_living_do_is_not(
         assert (
             sweep(later(store)) == [] and prune(later(store), dry_run=True)[0].name == download.name
         )
-        assert work(store) == {"lease", "work", "sha256"}
+        assert work(store) == {"reservation", "work", "sha256"}
         kill(process)
         assert {each.kind for each in sweep(store)} == {"work"}
     assert work(store) == {"sha256"}
@@ -127,11 +127,11 @@ def test_a_store_that_is_not_there_is_not_made_by_a_sweep(store: Store) -> None:
 
 def test_at_its_end_a_lease_leaves_nothing(store: Store) -> None:
     digest = store.add_blob(b"x")
-    with store.reserve([digest]) as lease:
-        folder = lease.work_path()
+    with store.reserve([digest]) as reservation:
+        folder = reservation.work_path()
         folder.mkdir()
         (folder / "file").write_bytes(b"x")
-        lease.work_path().write_bytes(b"x")
+        reservation.work_path().write_bytes(b"x")
         assert prune(later(store)) == []
     assert work(store) == set()
     assert [each.kind for each in prune(later(store))] == ["blob"]
@@ -139,9 +139,9 @@ def test_at_its_end_a_lease_leaves_nothing(store: Store) -> None:
 
 def test_what_is_dropped_can_be_removed(store: Store) -> None:
     one, two = store.add_blob(b"1"), store.add_blob(b"2")
-    with store.reserve([one]) as lease:
-        lease.add(two)
-        lease.drop(one)
+    with store.reserve([one]) as reservation:
+        reservation.add(two)
+        reservation.drop(one)
         prune(later(store))
         assert (store.has(one), store.has(two)) == (False, True)
 
@@ -158,6 +158,6 @@ def test_several_leases_name_the_same_blob(store: Store) -> None:
 def test_a_damaged_lease_names_what_can_be_read_of_it(store: Store, tmp_path: Path) -> None:
     digest = store.add_blob(b"x")
     with store.reserve([digest]):
-        (path,) = (store.roots[0] / "partial").glob(f"lease-{os.getpid()}-" + "?" * 16)
+        (path,) = (store.roots[0] / "partial").glob(f"reservation-{os.getpid()}-" + "?" * 16)
         path.write_text(f"../../etc\n{digest}\nsha256:{'g' * 64}\n")
         assert prune(later(store)) == []
