@@ -91,9 +91,9 @@ class Paths:
         return self.state / "daemon.log"
 
     @property
-    def proven(self) -> Path:
-        """What this machine's build of llama.cpp has been seen to bear."""
-        return self.state / "proven.json"
+    def kernels(self) -> Path:
+        """Which of llama.cpp's fast kernels work on this machine."""
+        return self.state / "kernels.json"
 
     @property
     def listing(self) -> Path:

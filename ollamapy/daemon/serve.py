@@ -32,8 +32,8 @@ from ..machine import free_memory
 from ..models.models import Models
 from ..registry.prune import sweep
 from ..registry.store import Store, open_store
+from ..runner.kernels import Kernels
 from ..runner.process import RunnerProcess
-from ..runner.proven import Proven
 from ..runner.render import Renderer
 from ..secret import ensure_secret
 from ..serving.answer import lease_request
@@ -141,8 +141,8 @@ async def _start_early(
 
 
 def _start_runner(settings: Settings) -> Callable[[LoadPlan], RunnerProcess]:
-    proven = Proven(settings.paths.proven)
-    return lambda plan: RunnerProcess(plan, stall_timeout=settings.load_timeout, proven=proven)
+    kernels = Kernels(settings.paths.kernels)
+    return lambda plan: RunnerProcess(plan, stall_timeout=settings.load_timeout, kernels=kernels)
 
 
 def _end_quietly_while_starting() -> None:

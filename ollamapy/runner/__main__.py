@@ -1,4 +1,4 @@
-"""The runner process, started by ``python -m ollamapy.runner``: one model, or one file to quantize, as the first frame says.
+"""The runner process, started by ``python -m ollamapy.runner``: one model, or one file to quantize, by the first frame.
 
     stdin reader (main thread) -> worker's threads -> engine's inbox -> engine thread -> outbox -> writer thread -> stdout
 
@@ -25,7 +25,7 @@ from .worker import Request, Worker, start_deep
 
 
 def main() -> int:
-    """Do what the first frame says, until stdin ends; the exit status."""
+    """Do the work of the first frame, until stdin ends; the exit status."""
     pipes = Pipes(protocol.ToRunner)
     match pipes.read():
         case [protocol.Quantize() as job, *_]:

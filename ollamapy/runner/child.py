@@ -241,7 +241,7 @@ class Child(asyncio.SubprocessProtocol):
         return await self.wait()
 
     def kill(self, error: BaseException | None = None) -> None:
-        """Kill it now, without waiting for its end; ``error`` says what it did."""
+        """Kill it now, without waiting for its end; ``error`` is the reason."""
         if error is not None and self._error is None:
             self._error = error
             self._tail.append(f"error: {error}"[:LINE_LENGTH])
@@ -305,7 +305,7 @@ class Child(asyncio.SubprocessProtocol):
         self._end()
 
     def _end(self) -> None:
-        """Settle who waits, and let go of everything."""
+        """Settle the waiters, and release the pipes."""
         self._cancel_timer()
         self._outgoing.clear()
         if self._line:
@@ -328,7 +328,7 @@ class Child(asyncio.SubprocessProtocol):
             self._step(self._rung)
 
     def _step(self, rung: Rung) -> None:
-        """Do what the rung says, and the next one after its grace."""
+        """Take one rung now, and the next one after its grace."""
         assert self._transport is not None
         self._rung = rung
         graces = {Rung.END_OF_STDIN: min(EOF_GRACE, self._grace), Rung.KILL: KILL_GRACE}

@@ -40,5 +40,7 @@ async def convert(
             async for frame in frames:
                 if isinstance(frame, Converting):
                     yield frame.done, frame.total
+    except UnicodeEncodeError:
+        raise InvalidModel("the name of a file is not a text, rename it") from None
     except Refusal as error:
         raise _ERRORS.get(error.kind, Refusal)(str(error)) from None

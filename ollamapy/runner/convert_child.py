@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def result(order: Convert, progress: Callable[[int, int], None]) -> Frame:
-    """Do the conversion; the frame that says how it went."""
+    """Do the conversion; the frame that reports its end."""
     try:
         written(order, progress)
     except InvalidModel as error:

@@ -29,6 +29,7 @@ from ..loading import LoadPlan
 from ..types import Embedding, Generation
 from .child import Child, Ending, Spawn
 from .frames import Frame
+from .kernels import REBUILD, Kernels, is_fault
 from .protocol import (
     PROTOCOL,
     Cancel,
@@ -50,7 +51,6 @@ from .protocol import (
     Tokenize,
     Tokens,
 )
-from .proven import REBUILD, Proven, is_fault
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class RunnerProcess:
     ``command`` and ``spawn`` are for tests; ``on_progress`` gets the loaded fraction, 0 to 1, while the model loads. A child that
     has work and gives no sign of life for ``stall_timeout`` seconds (None: for ever) is killed.
 
-    ``proven`` remembers which builds fault. A combination that it does not know is warmed up; a child that faults before
+    ``kernels`` remembers which builds fault. A combination that it does not know is warmed up; a child that faults before
     it is ready is started once more without repacked weights; a later fault makes the combination unknown again.
     """
 
@@ -105,13 +105,13 @@ class RunnerProcess:
         command: Sequence[str] | None = None,
         on_progress: Callable[[float], None] | None = None,
         stall_timeout: float | None = None,
-        proven: Proven | None = None,
+        kernels: Kernels | None = None,
         spawn: Spawn | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._command = list(command or child_command("ollamapy.runner"))
         self._spawn_process = spawn
-        self._proven = proven
+        self._kernels = kernels
         self.on_progress = on_progress
         self._stall_timeout = stall_timeout
         self._ids = itertools.count(1)
@@ -119,7 +119,7 @@ class RunnerProcess:
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._exited: asyncio.Future[Ending] = loop.create_future()
         self._stopping = False
-        works = proven.works(plan.tensor_types) if proven is not None else True
+        works = kernels.work(plan.tensor_types) if kernels is not None else True
         extra_bufts = plan.extra_bufts and works is not False
         self.plan = replace(plan, extra_bufts=extra_bufts, warm_up=extra_bufts and works is None)
         self._child = self._spawn()
@@ -185,7 +185,7 @@ class RunnerProcess:
             self._close(id)
 
     async def embed(self, job: Embedding) -> Embedded:
-        """A vector for each input, as the job says. Cancelling this cancels the work.
+        """A vector for each input. Cancelling this cancels the work.
 
         Raises InvalidRequest (an input that is too long too) and RunnerError.
         """
@@ -257,8 +257,8 @@ class RunnerProcess:
             self.plan = replace(self.plan, extra_bufts=False)
             self._child = self._spawn()
             ending = await self._watched(self._child)
-        elif faulted and self._proven is not None:
-            self._proven.forget(self.plan.tensor_types)
+        elif faulted and self._kernels is not None:
+            self._kernels.forget(self.plan.tensor_types)
         return ending
 
     def _served(self, serving: asyncio.Task[Ending]) -> None:
@@ -333,9 +333,9 @@ class RunnerProcess:
 
     def _note_outcome(self) -> None:
         """The child is ready: a warm-up has shown that its kernels work; a second try, that they do not."""
-        if self._proven is None or not self.plan.warm_up:
+        if self._kernels is None or not self.plan.warm_up:
             return
-        self._proven.remember(self.plan.tensor_types, works=self.plan.extra_bufts)
+        self._kernels.remember(self.plan.tensor_types, works=self.plan.extra_bufts)
         if not self.plan.extra_bufts:
             log.warning(REBUILD)
 

@@ -78,7 +78,7 @@ class Rerank(Frame, frozen=True):
 
 class Cancel(Frame, frozen=True):
     """Stop working for an id. In the engine it still gets its ending (Done with reason "cancel") unless it already had one; what
-    is not tokenized yet is only forgotten, for who cancels waits for nothing.
+    is not tokenized yet is dropped without an ending, which no one waits for.
     """
 
     id: int

@@ -1,21 +1,21 @@
 """Parent of the render children: a template that takes longer than a second is killed, and holds up
 no other.
 
-Chat templates are programs that came with a model. Whatever one does, the request that used it
-gets a prompt or a TemplateError, and the next request finds a fresh child. Templates that are no
-programs (ChatML, plain text) are rendered here, without a child.
+Chat templates are programs that came with a model. Whatever a template does, its request gets a
+prompt or a TemplateError, and the next request finds a fresh child. Templates that are no programs
+(ChatML, plain text) are rendered here, without a child.
 
     A A A A --+
         B B --+--> the place --> a child        slow: beside the place, each with its own child
           C --+
 
-1. Of each template one request at a time goes on, so a template that many ask for is no slower
-   for the others than one that few ask for.
-2. They take turns at one place, first come first served; usually one child does all the work.
-   Whoever renders for longer than SLOW_SECONDS gives the place away and goes on beside it, with
-   its child; at most MAX_CHILDREN - 1 do so at a time, and nobody for longer than RENDER_SECONDS.
-3. When a template runs out of time, those who waited for it meanwhile get the same error: one
-   after the other they would wait for seconds to hear it.
+1. Each template has one request at work at a time, so one that many requests use does not slow
+   down the others.
+2. Requests take turns at one place, first come first served; usually one child does all the work.
+   A request that renders for longer than SLOW_SECONDS leaves the place and continues beside it, in
+   its child; at most MAX_CHILDREN - 1 do so at a time, and none for longer than RENDER_SECONDS.
+3. When a template runs out of time, the requests that waited for it meanwhile get the same error:
+   one after the other, each would wait a second for it.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Renderer:
 
     @asynccontextmanager
     async def _turn(self, source: str) -> AsyncIterator[None]:
-        """Wait for the others that have the same template. Raises the error of one that ran out of
+        """Wait for the requests with the same template. Raises the error of one that ran out of
         time meanwhile."""
         line = self._lines.setdefault(source, _Line())
         line.length += 1
@@ -289,7 +289,7 @@ def _encoded(language: Literal["go", "jinja"], arguments: dict[str, Any]) -> byt
 
 
 class _Line:
-    """Those who wait with the same template, and how often it ran out of time meanwhile."""
+    """The requests that wait for one template, and how often it ran out of time meanwhile."""
 
     def __init__(self) -> None:
         self.front = asyncio.Lock()

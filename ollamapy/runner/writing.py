@@ -66,9 +66,9 @@ async def write_file(
         log_level=logging.DEBUG,
     )
     child.when_ended(settle)
-    child.send(order)
     whole = False
     try:
+        child.send(order)
         while not result.done() or progress:
             await news.wait()
             news.clear()

@@ -21,8 +21,8 @@ from ..errors import RunnerCrashed
 from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
 from ..models.spec import ModelSpec
+from ..runner.kernels import is_fault
 from ..runner.protocol import Done, Piece, Ready
-from ..runner.proven import is_fault
 from ..types import (
     Caller,
     Chunk,
@@ -79,7 +79,7 @@ async def answer(
     except RunnerCrashed as error:
         if given or not is_fault(error.exit_code):
             raise
-        # A build that faults (proven.py): the next runner is warmed up first, and falls back if need be.
+        # A build that faults (kernels.py): the next runner is warmed up first, and falls back if need be.
         log.warning(
             "%s crashed before its first token, trying once more: %s", spec.name.display, error
         )

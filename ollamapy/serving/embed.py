@@ -17,7 +17,7 @@ from msgspec import UnsetType
 from ..errors import RunnerCrashed
 from ..fleet.lease import Runner
 from ..models.spec import ModelSpec
-from ..runner.proven import is_fault
+from ..runner.kernels import is_fault
 from ..types import (
     Caller,
     Embedded,
@@ -136,7 +136,7 @@ async def _leased(
 
 
 async def _again_after_a_fault(spec: ModelSpec, work: Callable[[], Awaitable[Result]]) -> Result:
-    """A build that faults (runner/proven.py): the next runner is warmed up first, and falls back if need be."""
+    """A build that faults (runner/kernels.py): the next runner is warmed up first, and falls back if need be."""
     try:
         return await work()
     except RunnerCrashed as error:

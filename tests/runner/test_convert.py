@@ -132,3 +132,8 @@ def test_a_checkpoint_of_llama2c(tmp_path: Path) -> None:
     converted(Convert("llama2c", files, tmp_path / "target"))
     llama2c.convert(checkpoint, tokenizer, tmp_path / "expected")
     assert (tmp_path / "target").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="name of a file"):
+        converted(Convert("model", {"\ud800": tmp_path}, tmp_path / "target"))

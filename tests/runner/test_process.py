@@ -17,9 +17,9 @@ import pytest
 
 from ollamapy.errors import LoadFailed, OllamapyError, RunnerCrashed, RunnerError
 from ollamapy.runner import child
+from ollamapy.runner.kernels import Kernels
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Piece
-from ollamapy.runner.proven import Proven
 from ollamapy.types import Generation, Prompt
 from tests.plans import plan
 
@@ -27,10 +27,10 @@ FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
 
 def start(
-    how: str, stall_timeout: float | None = None, proven: Proven | None = None
+    how: str, stall_timeout: float | None = None, kernels: Kernels | None = None
 ) -> RunnerProcess:
     wanted = plan(how, n_ctx=64, tensor_types=("F32", "Q4_0"))
-    return RunnerProcess(wanted, command=FAKE, stall_timeout=stall_timeout, proven=proven)
+    return RunnerProcess(wanted, command=FAKE, stall_timeout=stall_timeout, kernels=kernels)
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -209,10 +209,10 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
 def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proven = Proven(tmp_path / "state" / "proven.json", lambda: "this machine")
+    kernels = Kernels(tmp_path / "state" / "kernels.json", lambda: "this machine")
 
     async def scenario() -> None:
-        runner = start("repack-faults", proven=proven)
+        runner = start("repack-faults", kernels=kernels)
         await runner.started()
         first = runner.pid
         await runner.ready()
@@ -221,7 +221,7 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
         await runner.stop()
         again = start(
             "repack-faults",
-            proven=Proven(tmp_path / "state" / "proven.json", lambda: "this machine"),
+            kernels=Kernels(tmp_path / "state" / "kernels.json", lambda: "this machine"),
         )
         await again.started()
         pid = again.pid
@@ -230,38 +230,38 @@ def test_a_build_that_faults_in_its_warm_up_is_survived_and_remembered(
         await again.stop()
 
     run(scenario())
-    assert proven.works(("Q4_0", "F32")) is False
+    assert kernels.work(("Q4_0", "F32")) is False
     assert sum("rebuild it" in record.message for record in caplog.records) == 1
 
 
 def test_a_build_that_works_is_warmed_up_once(tmp_path: Path) -> None:
-    proven = Proven(tmp_path / "proven.json", lambda: "this machine")
+    kernels = Kernels(tmp_path / "kernels.json", lambda: "this machine")
 
     async def scenario() -> None:
         for warm_up in (True, False):
-            runner = start("ready", proven=proven)
+            runner = start("ready", kernels=kernels)
             assert runner.plan.warm_up is warm_up and runner.plan.extra_bufts
             await runner.ready()
             await runner.stop()
 
     run(scenario())
-    assert proven.works(("F32", "Q4_0")) is True
+    assert kernels.work(("F32", "Q4_0")) is True
 
 
 @pytest.mark.parametrize("how", ["crash", "load-crash"])
 def test_a_later_fault_makes_it_unknown_again(tmp_path: Path, how: str) -> None:
-    proven = Proven(tmp_path / "proven.json", lambda: "this machine")
-    proven.remember(("F32", "Q4_0"), works=True)
+    kernels = Kernels(tmp_path / "kernels.json", lambda: "this machine")
+    kernels.remember(("F32", "Q4_0"), works=True)
 
     async def scenario() -> None:
-        runner = start(how, proven=proven)
+        runner = start(how, kernels=kernels)
         assert not runner.plan.warm_up
         with pytest.raises(RunnerCrashed):
             await runner.ready()
             await answer(runner)
 
     run(scenario())
-    assert proven.works(("F32", "Q4_0")) is None
+    assert kernels.work(("F32", "Q4_0")) is None
 
 
 def test_when_the_second_try_cannot_be_started_nobody_waits_for_ever(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_when_the_second_try_cannot_be_started_nobody_waits_for_ever(tmp_path: P
 
     async def scenario() -> None:
         wanted = plan("repack-faults", n_ctx=64)
-        proven = Proven(tmp_path / "proven.json", lambda: "here")
-        runner = RunnerProcess(wanted, command=[str(once)], proven=proven)
+        kernels = Kernels(tmp_path / "kernels.json", lambda: "here")
+        runner = RunnerProcess(wanted, command=[str(once)], kernels=kernels)
         with pytest.raises(RunnerError, match="cannot be started"):
             await runner.ready()
         await runner.stop()
@@ -281,15 +281,15 @@ def test_when_the_second_try_cannot_be_started_nobody_waits_for_ever(tmp_path: P
 
 
 def test_a_fault_that_has_other_causes_proves_nothing(tmp_path: Path) -> None:
-    proven = Proven(tmp_path / "proven.json", lambda: "here")
+    kernels = Kernels(tmp_path / "kernels.json", lambda: "here")
 
     async def scenario() -> None:
-        runner = start("load-crash", proven=proven)
+        runner = start("load-crash", kernels=kernels)
         with pytest.raises(RunnerCrashed, match="SIGSEGV"):
             await runner.ready()
 
     run(scenario())
-    assert proven.works(("F32", "Q4_0")) is None
+    assert kernels.work(("F32", "Q4_0")) is None
 
 
 def test_a_command_that_does_not_exist_is_a_runner_error() -> None:
@@ -348,9 +348,9 @@ def test_a_second_child_that_cannot_be_spawned_signals_no_reaped_process(
     once.chmod(0o700)
 
     async def scenario() -> None:
-        proven = Proven(tmp_path / "proven.json", lambda: "here")
+        kernels = Kernels(tmp_path / "kernels.json", lambda: "here")
         wanted = plan("repack-faults", n_ctx=64)
-        runner = RunnerProcess(wanted, command=[str(once)], proven=proven)
+        runner = RunnerProcess(wanted, command=[str(once)], kernels=kernels)
         with pytest.raises(RunnerError, match="cannot be started"):
             await runner.ready()
         assert signalled == []

@@ -1,8 +1,8 @@
-"""What this machine's build of llama.cpp has been seen to bear: a small file in the state folder.
+"""Which of llama.cpp's fast kernels work on this machine: a small file in the state folder.
 
 A compiler can miscompile ggml's kernels for repacked weights (gcc 12 does, for AMX): the first batch then faults. Whether it
 does depends on the build, the processor and the types of the tensors; so a combination that is not known yet is warmed up
-once, and the outcome remembered. It only remembers: who tries and who restarts is told in ``process.py``.
+once, and the outcome remembered. This module only remembers; ``process.py`` tries and starts again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from ..files import replace_file
 log = logging.getLogger(__name__)
 
 FAULTS = frozenset(
-    getattr(signal, name)
+    -getattr(signal, name)
     for name in ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE")
     if hasattr(signal, name)
-)
-"""Signals of wrong machine code. A SIGKILL comes from outside (out of memory, say), a SIGABRT from a check: neither proves it."""
+) | {0xC0000005, 0xC000001D, 0xC0000094}
+"""Exit codes of wrong machine code: signals, and on Windows (not run there) access violation, illegal instruction, division by zero.
+A SIGKILL comes from outside (out of memory, say), a SIGABRT from a check: neither proves it."""
 
 MOST_REMEMBERED = 100
 
@@ -37,11 +38,11 @@ REBUILD = (
 
 
 def is_fault(exit_code: int | None) -> bool:
-    """Did a process end by its own fault? ``exit_code`` is negative for a signal."""
-    return exit_code is not None and -exit_code in FAULTS
+    """Whether a process ended by a fault of its code. ``exit_code`` is negative for a signal."""
+    return exit_code in FAULTS
 
 
-class Proven:
+class Kernels:
     """Which tensor types work on this build and processor with repacked weights ("extra buffer types"), which do not.
 
     ``machine`` names the build and the processor. A state folder that cannot be written costs a warm-up at each load.
@@ -51,7 +52,7 @@ class Proven:
         self._path = path
         self._machine = cache(machine or build_and_processor)
 
-    def works(self, tensor_types: Iterable[str]) -> bool | None:
+    def work(self, tensor_types: Iterable[str]) -> bool | None:
         """True: seen to work. False: seen to fault. None: not tried yet."""
         return self._read().get(self._key(tensor_types))
 
@@ -100,7 +101,7 @@ def build_and_processor() -> str:
 
 
 def _processor() -> list[str]:
-    """The model and the instructions of the first processor, as Linux tells them; elsewhere its name."""
+    """The model and the instructions of the first processor, as Linux lists them; elsewhere its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
     except OSError:
