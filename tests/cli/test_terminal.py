@@ -63,8 +63,10 @@ def test_no_line_is_too_long_and_no_letter_is_lost(text: str, columns: int) -> N
 
 
 def test_a_combining_mark_stays_with_the_letter_before_it() -> None:
-    wrap = Wrap(lambda: 11)
-    text = "\u65e5\u0301abcdef"  # a wide letter that is followed by a mark, then a word too long for its line
+    wrap = Wrap(lambda: 25)
+    text = (
+        "\u65e5" * 8 + "\u0301abcdef"
+    )  # wide letters, the last with a mark, then a word too long for the line
     lines = screen("".join(map(wrap.feed, text)))
     assert "".join(lines) == text and len(lines) == 2
 
