@@ -1,4 +1,4 @@
-"""What a person touches: the commands. They speak HTTP with the daemon and decide nothing themselves.
+"""The command line: commands that speak HTTP with the daemon, and the chat in the terminal.
 
 main        the entry: dispatch, and errors -> one line on stderr and an exit status
 commands    one function per command

@@ -28,7 +28,7 @@ def prompt(words: Sequence[str]) -> str:
 def print_answer(
     client: Client, body: Mapping[str, Any], *, wrap: bool, thoughts: Thoughts
 ) -> dict[str, Any]:
-    """Stream an answer to stdout; returns its last chunk. On a terminal: safe, wrapped, with what it continues."""
+    """Stream an answer to stdout; returns its last chunk. On a terminal: without control characters, wrapped, and after the prompt that it continues."""
     body = _with_files(client, body)
     out = sys.stdout
     on_terminal = out.isatty()
@@ -69,7 +69,7 @@ def print_answer(
 
 
 def _with_files(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The request, with the files that its prompt names attached if the model can make something of them."""
+    """The request, with the files that its prompt names attached if the model takes images or audio."""
     if not media.names_files(body["prompt"]) or not media.perceives(client.show(body["model"])):
         return body
     text, files, notes = media.attach(body["prompt"])
@@ -83,7 +83,7 @@ def _opening(client: Client, body: Mapping[str, Any]) -> str:
     try:
         return "" if client.show(body["model"]).get("template") else str(body["prompt"])
     except (AnsweredError, Unreachable):
-        return ""  # the answer itself will say what is wrong
+        return ""  # the answer itself reports the error
 
 
 def only_embeds(error: AnsweredError) -> bool:

@@ -89,7 +89,7 @@ def _read(path: Path | None) -> tuple[Modelfile, Path]:
         return Modelfile((Instruction("FROM", "."),)), Path()
     mode = given.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-        raise OllamapyError(f"{given} is no file, name a Modelfile")
+        raise OllamapyError(f"{given} is not a file: name a Modelfile")
     with given.open("rb") as file:
         return parse(file.read(LIMIT + 1)), given.parent if stat.S_ISREG(mode) else Path()
 
@@ -195,7 +195,7 @@ def _of_folder(folder: Path) -> list[Path]:
             _check_inside(path, folder)
         if found and found[0].name.startswith("pytorch_model"):
             raise OllamapyError(
-                f"{found[0].name} is a PyTorch checkpoint, get the model as safetensors or GGUF"
+                f"{found[0].name} is a PyTorch checkpoint: use the model's safetensors or GGUF files"
             )
         if found:
             return found
@@ -206,10 +206,10 @@ def _check_inside(path: Path, folder: Path) -> None:
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):
-        raise OllamapyError(f"{path.name!r} is a link that leads nowhere, remove it") from None
+        raise OllamapyError(f"{path.name!r} is a broken link: remove it") from None
     if path.is_symlink() and not target.is_relative_to(folder.resolve()):
         raise OllamapyError(
-            f"insecure path: {path.name!r} is a link out of its folder, put the file itself there: cp -rL"
+            f"insecure path: {path.name!r} is a link out of its folder: copy the file itself there (cp -rL)"
         )
     if not target.is_file():
         raise OllamapyError(f"{path.name!r} is not a regular file")
@@ -250,12 +250,12 @@ def _shown(value: str) -> str:
 
 
 def _digest(path: Path, steps: Steps) -> str:
-    """What a file is known by to the server."""
+    """The digest of a file, by which the server knows it."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if file.read(_MAGIC) == b"vers":
             raise OllamapyError(
-                f"{path.name!r} is a Git LFS pointer instead of the file, fetch the real one"
+                f"{path.name!r} is a Git LFS pointer: fetch the file itself (git lfs pull)"
             )
         file.seek(0)
         total = Sha256()

@@ -1,4 +1,4 @@
-"""What an error of our own making becomes: a message, and a file with the traceback."""
+"""The report of a bug of ours: a message, and a file with the traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form that an answer shall have, as a user writes it: ``json``, a JSON Schema, or the file that holds one."""
+"""The format of an answer, as a user writes it: ``json``, a JSON Schema, or a file with one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from ..errors import InvalidRequest, reason
 
 LARGEST = 1024 * 1024
-"""Characters of a schema's file: more than any server takes."""
+"""Characters of a schema's file: more than any server accepts."""
 
 
 def read_form(written: str) -> Any:
-    """The ``format`` of requests. Raises InvalidRequest for what is neither JSON nor the file of some."""
+    """The ``format`` of requests. Raises InvalidRequest for anything but JSON and a file with JSON."""
     if written == "json":
         return written
     if written.lstrip().startswith("{"):
@@ -24,10 +24,10 @@ def read_form(written: str) -> Any:
             text = file.read(LARGEST + 1)
     except OSError as error:
         raise InvalidRequest(
-            f"the format must be json, a JSON Schema or the file of one, and {written!r} is none: {reason(error)}"
+            f"the format must be json, a JSON Schema or a file with one, not {written!r}: {reason(error)}"
         ) from None
     except ValueError:
-        raise InvalidRequest(f"the format's file {written!r} is no text in UTF-8") from None
+        raise InvalidRequest(f"the format's file {written!r} is not UTF-8 text") from None
     if len(text) > LARGEST:
         raise InvalidRequest(f"the format's file {written!r} is too long for a JSON Schema")
     return _parsed(text, f"the format's file {written!r}")
@@ -39,5 +39,5 @@ def _parsed(text: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what} is not valid JSON: {error}") from None
     if not isinstance(schema, dict):
-        raise InvalidRequest(f"{what} is no JSON Schema, which is an object")
+        raise InvalidRequest(f"{what} is not a JSON Schema: it must be an object")
     return schema

@@ -73,7 +73,7 @@ class Place:
 
     @property
     def daemon(self) -> Daemon | None:
-        """Our daemon, if it is who answers."""
+        """Our daemon, if it is the server there."""
         return self.holder if isinstance(self.holder, Daemon) else None
 
 

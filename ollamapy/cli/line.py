@@ -205,11 +205,11 @@ class EditedLine:
             text = self._session.prompt(placeholder=grey(placeholder), rprompt=right)
         finally:
             self._interrupts.reinstall()
-        # What the terminal sent is not always UTF-8
+        # Input is not always UTF-8
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def _bindings(self) -> KeyBindings:
-        """What differs from readline's keys."""
+        """The keys that differ from readline's."""
         keys = KeyBindings()
         typing = has_focus(DEFAULT_BUFFER)
         in_command = Condition(lambda: _is_command(get_app().current_buffer.document))

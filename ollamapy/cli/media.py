@@ -27,7 +27,7 @@ _LONGEST, _MOST_TRIES = 4096, 1000
 
 
 class Attached(NamedTuple):
-    """A prompt without the paths, and what lay there: ``files`` as base64, ``notes`` a line about each."""
+    """A prompt without the paths, and their files: ``files`` as base64, ``notes`` a line about each."""
 
     text: str
     files: tuple[str, ...]
@@ -120,7 +120,5 @@ def _read(path: Path) -> bytes:
         or (data[:4] == b"RIFF" and data[8:12] in (b"WAVE", b"WEBP"))
     )  # fmt: skip
     if not known:
-        raise InvalidRequest(
-            f"invalid file type: '{path}' is no JPEG, PNG, WebP or WAV, whatever it is called"
-        )
+        raise InvalidRequest(f"invalid file type: '{path}' is not a JPEG, PNG, WebP or WAV file")
     return data

@@ -1,4 +1,4 @@
-"""What pulls, pushes and creations show of themselves on stderr: a line a step, with a bar where bytes are counted.
+"""The progress of pulls, pushes and creations on stderr: a line a step, with a bar where bytes are counted.
 
 Where there is no cursor each step is one line, when it begins, and one every five seconds; nothing is redrawn. Knows the API's steps, not what they mean.
 """

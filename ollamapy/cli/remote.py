@@ -26,7 +26,7 @@ CONTEXTS = (4096, 8192, 32768, 131072)
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What one quantisation of a model needs, in bytes, by its context in tokens."""
+    """Memory that one quantisation of a model needs, in bytes, by its context in tokens."""
 
     quantization: str
     size: int
@@ -34,7 +34,7 @@ class Fit:
 
 
 def show_remote(settings: Settings, text: str) -> dict[str, Any]:
-    """What /api/show would say of a model if it were here, and `fits`: what each quantisation needs, and what is free.
+    """The answer of /api/show for a remote model, and `fits`: the memory that each quantisation needs, and the free memory.
 
     Raises TransferError and its children, InvalidModel, InvalidName.
     """
@@ -79,7 +79,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
 
 
 def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
-    """What `show --remote` prints: the card of `show`, and what each quantisation needs."""
+    """The text of `show --remote`: the card of `show`, and the memory that each quantisation needs."""
     contexts = [each["context"] for each in answer["fits"][0]["needs"]]
     rows = []
     for fit in answer["fits"]:
@@ -104,7 +104,7 @@ def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
 
 
 def _fits_of(found: Source, header: Header, settings: Settings, patience: Patience) -> list[Fit]:
-    """The model itself, then what else its repository has of it, the smallest first."""
+    """The model itself and its other quantisations in the repository, the smallest first."""
     own = sum(file.size for file, _ in found.files)
     sizes = {header.file_type_name: own}
     if found.repo:

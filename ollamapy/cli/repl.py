@@ -1,4 +1,4 @@
-"""The chat in the terminal: reads a line, does what it says, and starts over, until the user leaves.
+"""The chat in the terminal: read a line, follow it, repeat until the user leaves.
 
 `Repl` owns the conversation (a `session.Session`, replaced at every step) and is the only part here that talks to the server
 and prints. What lines mean is decided in `slash`, what is asked in `session`, how lines are edited in `line`.
@@ -105,7 +105,7 @@ class Repl:
                     pass
 
     def _step(self) -> bool:
-        """Read one line and do what it says; whether to go on."""
+        """Read one line and follow it; whether to go on."""
         try:
             text = self._line.read(self._placeholder(), self._status())
         except EOFError:
@@ -132,7 +132,7 @@ class Repl:
         return True
 
     def _do(self, command: slash.Command) -> bool:
-        """Do what a line says; False to leave."""
+        """Follow a line; False to leave."""
         match command:
             case slash.Say(text):
                 if text or self._session.is_base:
@@ -177,7 +177,7 @@ class Repl:
     # ---- the conversation
 
     def _answer(self, line: str) -> None:
-        """Ask, and print the answer as it comes; the conversation goes on with what came of it."""
+        """Send a message, and print the answer as it comes; both join the conversation."""
         asked = self._said(line)
         request = asked.request()
         screen, thoughts = _Screen(self._wraps), Thoughts(self._hides_thinking)
@@ -215,7 +215,7 @@ class Repl:
             self._account(final)
 
     def _said(self, line: str) -> Session:
-        """The conversation with a line; what files it names are attached, where the model can make something of them."""
+        """The conversation with a line; files that it names are attached if the model takes images or audio."""
         if self._session.is_base or not media.perceives(self._session.show):
             return self._session.asked(line)
         text, files, notes = media.attach(line)
@@ -229,7 +229,7 @@ class Repl:
         )
 
     def _ask(self, question: Callable[[Client], T]) -> T:
-        """Ask the server; when nobody listens there any more, start the daemon again and ask that."""
+        """Ask the server; when nothing listens there any more, start the daemon again and ask that."""
         try:
             return question(self._client)
         except Unreachable as error:
@@ -239,7 +239,7 @@ class Repl:
         return question(self._client)
 
     def _account(self, final: Mapping[str, Any]) -> None:
-        """Take note of what an answer cost."""
+        """Record the tokens of an answer."""
         self._used = (final.get("prompt_eval_count") or 0) + (final.get("eval_count") or 0)
         self._look_up_context()
         if self._verbose:
@@ -329,7 +329,7 @@ class Repl:
         return f"Installed: {', '.join(names)}" if names else "No model is installed."
 
     def _show(self, part: slash.Part) -> None:
-        """Print a part of what the model, and the session, is made of."""
+        """Print a part of the model's details, and of the session's."""
         if part == "info":
             print(self._card(), end="", file=sys.stderr)
         elif part == "parameters":
@@ -409,7 +409,7 @@ def _last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _tell(final: Mapping[str, Any]) -> None:
-    """What an answer tells of the context, on stderr."""
+    """Print what an answer reports of the context on stderr."""
     for note in views.notes(final):
         terminal.remark(note)
 

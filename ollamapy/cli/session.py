@@ -60,7 +60,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask the server: ``body`` for /api/chat if ``chat``, else for /api/generate."""
+    """A request to the server: ``body`` for /api/chat if ``chat``, else for /api/generate."""
 
     chat: bool
     body: Mapping[str, Any]

@@ -22,14 +22,14 @@ from ..types import OPTION_KINDS, THINK_LEVELS, parse_options
 
 PROMPT = ">>> "
 MORE = "... "
-"""What stands before an input and before its further lines."""
+"""The prompts of an input's first line and of its further lines."""
 
 QUOTES = '"""'
 
 Topic = Literal["", "set", "show", "parameters", "shortcuts"]
-"""What help is about."""
+"""The topics of help."""
 Part = Literal["info", "license", "modelfile", "parameters", "system", "template"]
-"""What `/show` shows."""
+"""The parts that `/show` shows."""
 Switch = Literal["verbose", "history", "wordwrap"]
 
 PARTS: Sequence[Part] = ("info", "license", "modelfile", "parameters", "system", "template")
@@ -93,7 +93,7 @@ class SetSwitch:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """A part of what the model is made of."""
+    """A part of the model's details."""
 
     part: Part
 
@@ -151,7 +151,7 @@ Command = (
 
 
 def parse(text: str) -> Command:
-    """What a whole input means; :func:`is_unfinished` must not hold for it."""
+    """The command or message that a whole input is; :func:`is_unfinished` must not hold for it."""
     if text.startswith(QUOTES):
         return Say(_unquoted(text))
     if not text.startswith("/"):

@@ -25,7 +25,7 @@ GAP = "    "
 
 
 def prepare_streams() -> None:
-    """Make stdin, stdout and stderr exist, and never fail on what their encoding lacks or cannot read."""
+    """Make stdin, stdout and stderr exist, and never fail on characters that their encoding lacks."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)
     if sys.stdout is None:
@@ -38,7 +38,7 @@ def prepare_streams() -> None:
 
 
 def silence_stdout() -> None:
-    """After a closed pipe: let what is still buffered go nowhere, so that the exit is quiet."""
+    """After a closed pipe: discard what is still buffered, so that the exit is quiet."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

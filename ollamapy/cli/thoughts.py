@@ -22,7 +22,7 @@ class Thoughts:
         self._last = ""  # thinking that was shown and is not closed yet
 
     def pieces(self, thinking: str, text: str) -> list[Shown]:
-        """What is shown of a chunk, in order."""
+        """The pieces of a chunk that are shown, in order."""
         shown = []
         if thinking and not self._hidden:
             opening = "" if self._last else "Thinking...\n"

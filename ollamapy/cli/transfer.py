@@ -39,7 +39,7 @@ def parse_rate(text: str) -> int:
     """Bytes a second from "5MB", "500k", "1.5 MiB/s". Raises OllamapyError."""
     found = _RATE.fullmatch(text.strip())
     if not found or not (rate := _rate(*found.groups())):
-        raise OllamapyError(f"{text!r} is no rate, write it like 500k, 5MB or 1.5MiB")
+        raise OllamapyError(f"{text!r} is not a rate: write it like 500k, 5MB or 1.5MiB")
     return rate
 
 
@@ -64,7 +64,7 @@ def pull(client: Client, settings: Settings, model: str, options: PullOptions | 
         except KeyboardInterrupt:
             steps.end()
             again = " ".join(["ollamapy pull", *_flags(options), model])
-            remark(f"stopped; what is there is kept, this goes on: {again}")
+            remark(f"interrupted; the downloaded part is kept, continue with: {again}")
             raise
     return str(step.get("model") or model)
 
@@ -105,8 +105,8 @@ def _take(client: Client, model: str) -> str:
 def pull_absent(
     client: Client, settings: Settings, model: str, error: AnsweredError, insecure: bool = False
 ) -> str:
-    """Get the model that was not found; its name. Raises ``error``, extended, when that is not what was wrong, or it cannot
-    be had."""
+    """Pull the model that was not found; returns its name. Raises ``error`` if it is another error, or with the reason if the pull
+    fails."""
     if error.status != 404:
         raise error
     try:

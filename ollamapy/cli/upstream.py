@@ -34,7 +34,7 @@ class Stale:
 
 
 def outdated(settings: Settings, only: Sequence[str] = ()) -> tuple[list[Stale], list[str]]:
-    """The stored models that have changed where they came from, and what could not be found out.
+    """The installed models that have changed at their source, and the errors of those that could not be checked.
 
     All of them, or those that are named. Models that were made here and the built-in one are passed over.
     Raises ModelNotFound for a name that is not stored.

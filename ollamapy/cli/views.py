@@ -56,7 +56,7 @@ def loaded(models: Sequence[Mapping[str, Any]], now: float) -> str:
 
 
 def _age(timestamp: object, now: float) -> float | None:
-    """Seconds since an RFC 3339 time; None for Go's zero time and for what is no time."""
+    """Seconds since an RFC 3339 time; None for Go's zero time and for text that is not a time."""
     from datetime import datetime
 
     try:
@@ -111,7 +111,7 @@ def _model_rows(show: Mapping[str, Any]) -> list[tuple[str, ...]]:
         "architecture": architecture,
         "parameters": details.get("parameter_size") or (count and human.format_number(int(count))),
         "context length": trained,
-        # What a request has here; Ollama does not tell, so where it is all the same neither do we
+        # The context of a request on this machine; left out where it is the trained one, as Ollama prints none
         "effective context": effective if effective != trained else None,
         "embedding length": info.get(f"{architecture}.embedding_length"),
         "quantization": details.get("quantization_level"),
@@ -171,7 +171,7 @@ def plain(value: object) -> str:
 
 
 def notes(final: Mapping[str, Any]) -> Iterator[str]:
-    """What the last object of an answer tells of the context: that it has grown, and that the prompt did not fit."""
+    """Notes on the context from the last object of an answer: that it has grown, and that the prompt did not fit."""
     if grown := final.get("context_grown"):
         yield (
             f"Note: the model was loaded anew, its context has grown from {grown.get('from')}"

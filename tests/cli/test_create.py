@@ -288,7 +288,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("random bytes", lambda f: _write(f / "Modelfile", random.Random(0).randbytes(100_000)), "command must be one of"),
     ("UTF-16 without a mark", lambda f: _write(f / "Modelfile", "FROM hello".encode("utf-16-le")), "neither UTF-8 nor UTF-16"),
     ("a model for a Modelfile", lambda f: random_model(f / "Modelfile"), "this is a model and no Modelfile"),
-    ("a folder for a Modelfile", lambda f: (f / "Modelfile").mkdir(), "is no file"),
+    ("a folder for a Modelfile", lambda f: (f / "Modelfile").mkdir(), "is not a file"),
     ("a device", lambda f: _write(f / "Modelfile", b"FROM /dev/zero"), "not a regular file"),
     ("nothing", lambda f: None, "no Modelfile or safetensors files found"),
     ("no FROM", lambda f: _write(f / "Modelfile", b"SYSTEM x"), "no FROM line"),

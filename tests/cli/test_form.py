@@ -32,14 +32,14 @@ def test_forms(written: str, form: Any, folder: Path) -> None:
     [
         (
             "JSON",
-            "must be json, a JSON Schema or the file of one, and 'JSON' is none: no such file",
+            "must be json, a JSON Schema or a file with one, not 'JSON': no such file",
         ),
-        (".", "is none: is a directory"),
+        (".", "not '.': is a directory"),
         ("{", "the format is not valid JSON: "),
-        ("[" * 9, "is none: no such file"),
+        ("[" * 9, "not '[[[[[[[[[': no such file"),
         ("text.json", "the format's file 'text.json' is not valid JSON: "),
-        ("list.json", "the format's file 'list.json' is no JSON Schema, which is an object"),
-        ("binary.json", "the format's file 'binary.json' is no text in UTF-8"),
+        ("list.json", "the format's file 'list.json' is not a JSON Schema: it must be an object"),
+        ("binary.json", "the format's file 'binary.json' is not UTF-8 text"),
         ("/dev/zero", "the format's file '/dev/zero' is too long for a JSON Schema"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_text_that_begins_with_a_file(text: str, begins: bool, folder: Path) -
 
 
 def test_what_cannot_be_attached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidRequest, match=r"^invalid file type: 'text.png' is no JPEG"):
+    with pytest.raises(InvalidRequest, match=r"^invalid file type: 'text.png' is not a JPEG"):
         media.attach("./text.png")
     monkeypatch.setattr(media, "LARGEST", 4)
     with pytest.raises(InvalidRequest, match=r"file size exceeds maximum limit"):

@@ -101,7 +101,7 @@ def test_on_a_terminal(start: Start, hub: FakeHub, gguf: bytes, columns: int) ->
     assert it.status() == 130
     assert it.lines[:2] == ["pulling manifest", "  m.gguf: the only one"]
     assert it.screen.count("pulling ") == 2 and "^C" not in it.screen
-    assert it.words.endswith("this goes on: ollamapy pull hf.co/me/repo") or columns == 40
+    assert it.words.endswith("continue with: ollamapy pull hf.co/me/repo") or columns == 40
     release()
     sent = hub.sent("cdn")
     again = start("pull", "hf.co/me/repo", columns=columns)

@@ -111,7 +111,7 @@ def test_a_file_of_this_machine(ollamapy: Command, gguf: Path) -> None:
         (("pull", "hf.co/me/none"), "me/none does not exist"),
         (("pull", "hf.co/me/repo:Q2_K"), "there is no Q2_K, choose one of: m"),
         (("pull", "a b"), "invalid model name"),
-        (("pull", "--limit-rate", "fast", "x"), "'fast' is no rate"),
+        (("pull", "--limit-rate", "fast", "x"), "'fast' is not a rate"),
         (("pull", "http://127.0.0.1:1/library/x"), "allow it with --insecure"),
         (
             ("pull", "http://127.0.0.1:1/x.gguf"),
@@ -158,7 +158,7 @@ def test_interrupted_it_says_how_to_go_on(
     os.kill(pulling.pid, signal.SIGINT)
     _, said = pulling.communicate(timeout=30)
     assert pulling.returncode == 130
-    assert said.endswith("this goes on: ollamapy pull hf.co/me/large\n")
+    assert said.endswith("continue with: ollamapy pull hf.co/me/large\n")
     until(lambda: empty.busy() == 0, "the daemon has ended it, too")
     assert (empty.home / "models/partial" / f"sha256-{sha256(data)}").exists()
 
@@ -167,6 +167,6 @@ def test_rates_and_addresses() -> None:
     given = {"500k": 500_000, "5MB": 5_000_000, "1.5 MiB/s": 1_572_864, "100": 100, "2g": 2 * 10**9}
     assert {text: parse_rate(text) for text in given} == given
     for text in ("", "0", "fast", "-5k", "5 x"):
-        with pytest.raises(OllamapyError, match="is no rate"):
+        with pytest.raises(OllamapyError, match="is not a rate"):
             parse_rate(text)
     assert is_address("https://a/b.GGUF") and is_address("file:x") and not is_address("hf.co/a/b")

@@ -84,7 +84,7 @@ def _print_imported(found: list[Imported], as_json: bool) -> None:
 def _import_from(
     launcher: Launcher, tool: str, name: str | None, *, copy: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Another tool's models, linked: the one named, or all."""
+    """Link another tool's models: the one named, or all."""
     if tool not in foreign.TOOLS:
         raise InvalidRequest(f"unknown tool {tool!r}, one of: {', '.join(foreign.TOOLS)}")
     store = open_store(launcher.settings.paths)
@@ -111,7 +111,7 @@ def _import_from(
 
 
 def _named(there: list[foreign.Found], name: str) -> list[foreign.Found]:
-    """Those of that name; else those whose name has it as a part."""
+    """The models of that name; else those whose name contains it."""
     try:
         full = Name.parse(name).full.lower()
     except OllamapyError:
@@ -136,7 +136,7 @@ def _copying(copy: bool, wanted: list[foreign.Found]) -> Callable[[int], bool]:
 def _take(
     store: Store, wanted: list[foreign.Found], may_copy: Callable[[int], bool]
 ) -> list[foreign.Linked]:
-    """All of them; one that fails does not keep the others from coming, if there are others."""
+    """Import all of them; if one of several fails, the others are still imported."""
     linked: list[foreign.Linked] = []
     for each in wanted:
         try:

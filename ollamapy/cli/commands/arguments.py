@@ -1,4 +1,4 @@
-"""What the commands have in common: positional arguments, the launcher, JSON on stdout, the error for an unknown model.
+"""Shared by the commands: positional arguments, the launcher, JSON on stdout, the error for an unknown model.
 
 Positional arguments are counted here and not by typer, whose messages for them are not those that Ollama's users know.
 """
@@ -16,7 +16,7 @@ from ..client import AnsweredError, Client, Unreachable
 from ..launch import Launcher
 
 POSITIONAL = {"allow_extra_args": True}
-"""The context settings of every command: what is no option is left in ``context.args``."""
+"""The context settings of every command: positional arguments are left in ``context.args``."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -64,7 +64,7 @@ def launcher_of(context: typer.Context) -> Launcher:
 
 
 def print_json(value: object) -> None:
-    """A value as JSON on stdout; what JSON has no form for as its string. Readable, but for control characters."""
+    """Print a value as JSON; values that JSON has no type for as strings, control characters escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     print(text.translate(_JSON_ESCAPES))
 

@@ -74,7 +74,7 @@ def families(catalog: Catalog) -> list[Family]:
 
 
 def matching(found: Iterable[Family], text: str) -> list[Family]:
-    """The families that have every word of a text somewhere: in names, tags, what they are and are for; those whose name has it
+    """The families that have every word of a text somewhere: in names, tags and descriptions; matches by name
     first."""
     words = text.lower().split()
 
@@ -150,14 +150,14 @@ def _size(entry: Entry) -> str:
 
 
 def _fits(entry: Entry, free: int) -> bool:
-    """Whether a model runs in the memory that is free: its weights, a twelfth more for cache and buffers, and the process. What
-    is known of no size is taken to fit."""
+    """Whether a model fits into the free memory: its weights, a twelfth more for cache and buffers, and the process. A model of
+    unknown size is taken to fit."""
     size = guessed_size(entry) or 0
     return size * 13 // 12 + 64 * 2**20 <= free
 
 
 def family_json(family: Family, free: int) -> dict[str, Any]:
-    """A family as `--json` prints it; what is unknown is left out. `size` is in bytes."""
+    """A family as `--json` prints it, without unknown fields. `size` is in bytes."""
     return {
         "name": family.name,
         "about": family.about,
@@ -187,7 +187,7 @@ def _entry_json(entry: Entry, free: int) -> dict[str, Any]:
 
 
 def family(catalog: Catalog, text: str) -> Family:
-    """The family of a name; with a tag, only what it stands for. Raises ModelNotFound."""
+    """The family of a name; with a tag, only that tag's model. Raises ModelNotFound."""
     name = Name.parse(text)
     found = catalog.family(name.model) if name.host == DEFAULT_HOST else None
     if found is None:

@@ -1,4 +1,4 @@
-"""What the commands on the local store share: the progress of long work, and a question to the user."""
+"""Shared by the commands on the local store: the progress of long work, and a question to the user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reporting(doing: str) -> Iterator[Report]:
 
 
 def agrees(question: str) -> bool:
-    """Whether the user says yes; no where there is no terminal to ask on."""
+    """Whether the user answers yes; False where there is no terminal to ask on."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

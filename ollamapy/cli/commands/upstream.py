@@ -51,7 +51,7 @@ def update(context: typer.Context) -> None:
 
 
 def _print_faults(faults: Sequence[str], well: str) -> None:
-    """What could not be found out, on stderr, and exit status 1; or that all is well."""
+    """Print the errors on stderr, and exit with status 1; without errors print ``well``."""
     for fault in faults:
         remark(f"Warning: {fault}")
     if faults:
