@@ -40,10 +40,10 @@ from .architecture import (
 from .folder import Folder, folder_files
 from .rope import rope_scaling
 from .safetensors import Tensor
-from .writer import Progress, Value, Weight, pieces_of, read_at, write
+from .writer import OnProgress, Value, Weight, pieces_of, read_at, write
 
 
-def convert(source: Path | Folder, target: Path, *, progress: Progress | None = None) -> None:
+def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None = None) -> None:
     """Write the GGUF of a model's folder (or of its files by name) at `target`.
 
     Raises InvalidModel when the folder is not what it should be or llama.cpp would compute another model;

@@ -29,7 +29,7 @@ from typing import BinaryIO, NoReturn
 
 from ollamapy.errors import InvalidModel, reason
 
-from .writer import PIECE, Progress, Value, Weight, pieces_of, read_at, write
+from .writer import PIECE, OnProgress, Value, Weight, pieces_of, read_at, write
 
 MAX_LAYERS = 512  # llama.cpp takes no more
 MAX_CONTEXT = 2**24
@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def convert(
-    checkpoint: Path, tokenizer: Path | None, target: Path, *, progress: Progress | None = None
+    checkpoint: Path, tokenizer: Path | None, target: Path, *, progress: OnProgress | None = None
 ) -> None:
     """Write the GGUF of a checkpoint at `target`, all weights in F32: int8 ones are dequantized.
 

@@ -25,7 +25,7 @@ from .architecture import FAMILIES
 from .convert import float32, open_all, plain_name, tensor_names
 from .folder import Folder, folder_files, read_json
 from .safetensors import Tensor, read_model
-from .writer import Progress, Value, Weight, read_at, write
+from .writer import OnProgress, Value, Weight, read_at, write
 
 _PREFIX = "base_model.model."
 _HALF = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?")
@@ -64,7 +64,7 @@ def convert_adapter(
     base: gguf.Header,
     target: Path,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Write the GGUF of an adapter's folder (or of its files by name) at `target`; `base` is the header of its model's GGUF.
 

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from ollamapy.errors import InvalidModel, StoreError, reason
 
-Progress = Callable[[int, int], None]
-"""Told of the bytes of weights that are written and of all there are. What it raises ends the conversion."""
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes of weights that are written, and of all. An error that it raises ends the conversion."""
 
 Value = str | bool | int | float | Sequence[str] | Sequence[int] | Sequence[float]
 """A value of metadata. A number is written as u32 or f32, one in a sequence as i32 or f32."""
@@ -47,7 +47,7 @@ def write(
     architecture: str,
     metadata: Mapping[str, Value],
     weights: Sequence[Weight],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Write a GGUF file at `target`, which is removed again when this fails for whatever reason.
 
@@ -127,7 +127,7 @@ def _write_header(
         writer.close()
 
 
-def _append_weights(target: Path, weights: Sequence[Weight], progress: Progress | None) -> None:
+def _append_weights(target: Path, weights: Sequence[Weight], progress: OnProgress | None) -> None:
     """The data after the header: tensor after tensor, each at a multiple of GGUF's alignment."""
     total = sum(weight.n_bytes for weight in weights)
     done = 0
