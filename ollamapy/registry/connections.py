@@ -186,6 +186,7 @@ class Connections:
         refused_at = -1
         while span.left > 0 and not self._try.stop.is_set() and worker.rank < self._width():
             self._wait_for_permission()
+            self._wait_for_others(worker)
             before = span.position
             seconds: float | None = None
             try:
@@ -313,6 +314,16 @@ class Connections:
             if left <= 0:
                 return
             self._try.patience.wait(self._try.stop, left)
+
+    def _wait_for_others(self, worker: _Worker) -> None:
+        """On the last rung one connection is allowed: wait until the other workers have closed theirs."""
+        with self._try.changed:
+            while (
+                self._route.rung is Rung.SINGLE
+                and any(each.response for each in self._workers if each is not worker)
+                and not self._try.stop.is_set()
+            ):
+                self._try.changed.wait(TICK)
 
     def _hold(self, server: Busy, failures: int) -> None:
         """Make all workers wait as long as the server asks for."""
