@@ -61,6 +61,13 @@ def pull(client: Client, settings: Settings, model: str, options: PullOptions | 
         try:
             for step in stream:
                 steps.show(step)
+        except AnsweredError as error:
+            if hub.token and not server.is_ours:
+                note = (
+                    f"HF_TOKEN is not sent to {client.address.url}, set it where that server runs"
+                )
+                raise AnsweredError(f"{error} ({note})", error.status) from error
+            raise
         except KeyboardInterrupt:
             steps.end()
             again = " ".join(["ollamapy pull", *_flags(options), model])

@@ -43,6 +43,15 @@ def test_only_the_groups_that_are_named_are_imported(
     assert set(found.stdout.split()) == modules
 
 
+def test_the_version_is_printed_without_typer() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--version']; from ollamapy.__main__ import main; main()\n"
+        "print(*(name for name in sys.modules if name.split('.')[0] in ('typer', 'ollamapy')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1].split() == ["ollamapy", "ollamapy.__main__"]
+
+
 def test_json_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"name": "\x1b\x9b\x7f\u202eé"})
     out = capsys.readouterr().out

@@ -44,18 +44,18 @@ class Stranger:
 
 
 @contextmanager
-def stranger(answer: dict[str, object], *headers: str) -> Iterator[Stranger]:
-    """Answers /api/version with this, and all else with success."""
+def stranger(answer: dict[str, object], *headers: str, steps: bytes = DONE) -> Iterator[Stranger]:
+    """Answers /api/version with this, and all else with ``steps``."""
     body = json.dumps(answer).encode()
     head = "".join(f"{each}\r\n" for each in (f"Content-Length: {len(body)}", *headers))
     version = f"HTTP/1.1 200 OK\r\n{head}\r\n".encode() + body
-    steps = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DONE) + DONE
+    other = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(steps) + steps
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while data := self.request.recv(65536):
                 found.received += data
-                self.request.sendall(version if data.startswith(b"GET /api/version") else steps)
+                self.request.sendall(version if data.startswith(b"GET /api/version") else other)
 
     with _listening(Handler) as port:
         found = Stranger(port)
@@ -160,6 +160,16 @@ def test_an_ollama_is_asked_without_keys(ollamapy: Command, home: Path, docker: 
     assert found.received.count(b"POST /api/p") == len(COMMANDS)
     assert TOKEN.encode() not in found.received and b"pass_word" not in found.received
     assert b'"hub"' not in found.received
+
+
+def test_a_failed_pull_elsewhere_says_that_the_token_stays_here(ollamapy: Command) -> None:
+    with stranger({"version": "0.32.15"}, steps=b'{"error":"unauthorized"}\n') as found:
+        run = ollamapy("pull", "hf.co/me/m", host=found.host, HF_TOKEN=TOKEN)
+    assert (run.returncode, run.stderr) == (
+        1,
+        f"Error: unauthorized (HF_TOKEN is not sent to http://{found.host}, set it where that server runs)\n",
+    )
+    assert TOKEN.encode() not in found.received
 
 
 def test_without_keys_a_daemon_of_another_home_is_asked(ollamapy: Command) -> None:
