@@ -21,7 +21,7 @@ from . import protocol
 from .frames import Frame
 from .outbox import Outbox
 from .pipes import Pipes, end_with_stdin
-from .worker import Request, Worker, start_deep
+from .worker import RequestFrame, Worker, start_deep
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
                     os._exit(0)
                 case protocol.Cancel():
                     worker.cancel(each.id)
-                case _ if isinstance(each, Request):
+                case _ if isinstance(each, RequestFrame):
                     worker.put(each)
         frames = pipes.read()
     os._exit(0)

@@ -1,20 +1,20 @@
 """One child process: spawned, spoken to in frames, stopped, reaped. Every child of the daemon is one of these.
 
-A child ends in many ways: it exits, a signal ends it, a pipe breaks, it sends what is no frame, it closes its stdout and lives on,
-it ignores every request to stop, it was never spawned, the task that spawned it was cancelled. All of them lead to the state
-ENDED, which settles :meth:`Child.wait` exactly once:
+A child ends in many ways: it exits, a signal ends it, a pipe breaks, it sends bytes that are no frame, it closes its stdout and
+lives on, it ignores every request to stop, it is never spawned, the task that spawns it is cancelled. All of them lead to the
+state ENDED, which settles :meth:`Child.wait` exactly once:
 
-    STARTING --spawned--> RUNNING --stop--> STOPPING --exit--> EXITED --drained--> ENDED
-       |  \\                  \\_______________exit_______________/                     |
-       |   `--stop--> DOOMED --spawned--> STOPPING --given up-----------------------> |
-       `--not spawned---------------------------------------------------------------> |
+    STARTING --spawned--> RUNNING --exit--> EXITED --drained--> ENDED
+    RUNNING  --stop--> STOPPING --exit--> EXITED,  or --given up--> ENDED
+    STARTING --stop--> DOOMED --spawned--> STOPPING
+    STARTING, DOOMED --not spawned--> ENDED
 
 Stopping is a ladder: ask (a frame), end stdin, terminate, kill, give up, each rung with its grace. The process is reaped by
 asyncio, which owns its handle; nothing here sends a signal to a number, and after the exit nothing is signalled at all.
 
 Children read hostile input (weights, templates, folders of models), so they get a minimal environment, without tokens and
 proxies. On Windows asyncio spawns the process with overlapped pipes, terminate and kill are the same call, and no signal is
-named; ``tests/runner/test_child.py`` checks that with a fake platform. Nothing here was run on Windows itself.
+named; ``tests/runner/test_child.py`` checks that with a fake platform. No part of this was run on Windows itself.
 """
 
 from __future__ import annotations
@@ -246,6 +246,12 @@ class Child(asyncio.SubprocessProtocol):
             self._error = error
             self._tail.append(f"error: {error}"[:LINE_LENGTH])
         self._descend(Rung.KILL, 0.0)
+
+    def close(self) -> None:
+        """Kill it and close its pipes at once: for an event loop that is about to end, and will not report the exit."""
+        self.kill()
+        if self._transport is not None:
+            self._transport.close()
 
     # ---- life ------------------------------------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ class RunnerProcess:
         """Settle every waiter. A callback of the task, so that it runs however the task ends."""
         if serving.cancelled():
             ending = Ending(None, self.tail, asyncio.CancelledError("cancelled"))
+            self._child.close()
         elif (unforeseen := serving.exception()) is not None:
             log.error("the runner was lost", exc_info=unforeseen)
             ending = Ending(None, self.tail, unforeseen)
@@ -365,5 +366,7 @@ class RunnerProcess:
 def _weight(piece: Piece) -> int:
     """How much of `MAX_WAITING` a piece takes."""
     if not piece.logprobs:
-        return len(piece.text)
-    return len(piece.text) + LOGPROB * sum(1 + len(each.top_logprobs) for each in piece.logprobs)
+        return 1 + len(piece.text)
+    return (
+        1 + len(piece.text) + LOGPROB * sum(1 + len(each.top_logprobs) for each in piece.logprobs)
+    )

@@ -22,8 +22,7 @@ from .outbox import Outbox
 LONG_TEXT = 16_384
 """Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
 
-
-Request = (
+RequestFrame = (
     protocol.Generate | protocol.Embed | protocol.Rerank | protocol.Tokenize | protocol.Detokenize
 )
 
@@ -40,14 +39,14 @@ def start_deep(work: Callable[[], None], name: str) -> None:
 class Worker:
     """The threads that prepare requests, before the engine sees them.
 
-    One for short texts, one for long ones, and one for the requests with a constraint, whose grammar takes its time.
+    One for short texts, one for long ones, and one for requests with a constraint, whose grammar may take long to compile.
     """
 
     def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
         self._model, self._engine, self._outbox = model, engine, outbox
-        self._short: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._long: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._constrained: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._short: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
+        self._long: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
+        self._constrained: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
         self._grammars = Grammars(model.token_table)
         self._lock = threading.Lock()
         self._pending: set[int] = set()  # ids whose texts are not tokenized yet
@@ -55,8 +54,8 @@ class Worker:
             threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
         start_deep(lambda: self._run(self._constrained), "constraints")
 
-    def put(self, frame: Request) -> None:
-        """Queue a text; the engine or the daemon gets what it becomes."""
+    def put(self, frame: RequestFrame) -> None:
+        """Queue a request; the engine gets the result, or the daemon."""
         match frame:
             case (
                 protocol.Generate(job=Generation(prompt=given))
@@ -74,14 +73,14 @@ class Worker:
             (self._long if size > LONG_TEXT else self._short).put(frame)
 
     def cancel(self, id: int) -> None:
-        """Forget a text that waits; what is past this is the engine's to cancel."""
+        """Drop a request that still waits here; cancel it in the engine otherwise."""
         with self._lock:
             waiting = id in self._pending
             self._pending.discard(id)
         if not waiting:
             self._engine.cancel(id)
 
-    def _run(self, inbox: queue.SimpleQueue[Request]) -> None:
+    def _run(self, inbox: queue.SimpleQueue[RequestFrame]) -> None:
         while True:
             frame = inbox.get()
             try:
@@ -97,7 +96,7 @@ class Worker:
             if inbox is not self._short:
                 self._outbox.send(protocol.Working())
 
-    def _handle(self, frame: Request) -> None:
+    def _handle(self, frame: RequestFrame) -> None:
         match frame:
             case protocol.Generate(job=Generation(prompt=prompt)) if is_far_too_long(
                 self._model, prompt

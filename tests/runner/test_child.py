@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ollamapy.config import child_environment
 from ollamapy.runner import child as children
@@ -72,6 +74,7 @@ class FakeProcess(asyncio.SubprocessTransport):
         self.calls: list[str] = []
         self.dies_of: dict[str, int] = {"kill": -9}
         self.failure: OSError | None = None
+        self.lost: set[int] = set()
 
     def get_pid(self) -> int:
         return 4242
@@ -102,7 +105,8 @@ class FakeProcess(asyncio.SubprocessTransport):
     def exits(self, code: int) -> None:
         self.code = code
         self.child.process_exited()
-        for fd in (1, 2):
+        for fd in {1, 2} - self.lost:
+            self.lost.add(fd)
             self.child.pipe_connection_lost(fd, None)
 
 
@@ -490,6 +494,78 @@ def test_the_tail_is_bounded() -> None:
         assert len(tail) == children.TAIL_LINES and tail[-2] == "99" and len(tail[-1]) == 500
 
     run(scenario())
+
+
+# ---- any order ----
+
+
+ACTIONS = ("stop", "kill", "good", "bad", "line", "lose 0", "lose 1", "lose 2", "exit", "pause", "send", "full", "wait")  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.sampled_from(ACTIONS), max_size=8), st.booleans(), st.booleans())
+def test_whatever_the_order_each_waiter_is_settled_once(
+    actions: list[str], early: bool, obeys: bool
+) -> None:
+    """Everything that asyncio may call, in any order that it may."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        defects: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: defects.append(context))
+        platform = Platform()
+        child = start(platform, farewell=Stop())
+        waiting = [asyncio.ensure_future(child.wait()) for _ in range(3)]
+        if not early:
+            await child.started()
+        for action in actions:
+            await act(child, platform, action, obeys)
+        await child.started()
+        if not obeys:
+            platform.process.dies_of = {}
+        child.kill()
+        endings = await asyncio.gather(*waiting)
+        assert len(set(map(id, endings))) == 1 and child.state is State.ENDED
+        assert not defects
+
+    with pytest.MonkeyPatch.context() as patch:
+        for grace in ("CLOSE_GRACE", "EOF_GRACE", "KILL_GRACE", "DRAIN_GRACE"):
+            patch.setattr(children, grace, 0.001)
+        run(scenario())
+
+
+async def act(child: Child, platform: Platform, action: str, obeys: bool) -> None:
+    """One action of the process, or of the daemon; nothing for a process that is not there, or has done it before."""
+    process = getattr(platform, "process", None)
+    match action.split():
+        case ["stop"]:
+            stopping = asyncio.create_task(child.stop(grace=0.001))
+            await asyncio.sleep(0)
+            stopping.cancel()
+        case ["kill"]:
+            child.kill()
+        case ["send"]:
+            child.send(Stop())
+        case ["wait"]:
+            await asyncio.sleep(0.002)
+        case _ if process is None:
+            pass
+        case ["exit"] if process.code is None:
+            process.code = 0
+            child.process_exited()
+        case ["lose", fd] if int(fd) not in process.lost:
+            process.lost.add(int(fd))
+            child.pipe_connection_lost(int(fd), None if obeys else BrokenPipeError())
+        case ["good"] if 1 not in process.lost:
+            child.pipe_data_received(1, encode(Working()))
+        case ["bad"] if 1 not in process.lost:
+            child.pipe_data_received(1, b"\xff" * 8)
+        case ["line"] if 2 not in process.lost:
+            child.pipe_data_received(2, b"a\nb")
+        case ["full"]:
+            process.stdin.failure = RuntimeError("odd")
+        case ["pause"]:
+            child.pause_writing()
 
 
 # ---- platforms -----------------------------------------------------------------------------------

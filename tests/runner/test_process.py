@@ -380,6 +380,18 @@ def test_pipes_that_fail_leave_no_one_waiting_and_no_watcher(
     run(scenario())
 
 
+def test_the_end_of_the_loop_is_the_end_of_the_child() -> None:
+    started: list[psutil.Process] = []
+
+    async def scenario() -> None:
+        runner = start("deaf")
+        await runner.ready()
+        started.append(psutil.Process(runner.pid))
+
+    run(scenario())
+    assert started[0].wait(timeout=10) in (None, -signal.SIGKILL)
+
+
 @pytest.mark.parametrize("turns", [0, 1, 5])
 def test_a_runner_whose_task_is_cancelled_leaves_no_one_waiting(turns: int) -> None:
     """As the loop does when it closes."""
