@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..config import Settings
 from ..errors import OllamapyError, reason
 from . import faults, terminal
-from .launch import Launcher, serve
+
+if TYPE_CHECKING:
+    from .launch import Launcher
 
 
 def main(
-    arguments: Sequence[str] | None = None, launcher: Callable[[Settings], Launcher] = Launcher
+    arguments: Sequence[str] | None = None, launcher: Callable[[Settings], Launcher] | None = None
 ) -> int:
     """Run one command; returns the exit status. ``launcher`` makes the value that finds and starts daemons."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -24,7 +27,7 @@ def main(
     try:
         terminal.prepare_streams()
         settings = Settings.from_env()
-        status = _dispatch(arguments, launcher(settings))
+        status = _dispatch(arguments, settings, launcher)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -41,20 +44,35 @@ def main(
         return _fail(faults.recorded(error, settings.paths.state if settings else None))
 
 
-def _dispatch(arguments: list[str], ready: Launcher) -> int:
+def _dispatch(
+    arguments: list[str], settings: Settings, launcher: Callable[[Settings], Launcher] | None
+) -> int:
     match arguments:
         case ["serve" | "start"]:
-            return serve(ready, None)
+            return _serve(settings, launcher, None)
         case ["serve" | "start", "--preload", model]:
-            return serve(ready, model)
+            return _serve(settings, launcher, model)
+    from .launch import Launcher
+
+    ready = (launcher or Launcher)(settings)
     # Costs 50 ms: only after the cases that can do without
     from .commands import table
 
-    if arguments[:1] == [
-        "__complete"
-    ]:  # asked by the shells' scripts, with words that are no arguments of ours
+    if arguments[:1] == ["__complete"]:  # from the shells' scripts, with words of their own
         return table.complete(arguments[1:], ready)
     return table.run(arguments, ready)
+
+
+def _serve(
+    settings: Settings, launcher: Callable[[Settings], Launcher] | None, preload: str | None
+) -> int:
+    if settings.address_given:  # as in a daemon that a command starts: it looks for no free port
+        from ..daemon.serve import serve as serve_daemon
+
+        return serve_daemon(settings, preload=preload)
+    from .launch import Launcher, serve
+
+    return serve((launcher or Launcher)(settings), preload)
 
 
 def _fail(message: str) -> int:

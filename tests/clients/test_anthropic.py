@@ -9,6 +9,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from anthropic.types import Usage
 from pydantic import BaseModel
 
 from tests.served import Daemon, until
@@ -29,6 +30,11 @@ class City(BaseModel):
     size: int
 
 
+def prompt_tokens(usage: Usage) -> int:
+    """The tokens of the whole prompt: this API counts those from the cache apart."""
+    return usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
 @pytest.fixture(scope="module")
 def client(judged: Daemon) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=judged.url, api_key="none", max_retries=0) as opened:
@@ -42,9 +48,10 @@ def texts(message: Any) -> str:
 def test_a_message(client: anthropic.Anthropic) -> None:
     found = client.messages.create(model="hello", max_tokens=64, messages=HI, system="Be brief.")
     assert texts(found) == HELLO and found.stop_reason == "end_turn" and found.role == "assistant"
-    assert found.usage.input_tokens > 0 and found.usage.output_tokens > 0
+    assert prompt_tokens(found.usage) > 0 and found.usage.output_tokens > 0
     again = client.messages.create(model="hello", max_tokens=64, messages=HI, system="Be brief.")
-    assert again.usage.input_tokens == found.usage.input_tokens  # the cache does not change it
+    assert prompt_tokens(again.usage) == prompt_tokens(found.usage)
+    assert (again.usage.cache_read_input_tokens or 0) > 0
 
 
 def test_ends(client: anthropic.Anthropic) -> None:
@@ -61,7 +68,7 @@ def test_a_stream(client: anthropic.Anthropic) -> None:
         said = "".join(stream.text_stream)
         found = stream.get_final_message()
     assert said == texts(found) == HELLO and found.stop_reason == "end_turn"
-    assert found.usage.input_tokens > 1 and found.usage.output_tokens > 1
+    assert prompt_tokens(found.usage) > 1 and found.usage.output_tokens > 1
 
 
 def test_a_stream_of_raw_events(client: anthropic.Anthropic) -> None:
@@ -134,7 +141,7 @@ def test_parsed(client: anthropic.Anthropic) -> None:
 def test_counts(client: anthropic.Anthropic) -> None:
     short = client.messages.count_tokens(model="hello", messages=HI)
     answered = client.messages.create(model="hello", max_tokens=1, messages=HI)
-    assert short.input_tokens == answered.usage.input_tokens
+    assert short.input_tokens == prompt_tokens(answered.usage)
     system = client.messages.count_tokens(model="hello", messages=HI, system="Be brief.")
     tools = client.messages.count_tokens(model="tool", messages=HI, tools=[TOOL])
     assert short.input_tokens < system.input_tokens < tools.input_tokens
@@ -191,7 +198,7 @@ def test_async(judged: Daemon) -> None:
                 assert [text async for text in stream.text_stream]
                 assert texts(await stream.get_final_message()) == ANSWER
             counted = await client.messages.count_tokens(model="hello", messages=HI)
-            assert counted.input_tokens == found.usage.input_tokens
+            assert counted.input_tokens == prompt_tokens(found.usage)
             with pytest.raises(anthropic.NotFoundError):
                 await client.messages.create(model="nosuch", max_tokens=1, messages=HI)
 

@@ -1,0 +1,257 @@
+"""The daemon's life once its port is open: its services are made, HTTP is served until a signal, and everything is ended.
+
+The first SIGTERM or SIGINT stops accepting and lets requests in flight finish; a second one, or a time limit, ends them with an
+error. Runners are gone before this process is, and should it be killed instead, each runner sees the end of its pipe and exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import Settings
+from ..errors import OllamapyError, StoreError, reason
+from ..fleet import fit
+from ..fleet.request import LeaseRequest
+from ..fleet.scheduler import Scheduler
+from ..human import format_bytes
+from ..loading import LoadPlan
+from ..machine import free_memory
+from ..models.models import Models
+from ..registry.prune import sweep
+from ..registry.store import Store, open_store
+from ..runner import adopted, early
+from ..runner.kernels import Kernels
+from ..runner.process import RunnerProcess
+from ..runner.render import Renderer
+from ..secret import ensure_secret
+from ..serving.answer import lease_request
+from ..serving.services import Services
+from ..serving.turn import template_of
+from ..types import Conversation, Options, Request
+from .log import OneLine, RotatedLog, is_stderr
+
+if TYPE_CHECKING:
+    from ..web.server import Server
+
+log = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS = 50_000
+
+DRAIN_SECONDS = 30.0
+"""How long requests in flight may go on after a signal."""
+
+_LAST_WORDS_SECONDS = 5  # for error lines to reach their clients, after the drain
+
+
+def run(
+    settings: Settings,
+    listener: socket.socket,
+    preload: str | None,
+    process: subprocess.Popen[bytes] | None,
+) -> None:
+    """Serve at a listener until a signal. ``process`` was started for the model to ``preload``. Raises OllamapyError."""
+    _configure_logging(settings.debug, settings.paths.log)
+    _make_secret(settings.paths.secret)
+    models = Models(open_store(settings.paths), settings.paths.listing)
+    asyncio.run(_serve(settings, listener, models, preload, process))
+
+
+def _configure_logging(debug: bool, file: Path) -> None:
+    """Lines on stderr; started in the background, in the file that is stderr."""
+    handler = RotatedLog(file) if is_stderr(file) else logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
+    for noisy in ("uvicorn", "asyncio"):  # what they report at INFO and below is told here already
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _make_secret(path: Path) -> None:
+    try:
+        ensure_secret(path)
+    except OSError as error:
+        log.warning(
+            "cannot write %s (%s): commands will not send tokens to this daemon",
+            path,
+            reason(error),
+        )
+
+
+def _allow_many_connections() -> int:
+    """How many connections may be open at once. Each takes a file: the soft limit of open files is raised, and what models,
+    runners and the log need of it is kept free."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError) as error:
+            log.debug("the limit of %d open files stays: %s", soft, error)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(8, min(files - max(files // 8, 40), _MOST_CONNECTIONS))
+
+
+# ---- serving ---------------------------------------------------------------------------------------------------------
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    models: Models,
+    preload: str | None,
+    process: subprocess.Popen[bytes] | None,
+) -> None:
+    renderer = Renderer()
+    start = partial(_start_runner, settings, Kernels(settings.paths.kernels))
+    ahead = None
+    if preload:
+        start_first = partial(start, process=process)
+        ahead = await _load_ahead(models, renderer, settings, preload, start_first)
+        if ahead is None and process is not None:
+            await asyncio.to_thread(early.discard, process)
+    scheduler = Scheduler(start_runner=start, free_memory=free_memory, settings=settings)
+    if ahead is not None:
+        scheduler.adopt(ahead.request, ahead.plan, ahead.runner)
+    from ..models.jobs import Jobs
+    from ..registry.catalog import Catalog
+
+    threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
+    jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
+    services = Services(settings, models, scheduler, renderer, jobs)
+    try:
+        await _serve_http(services, listener)
+    finally:
+        await jobs.close()
+        await scheduler.close()
+        await renderer.close()
+        log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A runner that was started before there was a scheduler."""
+
+    request: LeaseRequest
+    plan: LoadPlan
+    runner: RunnerProcess
+
+
+async def _load_ahead(
+    models: Models,
+    renderer: Renderer,
+    settings: Settings,
+    name: str,
+    start_runner: Callable[[LoadPlan], RunnerProcess],
+) -> _Ahead | None:
+    """Start loading a model, and return when its process has its Load; what is wrong with it fails the first request."""
+    try:
+        spec = await models.load(name)
+        request = lease_request(spec, Options())
+        plan = fit.best(request, settings, free_memory())
+    except OllamapyError as error:
+        log.warning("%s is not loaded ahead: %s", name, error)
+        return None
+    runner = start_runner(plan)
+    if template_of(spec, Request(name, Conversation())).is_foreign:
+        renderer.warm()
+    await runner.started()  # before the imports that follow block the event loop
+    return _Ahead(request, plan, runner)
+
+
+def _start_runner(
+    settings: Settings,
+    kernels: Kernels,
+    plan: LoadPlan,
+    process: subprocess.Popen[bytes] | None = None,
+) -> RunnerProcess:
+    """A runner that loads the plan, in the given process if there is one."""
+    return RunnerProcess(
+        plan,
+        stall_timeout=settings.load_timeout,
+        kernels=kernels,
+        spawn=adopted.spawning(process) if process is not None else None,
+    )
+
+
+def _sweep(store: Store) -> None:
+    """Remove the work that processes left in the store when they were killed."""
+    try:
+        removed = sweep(store)
+    except StoreError as error:
+        log.warning("the work of ended processes stays: %s", error)
+    else:
+        if removed:
+            log.info(
+                "removed the work of ended processes: %s",
+                format_bytes(sum(each.size for each in removed)),
+            )
+
+
+async def _serve_http(services: Services, listener: socket.socket) -> None:
+    """Serve until a signal has come and the requests in flight have ended."""
+    from ..web.app import create_app
+    from ..web.call import is_loopback
+    from ..web.server import Server
+
+    drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS
+    server = Server(
+        create_app(services),
+        drain_seconds=drain_seconds,
+        max_connections=_allow_many_connections(),
+    )
+    address = services.settings.address
+    if not is_loopback(address.host):
+        log.warning(
+            "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
+        )
+    async with _ended_by_signals(server, services):
+        log.info("listening at %s", address.url)
+        await server.serve([listener])
+
+
+@asynccontextmanager
+async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator[None]:
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS; jobs end, which can be asked for again. A
+    second: all end now."""
+    loop = asyncio.get_running_loop()
+    scheduler = services.scheduler
+    hurry = asyncio.Event()
+    endings: list[asyncio.Task[None]] = []
+
+    async def end() -> None:
+        await services.jobs.close()
+        drained = asyncio.ensure_future(scheduler.drain(DRAIN_SECONDS))
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        hurried.cancel()
+        await scheduler.close()  # requests that are still open end with an error
+
+    def signalled() -> None:
+        if server.should_exit:
+            hurry.set()
+            return
+        log.info("stopping: requests in flight may go on for %.0f s", DRAIN_SECONDS)
+        server.should_exit = True
+        endings.append(loop.create_task(end()))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled))
+    yield
+    await asyncio.gather(*endings)
