@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import OllamapyError
-from ..human import one_line
 from . import media, terminal
 from .client import AnsweredError, Client, Unreachable
 from .thoughts import Thoughts
@@ -41,7 +40,7 @@ def print_answer(
 
     stream = client.generate(body)
     faint = terminal.dim if terminal.has_colour(out) else str
-    spinner = terminal.Spinner(f"loading {one_line(str(body['model']))}")
+    spinner = terminal.Spinner(f"loading {body['model']}")
     written, final = False, dict[str, Any]()
     try:
         with spinner:

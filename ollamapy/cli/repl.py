@@ -25,7 +25,7 @@ from . import completion, faults, media, slash, terminal, views
 from .client import AnsweredError, Client, Stream, Unreachable
 from .form import read_form
 from .launch import Launcher
-from .session import SHOWN, Ending, Request, Session
+from .session import SHOWN, Ending, Post, Session
 from .thoughts import Thoughts
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Repl:
             terminal.remark(note)
         return self._session.asked(text, files)
 
-    def _open(self, request: Request) -> Stream:
+    def _open(self, request: Post) -> Stream:
         return self._ask(
             lambda client: (client.chat if request.chat else client.generate)(request.body)
         )
@@ -326,7 +326,7 @@ class Repl:
 
     def _installed(self) -> str:
         names = [str(model.get("name")) for model in self._ask(Client.tags)]
-        return f"Installed: {', '.join(names)}" if names else "No model is installed."
+        return one_line(f"Installed: {', '.join(names)}") if names else "No model is installed."
 
     def _show(self, part: slash.Part) -> None:
         """Print a part of the model's details, and of the session's."""

@@ -59,7 +59,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Post:
     """A request to the server: ``body`` for /api/chat if ``chat``, else for /api/generate."""
 
     chat: bool
@@ -129,9 +129,9 @@ class Session:
             )
         return text
 
-    def loading(self) -> Request:
+    def loading(self) -> Post:
         """The request that loads the model."""
-        return Request(False, {**self._common(), "prompt": ""})
+        return Post(False, {**self._common(), "prompt": ""})
 
     def asked(self, line: str, images: tuple[str, ...] = ()) -> Session:
         """With a message of the user; an empty line (base models only) goes on with a part or begins a new text."""
@@ -162,16 +162,16 @@ class Session:
             ]
         return body
 
-    def request(self) -> Request:
+    def request(self) -> Post:
         """Ask for the next answer."""
         if not self.is_base:
             messages = [message.message for message in self.messages]
-            return Request(True, {**self._asked(), "messages": [*self._system(), *messages]})
+            return Post(True, {**self._asked(), "messages": [*self._system(), *messages]})
         if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
             messages = [*self._system(), {"role": "user", "content": self.text}]
-            return Request(True, {**self._asked(), **self._policy(), "messages": messages})
+            return Post(True, {**self._asked(), **self._policy(), "messages": messages})
         prompt = joined(self.system or str(self.show.get("system") or ""), self.text)
-        return Request(False, {**self._asked(), "prompt": prompt or "\n", "raw": True})
+        return Post(False, {**self._asked(), "prompt": prompt or "\n", "raw": True})
 
     def _system(self) -> list[dict[str, str]]:
         return [{"role": "system", "content": self.system}] if self.system else []

@@ -220,7 +220,7 @@ class Spinner:
     """``with Spinner("loading x"):`` shows on stderr that work goes on, if it takes longer than ``delay`` seconds."""
 
     def __init__(self, text: str, delay: float = 1.0) -> None:
-        self._text = text
+        self._text = one_line(text)
         self._delay = delay
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

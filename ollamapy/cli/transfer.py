@@ -71,7 +71,7 @@ def pull(client: Client, settings: Settings, model: str, options: PullOptions | 
         except KeyboardInterrupt:
             steps.end()
             again = " ".join(["ollamapy pull", *_flags(options), model])
-            remark(f"interrupted; the downloaded part is kept, continue with: {again}")
+            remark(f"interrupted, progress is kept; continue with: {again}")
             raise
     return str(step.get("model") or model)
 

@@ -462,7 +462,7 @@ def test_form_and_thinking_are_set(chat: Start, tmp_path: Path) -> None:
     it = chat("hello").prompted(1)
     for number, (line, said) in enumerate(
         {
-            "/set format nosuch.json": "Error: the format must be json, a JSON Schema or the file of one",
+            "/set format nosuch.json": "Error: the format must be json, a JSON Schema or a file with one",
             f"/set format {schema}": "Set format to 'schema' mode.",
             "Hi": '"oneword"',
             "/set noformat": "Disabled format.",

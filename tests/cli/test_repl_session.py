@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollamapy.cli.session import JOINS_MESSAGES, Message, Request, Session, is_base
+from ollamapy.cli.session import JOINS_MESSAGES, Message, Post, Session, is_base
 from ollamapy.human import joined
 
 CHAT = Session("m", {"template": "{{ .Messages }}"})
@@ -30,7 +30,7 @@ def test_a_base_model_has_no_template(template: str | None, base: bool) -> None:
 def test_a_chat_sends_the_whole_list_each_time() -> None:
     session = CHAT.asked("a").answered("b").asked("c")
     messages = [user("a"), {"role": "assistant", "content": "b"}, user("c")]
-    assert session.request() == Request(True, {"model": "m", "messages": messages})
+    assert session.request() == Post(True, {"model": "m", "messages": messages})
 
 
 def test_settings_go_with_every_request() -> None:
@@ -39,8 +39,8 @@ def test_settings_go_with_every_request() -> None:
     )
     common = {"model": "m", "options": {"stop": ["x"], "seed": 1}, "keep_alive": "5m"}
     messages = [{"role": "system", "content": "Be kind."}, user("a")]
-    assert session.asked("a").request() == Request(True, {**common, "messages": messages})
-    assert session.loading() == Request(False, {**common, "prompt": ""})
+    assert session.asked("a").request() == Post(True, {**common, "messages": messages})
+    assert session.loading() == Post(False, {**common, "prompt": ""})
 
 
 def test_a_stopped_answer_is_sent_with_its_mark() -> None:
@@ -94,7 +94,7 @@ def test_an_empty_line_goes_on_with_a_part(ending: Any) -> None:
 
 def test_from_nothing() -> None:
     assert TEXT.asked("").request().body["messages"] == [user("")]
-    assert BASE.asked("").request() == Request(False, {"model": "m", "prompt": "\n", "raw": True})
+    assert BASE.asked("").request() == Post(False, {"model": "m", "prompt": "\n", "raw": True})
 
 
 def test_a_text_in_one_message_may_outgrow_the_context() -> None:
@@ -141,4 +141,4 @@ def test_a_seam(text: str, more: str, whole: str) -> None:
     ],
 )
 def test_the_text_of_a_chunk(chat: bool, chunk: dict[str, Any], text: str) -> None:
-    assert Request(chat, {}).text(chunk) == text
+    assert Post(chat, {}).text(chunk) == text

@@ -85,7 +85,7 @@ def test_forms_and_thinking(
     ("flag", "complaint"),
     [
         ("--think=yes", 'invalid value for --think: "yes" (must be true, false, high, medium'),
-        ("--format=nosuch.json", "the format must be json, a JSON Schema or the file of one, and"),
+        ("--format=nosuch.json", "the format must be json, a JSON Schema or a file with one, and"),
         ("--format={", "the format is not valid JSON: "),
     ],
 )
