@@ -56,7 +56,7 @@ class Bridge:
     def __init__(self) -> None:
         self.cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None  # belongs to the loop
+        self._task: asyncio.Task[Any] | None = None  # belongs to the loop
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Await ``work`` on the loop, and return its result in this thread once it has ended. Raises what it raises, and
@@ -79,14 +79,21 @@ class Bridge:
             self._task.cancel()
 
     def _start(self, work: Coroutine[Any, Any, Result], ended: Future[Result]) -> None:
-        async def settle() -> None:
-            try:
-                ended.set_result(await work)
-            except BaseException as error:
-                ended.set_exception(error)
-
         if self.cancelled.is_set():
             work.close()
             ended.set_exception(asyncio.CancelledError())
             return
-        self._task = self._loop.create_task(settle())
+        task = self._loop.create_task(work)
+        # Not in the coroutine: one that is cancelled before its first step runs none of its lines
+        task.add_done_callback(lambda _: _settle(task, ended))
+        self._task = task
+
+
+def _settle(task: asyncio.Task[Result], ended: Future[Result]) -> None:
+    """Hand the task's end on to the thread that waits."""
+    if task.cancelled():
+        ended.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        ended.set_exception(error)
+    else:
+        ended.set_result(task.result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
@@ -280,3 +281,16 @@ def test_a_creation_is_a_job(tmp_path: Path, plain: Path) -> None:
 
 async def _collected(steps: AsyncGenerator[Progress, None]) -> list[Progress]:
     return [step async for step in steps]
+
+
+def test_a_coroutine_that_is_cancelled_before_its_first_step_ends_the_wait() -> None:
+    async def scenario() -> bool:
+        bridge = Bridge()
+        ended: Future[None] = Future()
+        bridge._start(asyncio.sleep(600), ended)
+        bridge.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return ended.done() and isinstance(ended.exception(), asyncio.CancelledError)
+
+    assert run(scenario)
