@@ -1,1 +1,1 @@
-"""Answers without HTTP: every dialect stands on these, and none of them is known here."""
+"""Answers without HTTP: the dialects of ``web/`` use them; nothing here depends on a dialect."""

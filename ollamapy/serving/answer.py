@@ -1,7 +1,7 @@
-"""Answer a prompt or a conversation with a running model; load and unload models. Knows no dialect and no HTTP.
+"""Answer a prompt or a conversation with a model; load and unload models. Independent of dialects and HTTP.
 
 An answer is an async generator of Chunks whose last one has the finish reason. Closing it, or cancelling the task that
-iterates it, cancels the work wherever it stands (queued, loading, rendering, in prefill, generating) and gives the lease back.
+iterates it, cancels the work at any stage (queued, loading, rendering, prefill, generating) and releases the lease.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from .turn import Turn, own_template
 log = logging.getLogger(__name__)
 
 DEFAULT_NUM_KEEP = 4
-"""Tokens that stay at the beginning when a context is shifted, if the options do not say (Ollama's default)."""
+"""Tokens kept at the beginning when a context is shifted, if no option sets it (Ollama's default)."""
 
 CONTEXTS_PER_ANSWER = 10
-"""An answer is cut off after this many times the context: a model that never stops must not run for ever (as in Ollama)."""
+"""An answer is cut off after this many contexts of tokens: a model that never stops must not run for ever (as in Ollama)."""
 
 
 async def answer(
     services: Services, request: Request, caller: Caller
 ) -> AsyncGenerator[Chunk, None]:
-    """Continue a prompt or a conversation; where there is none, load or unload the model.
+    """Continue a prompt or a conversation; without one, load or unload the model.
 
-    Raises what loading the model's files, the lease, the template and the runner raise; InvalidRequest for what the model
-    cannot do or a prompt longer than the context.
+    Raises the errors of the model's files, the lease, the template and the runner; InvalidRequest for features that the model
+    does not support and for a prompt longer than the context.
     """
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
@@ -70,14 +70,14 @@ async def answer(
         async with _leased(services, turn, caller) as (lease, ready):
             yield Chunk(finish_reason="load", grown=_grown(lease, ready))
         return
-    given: list[str] = []
+    texts: list[str] = []
     try:
-        async with aclosing(_answered(services, turn, caller, given, started)) as chunks:
+        async with aclosing(_answered(services, turn, caller, texts, started)) as chunks:
             async for chunk in chunks:
                 yield chunk
         return
     except RunnerCrashed as error:
-        if given or not is_fault(error.exit_code):
+        if texts or not is_fault(error.exit_code):
             raise
         # A build that faults (kernels.py): the next runner is warmed up first, and falls back if need be.
         log.warning(
@@ -89,9 +89,9 @@ async def answer(
 
 
 async def _answered(
-    services: Services, turn: Turn, caller: Caller, given: list[str], started: int
+    services: Services, turn: Turn, caller: Caller, texts: list[str], started: int
 ) -> AsyncGenerator[Chunk, None]:
-    """One try at an answer; ``given`` collects the texts of the model."""
+    """One attempt at an answer; ``texts`` collects the model's output."""
     async with _leased(services, turn, caller) as (lease, ready):
         runner, grown = lease.runner, _grown(lease, ready)
         load_duration = time.monotonic_ns() - started
@@ -111,7 +111,7 @@ async def _answered(
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Piece):
-                    given.append(event.text)
+                    texts.append(event.text)
                     logprobs += event.logprobs
                     if chunk := _chunk(parser.feed(event.text), think, logprobs):
                         logprobs = []
@@ -119,12 +119,12 @@ async def _answered(
                 else:
                     if chunk := _chunk(parser.flush(), think, logprobs):
                         yield chunk
-                    context = await _context(runner, turn, prompt.text, given)
+                    context = await _context(runner, turn, prompt.text, texts)
                     yield _last(event, context, prompt, started, load_duration, grown)
 
 
 def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) -> Generation:
-    """What the runner is asked for."""
+    """The runner's part of a turn."""
     request, options = turn.request, turn.options
     return Generation(
         Prompt((prompt.text if prompt.tokens is None else prompt.tokens,)),
@@ -147,7 +147,7 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
 
 
 async def render(services: Services, request: Request, caller: Caller) -> Rendered:
-    """The prompt that the model would be given, without giving it. Raises as :func:`answer`."""
+    """The prompt of a request, without running it. Raises as :func:`answer`."""
     turn = await _turn_of(await services.models.load(request.model), request)
     async with _leased(services, turn, caller) as (lease, ready):
         prompt = await write(services.renderer, turn, lease.runner, ready)
@@ -155,14 +155,14 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
 
 
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
-    """The request's turn, worked out in a thread where the request brings a template."""
+    """The request's turn, made in a thread if the request has a template of its own."""
     if own_template(request):
         return await asyncio.to_thread(Turn.of, spec, request)
     return Turn.of(spec, request)
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
-    """All chunks of an answer as one: the answer that is not streamed."""
+    """All chunks of an answer as one, for an answer that is not streamed."""
     chunks = list(chunks) or [Chunk()]
     return msgspec.structs.replace(
         chunks[-1],
@@ -174,8 +174,8 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
     )
 
 
-async def whole(chunks: AsyncGenerator[Chunk, None]) -> Chunk:
-    """An answer as one chunk, when it has ended. Closes it, also when it is cancelled."""
+async def collect(chunks: AsyncGenerator[Chunk, None]) -> Chunk:
+    """An answer as one chunk, once it has ended. Closes it, also when it is cancelled."""
     async with aclosing(chunks):
         return merge([chunk async for chunk in chunks])
 
@@ -187,7 +187,7 @@ def lease_request(
     *,
     embeds: bool = False,
 ) -> LeaseRequest:
-    """What the scheduler needs to know of a model for a request with these options; ``embeds``: one for embeddings."""
+    """The scheduler's request for a model with these options; ``embeds``: for embeddings."""
     return LeaseRequest(
         name=spec.name,
         digest=spec.digest,
@@ -207,18 +207,18 @@ def _grown(lease: Lease, ready: Ready) -> tuple[int, int] | None:
 async def _leased(
     services: Services, turn: Turn, caller: Caller
 ) -> AsyncIterator[tuple[Lease, Ready]]:
-    """The model's runner; the child that renders its prompts starts while it loads."""
+    """A lease on the model's runner; the child that renders its prompts starts while it loads."""
     if turn.template.is_foreign:
         services.renderer.warm()
-    wanted = lease_request(turn.spec, turn.request.options, turn.request.keep_alive)
-    async with services.scheduler.lease(wanted) as lease:
+    request = lease_request(turn.spec, turn.request.options, turn.request.keep_alive)
+    async with services.scheduler.lease(request) as lease:
         yield lease, await lease.runner.ready()
 
 
 def _chunk(
     segments: Sequence[output.Segment], think: bool | str | None, logprobs: Sequence[TokenLogprob]
 ) -> Chunk | None:
-    """The parser's segments as a chunk; None for nothing. Thoughts that are not wanted are left out."""
+    """The parser's segments as a chunk; None if it is empty. Thinking is left out if the request turned it off."""
     chunk = Chunk(
         "".join(segment.text for segment in segments if isinstance(segment, output.Text)),
         tuple(logprobs),
@@ -235,24 +235,24 @@ def _chunk(
 
 
 def _context_length(options: Options, ready: Ready) -> int:
-    """Tokens that a request may use: what it asked for, as llama.cpp rounds it, of what is loaded."""
+    """Tokens that a request may use: its option, rounded as llama.cpp does, within the loaded context."""
     return usable(options.num_ctx, ready.n_ctx)
 
 
 def _bounded(num_predict: int | None, n_ctx: int) -> int:
-    """How many tokens an answer may have. 0 and less mean until the model stops, which is bounded too."""
+    """The most tokens of an answer. 0 and less mean until the model stops, which is bounded too."""
     most = CONTEXTS_PER_ANSWER * n_ctx
     return min(num_predict, most) if num_predict is not None and num_predict > 0 else most
 
 
-async def _context(runner: Runner, turn: Turn, prompt: str, given: list[str]) -> tuple[int, ...]:
-    """The token ids of prompt and answer, from which a later request can go on.
+async def _context(runner: Runner, turn: Turn, prompt: str, texts: list[str]) -> tuple[int, ...]:
+    """The token ids of prompt and answer, which a later request can continue.
 
-    The text is tokenized anew, as in Ollama: a stop string that was cut off is not in it, and neither is BOS.
+    The text is tokenized again, as in Ollama: it includes neither a stop string that was cut off nor BOS.
     """
     if not turn.returns_context:
         return ()
-    return await runner.tokenize("".join([prompt, *given]), add_special=False)
+    return await runner.tokenize("".join([prompt, *texts]), add_special=False)
 
 
 def _last(

@@ -1,6 +1,6 @@
-"""The other uses of a running model: vectors of texts, scores of documents, tokenizing and detokenizing.
+"""The other uses of a loaded model: vectors of texts, scores of documents, tokenizing and detokenizing.
 
-Knows no dialect and no HTTP. Cancelling the task cancels the work, wherever it stands.
+Independent of dialects and HTTP. Cancelling the task cancels the work at any stage.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from .services import Services
 log = logging.getLogger(__name__)
 
 MOST_INPUTS, MOST_LENGTH = 256, 1_000_000
-"""Inputs, and characters or token ids, that a runner is sent at once: its frames stay small, and other requests come between."""
+"""Inputs, and characters or token ids, sent to a runner at once: frames stay small, and other requests run in between."""
 
 Result = TypeVar("Result")
 Input = TypeVar("Input", bound=Sequence[object])
 
 
 async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Embedded:
-    """A vector for each input, by any model: as it was made to, else the mean over its tokens. No inputs: load the model.
+    """A vector for each input, by any model: with its own pooling, else the mean over the tokens. No inputs: load the model.
 
-    Raises what loading the model's files, the lease and the runner raise; InvalidRequest for an input that does not fit,
-    and for one without tokens.
+    Raises the errors of the model's files, the lease and the runner; InvalidRequest for an input that does not fit, and for
+    one without tokens.
     """
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
@@ -55,14 +55,14 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Em
         async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for inputs in groups(request.inputs):
-                job = Embedding(
+                task = Embedding(
                     tuple(inputs),
                     truncate=request.truncate,
                     n_ctx=None if most is None else max(most, 0),
                     dimensions=request.dimensions or 0,
                     normalize=request.normalize,
                 )
-                found = await runner.embed(job)
+                found = await runner.embed(task)
                 vectors += _rows(found.vectors, len(inputs))
                 tokens += sum(found.n_tokens)
         return Embedded(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
@@ -71,7 +71,7 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Em
 
 
 async def rerank(services: Services, request: RerankRequest, caller: Caller) -> Reranked:
-    """The score of each document for the query. Raises as :func:`embed`, and InvalidRequest for a model that is no reranker."""
+    """The score of each document for the query. Raises as :func:`embed`, and InvalidRequest if the model is no reranker."""
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
 
@@ -130,8 +130,8 @@ async def _leased(
     *,
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
-    wanted = lease_request(spec, options, keep_alive, embeds=embeds)
-    async with services.scheduler.lease(wanted) as lease:
+    request = lease_request(spec, options, keep_alive, embeds=embeds)
+    async with services.scheduler.lease(request) as lease:
         yield lease.runner
 
 
@@ -147,7 +147,7 @@ async def _again_after_a_fault(spec: ModelSpec, work: Callable[[], Awaitable[Res
 
 
 def groups(inputs: Sequence[Input]) -> Iterator[list[Input]]:
-    """The inputs in order, so many at a time as a runner is sent at once; a long one alone."""
+    """The inputs in order, in groups that are sent to a runner at once; a long one is its own group."""
     group: list[Input] = []
     length = 0
     for each in inputs:

@@ -1,6 +1,6 @@
 """The prompt of a turn: rendered by its template, and fitted into the context by leaving out the oldest messages.
 
-Decides nothing about running; the rules for messages are those of ``chat/prompt.py``.
+The rules for messages are in ``chat/prompt.py``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .turn import Turn
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A prompt as text, and as tokens where they had to be counted. ``dropped_tokens`` is the difference that the messages left
-    out make."""
+    """A prompt as text, and as tokens if they had to be counted. ``dropped_tokens`` are the tokens saved by leaving out
+    messages."""
 
     text: str
     tokens: tuple[int, ...] | None = None
@@ -35,9 +35,9 @@ class Written:
 async def write(
     renderer: Renderer, turn: Turn, runner: Runner, ready: Ready, cut: int = 0
 ) -> Written:
-    """The prompt of a turn, without its ``cut`` oldest messages. ``ready`` knows the model's marks.
+    """The prompt of a turn, without its ``cut`` oldest messages. ``ready`` has the model's marks.
 
-    Raises TemplateError, and InvalidRequest where the failing template is the request's own.
+    Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
     """
     source = turn.request.source
     if isinstance(source, Raw):
@@ -71,30 +71,30 @@ async def _rendered(renderer: Renderer, turn: Turn, ready: Ready, cut: int) -> s
 
 
 async def fitted(
-    renderer: Renderer, turn: Turn, runner: Runner, ready: Ready, whole: Written, n_ctx: int
+    renderer: Renderer, turn: Turn, runner: Runner, ready: Ready, full: Written, n_ctx: int
 ) -> Written:
-    """The prompt with as few of the oldest messages left out as must be, found by bisection.
+    """The prompt without as many of the oldest messages as necessary to fit, found by bisection.
 
-    Where even the last message alone is too long, the whole: the runner refuses it with both numbers.
+    If the last message alone is too long, the full prompt: the runner refuses it with both numbers.
     """
     # No token is less than a byte; BOS, EOS
-    if len(whole.text.encode("utf-8", "replace")) + 2 < n_ctx:
-        return whole
-    n_whole = len(whole_tokens := await runner.tokenize(whole.text))
-    whole = replace(whole, tokens=whole_tokens)
-    if n_whole < n_ctx:
-        return whole
+    if len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
+        return full
+    n_full = len(full_tokens := await runner.tokenize(full.text))
+    full = replace(full, tokens=full_tokens)
+    if n_full < n_ctx:
+        return full
     cuts = prompts.cuts(turn.messages)[1:]
-    best, low, high = whole, 0, len(cuts)
+    best, low, high = full, 0, len(cuts)
     while low < high:
-        middle = (low + high) // 2 if best is not whole else high - 1  # the shortest first
+        middle = (low + high) // 2 if best is not full else high - 1  # the shortest first
         prompt = await write(renderer, turn, runner, ready, cuts[middle])
         tokens = await runner.tokenize(prompt.text)
         if len(tokens) < n_ctx:
             kept = len(prompts.without_oldest(turn.messages, cuts[middle]))
             dropped = len(turn.messages) - kept
-            best, high = Written(prompt.text, tokens, dropped, n_whole - len(tokens)), middle
-        elif best is whole:
+            best, high = Written(prompt.text, tokens, dropped, n_full - len(tokens)), middle
+        elif best is full:
             break
         else:
             low = middle + 1

@@ -1,4 +1,4 @@
-"""The parts of the daemon that answer requests, made once and handed to every use-case."""
+"""The parts of the daemon that answer requests, made once and passed to every handler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Made and closed by ``daemon/serve.py``. ``requests`` are those in flight."""
+    """The daemon's parts, made and closed by ``daemon/serve.py``. ``requests`` are those in flight."""
 
     settings: Settings
     models: Models

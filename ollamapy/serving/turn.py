@@ -1,5 +1,5 @@
-"""What a request means for its model: which template writes the prompt, with which messages and tools, in which form the answer
-must be. Worked out once, before a runner is known. Pure.
+"""The turn of a request: which template renders the prompt, with which messages and tools, and the form that the answer must
+have. Made once, before there is a runner. Pure.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ UNSHIFTABLE = ("deepseek2",)
 """Architectures whose attention cannot shift a full context (as in Ollama)."""
 
 _TAIL = 400
-"""Characters of a prompt's end that show whether the model is thinking already."""
+"""Characters of a prompt's end that are checked for the beginning of thinking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One request to one model.
 
-    ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the whole conversation,
-    empty where no template writes one; ``format`` is how answers are written; ``tools`` are as templates print them. ``constraint`` is the form of the answer, which
-    ``is_forced`` binds to a tool call. ``policy``: what happens to a prompt that does not fit (types.CONTEXT_POLICIES).
+    ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the conversation with
+    the model's own, empty if no template renders one; ``format`` is the answer format; ``tools`` are in the form for templates.
+    ``constraint`` is the form of the answer; with ``is_forced`` it is the grammar of a tool call. ``policy``: how a prompt that
+    does not fit is cut (types.CONTEXT_POLICIES).
     """
 
     spec: ModelSpec
@@ -46,7 +47,7 @@ class Turn:
 
     @classmethod
     def of(cls, spec: ModelSpec, request: Request) -> Turn:
-        """The turn of a request. Raises InvalidRequest for what the model cannot do.
+        """The turn of a request. Raises InvalidRequest for features that the model does not support.
 
         A template of the request's own takes up to 0.2 s to recognize: call it in a thread then.
         """
@@ -77,7 +78,7 @@ class Turn:
 
     @property
     def drops_messages(self) -> bool:
-        """Are the oldest messages left out where the conversation does not fit?"""
+        """Are the oldest messages left out if the conversation does not fit?"""
         return self.is_chat and self.policy not in ("error", "shift")
 
     @property
@@ -87,19 +88,19 @@ class Turn:
 
     @property
     def shifts(self) -> bool:
-        """Does a full context lose its older half? As the request says, else as the model can."""
+        """Does a full context lose its older half? The request decides, else the model's architecture."""
         if self.request.shift is not None:
             return self.request.shift
         return self.spec.header.architecture not in UNSHIFTABLE
 
     @property
     def returns_context(self) -> bool:
-        """Does the answer carry the token ids from which a later request can go on?"""
+        """Does the answer include the token ids that a later request can continue?"""
         return isinstance(self.request.source, Question | Gap)
 
     def parser(self, prompt: str) -> output.Parser:
-        """What tells text, thoughts and tool calls of the answer to ``prompt`` apart. What fills a gap or continues a raw text
-        is text."""
+        """The parser that splits the answer to ``prompt`` into text, thinking and tool calls. For a gap and a raw text, all is
+        text."""
         if isinstance(self.request.source, Gap | Raw):
             return output.choose(output.PLAIN)
         return output.choose(
@@ -109,8 +110,8 @@ class Turn:
     def beginning(self, parser: output.Parser) -> str:
         """Text appended to the prompt to force how the answer begins.
 
-        What holds from the end of thinking on (a form, a budget) needs thinking to begin; and thinking that the template began,
-        but that is unwanted before a forced call, ends.
+        A constraint or a budget that applies from the end of thinking needs thinking to begin. Thinking that the template began
+        is ended before a forced call, unless the request wants it.
         """
         think, budget = self.request.think, self.request.think_budget
         if think and (self.constraint is not None or budget is not None):
@@ -121,9 +122,9 @@ class Turn:
 
 
 def template_of(spec: ModelSpec, request: Request) -> Template:
-    """How the prompt of a request is written.
+    """The template that renders the prompt of a request.
 
-    A suffix needs the Go template, even where the Jinja template is preferred in chats.
+    A suffix needs the Go template, even if the Jinja template is preferred for chats.
     """
     if own := own_template(request):
         return Template("go", own)
@@ -134,12 +135,12 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
 
 
 def own_template(request: Request) -> str:
-    """The Go template that the request brings, "" for none."""
+    """The Go template in the request, "" for none."""
     return request.source.template if isinstance(request.source, Question | Gap) else ""
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
-    """A model that can think does so unless the request decides (as in Ollama), but not before a forced call."""
+    """Turn thinking on for a model that can think, if the request does not decide (as in Ollama), but not before a forced call."""
     if request.think is None and "thinking" in spec.capabilities:
         source = request.source
         forced = isinstance(source, Conversation) and source.tool_choice not in ("auto", "none")
@@ -148,23 +149,23 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
 
 
 def _check(spec: ModelSpec, request: Request) -> None:
-    """Raise InvalidRequest for the first thing that the model cannot do."""
-    source, can = request.source, spec.capabilities
+    """Raise InvalidRequest for the first feature that the model does not support."""
+    source, capabilities = request.source, spec.capabilities
     try:
         check_size(own_template(request))
     except TemplateError as error:
         raise InvalidRequest(f"template: {error}") from None
-    if "completion" not in can:
+    if "completion" not in capabilities:
         verb = "chat" if isinstance(source, Conversation) else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {verb}')
-    if isinstance(source, Gap | Raw) and source.suffix and "insert" not in can:
+    if isinstance(source, Gap | Raw) and source.suffix and "insert" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support insert")
-    if isinstance(source, Conversation) and source.tools and "tools" not in can:
+    if isinstance(source, Conversation) and source.tools and "tools" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
-    if request.think and "thinking" not in can:
+    if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
     if source.has_images:
-        if "vision" not in can:
+        if "vision" not in capabilities:
             raise InvalidRequest(
                 f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
             )
@@ -172,7 +173,7 @@ def _check(spec: ModelSpec, request: Request) -> None:
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
-    """The tools that the prompt describes: none where none may be called."""
+    """The tools that the prompt describes: none if none may be called."""
     source = request.source
     if not isinstance(source, Conversation) or source.tool_choice == "none":
         return ()
@@ -180,7 +181,7 @@ def _tools(request: Request) -> tuple[dict[str, Any], ...]:
 
 
 def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:
-    """The conversation that a request is part of; empty for a gap and a raw text."""
+    """The messages of a request with the model's own; empty for a gap and a raw text."""
     match request.source:
         case Conversation(messages):
             found = prompts.chat_messages(
@@ -204,7 +205,7 @@ def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Me
 def _forced_call(
     format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
-    """The form of an answer that must call a tool; a form that the request asks for is for answers that call none."""
+    """The grammar of an answer that must call a tool; the request's own constraint is for answers without a call."""
     source = request.source
     if not isinstance(source, Conversation) or not tools:
         return None
@@ -214,7 +215,7 @@ def _forced_call(
 def _form(
     format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
-    """The form that the request asks for; an answer that may call tools has it only where it calls none, as in OpenAI's API."""
+    """The request's own constraint; if the answer may call tools, it applies only to an answer without a call, as in OpenAI's API."""
     if request.constraint is None or not tools:
         return request.constraint
     return msgspec.structs.replace(request.constraint, unless=output.call_marks(format))

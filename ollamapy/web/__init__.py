@@ -1,1 +1,1 @@
-"""HTTP: the application, its gate, bodies and streams, and a folder a dialect, with its paths and its wire format together."""
+"""HTTP: the application, its gate, bodies and streams, and a folder for each dialect with its paths and its wire format."""

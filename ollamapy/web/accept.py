@@ -1,7 +1,7 @@
-"""Accept connections, at most as many as there are files for: the others wait in the listener's queue.
+"""Accept connections, at most as many as the limit of open files allows: the others wait in the listener's queue.
 
-asyncio's own server accepts until the process has no file left, then fails for every connection, models' files and pipes
-included. Here a place is taken before a connection is accepted, and given back when it is closed.
+asyncio's own server accepts until the process has no file descriptor left; then connections fail, and so does opening models'
+files and pipes. Here a place is acquired before a connection is accepted, and released when it is closed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Acceptor:
         self._task.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is accepted any more."""
+        """Wait until the accept loop has ended."""
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
@@ -64,29 +64,29 @@ class Acceptor:
 
     async def _wait_for_a_place(self) -> None:
         if self._places.locked():
-            self._complain(
-                "no more connections are accepted until one is closed: too few open files are allowed"
+            self._warn(
+                "no more connections are accepted until one is closed: the limit of open files is too low"
             )
         await self._places.acquire()
 
     async def _hand_over(self, connection: socket.socket) -> None:
-        """Attach a protocol to an accepted connection; the place is the protocol's from then on."""
+        """Attach a protocol to an accepted connection; from then on the protocol releases the place."""
         loop = asyncio.get_running_loop()
         connection.setblocking(False)
         try:
             await loop.connect_accepted_socket(self._connect, connection)
-        except OSError as error:  # it was closed meanwhile
+        except OSError as error:  # the client closed it meanwhile
             connection.close()
             self._places.release()
             log.debug("a connection was lost at once: %s", error)
 
     def _report(self, error: OSError) -> None:
         if error.errno in _NO_RESOURCES:
-            self._complain(f"cannot accept connections: {error.strerror}")
+            self._warn(f"cannot accept connections: {error.strerror}")
         else:
             log.debug("a connection was not accepted: %s", error)
 
-    def _complain(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         """Log a warning, at most once a minute."""
         if time.monotonic() - self._logged >= _LOG_SECONDS:
             self._logged = time.monotonic()

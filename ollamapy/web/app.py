@@ -1,6 +1,6 @@
-"""The HTTP application: its paths, one request from its body to its end, and where errors become answers.
+"""The HTTP application: its paths, the handling of one request from its body to its end, and errors as responses.
 
-What each path does stands in ``routes/``; what requests say is read and written by the dialects in ``api/``.
+Each dialect's folder has the handlers of its paths, and reads and writes its wire format.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from ..serving.requests import Cancellation, id_for
 from ..serving.services import Services
 from ..types import Caller
 from . import description
-from .anthropic import paths as anthropic
+from .anthropic import paths as anthropic_paths
 from .body import BodyTooLarge, BodyTooSlow, Misread
 from .call import JSON, Call, Dialect, Path, describe, is_loopback
 from .gate import Gate
-from .ollama import model_paths as stored
-from .ollama import paths as native
-from .openai import paths as openai
-from .openai import response_paths as responses
+from .ollama import model_paths
+from .ollama import paths as ollama_paths
+from .openai import paths as openai_paths
+from .openai import response_paths
 from .stream import Body, BodyBudget, Lines, body_parts, read_body, until_gone
 
 log = logging.getLogger(__name__)
 
 
 ID_HEADER = "X-Request-Id"
-"""A request's id, which its client may choose."""
+"""The header with a request's id, which its client may choose."""
 
 
 Identify = Callable[[Scope, str], Caller]
-"""Who sends a request, from its scope and its id."""
+"""The caller of a request, from its scope and its id."""
 
 
 def everyone(scope: Scope, id: str) -> Caller:
-    """The caller of a request on a daemon without keys: it has every right."""
+    """The caller of a request to a daemon without keys, with all rights."""
     client = scope.get("client")
     return Caller(id, is_local=client is not None and is_loopback(client[0]))
 
 
 def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
-    """The ASGI application. It has no lifespan: the services are closed where they were made."""
-    served = stored.SERVED_PATHS if services.settings.serves_models else ()
+    """The ASGI application. It has no lifespan: the code that made the services closes them."""
+    served = model_paths.SERVED_PATHS if services.settings.serves_models else ()
     dialects = (
-        Dialect(native.PATHS + stored.PATHS + served, native.encode_error),
-        openai.DIALECT,
-        responses.DIALECT,
-        anthropic.DIALECT,
+        Dialect(ollama_paths.PATHS + model_paths.PATHS + served, ollama_paths.encode_error),
+        openai_paths.DIALECT,
+        response_paths.DIALECT,
+        anthropic_paths.DIALECT,
     )
     budget = BodyBudget()
     routes = [
         Route(path.path, Endpoint(services, path, dialect, identify, budget), methods=[path.method])
-        for dialect in (*dialects, description.describing(dialects))
+        for dialect in (*dialects, description.openapi_dialect(dialects))
         for path in dialect.paths
     ]
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
@@ -76,7 +76,8 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
 
 
 class Endpoint:
-    """ASGI app of one path: check the caller, read the body, run the handler while the client is connected, reply, also with errors."""
+    """The ASGI app of one path: check the caller, read the body, run the handler while the client is connected, send the reply
+    or the error."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Endpoint:
         self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. An error after the reply began is written by its stream."""
+        """Answer a request. An error after the reply has begun is written by its stream."""
         started = time.monotonic()
         status = 0
         body = Body()
@@ -116,17 +117,17 @@ class Endpoint:
             server = tuple(scope.get("server") or ("", 0))
             call = Call(body, headers, scope["path_params"], caller, body_parts(receive), server)
             with self._services.requests.entered(id) as cancellation:
-                answering = self._respond(call, cancellation, scope, receive, watched_send)
-                await (answering if self._path.in_parts else until_gone(receive, answering))
+                work = self._respond(call, cancellation, scope, receive, watched_send)
+                await (work if self._path.in_parts else until_gone(receive, work))
         except RequestCancelled as error:
             status = error.status
         except asyncio.CancelledError:
-            log.warning("the daemon stops, a request in flight is aborted")
+            log.warning("the daemon is stopping: a request in flight was aborted")
         except Exception as error:
-            if status:  # the answer had begun, and not even its last line could be written
+            if status:  # the reply has begun, and its last line could not be written
                 raise
-            answer = _failure(error, self._dialect)
-            await answer(scope, receive, watched_send)
+            response = _error_response(error, self._dialect)
+            await response(scope, receive, watched_send)
         finally:
             body.forget()
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
@@ -154,13 +155,13 @@ class Endpoint:
         await reply(scope, receive, send)
 
 
-def _failure(error: Exception, dialect: Dialect) -> Response:
+def _error_response(error: Exception, dialect: Dialect) -> Response:
     headers = {}
     if isinstance(error, ServerBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(
         error, BodyTooLarge | BodyTooSlow | ServerBusy
-    ):  # what is left of it may never come
+    ):  # the rest of its body may never arrive
         headers["Connection"] = "close"
     status, message, code = describe(error)
     media_type = JSON if isinstance(error, Misread) else dialect.error_type

@@ -1,8 +1,8 @@
-"""Read the JSON of a request as Go's decoder does, because that is what Ollama's clients were written against.
+"""Decode the JSON of a request as Go's decoder does, because Ollama's clients were written against it.
 
-Names of fields match whatever their case, unknown fields are ignored, null is the same as absent, the last of two
-equal keys counts, text after the first value is ignored, and bytes that are no UTF-8 become U+FFFD. The error texts
-are Go's or near them; every error is an InvalidRequest. What the fields mean is the dialects' affair.
+Names of fields match in any case, unknown fields are ignored, null is the same as absent, the last of two equal keys
+counts, text after the first value is ignored, and bytes that are no UTF-8 become U+FFFD. The error texts are Go's or
+similar; every error is an InvalidRequest. The dialects interpret the fields.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MAX_BODY = 64 * 1024 * 1024
 
 
 MOST_VALUES, MOST_CONTAINERS = 2_000_000, 250_000
-"""JSON values in a request, and objects, arrays and keys among them. Decoding so many takes about 50 and 70 ms, in which nothing
-else runs: the decoder holds Python's interpreter lock."""
+"""JSON values in a request, and objects, arrays and keys among them. Decoding so many takes about 50 and 70 ms, during which
+no other thread runs: the decoder holds Python's interpreter lock."""
 
 
 MAX_LENIENT = 4 * 1024 * 1024
-"""Bytes of a body that is read in Go's lenient way where it is not strictly JSON in UTF-8; a longer one is refused."""
+"""Bytes of a body up to which it is decoded leniently, as in Go, if it is not valid JSON in UTF-8; a longer one is refused."""
 
 
 MAX_BODIES = 160 * 1024 * 1024
@@ -52,13 +52,13 @@ class MissingBody(InvalidRequest):
 
 
 class Misread(InvalidRequest):
-    """A body that is wrong whatever models there are. Where Ollama translates a dialect, it answers these with another type than
-    the errors of its own API, to which it hands what it has translated."""
+    """A body that is invalid for every model. Ollama translates other dialects to its own API: errors of the translation
+    have another media type than those of its own API."""
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What is refused in here is a Misread."""
+    """Turn every InvalidRequest of the block into a Misread."""
     try:
         yield
     except InvalidRequest as error:
@@ -83,10 +83,10 @@ _PIECE = 1024 * 1024
 
 
 def _check_counts(body: bytes) -> None:
-    """Raise BodyTooLarge for more values than are decoded at once.
+    """Raise BodyTooLarge for more values than MOST_VALUES or MOST_CONTAINERS.
 
-    What stands in strings counts at first, which is quick; only a body with too many such characters is scanned again
-    without its strings.
+    First it counts separators everywhere, also inside strings, which is fast; only a body with too many of them is scanned
+    again without its strings.
     """
     if len(body) <= MOST_CONTAINERS or not _exceeds([body]):
         return
@@ -107,7 +107,7 @@ def _exceeds(parts: Iterable[bytes]) -> bool:
 
 
 def _without_strings(body: bytes) -> Iterator[bytes]:
-    """What stands outside the strings of a JSON text, a piece at a time."""
+    """The parts of a JSON text outside its strings, a piece at a time."""
     inside, carry = 0, b""  # carry: a backslash whose character comes with the next piece
     for at in range(0, len(body), _PIECE):
         piece = carry + body[at : at + _PIECE]
@@ -119,7 +119,7 @@ def _without_strings(body: bytes) -> Iterator[bytes]:
         inside = (inside + len(parts) - 1) % 2
 
 
-# ---- what the fast decoder refused: right for Go, or wrong in Go's words ---------------------------------------------
+# ---- what the fast decoder refused: decoded as Go does, or an error with Go's text -----------------------------------
 
 _SPACE = " \t\r\n"
 _ESCAPE = re.compile(
@@ -138,7 +138,7 @@ _EXPECTED = {
     "Invalid \\escape": "in string escape code",
     "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
 }
-"""Where Python's decoder stopped -> what Go's says it was doing there."""
+"""Message of Python's decoder -> what Go's error text has instead."""
 
 
 def _decode_as_go(text: str) -> Any:
@@ -161,13 +161,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _go_text(error: json.JSONDecodeError) -> str:
-    # Python points at the backslash; from 3.13 on, at a comma that is too much, and Go at what follows it
+    # Python's position is at the backslash or, from 3.13 on, at the trailing comma; Go's is one after it
     position = error.pos + error.msg.startswith(("Invalid \\", "Illegal trailing comma"))
     rest = error.doc[position:].lstrip(_SPACE)
     if not rest or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
-    doing = next((doing for said, doing in _EXPECTED.items() if error.msg.startswith(said)), "")
-    return f"invalid character {_shown(rest[0])} {doing}".rstrip()
+    where = next((go for python, go in _EXPECTED.items() if error.msg.startswith(python)), "")
+    return f"invalid character {_shown(rest[0])} {where}".rstrip()
 
 
 def _shown(character: str) -> str:
@@ -192,7 +192,7 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
 def fields(value: Any, types: Mapping[str, str], owner: str, path: str = "") -> dict[str, Any]:
     """The fields that are given and not null, by the names and Go types that ``types`` lists.
 
-    ``owner`` is Go's name of the struct and ``path`` where in it the value stands, both for errors.
+    ``owner`` is Go's name of the struct and ``path`` the place of the value in it, both for errors.
     """
     if value is None:
         return {}
@@ -215,7 +215,7 @@ def fields(value: Any, types: Mapping[str, str], owner: str, path: str = "") -> 
 
 
 def model_name(given: Mapping[str, Any]) -> str:
-    """The model's name; some requests also know it as "name". Raises InvalidRequest."""
+    """The model's name; in some requests the field is "name". Raises InvalidRequest."""
     name: str = given.get("model") or given.get("name") or ""
     if not name:
         raise InvalidRequest("model is required")
@@ -223,7 +223,7 @@ def model_name(given: Mapping[str, Any]) -> str:
 
 
 MOST_MESSAGES = 10_000
-"""Messages of a conversation, and items of one."""
+"""Messages of a conversation, and items of a response's input."""
 
 
 def check_count(items: Sequence[Any], name: str) -> None:
@@ -235,7 +235,7 @@ def check_count(items: Sequence[Any], name: str) -> None:
 
 
 def role(written: str, roles: Sequence[str], where: str) -> str:
-    """One of the roles, whatever its case. Raises InvalidRequest."""
+    """One of the roles, in any case. Raises InvalidRequest."""
     found = written.lower()
     if found not in roles:
         raise InvalidRequest(
@@ -245,7 +245,7 @@ def role(written: str, roles: Sequence[str], where: str) -> str:
 
 
 def text(given: Mapping[str, Any], name: str, where: str) -> str:
-    """A text that must be there, in an object that no table of fields tells. Raises InvalidRequest."""
+    """A required text field of an object without a table of fields. Raises InvalidRequest."""
     if not isinstance(value := given.get(name), str):
         raise InvalidRequest(f"{where} must have a text as {name}")
     return value
@@ -291,7 +291,7 @@ def from_base64(text: str) -> bytes:
     try:
         plain = text.replace("\r", "").replace("\n", "").encode("ascii")
         if len(plain) % 4 or plain.endswith(b"==="):
-            raise binascii.Error  # which the strict mode lets pass
+            raise binascii.Error  # the strict mode accepts it
         pieces = (plain[at : at + _PIECE] for at in range(0, len(plain), _PIECE))
         return b"".join(_decoded(pieces))
     except ValueError:  # no ASCII, no base64
@@ -301,7 +301,7 @@ def from_base64(text: str) -> bytes:
 
 
 def kind(value: Any) -> str:
-    """What a decoded JSON value is, as Go's errors name it."""
+    """The kind of a decoded JSON value, as Go's errors name it."""
     if isinstance(value, bool):
         return "bool"
     names: dict[type, str] = {

@@ -1,4 +1,4 @@
-"""What every dialect's handlers share: the request as they get it, the answers they give, and how an error is told."""
+"""What the handlers of all dialects share: the call that they get, the replies that they return, and errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .stream import Body, Lines
 log = logging.getLogger(__name__)
 
 JSON = "application/json; charset=utf-8"
-"""The type of Ollama's own answers."""
+"""The media type of Ollama's answers."""
 PLAIN_JSON = "application/json"
-"""Without a charset: the type of the other APIs, and of what Ollama says at the end of pulls and the like."""
+"""Without a charset: the media type of the other APIs, and of Ollama's last object of pulls, pushes and creations."""
 
 Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
 
@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as its handler gets it. ``body`` is empty where the path takes it in ``parts``; ``path`` holds the values of the
-    path's placeholders, ``server`` the host and port of this end of the connection.
+    """A request as its handler gets it. ``body`` is empty if the path reads it in ``parts``; ``path`` has the values of the
+    path's placeholders, ``server`` is the host and port of the daemon's end of the connection.
     """
 
     body: Body
@@ -43,7 +43,7 @@ class Call:
     server: tuple[str, int] = ("", 0)
 
     async def parse(self, parse: Callable[[bytes], Result]) -> Result:
-        """What ``parse`` makes of the body; once."""
+        """The body, parsed by ``parse``; call it once."""
         return await self.body.parse(parse)
 
 
@@ -56,8 +56,8 @@ EncodeError = Callable[[int, str, str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """What is done for the requests to one path, and the right that a caller needs for it. ``in_parts``: the handler reads the
-    body as it comes."""
+    """A path with its handler, and the right that a caller needs for it. ``in_parts``: the handler reads the body while it
+    arrives."""
 
     path: str
     method: str
@@ -68,7 +68,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The paths of one API, and how it writes an error; ``error_type`` is the type of errors other than a Misread."""
+    """The paths of one API, and how it encodes an error; ``error_type`` is the media type of errors other than Misread."""
 
     paths: tuple[Path, ...]
     encode_error: EncodeError
@@ -76,25 +76,25 @@ class Dialect:
 
 
 def describe(error: Exception) -> tuple[int, str, str]:
-    """Status, message and code for an error. What nobody foresaw is told to the log, not to the client."""
+    """Status, message and code of an error. An unexpected one is logged; the client gets no details of it."""
     if isinstance(error, OllamapyError):
         return error.status, str(error), error.code
-    log.error("a request failed in a way that nobody foresaw", exc_info=error)
+    log.error("a request failed with an unexpected error", exc_info=error)
     return 500, "internal error, see the daemon's log: ollamapy daemon logs", ""
 
 
 def json_answer(body: bytes) -> Response:
-    """An answer with the type that Ollama's API gives."""
+    """An answer with the media type of Ollama's API."""
     return Response(body, media_type=JSON)
 
 
 def plain_json_answer(body: bytes) -> Response:
-    """An answer with the type that the other APIs give."""
+    """An answer with the media type of the other APIs."""
     return Response(body, media_type=PLAIN_JSON)
 
 
 def is_loopback(host: str) -> bool:
-    """Does an address to bind to mean this machine only?"""
+    """Is a host to listen at reachable from this machine only?"""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The path of the OpenAPI document, which tells all the others."""
+"""The path of the OpenAPI document, which describes all paths."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .call import Call, Dialect, Path, Reply, plain_json_answer
 from .ollama.paths import encode_error
 
 
-def describing(dialects: Iterable[Dialect]) -> Dialect:
-    """The dialect that describes the others, and itself."""
+def openapi_dialect(dialects: Iterable[Dialect]) -> Dialect:
+    """The dialect of the OpenAPI document, which describes these dialects and itself."""
     paths = [(path.method, path.path) for dialect in dialects for path in dialect.paths]
 
     @cache
-    def written() -> bytes:
+    def document() -> bytes:
         return openapi.document([*paths, ("GET", "/openapi.json")])
 
-    async def _document(services: Services, call: Call) -> Reply:
-        return plain_json_answer(written())
+    async def handle(services: Services, call: Call) -> Reply:
+        return plain_json_answer(document())
 
-    return Dialect((Path("/openapi.json", "GET", _document, "infer"),), encode_error)
+    return Dialect((Path("/openapi.json", "GET", handle, "infer"),), encode_error)

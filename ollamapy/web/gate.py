@@ -1,8 +1,8 @@
 """The check of a request's Host and Origin, before anything else looks at it.
 
-A daemon without keys is not safe from the browsers that can reach it. A web page may not use it unless its origin is allowed
-(CORS, with Ollama's list), and a foreign name that was made to point here (DNS rebinding) is refused, whatever address the
-daemon listens at. Programs that are not browsers send no Origin.
+A daemon without keys must be protected from web pages in browsers that can reach it. A page may not use it unless its origin
+is allowed (CORS, with Ollama's list), and a foreign host name that resolves to this machine (DNS rebinding) is refused, at
+every address that the daemon listens at. Programs that are not browsers send no Origin.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALWAYS_ALLOWED = (
       for scheme in ("http", "https") for port in ("", ":*")),
     "app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*",
 )  # fmt: skip
-"""Origins allowed by default, as Ollama's; a star stands for any text."""
+"""Origins that are allowed by default, as in Ollama; a star matches any text."""
 
 _OWN_SUFFIXES = (".localhost", ".local", ".internal")
 
@@ -44,8 +44,8 @@ _PREFLIGHT = {
 class Gate:
     """ASGI middleware that refuses hosts and origins that are not allowed, and answers CORS preflights.
 
-    ``origins`` are allowed beside the default ones, "*" for all. ``host`` is the one that the daemon was told to listen at;
-    ``is_local``: it is a loopback address.
+    ``origins`` are allowed in addition to the default ones, "*" for all. ``host`` is the one that the daemon listens at by its
+    settings; ``is_local``: it is a loopback address.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Gate:
         self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 or 204, or hand on to the app."""
+        """Respond with 403 or 204, or pass the request on to the app."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -98,10 +98,10 @@ class Gate:
 
 
 def is_own_host(host: str, is_local: bool) -> bool:
-    """Can this Host header mean this machine by itself?
+    """Does this Host header name this machine, without a setting?
 
-    No address can be rebound. On loopback only private ones and the machine's own are answered, as in Ollama; elsewhere the
-    machine may be reached at an address that it does not know of.
+    DNS rebinding needs a host name, so addresses are allowed: on loopback only private ones and the machine's own, as in
+    Ollama; elsewhere all, since behind NAT the machine does not know its public address.
     """
     name = _without_port(host).lower()
     try:
@@ -115,7 +115,7 @@ def is_own_host(host: str, is_local: bool) -> bool:
 
 
 def _host_of(origin: str) -> str:
-    """The host of an origin of the settings, without its port; "*" for any."""
+    """The host of an origin from the settings, without its port; "*" for any."""
     return _without_port(origin.strip().rstrip("/").rpartition("://")[2]).removesuffix(":*")
 
 

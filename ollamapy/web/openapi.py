@@ -1,9 +1,9 @@
-"""The OpenAPI document: what every path takes and answers, in each of the APIs. Pure.
+"""The OpenAPI document: the requests and answers of every path, in each of the APIs. Pure.
 
-It is made from what the program itself uses: requests from the tables of fields that their parsers read by, options from the
-table of options, answers from the Structs that are written, statuses and their reasons from the tree of errors. Only answers
-that are written as dicts (OpenAI's, Anthropic's) are told here again, by their fixed keys. A path that is not told here is a
-KeyError, so that none can be forgotten.
+It is generated from the program's own tables: requests from the tables of fields of their parsers, options from the table of
+options, answers from their Structs, statuses and their reasons from the tree of errors. Only answers that are encoded from
+dicts (OpenAI's, Anthropic's) are described again here, by their fixed keys. A path without a description is a KeyError, so
+that none is forgotten.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ..models.spec import Details
 from ..types import CONTEXT_POLICIES, OPTION_KINDS, THINK_LEVELS, Progress
 from . import body
 from .anthropic import wire as anthropic
-from .ollama import create
-from .ollama import model_wire as stored
-from .ollama import vectors as embed
+from .ollama import create, model_wire
+from .ollama import vectors as ollama_vectors
 from .ollama import wire as ollama
-from .openai import chat, completions, responses, vectors, wire
+from .openai import chat, completions, responses, vectors
+from .openai import wire as openai
 
 Schema = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-s
 
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
-    ollama.Generated, ollama.Chatted, ollama.RunningModel, embed.EmbedAnswer, embed.RerankAnswer, ListedModel,
+    ollama.GenerateAnswer, ollama.ChatAnswer, ollama.RunningModel, ollama_vectors.EmbedAnswer, ollama_vectors.RerankAnswer, ListedModel,
     Details, Progress,
 )  # fmt: skip
 
@@ -44,7 +44,7 @@ def _ref(struct: type) -> Schema:
 
 
 def _object(required: Mapping[str, Schema], **more: Schema) -> Schema:
-    """An object that has the required keys, may have some more, and others besides."""
+    """An object with required keys, with optional ones (``more``), and possibly others."""
     return {"type": "object", "properties": {**required, **more}, "required": list(required)}
 
 
@@ -97,28 +97,27 @@ _FIELDS: Mapping[str, Schema] = {
     **{name: _NUMBER for name in ("temperature", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")},
     **{name: _INTEGER for name in ("top_k", "num_ctx")},
 }  # fmt: skip
-"""What the fields of Ollama's API are, and those that others have of it, where their table does not say it."""
+"""Schemas of fields of Ollama's API, also in other APIs, whose Go type says too little."""
 
 _BLOCKS = _any_of(_TEXT, _list(_object({"type": {"const": "text"}, "text": _TEXT}, type=_TEXT)))
 _INPUTS = _any_of(_TEXT, _list(_TEXT), _list(_INTEGER), _list(_list(_INTEGER)))
 _EVENT = _object({"data": _TEXT}, event=_TEXT)
 
 
-def _schema_of(fields: Mapping[str, str], required: Sequence[str] = (), **known: Schema) -> Schema:
-    """The schema of a table of fields (body.py); ``known`` has those that are something else here than in Ollama's API. Null is
-    as good as nothing."""
+def _schema_of(fields: Mapping[str, str], required: Sequence[str] = (), **own: Schema) -> Schema:
+    """The schema of a table of fields (body.py); ``own`` has the schemas that differ from Ollama's API. Null means absent."""
     found = {}
     for name, go_type in fields.items():
-        vague = go_type in ("any", "map[string]interface {}")
-        schema = known.get(name) or (_FIELDS.get(name) if vague else None) or _GO_TYPES[go_type]
+        is_vague = go_type in ("any", "map[string]interface {}")
+        schema = own.get(name) or (_FIELDS.get(name) if is_vague else None) or _GO_TYPES[go_type]
         found[name] = (
             schema if name in required or not schema else _any_of(schema, {"type": "null"})
         )
     return {"type": "object", "properties": found, "required": list(required)}
 
 
-def _messages(fields: Mapping[str, str], roles: Sequence[str], **known: Schema) -> Schema:
-    return _list(_schema_of(fields, ["role"], role={"enum": [*roles]}, **known))
+def _messages(fields: Mapping[str, str], roles: Sequence[str], **own: Schema) -> Schema:
+    return _list(_schema_of(fields, ["role"], role={"enum": [*roles]}, **own))
 
 
 _OPTIONS: Schema = {
@@ -170,9 +169,9 @@ _ERROR_SCHEMAS: Mapping[str, Schema] = {
 _ERRORS: Mapping[str, Schema] = {
     "/v1/messages": _ANTHROPIC_ERROR, "/v1/": _OPENAI_ERROR, "/rerank": _OPENAI_ERROR, "/": _NATIVE_ERROR,
 }  # fmt: skip
-"""The beginning of a path -> what its errors are written as; the first that fits."""
+"""The beginning of a path -> the schema of its errors; the first match counts."""
 
-_GATE = "The Host or the Origin of the request is not allowed here; there is no content then."
+_GATE = "The request's Host or Origin is not allowed; the response has no content then."
 
 
 # ---- operations ------------------------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ _GATE = "The Host or the Origin of the request is not allowed here; there is no 
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """What one path does. ``answers``: media type -> schema of a 200 (None: no body); ``takes`` the request's, if it is JSON."""
+    """One method of a path. ``answers``: media type -> schema of a 200 (None: no body); ``takes``: the request's, if JSON."""
 
     summary: str
     answers: Mapping[str, Schema] | None
@@ -191,7 +190,7 @@ class _Operation:
 
 
 def _streamed(answer: Schema) -> Mapping[str, Schema]:
-    """One object, or a line for each piece of it, the last of which may be an error."""
+    """One object, or a line for each piece of it; the last line may be an error."""
     return {JSON: answer, NDJSON: _any_of(answer, _NATIVE_ERROR)}
 
 
@@ -207,12 +206,12 @@ _OPENAI_MODEL = _object(
     {"id": _TEXT, "object": {"const": "model"}, "created": _INTEGER, "owned_by": _TEXT}
 )
 _VECTOR = _any_of(_list(_NUMBER), _TEXT)
-_ROOT = _Operation("Whether it runs", {"text/plain": _TEXT})
-_BLANKS: Mapping[str, Schema] = {
+_ROOT = _Operation("Whether the daemon runs", {"text/plain": _TEXT})
+_PLACEHOLDERS: Mapping[str, Schema] = {
     "digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
     "tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,80}$"},
 }
-"""What may stand in a path's blanks, where it is not any text."""
+"""Schemas of a path's placeholders that are not any text."""
 
 _ANTHROPIC: Mapping[str, Schema] = {
     "messages": _messages(anthropic.MESSAGE_FIELDS, anthropic.ROLES, content=_BLOCKS),
@@ -232,7 +231,7 @@ _ANTHROPIC_MODELS = _object(
 )
 
 _RERANK = _Operation(
-    "Documents by how well they answer a query; the documents may be called texts",
+    "Rank documents by how well they answer a query; the field may be named texts",
     {
         JSON: _object(
             {"results": _list(_object({"index": _INTEGER, "relevance_score": _NUMBER})), **_USAGE}
@@ -247,11 +246,11 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ("GET", "/openapi.json"): _Operation("This document", {JSON: _OBJECT}),
     ("GET", "/health"): _Operation("Whether the daemon answers", {JSON: _object({"status": {"const": "ok"}})}),
     ("GET", "/api/version"): _Operation(
-        "The Ollama it stands in for, and what it is itself",
+        "The version of Ollama that the API is compatible with, and the daemon's own",
         {JSON: _object({"version": _TEXT, "ollamapy": _TEXT, "pid": _INTEGER, "busy": _INTEGER}, models=_TEXT)},
     ),
     ("GET", "/api/status"): _Operation(
-        "That no cloud is asked",
+        "The state of Ollama's cloud: always disabled",
         {JSON: _object({"cloud": _object({"disabled": _FLAG, "source": _TEXT})})},
     ),
     ("GET", "/api/tags"): _Operation(
@@ -262,64 +261,64 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ),
     ("POST", "/api/generate"): _Operation(
         "Continue a prompt; without one, load the model, or unload it with a keep_alive of 0",
-        _streamed(_ref(ollama.Generated)),
+        _streamed(_ref(ollama.GenerateAnswer)),
         _schema_of(ollama.GENERATE_FIELDS, ["model"]),
         _RUN,
     ),
     ("POST", "/api/chat"): _Operation(
         "Answer a conversation",
-        _streamed(_ref(ollama.Chatted)),
+        _streamed(_ref(ollama.ChatAnswer)),
         _schema_of(
             ollama.CHAT_FIELDS, ["model"], messages=_messages(ollama.MESSAGE_FIELDS, ollama.ROLES)
         ),
         _RUN,
     ),
     ("POST", "/api/embed"): _Operation(
-        "A vector for each text", {JSON: _ref(embed.EmbedAnswer)}, _schema_of(embed.EMBED_FIELDS, ["model"]), _RUN
+        "A vector for each text", {JSON: _ref(ollama_vectors.EmbedAnswer)}, _schema_of(ollama_vectors.EMBED_FIELDS, ["model"]), _RUN
     ),
     ("POST", "/api/embeddings"): _Operation(
-        "A vector, in the older form",
+        "A vector for a text, in the older form",
         {JSON: _object({"embedding": _list(_NUMBER)})},
-        _schema_of(embed.EMBEDDINGS_FIELDS, ["model"]),
+        _schema_of(ollama_vectors.EMBEDDINGS_FIELDS, ["model"]),
         _RUN,
     ),
     ("POST", "/api/rerank"): _Operation(
-        "Documents by how well they answer a query",
-        {JSON: _ref(embed.RerankAnswer)},
-        _schema_of(embed.RERANK_FIELDS, ["model", "query"]),
+        "Rank documents by how well they answer a query",
+        {JSON: _ref(ollama_vectors.RerankAnswer)},
+        _schema_of(ollama_vectors.RERANK_FIELDS, ["model", "query"]),
         _RUN,
     ),
     ("POST", "/api/tokenize"): _Operation(
         "The token ids of a text",
         {JSON: _object({"model": _TEXT, "tokens": _list(_INTEGER)})},
-        _schema_of(embed.TOKENIZE_FIELDS, ["model"]),
+        _schema_of(ollama_vectors.TOKENIZE_FIELDS, ["model"]),
         _RUN,
     ),
     ("POST", "/api/detokenize"): _Operation(
         "The text of token ids",
         {JSON: _object({"model": _TEXT, "text": _TEXT})},
-        _schema_of(embed.DETOKENIZE_FIELDS, ["model"]),
+        _schema_of(ollama_vectors.DETOKENIZE_FIELDS, ["model"]),
         _RUN,
     ),
     ("POST", "/api/cancel/{id}"): _Operation(
-        "End the requests with this X-Request-Id; each ends with an error, in its own API's words",
+        "End the requests with this X-Request-Id; each ends with an error, in the form of its own API",
         {JSON: _object({"status": _TEXT})},
         raises=(errors.RequestNotFound, *_REQUEST),
     ),
     ("POST", "/api/show"): _Operation(
-        "What is known of a model",
+        "Show a model's details",
         {JSON: _object({"modelfile": _TEXT, "details": _ref(Details), "model_info": _OBJECT, "modified_at": _TEXT})},
         _schema_of(ollama.SHOW_FIELDS),
         _STORE,
     ),
     ("DELETE", "/api/delete"): _Operation(
-        "Delete a model", None, _schema_of(stored.DELETE_FIELDS), _STORE
+        "Delete a model", None, _schema_of(model_wire.DELETE_FIELDS), _STORE
     ),
     ("POST", "/api/copy"): _Operation(
-        "Give a model another name", None, _schema_of(stored.COPY_FIELDS, ["source", "destination"]), _STORE
+        "Give a model another name", None, _schema_of(model_wire.COPY_FIELDS, ["source", "destination"]), _STORE
     ),
     ("POST", "/api/create"): _Operation(
-        "Make a model from another one or from blobs",
+        "Create a model from another one or from blobs",
         _streamed(_ref(Progress)),
         _schema_of(
             create.CREATE_FIELDS, ["model"], messages=_messages(create.MESSAGE_FIELDS, create.ROLES)
@@ -327,26 +326,26 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         (*_TRANSFER, *_RUN),
     ),
     ("POST", "/api/pull"): _Operation(
-        "Get a model", _streamed(_ref(Progress)), _schema_of(stored.PULL_FIELDS), _TRANSFER
+        "Pull a model", _streamed(_ref(Progress)), _schema_of(model_wire.PULL_FIELDS), _TRANSFER
     ),
     ("POST", "/api/push"): _Operation(
-        "Give a model away", _streamed(_ref(Progress)), _schema_of(stored.PUSH_FIELDS), _TRANSFER
+        "Push a model", _streamed(_ref(Progress)), _schema_of(model_wire.PUSH_FIELDS), _TRANSFER
     ),
     ("HEAD", "/api/blobs/{digest}"): _Operation(
-        "Whether a blob is there", None, raises=(errors.InvalidRequest, errors.ModelNotFound)
+        "Whether the store has a blob", None, raises=(errors.InvalidRequest, errors.ModelNotFound)
     ),
     ("POST", "/api/blobs/{digest}"): _Operation(
         "Store a blob",
         None,
         raises=(*_REQUEST, errors.StoreError, errors.DiskFull),
         binary=True,
-        statuses={200: "it was there", 201: "it is stored"},
+        statuses={200: "the blob was already stored", 201: "the blob is stored"},
     ),
     ("GET", "/v2/{repository}/manifests/{tag}"): _Operation(
-        "A model's manifest, for who pulls from here", {"*/*": _ANY}, raises=_MODEL
+        "A model's manifest, for machines that pull from this daemon", {"*/*": _ANY}, raises=_MODEL
     ),
     ("GET", "/v2/{repository}/blobs/{digest}"): _Operation(
-        "A blob, for who pulls from here", {"application/octet-stream": _ANY}, raises=_MODEL
+        "A blob, for machines that pull from this daemon", {"application/octet-stream": _ANY}, raises=_MODEL
     ),
     ("POST", "/v1/chat/completions"): _Operation(
         "Answer a conversation",
@@ -355,7 +354,7 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
             chat.FIELDS,
             ["model", "messages"],
             messages=_messages(chat.MESSAGE_FIELDS, chat.ROLES, content=_BLOCKS),
-            reasoning_effort={"enum": [*wire.EFFORTS]},
+            reasoning_effort={"enum": [*openai.EFFORTS]},
         ),
         _RUN,
     ),
@@ -395,7 +394,7 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
             tools=_list(_object({"type": {"const": "function"}, "name": _TEXT}, parameters=_OBJECT)),
             truncation={"enum": ["auto", "disabled"]},
         ),
-        (*_RUN, responses.NotKept),
+        (*_RUN, responses.NotStored),
     ),
     ("POST", "/v1/messages"): _Operation(
         "Answer a conversation",
@@ -404,7 +403,7 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         _RUN,
     ),
     ("POST", "/v1/messages/count_tokens"): _Operation(
-        "The tokens that a conversation has",
+        "Count the tokens of a conversation",
         {JSON: _object({"input_tokens": _INTEGER})},
         _schema_of(anthropic.FIELDS, ["model", "messages"], **_ANTHROPIC),
         _RUN,
@@ -418,13 +417,13 @@ _ID_PARAMETER: Schema = {
     "name": "X-Request-Id",
     "in": "header",
     "required": False,
-    "description": "An id for the request, by which POST /api/cancel can end it; else it gets one. The answer says it.",
+    "description": "An id for the request, by which POST /api/cancel can cancel it; without one a random id is used. The response has it.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }
 
 
 def document(paths: Iterable[tuple[str, str]]) -> bytes:
-    """The document for these methods and paths (``{blank}`` or ``{blank:path}`` in them). Raises KeyError for one not told here."""
+    """The document for these methods and paths (with ``{name}`` or ``{name:path}``). Raises KeyError for an undescribed one."""
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
     found: dict[str, dict[str, Any]] = {}
     for method, given in paths:
@@ -443,42 +442,42 @@ def document(paths: Iterable[tuple[str, str]]) -> bytes:
     )
 
 
-def _operation(path: str, told: _Operation) -> dict[str, Any]:
-    blanks = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+def _operation(path: str, operation: _Operation) -> dict[str, Any]:
+    placeholders = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     found: dict[str, Any] = {
-        "summary": told.summary,
+        "summary": operation.summary,
         "parameters": [
             {"$ref": "#/components/parameters/RequestId"},
-            *(_blank(name) for name in blanks),
+            *(_placeholder(name) for name in placeholders),
         ],
-        "responses": _responses(path, told),
+        "responses": _responses(path, operation),
     }
-    if told.takes is not None:
-        found["requestBody"] = {"required": True, "content": {JSON: {"schema": told.takes}}}
-    elif told.binary:
+    if operation.takes is not None:
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": operation.takes}}}
+    elif operation.binary:
         found["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return found
 
 
-def _blank(name: str) -> Schema:
-    schema = _BLANKS.get(name, {"type": "string", "pattern": "^[!-~]{1,200}$"})
+def _placeholder(name: str) -> Schema:
+    schema = _PLACEHOLDERS.get(name, {"type": "string", "pattern": "^[!-~]{1,200}$"})
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _responses(path: str, told: _Operation) -> dict[str, Any]:
+def _responses(path: str, operation: _Operation) -> dict[str, Any]:
     head = {"X-Request-Id": {"schema": _TEXT}}
-    content = {kind: {"schema": schema} for kind, schema in (told.answers or {}).items()}
+    content = {kind: {"schema": schema} for kind, schema in (operation.answers or {}).items()}
     found: dict[str, Any] = {
         str(status): {"description": text, "headers": head, **({"content": content} if content else {})}
-        for status, text in told.statuses.items()
+        for status, text in operation.statuses.items()
     }  # fmt: skip
     error = next(schema for beginning, schema in _ERRORS.items() if path.startswith(beginning))
     reasons = {403: [_GATE]}
-    causes: Errors = (*told.raises, errors.CancelRequested, OllamapyError)
+    causes: Errors = (*operation.raises, errors.CancelRequested, OllamapyError)
     for raised in causes:
-        known = reasons.setdefault(raised.status, [])
-        if (reason := _first_line(raised)) not in known:
-            known.append(reason)
+        texts = reasons.setdefault(raised.status, [])
+        if (reason := _first_line(raised)) not in texts:
+            texts.append(reason)
     for status, texts in sorted(reasons.items()):
         described = {"description": " ".join(texts), "headers": head}
         found[str(status)] = {**described, "content": {JSON: {"schema": error}}}
@@ -487,5 +486,5 @@ def _responses(path: str, told: _Operation) -> dict[str, Any]:
 
 def _first_line(error: type[OllamapyError]) -> str:
     if error is OllamapyError:
-        return "What nobody foresaw."
+        return "An unexpected error."
     return (getdoc(error) or "").partition("\n")[0]

@@ -1,13 +1,13 @@
-"""The web server: uvicorn and h11 with our limits, so that a silent connection neither stays for ever nor delays the end.
+"""The web server: uvicorn and h11 with limits, so that an idle connection neither stays open for ever nor delays a shutdown.
 
-    no whole head of a request      HEAD_SECONDS, also from its first byte on a kept connection
-    silent between requests         IDLE_SECONDS
-    silent within a body            BODY_PATIENCE of stream.py
+    incomplete head of a request    HEAD_SECONDS, on a kept connection from the head's first byte
+    idle between requests           IDLE_SECONDS
+    idle within a body              BODY_PATIENCE of stream.py
     reads nothing of its answer     PATIENCE of stream.py
     more connections than places    they wait to be accepted (accept.py)
 
-When the server ends, requests whose last byte has not come are closed: only the others are in flight. This module imports
-uvicorn: only `serve` imports it, and late.
+On shutdown, connections whose request is incomplete are closed: only complete requests are in flight. This module imports
+uvicorn, which is slow: only `serve` imports it, once it listens.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Server(uvicorn.Server):
         self._places = asyncio.Semaphore(max_connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections at the sockets, which listen already."""
+        """Accept connections at the sockets, which already listen."""
         await self.lifespan.startup()
-        # uvicorn only closes them and waits until they are closed
+        # uvicorn only calls close() and wait_closed() of them
         self.servers = [self._acceptor(listener) for listener in sockets or ()]  # type: ignore[misc]
         self.started = True
 
@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """One connection, whose requests must arrive in time. ``cycle`` is its latest request, if there was one."""
+    """One connection, with a time limit for the heads of its requests. ``cycle`` is its latest request, None before the first."""
 
     def __init__(self, *, when_closed: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -104,7 +104,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _watch_head(self) -> None:
-        """The clock runs from a head's first byte, not from its latest: dripping does not help."""
+        """The time limit starts at a head's first byte, not at its latest, so that sending slowly does not extend it."""
         if not self._awaits_head:
             self._stop_watching()
         elif self._head_timer is None:

@@ -1,4 +1,4 @@
-"""Server-sent events, as Anthropic's API and OpenAI's responses write them: each named by its type. Pure."""
+"""Server-sent events, as in Anthropic's API and OpenAI's responses: each is named by its type. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(events: Iterable[Mapping[str, Any]]) -> bytes:
-    """Events one after another, without the last line feed; each has its name in "type"."""
+    """Events in order, without the last line feed; an event's name is its "type"."""
     return b"\n".join(
         b"event: %s\ndata: %s\n" % (event["type"].encode(), _encode(event)) for event in events
     )

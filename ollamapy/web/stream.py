@@ -1,7 +1,7 @@
-"""The two ends of a request on the wire: its body read whole but bounded, its answer written as lines while it is made.
+"""The two ends of a request on the wire: its bounded body is read, and its answer is written as lines while it is made.
 
-Here it is also noticed that a client has left; whatever was being done for it is then cancelled, at any stage and
-also when the answer is not streamed. What the lines say is the dialects' affair.
+Detects that a client has disconnected, and then cancels the work for it, at any stage and also if the answer is not streamed.
+The dialects encode the lines.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from .body import MAX_BODIES, MAX_BODY, BodyTooLarge, BodyTooSlow
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds that a client may read nothing while its connection is full, until it counts as gone."""
+"""Seconds that a client may read nothing while its connection's buffer is full, until it counts as disconnected."""
 
 IDLE = 10.0
-"""Seconds without a line, after which an answer says that it is still being made, if it knows how to."""
+"""Seconds without a line, after which an answer sends a ping, if its dialect has one."""
 
 BODY_PATIENCE = 30.0
 """Seconds that a client may send nothing before its request is complete."""
 
 SMALL_BODY = 64 * 1024
-"""Bytes of a body that is parsed on the event loop: 1 ms at most."""
+"""Bytes of a body up to which it is parsed on the event loop: 1 ms at most."""
 
-_LINGER = 10.0  # seconds in which the rest of a body that is too long is read and dropped
+_LINGER = 10.0  # seconds for reading and dropping the rest of a body that is too large
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class BodyBudget:
-    """Counts the bytes of all bodies that are being read or parsed, up to ``size``. Belongs to the event loop."""
+    """Counts the bytes of all bodies that are being read or parsed, up to ``size``. For use on the event loop only."""
 
     def __init__(self, size: int = MAX_BODIES) -> None:
         self.size = size
         self.used = 0
 
     def take(self, n_bytes: int) -> None:
-        """Count more bytes. Raises ServerBusy where that would be too many together."""
+        """Count more bytes. Raises ServerBusy if the sum would exceed ``size``."""
         if self.used + n_bytes > self.size:
             raise ServerBusy("too many large requests at once, try again in a moment")
         self.used += n_bytes
 
     def give_back(self, n_bytes: int) -> None:
-        """Count so many bytes no more."""
+        """Release bytes that were counted."""
         self.used -= n_bytes
 
 
 class Body:
-    """A request's whole body, until it is parsed."""
+    """A request's body; its data is dropped once it is parsed."""
 
     def __init__(self, data: bytes = b"", budget: BodyBudget | None = None) -> None:
         self._data = data
         self._budget = budget
 
     async def parse(self, parse: Callable[[bytes], Result]) -> Result:
-        """What ``parse`` makes of the body, which is forgotten then. A large one is parsed in a thread, so that other requests
+        """The body, parsed by ``parse``; its data is dropped then. A large one is parsed in a thread, so that other requests
         go on meanwhile."""
         try:
             if len(self._data) <= SMALL_BODY:
@@ -76,15 +76,15 @@ class Body:
             self.forget()
 
     def forget(self) -> None:
-        """Drop the data, and count it no more."""
+        """Drop the data, and release its bytes in the budget."""
         if self._budget is not None:
             self._budget.give_back(len(self._data))
         self._data = b""
 
 
 async def read_body(receive: Receive, budget: BodyBudget) -> Body:
-    """The whole body of a request. Raises BodyTooLarge, BodyTooSlow, ServerBusy where all bodies together are too large, and
-    RequestCancelled when the client leaves."""
+    """The body of a request. Raises BodyTooLarge, BodyTooSlow, ServerBusy if all bodies together are too large, and
+    RequestCancelled when the client disconnects."""
     kept: list[bytes] = []
     size = 0
     parts = body_parts(receive)
@@ -105,7 +105,7 @@ async def read_body(receive: Receive, budget: BodyBudget) -> Body:
 
 
 async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
-    """The body of a request as it comes. Raises BodyTooSlow, and RequestCancelled when the client leaves."""
+    """The body of a request, in parts as they arrive. Raises BodyTooSlow, and RequestCancelled when the client disconnects."""
     more = True
     while more:
         try:
@@ -122,46 +122,46 @@ async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def drop_rest(parts: AsyncIterator[bytes]) -> None:
-    """Pass over what is left of a body: a client that is still sending does not look for an answer yet, and closing now
-    would only break its pipe."""
+    """Read and drop the rest of a body: a client that is still sending does not read the response yet, and closing the
+    connection now would give it a broken pipe."""
     try:
         async with asyncio.timeout(_LINGER):
             async for _ in parts:
                 pass
     except TimeoutError:
-        pass  # it gets the answer, or a broken pipe
+        pass  # the client gets the response, or a broken pipe
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work; when the client leaves before it is done, cancel it at once and raise RequestCancelled.
+    """Do the work; if the client disconnects before it is done, cancel it at once and raise RequestCancelled.
 
-    Only for after :func:`read_body`: it takes what else ``receive`` gives.
+    Call it after :func:`read_body`: it consumes all further messages of ``receive``.
     """
-    doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
+    working = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
+        await asyncio.wait((working, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise RequestCancelled("the client left before its answer was complete")
-        return doing.result()
+        return working.result()
     finally:
-        doing.cancel()
-        leaving.cancel()
-        # the runner is told and the lease given back before anybody believes that this is over
-        await asyncio.gather(doing, leaving, return_exceptions=True)
+        working.cancel()
+        disconnect.cancel()
+        # wait until the runner has its cancel message and the lease is released
+        await asyncio.gather(working, disconnect, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class Lines(Generic[Item]):
-    """A streamed answer as an ASGI response: NDJSON, one line a chunk, each sent when it is there.
+    """A streamed answer as an ASGI response: NDJSON, one line for each chunk, sent at once.
 
-    An error before the first chunk is raised: there is still time for a status. A later one becomes the last line, as
-    ``failed`` words it. ``ending`` comes after the last, also after an error. A chunk may be written as nothing. ``idle`` is
-    written whenever nothing else was for IDLE seconds, also before the first chunk: the status is 200 then.
+    An error before the first chunk is raised, so that it can set the status. A later one becomes the last line, encoded by
+    ``failed``. ``ending`` is written at the end, also after an error. A chunk may be encoded as nothing. ``idle`` makes the
+    line that is written after IDLE seconds without another, also before the first chunk: the status is 200 then.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Lines(Generic[Item]):
         self._failed = failed
         self._idle = idle
         self.cancellation = Cancellation()
-        """Ends the answer early, as an error does; the endpoint puts the request's own here."""
+        """Ends the answer early, as an error does; the endpoint sets the request's own."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the answer. Raises RequestCancelled when the client reads nothing for PATIENCE seconds."""
@@ -203,17 +203,17 @@ class Lines(Generic[Item]):
 
 
 class _Writer:
-    """The lines of one answer, written by one task at a time; what they say is made when their turn comes."""
+    """Writes the lines of one answer, one task at a time; a line is made once the lock is held."""
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.begun = False
         self.written = time.monotonic()
         self._send = send
         self._headers = headers
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def write(self, make: Callable[[], bytes]) -> None:
-        async with self._turn:
+        async with self._lock:
             if not self.begun:
                 start = {"type": "http.response.start", "status": 200, "headers": self._headers}
                 await self._send(start)
@@ -225,7 +225,7 @@ class _Writer:
 
 @asynccontextmanager
 async def _idling(writer: _Writer, make: Callable[[], bytes] | None) -> AsyncIterator[None]:
-    """Fill the pauses of an answer while the block runs."""
+    """Write pings in the pauses of an answer while the block runs."""
     if make is None:
         yield
         return
@@ -234,7 +234,7 @@ async def _idling(writer: _Writer, make: Callable[[], bytes] | None) -> AsyncIte
         yield
     finally:
         filling.cancel()
-        # whoever writes next shall not find half a line; a client that reads nothing is noticed by then
+        # wait for a line that is half written; a client that reads nothing is detected by then
         await asyncio.gather(filling, return_exceptions=True)
 
 

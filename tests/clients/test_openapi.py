@@ -139,4 +139,4 @@ def test_what_the_document_says_of_a_request(described: Daemon) -> None:
     assert {"400", "404", "413", "499", "500", "503", "507"} <= set(chat["responses"])
     options = told["components"]["schemas"]["Options"]["properties"]
     assert options["num_ctx"] == {"type": "number"} and options["stop"]["type"] == "array"
-    assert json.dumps(told).count('"$ref": "#/components/schemas/Generated"') == 2
+    assert json.dumps(told).count('"$ref": "#/components/schemas/GenerateAnswer"') == 2

@@ -94,19 +94,19 @@ def test_numbers_are_read_back_as_they_were() -> None:
 
 def test_encoded() -> None:
     found = Embedded((array("f", [0.5, 1]), array("f", [2, 3])), 7, 20, 10)
-    assert api.encode_embedded("m", found) == (
+    assert api.encode_embed("m", found) == (
         b'{"model":"m","embeddings":[[0.5,1],[2,3]],'
         b'"total_duration":20,"load_duration":10,"prompt_eval_count":7}'
     )
     empty = Embedded((), 0, 20, 10)
-    assert json.loads(api.encode_embedded("m", empty)) == {"model": "m", "embeddings": []}
+    assert json.loads(api.encode_embed("m", empty)) == {"model": "m", "embeddings": []}
     assert json.loads(api.encode_embeddings(found)) == {"embedding": [0.5, 1]}
     assert json.loads(api.encode_embeddings(empty)) == {"embedding": []}
 
 
 def test_the_best_documents_first() -> None:
     asked = api.parse_rerank(body(query="q", documents=["a", "b", "c"], top_n=2))
-    answer = json.loads(api.encode_reranked(asked, Reranked((-1.0, 5.0, 0.5), 9, 2, 1)))
+    answer = json.loads(api.encode_rerank(asked, Reranked((-1.0, 5.0, 0.5), 9, 2, 1)))
     assert list(answer)[:2] == ["model", "results"]
     assert answer["results"] == [
         {"index": 1, "relevance_score": 5.0, "document": "b"},

@@ -42,7 +42,7 @@ def test_a_task_that_is_cancelled_besides_stays_cancelled() -> None:
         stop = Cancellation()
         task = asyncio.ensure_future(_forever(stop))
         await asyncio.sleep(0)
-        stop.ask()
+        stop.cancel()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -123,8 +123,8 @@ def test_origins_that_are_allowed(origin: str) -> None:
     assert status == 200 and headers["access-control-allow-origin"] == origin
     assert headers["vary"] == "Origin"
     assert headers["access-control-expose-headers"] == "X-Request-Id"
-    asked = answer(origin, method="OPTIONS")[1]["access-control-allow-headers"].split(",")
-    assert {"Content-Type", "Authorization", "X-Request-Id"} <= set(asked)
+    found = answer(origin, method="OPTIONS")[1]["access-control-allow-headers"].split(",")
+    assert {"Content-Type", "Authorization", "X-Request-Id"} <= set(found)
 
 
 @pytest.mark.parametrize("origin", REFUSED)

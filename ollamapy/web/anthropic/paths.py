@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ...serving import answer as generate
+from ...serving import answer
 from ...serving.services import Services
 from ...types import Request
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines
-from . import wire as anthropic
+from . import wire
 
 
 async def _messages(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(anthropic.parse_messages)
-    chunks = generate.answer(services, await _able(services, parsed.request), call.caller)
-    answer = anthropic.MessageWriter(parsed)
+    parsed = await call.parse(wire.parse_messages)
+    chunks = answer.answer(services, await _supported(services, parsed.request), call.caller)
+    writer = wire.MessageWriter(parsed)
     if parsed.stream:
         return Lines(
             chunks,
-            answer.events,
-            failed=lambda error: anthropic.error_event(*describe(error)),
+            writer.events,
+            failed=lambda error: wire.error_event(*describe(error)),
             media_type=sse.MEDIA_TYPE,
-            idle=answer.ping,
+            idle=writer.ping,
         )
-    return plain_json_answer(answer.whole(await generate.whole(chunks)))
+    return plain_json_answer(writer.answer(await answer.collect(chunks)))
 
 
 async def _count_tokens(services: Services, call: Call) -> Reply:
-    request = (await call.parse(anthropic.parse_count)).request
-    rendered = await generate.render(services, await _able(services, request), call.caller)
-    return plain_json_answer(anthropic.encode_count(rendered.tokens))
+    request = (await call.parse(wire.parse_count)).request
+    rendered = await answer.render(services, await _supported(services, request), call.caller)
+    return plain_json_answer(wire.encode_count(rendered.tokens))
 
 
-async def _able(services: Services, request: Request) -> Request:
-    """The request, but for thinking where the model knows none: clients of this API ask every model for it."""
+async def _supported(services: Services, request: Request) -> Request:
+    """The request, without thinking if the model does not support it: clients of this API turn it on for every model."""
     if not request.think:
         return request
     spec = await services.models.load(request.model)
@@ -47,6 +47,6 @@ DIALECT = Dialect(
         Path("/v1/messages", "POST", _messages, "infer"),
         Path("/v1/messages/count_tokens", "POST", _count_tokens, "infer"),
     ),
-    anthropic.encode_error,
+    wire.encode_error,
     error_type=PLAIN_JSON,
 )

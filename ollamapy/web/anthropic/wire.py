@@ -1,8 +1,8 @@
-"""Anthropic's API: messages and their count of tokens, from JSON to requests of the vocabulary and from answers to JSON. Pure.
+"""Anthropic's API: messages and their count of tokens, from JSON to requests and from answers to JSON. Pure.
 
-It is what Ollama makes of that API: blocks of a kind that nobody knows are passed over, and so is what only Anthropic's servers
-have (metadata, service_tier, cache_control). Beyond Ollama: tool_choice, thinking's budget, output_config.format, the stop sequence
-that was hit, pings, errors inside a stream. A tool call is streamed in one piece, when it is known to be whole.
+It follows Ollama's form of that API: unknown kinds of blocks are ignored, and so are fields for Anthropic's own servers
+(metadata, service_tier, cache_control). Beyond Ollama: tool_choice, thinking's budget, output_config.format, the stop sequence
+that ended the answer, pings, errors inside a stream. A tool call is streamed in one piece, once it is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIELDS = {
 """Fields of a request -> their Go types (body.py)."""
 
 MESSAGE_FIELDS = {"role": "string", "content": "any"}
-"""And those of each of its messages."""
+"""Fields of each message -> their Go types."""
 
 ROLES = ("user", "assistant", "system")
 
@@ -55,8 +55,8 @@ _CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """A conversation, and how its answer is wanted. ``about_tokens`` is a guess at how long its prompt is, for the beginning of a
-    stream, when nobody has counted yet."""
+    """A conversation, and how its answer is sent. ``about_tokens`` estimates the length of its prompt, for the beginning of a
+    stream, before the tokens are counted."""
 
     request: Request
     stream: bool
@@ -107,30 +107,30 @@ def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
         think_budget=budget,
         constraint=_form(config.get("format")),
     )
-    said = len(system) + sum(len(message.role) + len(message.content) for message in messages)
-    return ParsedMessage(request, given.get("stream", False), said // _CHARACTERS_PER_TOKEN)
+    length = len(system) + sum(len(message.role) + len(message.content) for message in messages)
+    return ParsedMessage(request, given.get("stream", False), length // _CHARACTERS_PER_TOKEN)
 
 
 def _options(given: Mapping[str, Any]) -> Options:
-    """What is not said is left to the model."""
+    """The request's options; the model's own apply where it has none."""
     names = {"max_tokens": "num_predict", "stop_sequences": "stop"}
-    asked = ("max_tokens", "stop_sequences", "temperature", "top_p", "top_k")
-    return parse_options({names.get(name, name): given.get(name) for name in asked})[0]
+    fields = ("max_tokens", "stop_sequences", "temperature", "top_p", "top_k")
+    return parse_options({names.get(name, name): given.get(name) for name in fields})[0]
 
 
 def _thinking(
     thinking: Mapping[str, Any], config: Mapping[str, Any], max_tokens: int
 ) -> tuple[bool | str | None, int | None]:
-    """Whether thinking is wanted, and how many tokens of it at most, if these are fewer than the whole answer may have. An effort
-    counts where ``thinking`` is not given."""
-    sort, budget = thinking.get("type"), thinking.get("budget_tokens")
-    if sort not in (None, "enabled", "disabled", "adaptive"):
+    """Whether thinking is on, and its most tokens, if these are fewer than the answer may have. The effort applies if
+    ``thinking`` is not given."""
+    kind, budget = thinking.get("type"), thinking.get("budget_tokens")
+    if kind not in (None, "enabled", "disabled", "adaptive"):
         raise InvalidRequest("thinking.type must be enabled, disabled or adaptive")
     if budget is not None and (type(budget) is not int or budget < 0):
         raise InvalidRequest("thinking.budget_tokens must be a number of tokens")
-    if sort == "enabled":
+    if kind == "enabled":
         return True, budget if budget is not None and budget < max_tokens else None
-    if sort == "disabled":
+    if kind == "disabled":
         return False, None
     effort = config.get("effort")
     if effort is None:
@@ -152,7 +152,7 @@ def _form(form: Any) -> Constraint | None:
 
 
 def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
-    """The tools in OpenAI's form. Those that Anthropic's own servers run are refused, those that its clients run have no schema."""
+    """The tools in OpenAI's form. Tools that Anthropic's servers run are refused; tools that its clients run have no schema."""
     if tools is None:
         return ()
     if not isinstance(tools, list) or len(tools) > ollama.MOST_TOOLS:
@@ -163,9 +163,9 @@ def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
 def _tool(tool: Any, where: str) -> dict[str, Any]:
     if not isinstance(tool, dict) or not isinstance(tool.get("name"), str) or not tool["name"]:
         raise InvalidRequest(f"{where} must have a name")
-    sort = tool.get("type") or "custom"
-    if not isinstance(sort, str) or sort.startswith(_SERVED_TOOLS):
-        raise InvalidRequest(f"{where}: this server has no {str(sort)[:40]!r}, leave it out")
+    kind = tool.get("type") or "custom"
+    if not isinstance(kind, str) or kind.startswith(_SERVED_TOOLS):
+        raise InvalidRequest(f"{where}: this server has no {str(kind)[:40]!r}, leave it out")
     description, schema = tool.get("description"), tool.get("input_schema")
     if not isinstance(description, str | None) or not isinstance(schema, dict | None):
         raise InvalidRequest(f"{where} must have a text as description, an object as input_schema")
@@ -179,12 +179,12 @@ _SERVED_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mc
 
 
 def _tool_choice(choice: Mapping[str, Any], tools: tuple[dict[str, Any], ...]) -> str:
-    sort, name = choice.get("type", "auto"), choice.get("name")
-    if sort in ("auto", "none"):
-        return str(sort)
-    if sort == "any" and tools:
+    kind, name = choice.get("type", "auto"), choice.get("name")
+    if kind in ("auto", "none"):
+        return str(kind)
+    if kind == "any" and tools:
         return "required"
-    if sort == "tool" and name in [tool["function"]["name"] for tool in tools]:
+    if kind == "tool" and name in [tool["function"]["name"] for tool in tools]:
         return str(name)
     raise InvalidRequest(
         "tool_choice must be of type auto, any, none, or tool with the name of a tool that is given"
@@ -201,7 +201,7 @@ def _flag(given: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Blocks:
     """The blocks of one message, sorted."""
 
     parts: list[str | bytes] = field(default_factory=list)
@@ -222,38 +222,38 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         if isinstance(content, str):
             found.append(Message(role, content))
             continue
-        turn = _turn(content, where, tools)
-        found += turn.results  # before what is said about them
-        if any(turn.parts) or turn.calls or turn.thinking:
-            more = {"thinking": turn.thinking, "tool_calls": tuple(turn.calls)}
-            found.append(Message.of(role, turn.parts, **more))
+        blocks = _sort_blocks(content, where, tools)
+        found += blocks.results  # before the text about them
+        if any(blocks.parts) or blocks.calls or blocks.thinking:
+            more = {"thinking": blocks.thinking, "tool_calls": tuple(blocks.calls)}
+            found.append(Message.of(role, blocks.parts, **more))
     if not found:
         raise InvalidRequest("messages say nothing, give one of them a text")
     return tuple(found)
 
 
-def _turn(content: Any, where: str, tools: dict[str, str]) -> _Turn:
-    turn = _Turn()
+def _sort_blocks(content: Any, where: str, tools: dict[str, str]) -> _Blocks:
+    blocks = _Blocks()
     for place, block in _blocks(content, f"{where}.content"):
         match block["type"]:
             case "text":
-                turn.parts.append(body.text(block, "text", place))
+                blocks.parts.append(body.text(block, "text", place))
             case "image":
-                turn.parts.append(_image(block, place))
+                blocks.parts.append(_image(block, place))
             case "thinking":
-                turn.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
+                blocks.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
             case "tool_use":
-                turn.calls.append(call := _call(block, place))
+                blocks.calls.append(call := _call(block, place))
                 tools[call.id] = call.name
             case "tool_result":
-                turn.results.append(_result(block, place, tools))
+                blocks.results.append(_result(block, place, tools))
             case _:
-                pass  # also redacted_thinking: nobody but who made it can read it
-    return turn
+                pass  # also redacted_thinking: it is encrypted for Anthropic's servers
+    return blocks
 
 
 def _blocks(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
-    """The blocks of a content with the place of each, for errors."""
+    """The blocks of a content, each with its place for errors."""
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} must be a text or a list of blocks")
     for i, block in enumerate(content):
@@ -263,8 +263,8 @@ def _blocks(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _system(content: Any) -> str:
-    """The system prompt, without the header that Claude Code puts before it: it is for the accounts of Anthropic's servers, and
-    where it changes with each request, no prompt would be found in the cache."""
+    """The system prompt, without the header that Claude Code puts before it: it is for billing by Anthropic's servers, and it
+    changes with each request, so that no prompt would be found in the cache."""
     if isinstance(content, list):
         blocks = _blocks(content, "system")
         content = [block for _, block in blocks if not _is_billing(block)]
@@ -277,7 +277,7 @@ def _is_billing(block: Mapping[str, Any]) -> bool:
 
 
 def _text(content: Any, where: str) -> str:
-    """A text, or the texts of its blocks."""
+    """A text, or the joined texts of its blocks."""
     if isinstance(content, str):
         return content
     blocks = _blocks(content, where)
@@ -288,9 +288,9 @@ def _image(block: Mapping[str, Any], where: str) -> bytes:
     source = block.get("source")
     if not isinstance(source, dict):
         raise InvalidRequest(f"{where} must have a source")
-    if (sort := source.get("type")) != "base64":
+    if (kind := source.get("type")) != "base64":
         raise InvalidRequest(
-            f"invalid image source type: {str(sort)[:40]}. Only base64 images are supported."
+            f"invalid image source type: {str(kind)[:40]}. Only base64 images are supported."
         )
     data = body.text(source, "data", f"{where}.source")
     try:
@@ -323,8 +323,8 @@ def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> M
 
 
 def _usage(usage: Usage | None) -> dict[str, Any]:
-    """As in Anthropic's API, and unlike in Ollama, ``input_tokens`` does not count what came from the cache: clients add the two.
-    ``prompt_truncated`` is ours: what was cut off because it did not fit.
+    """As in Anthropic's API, and unlike in Ollama, ``input_tokens`` leaves out the cached tokens: clients add the two.
+    ``prompt_truncated`` is our own field: the part of the prompt that was cut because it did not fit.
     """
     usage = usage or Usage()
     cached = {"cache_read_input_tokens": usage.cached_tokens} if usage.cached_tokens else {}
@@ -337,18 +337,18 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
 
 
 class MessageWriter:
-    """Writes one answer, whole or in events."""
+    """Writes one answer, as one object or as events."""
 
-    def __init__(self, asked: ParsedMessage) -> None:
+    def __init__(self, parsed: ParsedMessage) -> None:
         self._head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant"}
-        self._head["model"] = asked.request.model
-        self._about_tokens = asked.about_tokens
-        self._stops = asked.request.options.stop or ()  # the model's own are nobody's business
+        self._head["model"] = parsed.request.model
+        self._about_tokens = parsed.about_tokens
+        self._stops = parsed.request.options.stop or ()  # not the model's own
         self._begun = self._called = False
         self._block = ""  # the type of the block that is open
         self._index = -1
 
-    def whole(self, chunk: Chunk) -> bytes:
+    def answer(self, chunk: Chunk) -> bytes:
         """The answer that is not streamed."""
         content: list[dict[str, Any]] = []
         if chunk.thinking:
@@ -362,7 +362,7 @@ class MessageWriter:
         return msgspec.json.encode(message)
 
     def events(self, chunk: Chunk) -> bytes:
-        """What a chunk adds to the stream, without the last line feed."""
+        """The events of a chunk, without the last line feed."""
         found = self._beginning()
         if chunk.thinking:
             found += self._piece("thinking", "thinking_delta", chunk.thinking)
@@ -380,7 +380,7 @@ class MessageWriter:
         return sse.write(found)
 
     def ping(self) -> bytes:
-        """What says that the answer is still being made, also before its first chunk."""
+        """The event of a pause in the answer, also before its first chunk."""
         return sse.write([*self._beginning(), {"type": "ping"}])
 
     def _beginning(self) -> list[dict[str, Any]]:
@@ -404,8 +404,8 @@ class MessageWriter:
         start = {"type": "content_block_start", "index": self._index, "content_block": block}
         return [*closed, start]
 
-    def _delta(self, sort: str, name: str, text: str) -> dict[str, Any]:
-        delta = {"type": sort, name: text}
+    def _delta(self, kind: str, name: str, text: str) -> dict[str, Any]:
+        delta = {"type": kind, name: text}
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
     def _closed(self) -> list[dict[str, Any]]:
@@ -413,7 +413,8 @@ class MessageWriter:
         return [{"type": "content_block_stop", "index": self._index}] if was else []
 
     def _ending(self, chunk: Chunk) -> dict[str, Any]:
-        """A stop sequence that was hit is told, but the reason is "end_turn": so Ollama says, and clients of it expect."""
+        """A stop sequence that ended the answer is reported, but the reason stays "end_turn": as in Ollama, and as its clients
+        expect."""
         reason = {"stop": "end_turn", "length": "max_tokens"}[chunk.finish_reason or "stop"]
         return {
             "stop_reason": "tool_use" if self._called else reason,
@@ -421,9 +422,9 @@ class MessageWriter:
         }
 
 
-def _empty_block(sort: str) -> dict[str, Any]:
-    """Our thoughts are signed by nobody; clients want the field."""
-    return {"type": sort, sort: "", **({"signature": ""} if sort == "thinking" else {})}
+def _empty_block(kind: str) -> dict[str, Any]:
+    """Clients expect a signature of thinking; it is empty here."""
+    return {"type": kind, kind: "", **({"signature": ""} if kind == "thinking" else {})}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -447,7 +448,7 @@ def error_event(status: int, message: str, code: str = "") -> bytes:
 
 
 def _error(status: int, message: str, code: str) -> dict[str, Any]:
-    """This API has no codes: its clients know by Anthropic's words that they must shorten the conversation."""
+    """This API has no codes: its clients detect a prompt that is too long by Anthropic's text."""
     if code == PromptTooLong.code:
         message = f"prompt is too long: {message}"
     error = {"type": _KINDS.get(status, "api_error"), "message": message}

@@ -1,7 +1,6 @@
-"""The body of /api/create: from JSON to a CreateRequest. Pure; which values are valid is decided in
-``models/create/request.py``.
+"""The body of /api/create: from JSON to a CreateRequest. Pure; ``models/create/request.py`` checks the values.
 
-A model that runs elsewhere (``remote_host``, a name that ends in ``:cloud``) and a draft model are refused by name.
+A remote model (``remote_host``, a name that ends in ``:cloud``) and a draft model are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ...models.create.request import CreateRequest
 from ...names import Name
 from ...types import Message
 from .. import body
-from .model_wire import Parsed
+from .model_wire import ParsedJob
 
 CREATE_FIELDS = {
     "model": "string", "name": "string", "stream": "bool", "from": "string", "remote_host": "string",
@@ -28,7 +27,7 @@ MESSAGE_FIELDS = {"role": "string", "content": "string"}
 ROLES = ("system", "user", "assistant")
 
 
-def parse_create(data: bytes) -> Parsed[CreateRequest]:
+def parse_create(data: bytes) -> ParsedJob[CreateRequest]:
     """The body of /api/create. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), CREATE_FIELDS, "CreateRequest")
     name = given.get("model") or given.get("name") or ""
@@ -55,7 +54,7 @@ def parse_create(data: bytes) -> Parsed[CreateRequest]:
         parser=given.get("parser", ""),
         requires=given.get("requires", ""),
     )
-    return Parsed(request, given.get("stream", True))
+    return ParsedJob(request, given.get("stream", True))
 
 
 def _texts(given: Mapping[str, Any], field: str) -> dict[str, str]:

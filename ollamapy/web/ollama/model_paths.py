@@ -1,6 +1,6 @@
 """The paths of Ollama's API for stored models: list, show, create, copy, pull, push, delete, blobs.
 
-Whatever writes to the store may wait for its lock or its disk, and runs in a thread of its own; short reads use asyncio's.
+Writes to the store may wait for its lock or the disk: they run in a thread of their own; short reads use asyncio's threads.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from ...serving.services import Services
 from ...types import Options, Progress
 from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
 from ..stream import Lines, drop_rest
-from . import model_wire
-from . import wire as ollama
+from . import model_wire, wire
 from .create import parse_create
 from .paths import last_line
 
 
 async def _tags(services: Services, call: Call) -> Reply:
-    return json_answer(ollama.encode_tags(await services.models.list()))
+    return json_answer(wire.encode_tags(await services.models.list()))
 
 
 async def _show(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(ollama.parse_show)
+    parsed = await call.parse(wire.parse_show)
     shown = await services.models.show(
         parsed.model,
         verbose=parsed.verbose,
@@ -44,7 +43,7 @@ async def _show(services: Services, call: Call) -> Reply:
     )
     spec = await services.models.load(parsed.model)
     context = services.scheduler.context_of(lease_request(spec, Options()))
-    return json_answer(ollama.encode({**shown, "effective_context_length": context}))
+    return json_answer(wire.encode({**shown, "effective_context_length": context}))
 
 
 async def _delete(services: Services, call: Call) -> Reply:
@@ -68,19 +67,19 @@ async def _copy(services: Services, call: Call) -> Reply:
 async def _create(services: Services, call: Call) -> Reply:
     parsed = await call.parse(parse_create)
     steps = services.jobs.create(parsed.request, is_local=call.caller.is_local)
-    return await _stepped(steps, parsed.stream)
+    return await _job_reply(steps, parsed.stream)
 
 
 async def _pull(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(model_wire.parse_pull, is_local=call.caller.is_local))
     request = replace(parsed.request, is_owner=await _is_owner(services, call))
-    return await _stepped(services.jobs.pull(request), parsed.stream)
+    return await _job_reply(services.jobs.pull(request), parsed.stream)
 
 
 async def _push(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(model_wire.parse_push, is_local=call.caller.is_local))
     request = replace(parsed.request, is_owner=await _is_owner(services, call))
-    return await _stepped(services.jobs.push(request), parsed.stream)
+    return await _job_reply(services.jobs.push(request), parsed.stream)
 
 
 async def _is_owner(services: Services, call: Call) -> bool:
@@ -98,11 +97,9 @@ async def _has_blob(services: Services, call: Call) -> Reply:
 
 
 async def _receive_blob(services: Services, call: Call) -> Reply:
-    # Our header announces all files of a model together, so that a disk that is too small refuses the first
-    announced = [
-        call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")
-    ]
-    sizes = [int(each) for each in announced if each.isdecimal() and len(each) < 19]
+    # Our header has the bytes of all files of a model, so that a disk that is too small is detected at the first
+    headers = [call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")]
+    sizes = [int(each) for each in headers if each.isdecimal() and len(each) < 19]
     size = max(sizes, default=None)
     new = await blobs.receive(services.models.store, call.path["digest"], call.parts, size)
     if not new:
@@ -123,16 +120,16 @@ async def _served_blob(services: Services, call: Call) -> Reply:
     return FileResponse(path, media_type="application/octet-stream")
 
 
-async def _stepped(steps: AsyncGenerator[Progress, None], stream: bool) -> Reply:
-    """The steps of a job, each as a line, or the last one alone; Ollama writes the type of that without a charset."""
+async def _job_reply(steps: AsyncGenerator[Progress, None], stream: bool) -> Reply:
+    """The steps of a job, each as a line, or only the last one; Ollama sends that with a media type without charset."""
     if stream:
-        return Lines(steps, ollama.encode, failed=last_line)
+        return Lines(steps, wire.encode, failed=last_line)
     try:
         async with aclosing(steps):
             *_, last = [step async for step in steps]
     except OllamapyError as error:
         return Response(last_line(error), error.status, media_type=PLAIN_JSON)
-    return plain_json_answer(ollama.encode(last))
+    return plain_json_answer(wire.encode(last))
 
 
 PATHS = (
@@ -151,4 +148,4 @@ SERVED_PATHS = (
     Path("/v2/{repository:path}/manifests/{tag}", "GET", _served_manifest, "infer"),
     Path("/v2/{repository:path}/blobs/{digest}", "GET", _served_blob, "infer"),
 )
-"""Further paths of a daemon that serves its models to other machines."""
+"""More paths, of a daemon that serves its models to other machines."""

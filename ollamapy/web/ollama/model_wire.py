@@ -1,8 +1,7 @@
-"""What is asked of stored models: pull, copy, delete, blobs. From JSON to values; pure.
+"""Requests about stored models: pull, push, copy, delete. From JSON to values; pure.
 
-Beside Ollama's fields, a pull has our own: `from`, `limit_rate` (bytes a second), `connections`, `force`, and `hub`: the
-endpoint, the token and the offline switch of who asks. A daemon on this machine takes those last three from this machine
-alone; they are never logged.
+Besides Ollama's fields, a pull has `from`, `limit_rate` (bytes a second), `connections`, `force`, and `hub`: the caller's
+endpoint, token and offline switch. `hub` is accepted from this machine only, and never logged.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ Request = TypeVar("Request")
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed(Generic[Request]):
-    """A pull, a push or a creation, and whether its steps are wanted one by one."""
+class ParsedJob(Generic[Request]):
+    """The request of a pull, a push or a creation, and whether its steps are streamed."""
 
     request: Request
     stream: bool
 
 
-def parse_pull(data: bytes, *, is_local: bool) -> Parsed[PullRequest]:
+def parse_pull(data: bytes, *, is_local: bool) -> ParsedJob[PullRequest]:
     """The body of /api/pull; `is_local`: it comes from this machine. Raises InvalidRequest."""
     given = body.fields(body.decode(data), PULL_FIELDS, "PullRequest")
     connections, rate = given.get("connections", 0), given.get("limit_rate", 0)
@@ -60,10 +59,10 @@ def parse_pull(data: bytes, *, is_local: bool) -> Parsed[PullRequest]:
         limits=limits,
         is_local=is_local,
     )
-    return Parsed(request, given.get("stream", True))
+    return ParsedJob(request, given.get("stream", True))
 
 
-def parse_push(data: bytes, *, is_local: bool) -> Parsed[PushRequest]:
+def parse_push(data: bytes, *, is_local: bool) -> ParsedJob[PushRequest]:
     """The body of /api/push; `is_local`: it comes from this machine. Raises InvalidRequest, InvalidName."""
     given = body.fields(body.decode(data), PUSH_FIELDS, "PushRequest")
     request = PushRequest(
@@ -75,7 +74,7 @@ def parse_push(data: bytes, *, is_local: bool) -> Parsed[PushRequest]:
         is_local=is_local,
     )
     Name.parse(request.model)
-    return Parsed(request, given.get("stream", True))
+    return ParsedJob(request, given.get("stream", True))
 
 
 def _hub(value: Mapping[str, Any] | None, is_local: bool) -> HubSettings | None:

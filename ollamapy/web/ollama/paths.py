@@ -1,4 +1,4 @@
-"""The paths of Ollama's API that use a model, and those about the daemon itself."""
+"""The paths of Ollama's API that use a model, and those of the daemon itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from ...secret import NONCE, PROOF, proof, read_secret
-from ...serving import answer as generate
-from ...serving import embed
+from ...serving import answer, embed
 from ...serving.services import Services
 from ...types import Chunk, ToolCall
 from ..call import Call, Path, Reply, describe, is_loopback, json_answer
 from ..stream import Lines
-from . import vectors as vectors
-from . import wire as ollama
+from . import vectors, wire
 
 
 async def _root(services: Services, call: Call) -> Reply:
@@ -26,56 +24,56 @@ async def _root(services: Services, call: Call) -> Reply:
 
 
 async def _health(services: Services, call: Call) -> Reply:
-    return json_answer(ollama.encode({"status": "ok"}))
+    return json_answer(wire.encode({"status": "ok"}))
 
 
 async def _version(services: Services, call: Call) -> Reply:
     settings = services.settings
-    # a path tells the user's name, which is nobody's business elsewhere
+    # the path contains the user's name: only callers on this machine get it
     models = settings.paths.models if is_loopback(settings.address.host) else None
     reply = json_answer(
-        ollama.encode_version(services.scheduler.busy + len(services.jobs.list()), models)
+        wire.encode_version(services.scheduler.busy + len(services.jobs.list()), models)
     )
     if nonce := call.headers.get(NONCE):
         secret = await asyncio.to_thread(read_secret, settings.paths.secret)
-        with suppress(ValueError):  # what is no nonce gets no proof
+        with suppress(ValueError):  # an invalid nonce gets no proof
             if secret is not None:
                 reply.headers[PROOF] = proof(secret, "daemon", nonce, call.server)
     return reply
 
 
 async def _status(services: Services, call: Call) -> Reply:
-    return json_answer(ollama.encode_status())
+    return json_answer(wire.encode_status())
 
 
 async def _ps(services: Services, call: Call) -> Reply:
-    return json_answer(ollama.encode_ps(services.scheduler.loaded()))
+    return json_answer(wire.encode_ps(services.scheduler.loaded()))
 
 
 async def _generate(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(ollama.parse_generate)
+    parsed = await call.parse(wire.parse_generate)
     name = parsed.request.model
     if parsed.render_only:
-        rendered = await generate.render(services, parsed.request, call.caller)
-        return json_answer(ollama.encode_rendered_generate(name, rendered))
-    chunks = generate.answer(services, parsed.request, call.caller)
-    return await _answered(chunks, partial(ollama.encode_generated, name), parsed.stream)
+        rendered = await answer.render(services, parsed.request, call.caller)
+        return json_answer(wire.encode_rendered_generate(name, rendered))
+    chunks = answer.answer(services, parsed.request, call.caller)
+    return await _answered(chunks, partial(wire.encode_generate, name), parsed.stream)
 
 
 async def _chat(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(ollama.parse_chat)
+    parsed = await call.parse(wire.parse_chat)
     name = parsed.request.model
     if parsed.render_only:
-        rendered = await generate.render(services, parsed.request, call.caller)
-        return json_answer(ollama.encode_rendered_chat(name, rendered))
-    chunks = _with_whole_calls(generate.answer(services, parsed.request, call.caller))
-    return await _answered(chunks, partial(ollama.encode_chatted, name), parsed.stream)
+        rendered = await answer.render(services, parsed.request, call.caller)
+        return json_answer(wire.encode_rendered_chat(name, rendered))
+    chunks = _with_complete_calls(answer.answer(services, parsed.request, call.caller))
+    return await _answered(chunks, partial(wire.encode_chat, name), parsed.stream)
 
 
 async def _embed(services: Services, call: Call) -> Reply:
     request = await call.parse(vectors.parse_embed)
     found = await embed.embed(services, request, call.caller)
-    return json_answer(await asyncio.to_thread(vectors.encode_embedded, request.model, found))
+    return json_answer(await asyncio.to_thread(vectors.encode_embed, request.model, found))
 
 
 async def _embeddings(services: Services, call: Call) -> Reply:
@@ -86,7 +84,7 @@ async def _embeddings(services: Services, call: Call) -> Reply:
 async def _rerank(services: Services, call: Call) -> Reply:
     parsed = await call.parse(vectors.parse_rerank)
     return json_answer(
-        vectors.encode_reranked(parsed, await embed.rerank(services, parsed.request, call.caller))
+        vectors.encode_rerank(parsed, await embed.rerank(services, parsed.request, call.caller))
     )
 
 
@@ -119,11 +117,11 @@ async def _detokenize(services: Services, call: Call) -> Reply:
 
 async def _cancel(services: Services, call: Call) -> Reply:
     services.requests.cancel(call.path["id"])
-    return json_answer(ollama.encode({"status": "success"}))
+    return json_answer(wire.encode({"status": "success"}))
 
 
-async def _with_whole_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
-    """The chunks as Ollama's API has them: tool calls whole, with what comes next, and not in pieces."""
+async def _with_complete_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks as Ollama's API has them: complete tool calls, together with the next text or thinking, and no pieces."""
     calls: tuple[ToolCall, ...] = ()
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -138,17 +136,17 @@ async def _answered(
 ) -> Reply:
     if stream:
         return Lines(chunks, encode, failed=last_line)
-    return json_answer(encode(await generate.whole(chunks)))
+    return json_answer(encode(await answer.collect(chunks)))
 
 
 def last_line(error: Exception) -> bytes:
     """The line that ends a stream that failed."""
-    return ollama.encode_error(describe(error)[1])
+    return wire.encode_error(describe(error)[1])
 
 
 def encode_error(status: int, message: str, code: str) -> bytes:
-    """An error as Ollama's API has it: the status says the rest."""
-    return ollama.encode_error(message)
+    """An error in the shape of Ollama's API, which has neither status nor code."""
+    return wire.encode_error(message)
 
 
 PATHS = (

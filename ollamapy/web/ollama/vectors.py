@@ -1,4 +1,4 @@
-"""Ollama's API for vectors, and what we add to it in its style: rerank, tokenize, detokenize. Pure.
+"""Ollama's API for vectors, and our additions in its style: rerank, tokenize, detokenize. Pure.
 
     /api/embed        {model, input: text or texts, truncate, dimensions}  -> {model, embeddings, ..., prompt_eval_count}
     /api/embeddings   {model, prompt}                                      -> {embedding}
@@ -6,8 +6,8 @@
     /api/tokenize     {model, text, add_special}                           -> {model, tokens}
     /api/detokenize   {model, tokens}                                      -> {model, text}
 
-All of them take keep_alive and options, too. What Ollama gets wrong is an error here: an empty text among others, for which
-Ollama gives no vector, so that those after it move up.
+All of them also take keep_alive and options. An empty text in a list is an error here: Ollama returns no vector for it, so
+that the vectors after it have the wrong index.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from ...errors import InvalidRequest
 from ...types import Embedded, EmbedRequest, Options, Reranked, RerankRequest
 from .. import body
-from .wire import encode, which_model
+from .wire import encode, model_fields
 
 _MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
 EMBED_FIELDS = _MODEL | {"input": "any", "truncate": "bool", "dimensions": "int"}
@@ -33,7 +33,7 @@ DETOKENIZE_FIELDS = _MODEL | {"tokens": "[]int"}
 
 @dataclass(frozen=True, slots=True)
 class ParsedRerank:
-    """A rerank, and how many of the best documents are wanted."""
+    """A rerank, and how many of the best documents to return."""
 
     request: RerankRequest
     top: int
@@ -58,7 +58,7 @@ def parse_embed(data: bytes) -> EmbedRequest:
         inputs=_inputs(given.get("input", [])),
         truncate=given.get("truncate", True),
         dimensions=given.get("dimensions") or None,
-        **which_model(given),
+        **model_fields(given),
     )
 
 
@@ -77,7 +77,7 @@ def parse_embeddings(data: bytes) -> EmbedRequest:
     given = body.fields(body.decode(data), EMBEDDINGS_FIELDS, "EmbeddingRequest")
     prompt = given.get("prompt", "")
     inputs = (prompt,) if prompt else ()
-    return EmbedRequest(inputs=inputs, truncate=False, **which_model(given))
+    return EmbedRequest(inputs=inputs, truncate=False, **model_fields(given))
 
 
 def parse_rerank(data: bytes) -> ParsedRerank:
@@ -88,7 +88,7 @@ def parse_rerank(data: bytes) -> ParsedRerank:
         raise InvalidRequest("query is required")
     if (top := given.get("top_n", len(documents))) < 0:
         raise InvalidRequest("top_n must not be negative")
-    request = RerankRequest(query=given["query"], documents=documents, **which_model(given))
+    request = RerankRequest(query=given["query"], documents=documents, **model_fields(given))
     return ParsedRerank(request, top)
 
 
@@ -96,7 +96,7 @@ def parse_tokenize(data: bytes) -> ParsedTokens:
     """The body of /api/tokenize. Raises InvalidRequest."""
     given = body.fields(body.decode(data), TOKENIZE_FIELDS, "TokenizeRequest")
     special = given.get("add_special", True)
-    return ParsedTokens(text=given.get("text", ""), add_special=special, **which_model(given))
+    return ParsedTokens(text=given.get("text", ""), add_special=special, **model_fields(given))
 
 
 def parse_detokenize(data: bytes) -> ParsedTokens:
@@ -105,7 +105,7 @@ def parse_detokenize(data: bytes) -> ParsedTokens:
     tokens = tuple(given.get("tokens", ()))
     if not all(0 <= token < 2**31 for token in tokens):
         raise InvalidRequest("tokens holds a number that is no token id")
-    return ParsedTokens(tokens=tokens, **which_model(given))
+    return ParsedTokens(tokens=tokens, **model_fields(given))
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ class RerankAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     prompt_eval_count: int = 0
 
 
-def encode_embedded(model: str, found: Embedded) -> bytes:
-    """The answer of /api/embed. For thousands of vectors it takes a second: not on the event loop."""
+def encode_embed(model: str, found: Embedded) -> bytes:
+    """The answer of /api/embed. For thousands of vectors this takes a second: call it in a thread."""
     vectors = [msgspec.Raw(encode_vector(vector)) for vector in found.vectors]
     return encode(
         EmbedAnswer(model=model, embeddings=vectors, **(_costs(found) if vectors else {}))
@@ -151,16 +151,16 @@ def encode_embeddings(found: Embedded) -> bytes:
 
 
 def encode_vector(vector: Sequence[float]) -> bytes:
-    """float32 numbers as a JSON list, with as many digits as tell each of them from the next: nine."""
+    """float32 numbers as a JSON list, with nine digits: enough to tell any two apart."""
     return f"[{','.join(['%.9g'] * len(vector)) % tuple(vector)}]".encode()
 
 
-def encode_reranked(asked: ParsedRerank, found: Reranked) -> bytes:
+def encode_rerank(parsed: ParsedRerank, found: Reranked) -> bytes:
     """The answer of /api/rerank: the best first."""
-    documents = asked.request.documents
-    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]
+    documents = parsed.request.documents
+    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: parsed.top]
     results = [_Result(place, found.scores[place], documents[place]) for place in order]
-    return encode(RerankAnswer(model=asked.request.model, results=results, **_costs(found)))
+    return encode(RerankAnswer(model=parsed.request.model, results=results, **_costs(found)))
 
 
 def encode_tokens(model: str, tokens: tuple[int, ...]) -> bytes:

@@ -1,4 +1,4 @@
-"""Ollama's own API: from JSON to requests of the vocabulary, and from answers to JSON. Pure."""
+"""Ollama's API: from JSON to requests, and from answers to JSON. Pure."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from .. import body
 log = logging.getLogger(__name__)
 
 OLLAMA_VERSION = "0.32.15"
-"""The Ollama that we are compatible with: clients refuse old ones."""
+"""The version of Ollama that this API is compatible with: clients refuse old ones."""
 
-# "developer" and "control" are names that models' own templates know
+# "developer" and "control" are roles that some models' templates use
 ROLES = ("system", "developer", "user", "assistant", "tool", "control")
 MOST_LOGPROBS = 20
 MOST_TOOLS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """A request and the form of its answer. ``render_only``: the prompt instead of an answer."""
+class ParsedRequest:
+    """A request, and how its answer is sent. ``render_only``: answer with the prompt."""
 
     request: Request
     stream: bool
@@ -61,7 +61,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class ShowRequest:
-    """What /api/show is asked; ``system`` and ``options`` only change the Modelfile that it prints."""
+    """A request of /api/show; ``system`` and ``options`` only change the Modelfile that it prints."""
 
     model: str
     verbose: bool
@@ -93,7 +93,7 @@ SHOW_FIELDS = {
 }  # fmt: skip
 
 
-def parse_generate(data: bytes) -> Parsed:
+def parse_generate(data: bytes) -> ParsedRequest:
     """The body of /api/generate. Raises InvalidRequest."""
     given = body.fields(body.decode(data), GENERATE_FIELDS, "GenerateRequest")
     raw, context = given.get("raw", False), given.get("context")
@@ -116,7 +116,7 @@ def _source(given: Mapping[str, Any]) -> Source:
     return Question(prompt, given.get("system", ""), template, context, images)
 
 
-def parse_chat(data: bytes) -> Parsed:
+def parse_chat(data: bytes) -> ParsedRequest:
     """The body of /api/chat. Raises InvalidRequest."""
     given = body.fields(body.decode(data), CHAT_FIELDS, "ChatRequest")
     items = _list(given, "messages")
@@ -126,7 +126,7 @@ def parse_chat(data: bytes) -> Parsed:
 
 
 def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Request:
-    """A chat from its messages and the other fields, by Ollama's names, that are given and not null. Raises InvalidRequest."""
+    """A chat from its messages and its other fields, by Ollama's names, without null. Raises InvalidRequest."""
     source = Conversation(
         messages=messages,
         tools=_given_tools(given.get("tools")),
@@ -154,18 +154,18 @@ def parse_show(data: bytes) -> ShowRequest:
     )
 
 
-def _parsed(request: Request, given: Mapping[str, Any]) -> Parsed:
-    """Loading, unloading and a rendered prompt are answered with one object, whatever ``stream`` says."""
+def _parsed(request: Request, given: Mapping[str, Any]) -> ParsedRequest:
+    """The answer to loading, unloading and ``render_only`` is one object, even with ``stream``."""
     has_work = request.source.has_work
     render_only = has_work and given.get("_debug_render_only", False)
     stream = has_work and given.get("stream", True) and not render_only
-    return Parsed(request, stream, render_only)
+    return ParsedRequest(request, stream, render_only)
 
 
 def common(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What chat and generate requests have in common, from the fields that are given and not null. Raises InvalidRequest."""
+    """The common parts of chat and generate requests, from the fields that are not null. Raises InvalidRequest."""
     return {
-        **which_model(given),
+        **model_fields(given),
         "logprobs": _logprobs(given),
         "think": _think(given.get("think")),
         "think_budget": _at_least_0(given, "think_budget"),
@@ -176,8 +176,8 @@ def common(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def which_model(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What every request to a running model says: which one, its options, and how long it shall stay."""
+def model_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The common parts of all requests to a model: its name, its options, and how long it stays loaded."""
     return {
         "model": body.model_name(given),
         "options": _options(given.get("options", {})),
@@ -189,7 +189,7 @@ def _options(given: Mapping[str, Any]) -> Options:
     options, unknown = parse_options(given)
     if unknown:
         log.warning(
-            "options that are unknown and ignored: %s",
+            "unknown options are ignored: %s",
             ", ".join(f"{name[:40]!r}" for name in unknown[:20]),
         )
     return options
@@ -220,7 +220,7 @@ def _at_least_0(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _constraint(given: Mapping[str, Any]) -> Constraint | None:
-    """The form that ``format`` or ``grammar`` (a GBNF grammar, ours) asks for."""
+    """The constraint of ``format`` or of ``grammar`` (a GBNF grammar; our own field)."""
     form, grammar = given.get("format"), given.get("grammar")
     if grammar:
         if form not in (None, ""):
@@ -237,7 +237,7 @@ def _constraint(given: Mapping[str, Any]) -> Constraint | None:
 
 
 def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
-    """Token ids, as JSON's keys, and what is added to their logits: at most 100 up or down."""
+    """Token ids, as JSON's keys, and the values added to their logits, from -100 to 100."""
     pairs = []
     for token, bias in given.items():
         number = isinstance(bias, (int, float)) and not isinstance(bias, bool)
@@ -286,7 +286,7 @@ def _images(given: Mapping[str, Any]) -> tuple[bytes, ...]:
 
 
 def _tool_call(call: Any, where: str) -> ToolCall:
-    """A call that a model made earlier. Its arguments may be the JSON text that OpenAI's clients send."""
+    """A call that a model made earlier. Its arguments may be a JSON text, as OpenAI's clients send them."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(name := function.get("name", ""), str):
         raise InvalidRequest(f"{where} must have a function with a name")
@@ -302,7 +302,7 @@ def _tool_call(call: Any, where: str) -> ToolCall:
 
 
 def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
-    """Tools in OpenAI's form, handed to templates as they came."""
+    """Tools in OpenAI's form, passed to templates unchanged."""
     if not tools:
         return ()
     if not isinstance(tools, list) or len(tools) > MOST_TOOLS:
@@ -319,12 +319,12 @@ def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class Generated(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An object of /api/generate; the keys stand in Ollama's order.
+class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/generate; the keys are in Ollama's order.
 
     The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
-    ours, for what Ollama does in silence: ``prompt_truncated`` is what was cut off a prompt that did not fit;
-    ``context_grown``, with or without the others, that the model was loaded anew for a longer context.
+    ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
+    ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
     """
 
     model: str
@@ -351,24 +351,24 @@ class _CalledFunction(msgspec.Struct, frozen=True):
     arguments: dict[str, Any]
 
 
-class _Called(msgspec.Struct, frozen=True):
+class _ToolCall(msgspec.Struct, frozen=True):
     id: str
     function: _CalledFunction
 
 
-class _Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+class _ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
     content: str
     thinking: str = ""
-    tool_calls: tuple[_Called, ...] = ()
+    tool_calls: tuple[_ToolCall, ...] = ()
 
 
-class Chatted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An object of /api/chat; see :class:`Generated`."""
+class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An object of /api/chat; see :class:`GenerateAnswer`."""
 
     model: str
     created_at: str
-    message: _Turn
+    message: _ChatMessage
     done: bool
     done_reason: str | None = None
     total_duration: int | None = None
@@ -385,10 +385,10 @@ class Chatted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 encode = msgspec.json.Encoder().encode
 
 
-def encode_generated(model: str, chunk: Chunk) -> bytes:
+def encode_generate(model: str, chunk: Chunk) -> bytes:
     """One object of /api/generate, without a line end."""
     return encode(
-        Generated(
+        GenerateAnswer(
             model=model,
             created_at=_now(),
             response=chunk.text,
@@ -402,13 +402,13 @@ def encode_generated(model: str, chunk: Chunk) -> bytes:
     )
 
 
-def encode_chatted(model: str, chunk: Chunk) -> bytes:
+def encode_chat(model: str, chunk: Chunk) -> bytes:
     """One object of /api/chat, without a line end."""
     return encode(
-        Chatted(
+        ChatAnswer(
             model=model,
             created_at=_now(),
-            message=_turn(chunk),
+            message=_chat_message(chunk),
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             logprobs=chunk.logprobs,
@@ -417,12 +417,12 @@ def encode_chatted(model: str, chunk: Chunk) -> bytes:
     )
 
 
-def _turn(chunk: Chunk) -> _Turn:
+def _chat_message(chunk: Chunk) -> _ChatMessage:
     calls = (
-        _Called(call.id, _CalledFunction(index, call.name, call.arguments))
+        _ToolCall(call.id, _CalledFunction(index, call.name, call.arguments))
         for index, call in enumerate(chunk.tool_calls)
     )
-    return _Turn("assistant", chunk.text, chunk.thinking, tuple(calls))
+    return _ChatMessage("assistant", chunk.text, chunk.thinking, tuple(calls))
 
 
 def encode_rendered_generate(model: str, rendered: Rendered) -> bytes:
@@ -436,7 +436,7 @@ def encode_rendered_chat(model: str, rendered: Rendered) -> bytes:
 
 
 def _rendered(model: str, rendered: Rendered, empty: Mapping[str, Any]) -> dict[str, Any]:
-    """``prompt_tokens`` is ours."""
+    """``prompt_tokens`` is our own field."""
     found = {"rendered_template": rendered.prompt, "prompt_tokens": rendered.tokens}
     head = {"model": model, "created_at": _now(), **empty, "done": False}
     return {**head, "_debug_info": found}
@@ -460,7 +460,7 @@ def _metrics(chunk: Chunk) -> dict[str, Any]:
 
 
 def truncated(usage: Usage) -> dict[str, dict[str, int]]:
-    """``prompt_truncated``, what was cut off a prompt that did not fit, for an answer's other keys; empty for nothing."""
+    """``prompt_truncated``: the messages and tokens cut from a prompt that did not fit, as a key of an answer; empty if none."""
     counts = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
     cut = {name: count for name, count in counts.items() if count}
     return {"prompt_truncated": cut} if cut else {}
@@ -472,15 +472,15 @@ def encode_error(message: str) -> bytes:
 
 
 def encode_version(busy: int, models: Path | None) -> bytes:
-    """The Ollama we stand in for; the other keys tell our daemon from a stranger, whether it can be restarted, and where its
-    models are, if that may be told."""
+    """The version of Ollama that we are compatible with. The other keys identify our daemon, show whether it is busy (a restart
+    would end requests), and where its models are, if the caller may know."""
     ours = {"ollamapy": __version__, "pid": os.getpid(), "busy": busy}
     where = {} if models is None else {"models": str(models)}
     return encode({"version": OLLAMA_VERSION, **ours, **where})
 
 
 def encode_status() -> bytes:
-    """The answer of /api/status: Ollama's cloud, which is nowhere asked from here."""
+    """The answer of /api/status: Ollama's cloud is disabled, it is never used."""
     return encode({"cloud": {"disabled": True, "source": "config"}})
 
 
@@ -506,14 +506,14 @@ class RunningModel(msgspec.Struct, frozen=True):
 
 
 def encode_ps(loaded: Iterable[LoadedModel]) -> bytes:
-    """The answer of /api/ps: the one that stays longest first."""
+    """The answer of /api/ps: the model that stays loaded longest comes first."""
     now = time.time()
-    longest_first = sorted(loaded, key=_stays, reverse=True)
+    longest_first = sorted(loaded, key=_remaining, reverse=True)
     return encode({"models": [_running(each, now) for each in longest_first]})
 
 
-def _stays(loaded: LoadedModel) -> float:
-    """Seconds."""
+def _remaining(loaded: LoadedModel) -> float:
+    """Seconds until the model is unloaded."""
     return _FOREVER if loaded.expires_in is None else min(loaded.expires_in, _FOREVER)
 
 
@@ -534,14 +534,14 @@ def _running(loaded: LoadedModel, now: float) -> RunningModel:
         size=loaded.size,
         digest=loaded.digest,
         details=details,
-        expires_at=human.print_time(now + _stays(loaded)),
+        expires_at=human.print_time(now + _remaining(loaded)),
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,
     )
 
 
 _FOREVER = 200 * 365.25 * 86400.0
-"""Seconds; clients take what is centuries ahead as for ever."""
+"""Seconds; clients show a time that is centuries ahead as "Forever"."""
 
 
 # ---- times -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""/v1/chat/completions: a conversation, its tools and the form of the answer; the answer whole or in frames. Pure.
+"""/v1/chat/completions: a conversation, its tools and the form of the answer; the answer as one object or as events. Pure.
 
-Each part of a content becomes a message of its own, as in Ollama, but for a tool's result, which is one. Audio and the older
-form of tools (functions) are refused by name, and so are images by their addresses: nothing is fetched.
+Each part of a content becomes a message of its own, as in Ollama, except for a tool's result, which is one message. Audio,
+the older form of tools (functions) and image URLs are refused: nothing is fetched.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 @dataclass(frozen=True, slots=True)
 class ParsedChat:
-    """A chat for each choice, and how the answers are wanted. ``render_only``: the prompt instead of an answer."""
+    """A request for each choice, and how the answers are sent. ``render_only``: answer with the prompt."""
 
     requests: tuple[Request, ...]
     stream: bool
@@ -46,7 +46,7 @@ class ParsedChat:
 
 
 def parse(data: bytes) -> ParsedChat:
-    """The body of /v1/chat/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    """The body of /v1/chat/completions. Raises InvalidRequest; Misread where Ollama fails before it looks for the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
         if not given.get("messages"):
@@ -78,7 +78,7 @@ def parse(data: bytes) -> ParsedChat:
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
-    """What OpenAI has and we have not."""
+    """Raise InvalidRequest for a feature that is not supported."""
     for name in ("functions", "function_call"):
         if given.get(name):
             raise InvalidRequest(f"{name} is the older form of tools, give tools and tool_choice")
@@ -87,7 +87,7 @@ def _refuse(given: Mapping[str, Any]) -> None:
 
 
 def _enabled_thinking(given: Mapping[str, Any]) -> bool | None:
-    """Whether the variables for the template ask for thinking: those that llama.cpp's and vLLM's clients send."""
+    """The variables for the template that turn thinking on or off, as llama.cpp's and vLLM's clients send them."""
     variables = given.get("chat_template_kwargs", {})
     found = variables.get("enable_thinking", variables.get("thinking"))
     if found is not None and not isinstance(found, bool):
@@ -96,7 +96,7 @@ def _enabled_thinking(given: Mapping[str, Any]) -> bool | None:
 
 
 def _continues(given: Mapping[str, Any], messages: Sequence[Message]) -> bool:
-    """Whether the answer goes on with the last message, which the assistant began."""
+    """Whether the answer continues the last message, which is the assistant's."""
     if not given.get("continue_final_message"):
         return False
     if given.get("add_generation_prompt"):
@@ -109,8 +109,8 @@ def _continues(given: Mapping[str, Any], messages: Sequence[Message]) -> bool:
 
 
 def _choice_of_tools(tools: Any, choice: Any) -> tuple[Any, str | None]:
-    """The tools that may be called, and which of them must be, in Ollama's words. ``choice`` is one of "auto", "none" and
-    "required", one tool, or a list of the allowed ones with a mode:
+    """The tools that may be called, and Ollama's tool_choice. ``choice`` is one of "auto", "none" and "required", one tool, or
+    a list of the allowed ones with a mode:
 
         {"type": "function", "function": {"name": ...}}
         {"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [{"type": "function", "function": {"name": ...}}]}}
@@ -137,16 +137,16 @@ def _name_of_tool(tool: Any) -> str:
 
 
 def _format(form: Mapping[str, Any]) -> Any:
-    """What ``format`` is for a response_format."""
-    sort = form.get("type", "text")
-    if sort == "text":
+    """Ollama's ``format`` for a response_format."""
+    kind = form.get("type", "text")
+    if kind == "text":
         return None
-    if sort == "json_object":
+    if kind == "json_object":
         schema = form.get("schema")
         if schema is not None and not isinstance(schema, dict):
             raise InvalidRequest("response_format.schema must be a JSON Schema")
         return schema or "json"
-    if sort != "json_schema":
+    if kind != "json_schema":
         raise InvalidRequest("response_format.type must be text, json_object or json_schema")
     described = form.get("json_schema")
     schema = described.get("schema") if isinstance(described, dict) else None
@@ -161,21 +161,21 @@ def _format(form: Mapping[str, Any]) -> Any:
 def _messages(items: list[Any]) -> tuple[Message, ...]:
     body.check_count(items, "messages")
     found: list[Message] = []
-    names: dict[str, str] = {}  # of the tools called so far, by the calls' ids
+    names: dict[str, str] = {}  # id of a call so far -> its tool
     for i, item in enumerate(items):
-        said = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
-        role = body.role(said.get("role", ""), ROLES, f"messages[{i}]")
+        given = body.fields(item, MESSAGE_FIELDS, _OWNER, "messages")
+        role = body.role(given.get("role", ""), ROLES, f"messages[{i}]")
         for name in ("refusal", "audio", "function_call"):
-            if said.get(name):
+            if given.get(name):
                 raise InvalidRequest(f"{name} of messages[{i}] is not supported, leave it out")
-        calls = _calls(said.get("tool_calls") or [])
+        calls = _calls(given.get("tool_calls") or [])
         names |= {call.id: call.name for call in calls}
-        id = said.get("tool_call_id", "")
-        tool = said.get("name") or names.get(id, "") if role == "tool" else ""
-        thinking = said.get("reasoning") or said.get("reasoning_content", "")
-        if said.get("content") is None and not calls:
+        id = given.get("tool_call_id", "")
+        tool = given.get("name") or names.get(id, "") if role == "tool" else ""
+        thinking = given.get("reasoning") or given.get("reasoning_content", "")
+        if given.get("content") is None and not calls:
             raise InvalidRequest("invalid message content type: <nil>")
-        parts = _parts(said.get("content"))
+        parts = _parts(given.get("content"))
         # as in Ollama each part is a message of its own, but for a tool's result
         *others, last = [parts] if role == "tool" else [[part] for part in parts]
         found += [Message.of(role, each) for each in others]
@@ -196,19 +196,19 @@ def _parts(content: Any) -> list[str | bytes]:
 
 
 def _part(part: Any) -> str | bytes:
-    sort = part.get("type") if isinstance(part, dict) else None
-    if sort == "text" and isinstance(text := part.get("text"), str):
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(text := part.get("text"), str):
         return text
-    if sort == "image_url":
+    if kind == "image_url":
         url = part.get("image_url")
         return image(url.get("url") if isinstance(url, dict) else url)
-    if sort in ("input_audio", "file", "refusal"):
-        raise InvalidRequest(f"invalid message format: {sort} is not supported, leave it out")
+    if kind in ("input_audio", "file", "refusal"):
+        raise InvalidRequest(f"invalid message format: {kind} is not supported, leave it out")
     raise InvalidRequest("invalid message format")
 
 
 def image(url: Any) -> bytes:
-    """The bytes of an image that is given as a data URI."""
+    """The bytes of an image in a data URI."""
     if not isinstance(url, str):
         raise InvalidRequest("invalid message format")
     if url.startswith(("http://", "https://")):
@@ -246,7 +246,7 @@ def _call(item: Any) -> ToolCall:
 
 
 class ChatWriter:
-    """Writes the answers of all choices, whole or in frames."""
+    """Writes the answers of all choices, as one object or as events."""
 
     def __init__(self, model: str, n: int = 1, *, include_usage: bool = False) -> None:
         self._head = wire.Head("chatcmpl", model)
@@ -254,51 +254,51 @@ class ChatWriter:
         self._lasts: list[Chunk] = []
         self._include_usage = include_usage
 
-    def whole(self, chunks: Sequence[Chunk]) -> bytes:
-        """The answer that is not streamed: one chunk a choice."""
-        choices = [_whole(i, chunk) for i, chunk in enumerate(chunks)]
-        return self._head.frame("chat.completion", choices, usage=wire.usage([chunks]))
+    def answer(self, chunks: Sequence[Chunk]) -> bytes:
+        """The answer that is not streamed, from one chunk for each choice."""
+        choices = [_choice(i, chunk) for i, chunk in enumerate(chunks)]
+        return self._head.encode("chat.completion", choices, usage=wire.usage([chunks]))
 
     def rendered(self, prompt: str) -> bytes:
         """The answer to _debug_render_only."""
         message = {"role": "", "content": ""}
-        return self._head.frame(
+        return self._head.encode(
             "chat.completion",
             [{"index": 0, "message": message, "finish_reason": None}],
             usage=wire.usage([[Chunk()]]),
             _debug_info={"rendered_template": prompt},
         )
 
-    def frames(self, heard: tuple[int, Chunk]) -> bytes:
-        """What a chunk of a choice adds to the stream, without the last line feed."""
-        index, chunk = heard
+    def events(self, indexed: tuple[int, Chunk]) -> bytes:
+        """The events of a choice's chunk, without the last line feed."""
+        index, chunk = indexed
         choices = self._streams[index].choices(chunk)
-        frames = [self._frame([choice]) for choice in choices]
+        events = [self._event([choice]) for choice in choices]
         if chunk.finish_reason:
             self._lasts.append(chunk)
             if self._include_usage and len(self._lasts) == len(self._streams):
-                frames.append(self._frame([], usage=wire.usage([self._lasts])))
-        return b"\n".join(frames)
+                events.append(self._event([], usage=wire.usage([self._lasts])))
+        return b"\n".join(events)
 
-    def _frame(self, choices: Sequence[Any], **more: Any) -> bytes:
-        return wire.event(self._head.frame("chat.completion.chunk", choices, **more))
+    def _event(self, choices: Sequence[Any], **more: Any) -> bytes:
+        return wire.event(self._head.encode("chat.completion.chunk", choices, **more))
 
 
-def _whole(index: int, chunk: Chunk) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": "assistant", "content": chunk.text}
+def _choice(index: int, chunk: Chunk) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": chunk.text}
     if chunk.thinking:
-        said["reasoning"] = chunk.thinking
+        message["reasoning"] = chunk.thinking
     if chunk.tool_calls:
-        said["tool_calls"] = [
+        message["tool_calls"] = [
             _called(i, call.id, call.name, msgspec.json.encode(call.arguments).decode())
             for i, call in enumerate(chunk.tool_calls)
         ]
     reason = "tool_calls" if chunk.tool_calls else chunk.finish_reason
-    return {"index": index, "message": said, "finish_reason": reason, **_logprobs(chunk)}
+    return {"index": index, "message": message, "finish_reason": reason, **_logprobs(chunk)}
 
 
 class _Stream:
-    """One choice of a stream: its role comes once, its calls in pieces."""
+    """One choice of a stream: its role is sent once, its calls in pieces."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -306,20 +306,22 @@ class _Stream:
         self._compact: dict[int, _Compact] = {}
 
     def choices(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """What a chunk says: thoughts apart from the rest, then the end."""
+        """The objects of a chunk: thinking, then text and calls, then the end."""
         deltas: list[dict[str, Any]] = []
         if chunk.thinking:
             deltas.append({"content": "", "reasoning": chunk.thinking})
         pieces = [piece for delta in chunk.tool_deltas if (piece := self._piece(delta))]
         if chunk.text or pieces or (chunk.logprobs and not deltas):
             deltas.append({"content": chunk.text, **({"tool_calls": pieces} if pieces else {})})
-        self._called |= bool(chunk.tool_calls)  # whole: one that was cut off is no reason to end
-        said = [self._choice(self._with_role(delta)) for delta in deltas]
-        if said:
-            said[-1] |= _logprobs(chunk)
+        self._called |= bool(
+            chunk.tool_calls
+        )  # complete ones: after a cut-off call the reason stays
+        choices = [self._choice(self._with_role(delta)) for delta in deltas]
+        if choices:
+            choices[-1] |= _logprobs(chunk)
         if chunk.finish_reason:
-            said.append(self._choice({}, "tool_calls" if self._called else chunk.finish_reason))
-        return said
+            choices.append(self._choice({}, "tool_calls" if self._called else chunk.finish_reason))
+        return choices
 
     def _choice(self, delta: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:
         return {"index": self._index, "delta": delta, "finish_reason": reason}
@@ -336,14 +338,14 @@ class _Stream:
 
 
 class _Compact:
-    """JSON text without the white space between its values, as it comes: so the pieces of a call add up to what the call is
-    when it is not streamed."""
+    """Removes the white space between the values of a JSON text, piece by piece: the pieces of a call's arguments add up to the
+    arguments of an answer that is not streamed."""
 
     def __init__(self) -> None:
         self._in_string = self._escaped = False
 
     def feed(self, text: str) -> str:
-        """What is left of the next piece."""
+        """The next piece without white space."""
         kept = []
         for character in text:
             if self._in_string:

@@ -1,7 +1,7 @@
-"""/v1/completions: prompts to continue, each in several choices; the answers whole or in frames. Pure.
+"""/v1/completions: continue prompts, each with several choices; the answers as one object or as events. Pure.
 
-A text is written into the model's template, as in Ollama; token ids are given to the model as they are. Thoughts, which this
-API does not know, are told in ``reasoning`` beside the text, as in chats.
+A text is rendered with the model's template, as in Ollama; token ids go to the model unchanged. Thinking, which this API does
+not have, is in ``reasoning`` beside the text, as in chats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..ollama import wire as ollama
 from . import wire
 
 MOST_ANSWERS = 2048
-"""Prompts times choices, of one request."""
+"""Prompts times choices of one request."""
 
 _OWNER = "CompletionRequest"
 FIELDS = wire.COMMON | {
@@ -30,8 +30,8 @@ Prompt = str | tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
-    """A request for each answer, ``n`` in a row for each of the prompts, and how they are wanted. ``echo``: each after its
-    prompt. ``tops``: so many likely tokens beside each chosen one are told."""
+    """A request for each answer, ``n`` in a row for each prompt, and how the answers are sent. ``echo``: each after its prompt.
+    ``tops``: the number of likely tokens beside each chosen one."""
 
     requests: tuple[Request, ...]
     n: int
@@ -42,7 +42,7 @@ class ParsedCompletion:
 
 
 def parse(data: bytes) -> ParsedCompletion:
-    """The body of /v1/completions. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    """The body of /v1/completions. Raises InvalidRequest; Misread where Ollama fails before it looks for the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
         prompts = wire.inputs(given.get("prompt", ""), "prompt")
@@ -89,46 +89,48 @@ def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any]) -> Request:
 
 
 class CompletionWriter:
-    """Writes the answers, whole or in frames; ``echoes`` are the texts of the prompts where they are wanted."""
+    """Writes the answers, as one object or as events; ``echoes`` are the prompts' texts, if the answers begin with them."""
 
-    def __init__(self, asked: ParsedCompletion, echoes: Sequence[str] = ()) -> None:
-        self._head = wire.Head("cmpl", asked.requests[0].model)
-        self._n = asked.n
-        self._include_usage = asked.include_usage
-        count = range(len(asked.requests))
+    def __init__(self, parsed: ParsedCompletion, echoes: Sequence[str] = ()) -> None:
+        self._head = wire.Head("cmpl", parsed.requests[0].model)
+        self._n = parsed.n
+        self._include_usage = parsed.include_usage
+        count = range(len(parsed.requests))
         self._choices = [
-            _Choice(i, echoes[i // asked.n] if echoes else "", asked.tops) for i in count
+            _Choice(i, echoes[i // parsed.n] if echoes else "", parsed.tops) for i in count
         ]
         self._lasts: list[Chunk | None] = [None for _ in count]
 
-    def whole(self, chunks: Sequence[Chunk]) -> bytes:
-        """The answer that is not streamed: one chunk a choice."""
-        said = [choice.said(chunk) for choice, chunk in zip(self._choices, chunks, strict=True)]
-        return self._head.frame(_OBJECT, said, usage=self._usage(chunks))
+    def answer(self, chunks: Sequence[Chunk]) -> bytes:
+        """The answer that is not streamed, from one chunk for each choice."""
+        choices = [
+            choice.encode(chunk) for choice, chunk in zip(self._choices, chunks, strict=True)
+        ]
+        return self._head.encode(_OBJECT, choices, usage=self._usage(chunks))
 
-    def frames(self, heard: tuple[int, Chunk]) -> bytes:
-        """What a chunk of a choice adds to the stream, without the last line feed.
+    def events(self, indexed: tuple[int, Chunk]) -> bytes:
+        """The events of a choice's chunk, without the last line feed.
 
-        Where the usage is wanted at the end, it is null before, as OpenAI has it.
+        If the usage is included at the end, it is null before, as in OpenAI's API.
         """
-        index, chunk = heard
-        said = self._choices[index].said(chunk)
+        index, chunk = indexed
         more = {"usage": None} if self._include_usage else {}
-        frames = [wire.event(self._head.frame(_OBJECT, [said], **more))]
+        choice = self._choices[index].encode(chunk)
+        events = [wire.event(self._head.encode(_OBJECT, [choice], **more))]
         if chunk.finish_reason:
             self._lasts[index] = chunk
             lasts = [last for last in self._lasts if last]
             if self._include_usage and len(lasts) == len(self._lasts):
                 usage = self._usage(lasts)
-                frames.append(wire.event(self._head.frame(_OBJECT, [], usage=usage)))
-        return b"\n".join(frames)
+                events.append(wire.event(self._head.encode(_OBJECT, [], usage=usage)))
+        return b"\n".join(events)
 
     def _usage(self, lasts: Sequence[Chunk]) -> dict[str, Any]:
         return wire.usage(lasts[i : i + self._n] for i in range(0, len(lasts), self._n))
 
 
 class _Choice:
-    """One choice: its prompt comes first, once, and offsets count from there."""
+    """One choice: its first piece begins with the prompt, and offsets count from there."""
 
     def __init__(self, index: int, echo: str, tops: int) -> None:
         self._index = index
@@ -136,8 +138,8 @@ class _Choice:
         self._tops = tops
         self._offset = 0
 
-    def said(self, chunk: Chunk) -> dict[str, Any]:
-        """The next piece."""
+    def encode(self, chunk: Chunk) -> dict[str, Any]:
+        """The object of the next piece."""
         found: dict[str, Any] = {"text": self._echo + chunk.text, "index": self._index}
         self._echo = ""
         if chunk.thinking:

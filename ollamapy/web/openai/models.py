@@ -36,12 +36,12 @@ def encode_anthropic_list(models: Iterable[ListedModel]) -> bytes:
     return encode({"data": data, "has_more": False, "first_id": None, "last_id": None, **ends})
 
 
-def encode_model(asked: str, spec: ModelSpec) -> bytes:
-    """The answer of /v1/models/NAME; the id is the name as asked."""
-    return encode(_model(asked, spec.modified_at, spec.name.display))
+def encode_model(name: str, spec: ModelSpec) -> bytes:
+    """The answer of /v1/models/NAME; the id is the name as the request has it."""
+    return encode(_model(name, spec.modified_at, spec.name.display))
 
 
 def _model(id: str, created: float, name: str) -> dict[str, Any]:
-    """``created`` in seconds; who owns a model is its namespace."""
+    """``created`` in seconds; a model's owner is its namespace."""
     owner = Name.parse(name).namespace
     return {"id": id, "object": "model", "created": int(created), "owned_by": owner}

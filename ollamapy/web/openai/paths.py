@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from ...serving import answer as generate
-from ...serving import choices, embed
+from ...serving import answer, choices, embed
 from ...serving.services import Services
 from ...types import Caller, Chunk, Gap, Question, Raw, Request
 from .. import sse
@@ -18,11 +17,11 @@ from . import chat, completions, models, vectors, wire
 
 
 class _Writer(Protocol):
-    """Writes the answers of all choices, whole or in frames."""
+    """Writes the answers of all choices, as one object or as events."""
 
-    def whole(self, chunks: Sequence[Chunk]) -> bytes: ...
+    def answer(self, chunks: Sequence[Chunk]) -> bytes: ...
 
-    def frames(self, chunk: tuple[int, Chunk]) -> bytes: ...
+    def events(self, indexed: tuple[int, Chunk]) -> bytes: ...
 
 
 async def _chat(services: Services, call: Call) -> Reply:
@@ -30,7 +29,7 @@ async def _chat(services: Services, call: Call) -> Reply:
     model = parsed.requests[0].model
     writer = chat.ChatWriter(model, len(parsed.requests), include_usage=parsed.include_usage)
     if parsed.render_only:
-        rendered = await generate.render(services, parsed.requests[0], call.caller)
+        rendered = await answer.render(services, parsed.requests[0], call.caller)
         return plain_json_answer(writer.rendered(rendered.prompt))
     return await _answered(services, parsed.requests, call.caller, writer, parsed.stream)
 
@@ -44,7 +43,7 @@ async def _completions(services: Services, call: Call) -> Reply:
 
 
 async def _echo(services: Services, request: Request, caller: Caller) -> str:
-    """The text of a prompt that may be given as token ids."""
+    """The text of a prompt, which may be given as token ids."""
     assert isinstance(request.source, Question | Gap | Raw)
     prompt = request.source.prompt
     if isinstance(prompt, str):
@@ -70,7 +69,7 @@ async def _answered(
     if stream:
         return Lines(
             chunks,
-            writer.frames,
+            writer.events,
             failed=lambda error: wire.event(wire.encode_error(*describe(error))),
             media_type=sse.MEDIA_TYPE,
             ending=wire.DONE,
@@ -79,7 +78,7 @@ async def _answered(
     async with aclosing(chunks):
         async for index, chunk in chunks:
             found[index].append(chunk)
-    return plain_json_answer(writer.whole([generate.merge(each) for each in found]))
+    return plain_json_answer(writer.answer([answer.merge(each) for each in found]))
 
 
 async def _embeddings(services: Services, call: Call) -> Reply:
@@ -91,12 +90,12 @@ async def _embeddings(services: Services, call: Call) -> Reply:
 async def _rerank(services: Services, call: Call) -> Reply:
     parsed = await call.parse(vectors.parse_rerank)
     return plain_json_answer(
-        vectors.encode_reranked(parsed, await embed.rerank(services, parsed.request, call.caller))
+        vectors.encode_rerank(parsed, await embed.rerank(services, parsed.request, call.caller))
     )
 
 
 async def _models(services: Services, call: Call) -> Reply:
-    """Anthropic's API has the same path: its clients send a version of that API."""
+    """Anthropic's API has the same path: its clients send the header anthropic-version."""
     listed = await services.models.list()
     if "anthropic-version" in call.headers:
         return plain_json_answer(models.encode_anthropic_list(listed))

@@ -1,7 +1,7 @@
-"""The answers of /v1/responses, whole or in events. Pure.
+"""The answers of /v1/responses, as one object or as events. Pure.
 
-An answer that the limit of tokens cut off is "incomplete". The tokens spent on thinking are not counted apart. A tool call is
-streamed in one piece, when it is known to be whole.
+An answer cut off by the limit of tokens is "incomplete". The tokens of thinking are not counted separately. A tool call is
+streamed in one piece, once it is complete.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from .responses import ParsedResponse
 
 
 class ResponseWriter:
-    """Writes one response, whole or in events."""
+    """Writes one response, as one object or as events."""
 
-    def __init__(self, asked: ParsedResponse) -> None:
+    def __init__(self, parsed: ParsedResponse) -> None:
         self._id = secrets.token_hex(12)
         self._created = int(time.time())
-        self._echo = asked.echo
-        self._members = asked.members
+        self._echo = parsed.echo
+        self._members = parsed.members
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._open = ""  # the type of the item that is being written
         self._text = ""
         self._logprobs: list[dict[str, Any]] = []
-        self._waiting: list[dict[str, Any]] = []  # logprobs whose text is still to come
+        self._waiting: list[dict[str, Any]] = []  # logprobs whose text has not come yet
         self._sequence = 0
 
-    def whole(self, chunk: Chunk) -> bytes:
+    def answer(self, chunk: Chunk) -> bytes:
         """The answer that is not streamed."""
         self._written(chunk)
         return msgspec.json.encode(self._response(_status(chunk), chunk.usage or Usage()))
 
     def events(self, chunk: Chunk) -> bytes:
-        """What a chunk adds to the stream, without the last line feed."""
+        """The events of a chunk, without the last line feed."""
         return sse.write(self._written(chunk))
 
     def failed(self, status: int, message: str, code: str = "") -> bytes:
@@ -79,16 +79,16 @@ class ResponseWriter:
             found.append(self._event(f"response.{status}", response=response))
         return found
 
-    # Items: what is written one after another. Thoughts and messages come in pieces, calls whole.
+    # Items are written one after another: reasoning and messages in pieces, calls in one
 
-    def _opened(self, sort: str) -> list[dict[str, Any]]:
-        if self._open == sort:
+    def _opened(self, kind: str) -> list[dict[str, Any]]:
+        if self._open == kind:
             return []
         found = self._closed()
-        self._open, self._text, self._logprobs = sort, "", []
-        item = {**self._item("in_progress"), _PARTS[sort]: []}
+        self._open, self._text, self._logprobs = kind, "", []
+        item = {**self._item("in_progress"), _PARTS[kind]: []}
         found.append(self._at("output_item.added", item=item))
-        if sort == "message":
+        if kind == "message":
             found.append(self._part("content_part.added", part=_output_text("", [])))
         return found
 
@@ -97,8 +97,8 @@ class ResponseWriter:
         if self._open == "reasoning":
             found.append(self._part("reasoning_summary_text.done", text=self._text))
         if self._open == "message":
-            said = {"text": self._text, "logprobs": self._logprobs}
-            found.append(self._part("output_text.done", **said))
+            done = {"text": self._text, "logprobs": self._logprobs}
+            found.append(self._part("output_text.done", **done))
             found.append(self._part("content_part.done", part=item["content"][0]))
         if self._open:
             found.append(self._at("output_item.done", item=item))
@@ -107,7 +107,7 @@ class ResponseWriter:
         return found
 
     def _item(self, status: str) -> dict[str, Any]:
-        """The item that is being written, as far as it is."""
+        """The item that is being written, so far."""
         if self._open == "reasoning":
             summary = [{"type": "summary_text", "text": self._text}]
             item = {"id": self._item_id("rs"), "type": "reasoning", "summary": summary}
@@ -139,19 +139,19 @@ class ResponseWriter:
 
     # Events
 
-    def _part(self, sort: str, **more: Any) -> dict[str, Any]:
-        """An event about the one part of the item that is being written."""
+    def _part(self, kind: str, **more: Any) -> dict[str, Any]:
+        """An event of the only part of the item that is being written."""
         thinks = self._open == "reasoning"
         place = {"summary_index": 0} if thinks else {"content_index": 0}
-        return self._at(sort, item_id=self._item_id("rs" if thinks else "msg"), **place, **more)
+        return self._at(kind, item_id=self._item_id("rs" if thinks else "msg"), **place, **more)
 
-    def _at(self, sort: str, **more: Any) -> dict[str, Any]:
-        """An event about the item that is being written, or the next."""
-        return self._event(f"response.{sort}", output_index=len(self._output), **more)
+    def _at(self, kind: str, **more: Any) -> dict[str, Any]:
+        """An event of the item that is being written, or of the next."""
+        return self._event(f"response.{kind}", output_index=len(self._output), **more)
 
-    def _event(self, sort: str, **more: Any) -> dict[str, Any]:
+    def _event(self, kind: str, **more: Any) -> dict[str, Any]:
         number, self._sequence = self._sequence, self._sequence + 1
-        return {"type": sort, "sequence_number": number, **more}
+        return {"type": kind, "sequence_number": number, **more}
 
     def _response(
         self, status: str, usage: Usage | None = None, error: dict[str, str] | None = None
@@ -181,11 +181,11 @@ _CONSTANT = {
     "previous_response_id": None, "presence_penalty": 0, "frequency_penalty": 0, "max_tool_calls": None, "store": False,
     "background": False, "service_tier": "default", "safety_identifier": None, "prompt_cache_key": None,
 }  # fmt: skip
-"""What every response says, because nothing else can be had."""
+"""Fields that are the same in every response: other values are not supported."""
 
 
 def _status(chunk: Chunk) -> str:
-    """How a response ended, from its last chunk."""
+    """The status of a response, from its last chunk."""
     return "incomplete" if chunk.finish_reason == "length" else "completed"
 
 
@@ -195,12 +195,12 @@ def _output_text(text: str, logprobs: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def _logprob(each: TokenLogprob) -> dict[str, Any]:
     top = [_logprob(other) for other in each.top_logprobs]
-    said = {"token": each.token, "logprob": each.logprob, "bytes": each.bytes}
-    return {**said, "top_logprobs": top}
+    head = {"token": each.token, "logprob": each.logprob, "bytes": each.bytes}
+    return {**head, "top_logprobs": top}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """``prompt_truncated`` is ours: what was cut off because it did not fit."""
+    """``prompt_truncated`` is our own field: the part of the prompt that was cut because it did not fit."""
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,

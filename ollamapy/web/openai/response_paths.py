@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...serving import answer as generate
+from ...serving import answer
 from ...serving.services import Services
 from .. import sse
 from ..body import Misread
@@ -16,16 +16,16 @@ async def _responses(services: Services, call: Call) -> Reply:
     if encoding != "identity":
         raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
     parsed = await call.parse(responses.parse)
-    chunks = generate.answer(services, parsed.request, call.caller)
-    answer = response_events.ResponseWriter(parsed)
+    chunks = answer.answer(services, parsed.request, call.caller)
+    writer = response_events.ResponseWriter(parsed)
     if parsed.stream:
         return Lines(
             chunks,
-            answer.events,
-            failed=lambda error: answer.failed(*describe(error)),
+            writer.events,
+            failed=lambda error: writer.failed(*describe(error)),
             media_type=sse.MEDIA_TYPE,
         )
-    return plain_json_answer(answer.whole(await generate.whole(chunks)))
+    return plain_json_answer(writer.answer(await answer.collect(chunks)))
 
 
 DIALECT = Dialect(

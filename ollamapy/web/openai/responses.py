@@ -1,7 +1,7 @@
-"""/v1/responses: a conversation in items, its tools and the form of the answer. Pure; response_events.py writes the answers.
+"""/v1/responses: a conversation of items, its tools and the form of the answer. Pure; response_events.py writes the answers.
 
-Nothing is kept, so what refers to an earlier response is refused. ``background`` changes nothing: the answer is there when the
-request ends.
+Responses are not stored, so a reference to an earlier one is refused. ``background`` has no effect: the request ends with the
+answer.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ ROLES = ("user", "assistant", "system", "developer")
 _LOGPROBS = "message.output_text.logprobs"
 
 
-class NotKept(InvalidRequest):
-    """What the request refers to is not here, because no response is kept."""
+class NotStored(InvalidRequest):
+    """The request refers to an earlier response or conversation, and none is stored."""
 
     status = 404
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """A conversation, and how its answer is wanted. ``echo`` is what the answer repeats of the request; ``members`` are the tools
-    of namespaces, by the names that the model has for them: namespace and name."""
+    """A conversation, and how its answer is sent. ``echo`` are the fields of the request that the answer repeats; ``members``
+    are the tools of namespaces: the model's name of each -> its namespace and name."""
 
     request: Request
     stream: bool
@@ -57,7 +57,7 @@ class ParsedResponse:
 
 
 def parse(data: bytes) -> ParsedResponse:
-    """The body of /v1/responses. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    """The body of /v1/responses. Raises InvalidRequest; Misread where Ollama fails before it looks for the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
         text, reasoning = given.get("text", {}), given.get("reasoning", {})
@@ -80,7 +80,9 @@ def parse(data: bytes) -> ParsedResponse:
         messages = _messages(given.get("input"), given.get("instructions", ""))
     for name in ("previous_response_id", "conversation", "prompt"):
         if given.get(name):
-            raise NotKept(f"{name}: nothing is kept here, send the whole conversation as input")
+            raise NotStored(
+                f"{name} is not supported: responses are not stored, send the whole conversation as input"
+            )
     present = {name: value for name, value in fields.items() if value is not None}
     stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
@@ -89,32 +91,32 @@ def parse(data: bytes) -> ParsedResponse:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The temperature is 1 where none is given, whatever the model says; all else is left to the model."""
+    """The default temperature is 1, even if the model has its own; other defaults are the model's."""
     if (limit := given.get("max_output_tokens")) is not None and limit <= 0:
         raise InvalidRequest("max_output_tokens must be positive")
-    asked = {"temperature": given.get("temperature"), "top_p": given.get("top_p")}
-    asked["num_predict"] = limit
-    present = {name: value for name, value in asked.items() if value is not None}
+    found = {"temperature": given.get("temperature"), "top_p": given.get("top_p")}
+    found["num_predict"] = limit
+    present = {name: value for name, value in found.items() if value is not None}
     return {"temperature": 1.0, **given.get("options", {}), **present}
 
 
 def _truncates(truncation: str) -> bool:
-    """OpenAI's default is not to; Ollama's is to, and only who says so gets OpenAI's."""
+    """OpenAI's default is "disabled"; as in Ollama, the default here is "auto"."""
     if truncation not in ("auto", "disabled"):
         raise InvalidRequest("truncation must be auto or disabled")
     return truncation == "auto"
 
 
 def _format(form: Any) -> Any:
-    """What Ollama's ``format`` is for a text.format."""
+    """Ollama's ``format`` for a text.format."""
     if form is None:
         return None
-    sort = form.get("type") if isinstance(form, dict) else None
-    if sort == "text":
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind == "text":
         return None
-    if sort == "json_object":
+    if kind == "json_object":
         return "json"
-    if sort != "json_schema":
+    if kind != "json_schema":
         raise InvalidRequest("text.format must be of type text, json_object or json_schema")
     if not isinstance(schema := form.get("schema"), dict):
         raise InvalidRequest("text.format.schema must be a JSON Schema")
@@ -122,11 +124,13 @@ def _format(form: Any) -> Any:
 
 
 def _echo(given: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """What is asked, where the request says it, else what is the case."""
+    """The request's fields as the answer repeats them, with the defaults where they are absent."""
     return {
         "model": request.model,
         "instructions": given.get("instructions"),
-        "tools": [_told(tool) for tool in given.get("tools", ()) if not _is_web_search(tool)],
+        "tools": [
+            _with_all_fields(tool) for tool in given.get("tools", ()) if not _is_web_search(tool)
+        ],
         "tool_choice": given.get("tool_choice", "auto"),
         "parallel_tool_calls": given.get("parallel_tool_calls", True),
         "truncation": given.get("truncation", "disabled"),
@@ -140,8 +144,8 @@ def _echo(given: Mapping[str, Any], request: Request) -> dict[str, Any]:
     }
 
 
-def _told(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool with all the fields that a function has in answers."""
+def _with_all_fields(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as answers list it: a function has all its fields."""
     absent = {"description": None, "strict": None, "parameters": None}
     return {**(absent if tool["type"] == "function" else {}), **tool}
 
@@ -150,7 +154,7 @@ def _told(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(tools: Any) -> list[dict[str, Any]]:
-    """The tools as chats have them; those of a namespace have its name before theirs."""
+    """The tools in the form of chats; those of a namespace have its name as a prefix."""
     if tools is None:
         return []
     if not isinstance(tools, list):
@@ -159,7 +163,7 @@ def _tools(tools: Any) -> list[dict[str, Any]]:
 
 
 def _members(tools: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Those of namespaces among tools that were found good: the model's name -> namespace and name."""
+    """The tools of namespaces, of tools that are checked: the model's name -> namespace and name."""
     return {
         f"{tool['name']}.{member['name']}": (tool["name"], member["name"])
         for tool in tools
@@ -170,17 +174,17 @@ def _members(tools: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
 
 
 def _tool(tool: Any, where: str, prefix: str) -> Iterator[dict[str, Any]]:
-    sort, name = (tool.get("type"), tool.get("name")) if isinstance(tool, dict) else (None, None)
+    kind, name = (tool.get("type"), tool.get("name")) if isinstance(tool, dict) else (None, None)
     if _is_web_search(tool):
-        # Programs offer it with every request and live without; the answer's list of tools has it not.
-        log.warning("%s is %s, which this server does not have", where, sort)
+        # Programs send it with every request and work without it; the answer's list of tools leaves it out.
+        log.warning("%s is %s, which this server does not have", where, kind)
         return
-    if sort not in ("function", "namespace"):
-        shown = "a tool without a type" if sort is None else f"the tool {str(sort)[:40]!r}"
+    if kind not in ("function", "namespace"):
+        shown = "a tool without a type" if kind is None else f"the tool {str(kind)[:40]!r}"
         raise InvalidRequest(f"{where} is {shown}, and only functions are supported, leave it out")
     if not isinstance(name, str) or not name:
         raise InvalidRequest(f"{where} must have a name")
-    if sort == "namespace":
+    if kind == "namespace":
         members = tool.get("tools")
         if not isinstance(members, list) or prefix:
             raise InvalidRequest(f"{where} must have a list of functions as tools")
@@ -197,25 +201,25 @@ def _tool(tool: Any, where: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_web_search(tool: Any) -> bool:
-    sort = tool.get("type") if isinstance(tool, dict) else None
-    return isinstance(sort, str) and sort.startswith("web_search")
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return isinstance(kind, str) and kind.startswith("web_search")
 
 
 def _tool_choice(
     choice: Any, tools: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The tools that may be called, and which of them must be, in Ollama's words. ``choice`` is one of "auto", "none" and
-    "required", {"type": "function", "name": ...}, or {"type": "allowed_tools", "mode": ..., "tools": [...]}.
+    """The tools that may be called, and Ollama's tool_choice. ``choice`` is one of "auto", "none" and "required",
+    {"type": "function", "name": ...}, or {"type": "allowed_tools", "mode": ..., "tools": [...]}.
     """
-    sort = choice.get("type") if isinstance(choice, dict) else None
-    if sort == "allowed_tools":
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if kind == "allowed_tools":
         named = choice.get("tools")
         if not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
             raise InvalidRequest("tool_choice must have a list of tools that are allowed")
         names = [each.get("name") for each in named]
         tools = [tool for tool in tools if tool["function"]["name"] in names]
         choice = choice.get("mode", "auto")
-    elif sort == "function":
+    elif kind == "function":
         choice = choice.get("name")
     if not isinstance(choice, str):
         raise InvalidRequest("tool_choice must be auto, none, required or one of the functions")
@@ -241,7 +245,7 @@ def _messages(given: Any, instructions: str) -> tuple[Message, ...]:
 
 
 class _Conversation:
-    """Messages out of items: thoughts belong to what the assistant says or calls next, its calls to what it said before."""
+    """Collects messages from items: thinking is added to the assistant's next message or call, calls to its last message."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -249,33 +253,33 @@ class _Conversation:
         self._tools: dict[str, str] = {}  # id of a call -> its tool
 
     def add(self, item: Any, where: str) -> None:
-        sort = item.get("type", "message") if isinstance(item, dict) else None
-        match sort:
+        kind = item.get("type", "message") if isinstance(item, dict) else None
+        match kind:
             case "message":
-                self._say(item, where)
+                self._add_message(item, where)
             case "function_call":
-                self._call(_call(item, where))
+                self._add_call(_call(item, where))
             case "function_call_output":
                 id = body.text(item, "call_id", where)
                 parts = _content(item.get("output"), f"{where}.output")
                 tool = self._tools.get(id, "")
                 self.messages.append(Message.of("tool", parts, tool_name=tool, tool_call_id=id))
             case "reasoning":
-                self._thinking = _thoughts(item, where)
+                self._thinking = _reasoning_text(item, where)
             case "web_search_call":
-                pass  # its results are in what was said afterwards
+                pass  # later messages contain its results
             case None:
                 raise InvalidRequest(f"{where} must be an object with a type")
             case _:
-                raise InvalidRequest(f'unknown input item type: "{str(sort)[:80]}"')
+                raise InvalidRequest(f'unknown input item type: "{str(kind)[:80]}"')
 
-    def _say(self, item: Mapping[str, Any], where: str) -> None:
+    def _add_message(self, item: Mapping[str, Any], where: str) -> None:
         role = body.role(body.text(item, "role", where), ROLES, where)
         parts = _content(item.get("content"), f"{where}.content")
         thinking = self._take_thinking() if role == "assistant" else ""
         self.messages.append(Message.of(role, parts, thinking=thinking))
 
-    def _call(self, call: ToolCall) -> None:
+    def _add_call(self, call: ToolCall) -> None:
         self._tools[call.id] = call.name
         last = self.messages[-1] if self.messages else None
         if last is None or last.role != "assistant":
@@ -290,7 +294,7 @@ class _Conversation:
         return thinking
 
     def ended(self) -> tuple[Message, ...]:
-        """All messages; thoughts at the end are one of their own."""
+        """All messages; thinking at the end becomes a message of its own."""
         if thinking := self._take_thinking():
             self.messages.append(Message("assistant", "", thinking))
         return tuple(self.messages)
@@ -316,8 +320,8 @@ def _content(content: Any, where: str) -> list[str | bytes]:
                 found.append(chat.image(part["image_url"]))
             case "input_file":
                 raise InvalidRequest("file inputs are not currently supported")
-            case sort:
-                raise InvalidRequest(f'unknown content type of {place}: "{str(sort)[:80]}"')
+            case kind:
+                raise InvalidRequest(f'unknown content type of {place}: "{str(kind)[:80]}"')
     return found
 
 
@@ -332,10 +336,10 @@ def _call(item: Mapping[str, Any], where: str) -> ToolCall:
     return ToolCall(name, arguments, body.text(item, "call_id", where))
 
 
-def _thoughts(item: Mapping[str, Any], where: str) -> str:
-    """They are not encrypted here; a client that does not give them back gives their summary, which is all of them too."""
-    if isinstance(thoughts := item.get("encrypted_content"), str):
-        return thoughts
+def _reasoning_text(item: Mapping[str, Any], where: str) -> str:
+    """The thinking of a reasoning item: not encrypted here, and the same text as its summary, which some clients send instead."""
+    if isinstance(text := item.get("encrypted_content"), str):
+        return text
     summary = item.get("summary") or []
     if not isinstance(summary, list) or not all(isinstance(part, dict) for part in summary):
         raise InvalidRequest(f"{where}.summary must be a list of texts")

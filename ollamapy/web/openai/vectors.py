@@ -1,9 +1,9 @@
-"""/v1/embeddings, and /v1/rerank as other servers have it. Pure.
+"""/v1/embeddings, and /v1/rerank as in other servers. Pure.
 
     /v1/embeddings  {model, input: texts or token ids, dimensions, encoding_format}  -> {data: [{embedding, index}], usage}
     /v1/rerank      {model, query, documents, top_n, return_documents}  -> {results: [{index, relevance_score, document}], usage}
 
-A document is a text or an object with a text; ``return_documents`` is false where it is not given.
+A document is a text or an object with a text; ``return_documents`` is false by default.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RERANK_FIELDS = _MODEL | {
 
 @dataclass(frozen=True, slots=True)
 class ParsedEmbeddings:
-    """Vectors for inputs; ``packed``: each as base64 of its numbers' bytes, float32 and the lowest first."""
+    """Vectors for inputs; ``packed``: each as base64 of float32 numbers in little endian."""
 
     request: EmbedRequest
     packed: bool
@@ -41,7 +41,7 @@ class ParsedEmbeddings:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRerank:
-    """A rerank: how many of the best documents are wanted, and whether with their texts."""
+    """A rerank: how many of the best documents to return, and whether with their texts."""
 
     request: RerankRequest
     top: int
@@ -49,7 +49,7 @@ class ParsedRerank:
 
 
 def parse_embeddings(data: bytes) -> ParsedEmbeddings:
-    """The body of /v1/embeddings. Raises InvalidRequest; Misread for what Ollama would refuse before it looks at the model."""
+    """The body of /v1/embeddings. Raises InvalidRequest; Misread where Ollama fails before it looks for the model."""
     with body.reading():
         given = wire.read_fields(data, EMBED_FIELDS, "EmbedRequest")
         form = given.get("encoding_format", "").lower() or "float"
@@ -66,7 +66,7 @@ def parse_embeddings(data: bytes) -> ParsedEmbeddings:
         if "" in inputs:
             where = f"input[{inputs.index('')}]" if isinstance(given["input"], list) else "input"
             raise InvalidRequest(f"{where} is empty, give it a text or leave it out")
-    common = ollama.which_model(given)
+    common = ollama.model_fields(given)
     request = EmbedRequest(inputs=inputs, dimensions=dimensions or None, **common)
     return ParsedEmbeddings(request, form == "base64")
 
@@ -83,7 +83,7 @@ def parse_rerank(data: bytes) -> ParsedRerank:
         documents = tuple(_document(each, i) for i, each in enumerate(found))
         if (top := given.get("top_n", len(documents))) < 1:
             raise InvalidRequest("top_n must be at least 1")
-    request = RerankRequest(query=given["query"], documents=documents, **ollama.which_model(given))
+    request = RerankRequest(query=given["query"], documents=documents, **ollama.model_fields(given))
     return ParsedRerank(request, top, given.get("return_documents", False))
 
 
@@ -97,14 +97,14 @@ def _document(value: Any, index: int) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_embeddings(asked: ParsedEmbeddings, found: Embedded) -> bytes:
-    """The answer of /v1/embeddings. For thousands of vectors it takes a second: not on the event loop."""
-    write = _packed if asked.packed else encode_vector
+def encode_embeddings(parsed: ParsedEmbeddings, found: Embedded) -> bytes:
+    """The answer of /v1/embeddings. For thousands of vectors this takes a second: call it in a thread."""
+    write = _packed if parsed.packed else encode_vector
     data = [
         {"object": "embedding", "embedding": msgspec.Raw(write(vector)), "index": index}
         for index, vector in enumerate(found.vectors)
     ]
-    head = {"object": "list", "data": data, "model": asked.request.model}
+    head = {"object": "list", "data": data, "model": parsed.request.model}
     return ollama.encode({**head, "usage": _usage(found.tokens)})
 
 
@@ -115,19 +115,19 @@ def _packed(vector: Sequence[float]) -> bytes:
     return b'"' + base64.b64encode(numbers.tobytes()) + b'"'
 
 
-def encode_reranked(asked: ParsedRerank, found: Reranked) -> bytes:
+def encode_rerank(parsed: ParsedRerank, found: Reranked) -> bytes:
     """The answer of /v1/rerank: the best first."""
-    documents = asked.request.documents
-    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: asked.top]
+    documents = parsed.request.documents
+    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: parsed.top]
     results = [
         {
             "index": place,
             "relevance_score": found.scores[place],
-            **({"document": {"text": documents[place]}} if asked.with_texts else {}),
+            **({"document": {"text": documents[place]}} if parsed.with_texts else {}),
         }
         for place in order
     ]
-    head = {"object": "list", "model": asked.request.model, "results": results}
+    head = {"object": "list", "model": parsed.request.model, "results": results}
     return ollama.encode({**head, "usage": _usage(found.tokens)})
 
 

@@ -1,4 +1,4 @@
-"""What the endpoints of OpenAI's API share: the options of sampling, several choices, usage, events, errors. Pure."""
+"""The common parts of the endpoints of OpenAI's API: sampling options, choices, usage, events, errors. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import body
 from ..ollama.wire import encode, truncated
 
 MOST_CHOICES = 128
-"""Answers to one request, as OpenAI has it."""
+"""Answers to one request; OpenAI's limit."""
 
 COMMON = {
     "model": "string", "stream": "bool", "stream_options": "map[string]interface {}", "n": "int", "max_tokens": "int",
@@ -29,7 +29,7 @@ EFFORTS: Mapping[str, bool | str] = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "max",
     "ultra": "max",
 }  # fmt: skip
-"""How much a model shall think, in OpenAI's words -> ours."""
+"""OpenAI's reasoning efforts -> the values of ``think``."""
 
 _FLOATS = (
     "temperature", "top_p", "frequency_penalty", "presence_penalty", "min_p", "repeat_penalty",
@@ -49,7 +49,7 @@ def read_fields(data: bytes, types: Mapping[str, str], owner: str) -> dict[str, 
 
 
 def native(given: Mapping[str, Any], owner: str, **more: Any) -> dict[str, Any]:
-    """The fields of COMMON and those in ``more`` as Ollama's API has them, without what is null. Raises InvalidRequest."""
+    """The fields of COMMON and those in ``more`` under Ollama's names, without null. Raises InvalidRequest."""
     limit = given.get("max_completion_tokens", given.get("max_tokens"))
     if limit == 0:
         raise InvalidRequest("max_tokens must be at least 1")
@@ -64,18 +64,18 @@ def native(given: Mapping[str, Any], owner: str, **more: Any) -> dict[str, Any]:
 
 
 def _options(given: Mapping[str, Any], owner: str, limit: int | None) -> dict[str, Any]:
-    """OpenAI's defaults for temperature and top_p are 1, whatever the model's own say."""
+    """OpenAI's defaults for temperature and top_p are 1, even if the model has its own."""
     for names, kinds, go_type in ((_FLOATS, (int, float), "float64"), (_INTS, (int,), "int")):
         for name in names:
             value = given.get(name, 0)
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise body.wrong_type(value, f"{owner}.{name}", go_type)
-    asked = {name: given[name] for name in (*_FLOATS, *_INTS) if name in given}
+    found = {name: given[name] for name in (*_FLOATS, *_INTS) if name in given}
     if "stop" in given:
-        asked["stop"] = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
+        found["stop"] = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
     if limit is not None:
-        asked["num_predict"] = limit
-    return {"temperature": 1.0, "top_p": 1.0, **given.get("options", {}), **asked}
+        found["num_predict"] = limit
+    return {"temperature": 1.0, "top_p": 1.0, **given.get("options", {}), **found}
 
 
 def inputs(value: Any, name: str) -> tuple[str | tuple[int, ...], ...]:
@@ -110,13 +110,13 @@ def _tokens(value: Any, name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def several_calls(choice: str | None, asked: bool | None) -> bool | None:
-    """May an answer have several calls? One tool that is named must be called exactly once, as OpenAI has it."""
-    return asked if choice in (None, "auto", "none", "required") else False
+def several_calls(choice: str | None, parallel: bool | None) -> bool | None:
+    """May an answer have several calls? As in OpenAI's API, a tool that is chosen by name is called exactly once."""
+    return parallel if choice in (None, "auto", "none", "required") else False
 
 
 def effort(value: Any) -> bool | str | None:
-    """What a reasoning effort asks of ``think``; None for none given. Raises InvalidRequest."""
+    """The value of ``think`` for a reasoning effort; None if there is none. Raises InvalidRequest."""
     if value is None or value == "":
         return None
     if not isinstance(value, str) or value not in EFFORTS:
@@ -128,14 +128,14 @@ def effort(value: Any) -> bool | str | None:
 
 
 def include_usage(given: Mapping[str, Any], owner: str) -> bool:
-    """Does a stream shall say at its end what it cost?"""
+    """Does a stream end with the usage?"""
     path = "stream_options"
-    asked = body.fields(given.get(path), {"include_usage": "bool"}, owner, path)
-    return bool(asked.get("include_usage", False))
+    options = body.fields(given.get(path), {"include_usage": "bool"}, owner, path)
+    return bool(options.get("include_usage", False))
 
 
 def count(given: Mapping[str, Any]) -> int:
-    """How many choices are wanted. Raises InvalidRequest."""
+    """The number of choices. Raises InvalidRequest."""
     n: int = given.get("n", 1)
     if not 1 <= n <= MOST_CHOICES:
         raise InvalidRequest(f"n must be between 1 and {MOST_CHOICES}")
@@ -143,15 +143,15 @@ def count(given: Mapping[str, Any]) -> int:
 
 
 def choices(request: Request, n: int) -> tuple[Request, ...]:
-    """The same request ``n`` times, with another seed each: the one after the last where one is given, else any.
+    """The same request ``n`` times, each with another seed: the next number if a seed is given, else a random one.
 
-    The first is the request itself, so that it answers as it would alone.
+    The first is the request itself, so that its answer is the same as without other choices.
     """
     return tuple(request if step == 0 else _reseeded(request, step) for step in range(n))
 
 
 def _reseeded(request: Request, step: int) -> Request:
-    """A seed of -1 is none. Where none is given the model may have its own, which must not serve for all."""
+    """A seed of -1 is none. Without one the model's own would apply, and all choices would be the same."""
     given = request.options.seed
     seed = random.getrandbits(31) if given is None or given < 0 else (given + step) % (2**32 - 1)
     return msgspec.structs.replace(request, options=Options(seed=seed).over(request.options))
@@ -161,30 +161,36 @@ def _reseeded(request: Request, step: int) -> Request:
 
 
 class Head:
-    """What all frames of one answer begin with: one id, one time."""
+    """The common fields of all objects of one answer: its id, its time, its model."""
 
     def __init__(self, prefix: str, model: str) -> None:
         self._id = f"{prefix}-{random.randrange(10**9)}"
         self._created = int(time.time())
         self._model = model
 
-    def frame(self, kind: str, choices: Sequence[Any], **more: Any) -> bytes:
+    def encode(self, kind: str, choices: Sequence[Any], **more: Any) -> bytes:
         """An object of this answer as JSON."""
         head = {"id": self._id, "object": kind, "created": self._created, "model": self._model}
         return encode({**head, "system_fingerprint": "fp_ollama", "choices": choices, **more})
 
 
 def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
-    """What the answers cost, from the last chunks of each prompt's choices: the prompt is counted once.
+    """The usage of the answers, from the last chunks of each prompt's choices: the prompt is counted once.
 
-    ``prompt_truncated`` is ours, as in Ollama's API: what was cut off because it did not fit.
+    ``prompt_truncated`` is our own field, as in Ollama's API: the part of the prompt that was cut because it did not fit.
     """
     prompts = list(prompts)
     firsts = [choices[0].usage or Usage() for choices in prompts]
     prompt = sum(each.prompt_tokens for each in firsts)
     cached = sum(each.cached_tokens for each in firsts)
-    said = sum(chunk.usage.completion_tokens for each in prompts for chunk in each if chunk.usage)
-    found = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+    completion = sum(
+        chunk.usage.completion_tokens for each in prompts for chunk in each if chunk.usage
+    )
+    found = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
     details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
     cut = next(filter(None, map(truncated, firsts)), {})
     return {**found, **details, **cut}
@@ -196,7 +202,7 @@ def event(data: bytes) -> bytes:
 
 
 DONE = event(b"[DONE]")
-"""What every stream ends with, also one that failed."""
+"""The end of every stream, also of one that failed."""
 
 
 def encode_error(status: int, message: str, code: str = "") -> bytes:

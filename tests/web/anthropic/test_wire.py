@@ -21,13 +21,13 @@ FUNCTION = {"name": "f", "description": "does f", "parameters": {"type": "object
 PIXEL = base64.b64encode(b"\x89PNG").decode()
 
 
-def asked(**body: Any) -> anthropic.ParsedMessage:
+def parsed(**body: Any) -> anthropic.ParsedMessage:
     found = {"model": "m", "max_tokens": 9, "messages": USER, **body}
     return anthropic.parse_messages(json.dumps(found).encode())
 
 
 def parse(**body: Any) -> Request:
-    return asked(**body).request
+    return parsed(**body).request
 
 
 def messages(*items: Any) -> tuple[Message, ...]:
@@ -38,8 +38,8 @@ def user(*blocks: Any) -> dict[str, Any]:
     return {"role": "user", "content": list(blocks)}
 
 
-def text(said: str) -> dict[str, Any]:
-    return {"type": "text", "text": said}
+def text(content: str) -> dict[str, Any]:
+    return {"type": "text", "text": content}
 
 
 def image(**source: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_what_is_left_to_the_model() -> None:
     assert (
         request.think is None and conversation(request).tools == () and request.options.stop is None
     )
-    assert not asked().stream
+    assert not parsed().stream
 
 
 def test_what_is_understood() -> None:
@@ -69,7 +69,7 @@ def test_what_is_understood() -> None:
     options = request.options
     assert (options.temperature, options.top_p, options.top_k) == (0.5, 0.25, 3)
     assert options.stop == ("a", "b")
-    assert asked(stream=True).stream
+    assert parsed(stream=True).stream
 
 
 BILLING = text("x-anthropic-billing-header: cc_version=2.1; cch=a1b2c;")
@@ -273,8 +273,8 @@ COUNTS = {"input_tokens": 5, "cache_read_input_tokens": 2, "output_tokens": 3}
 CALL = ToolCall("f", {"a": 1}, "call_x1")
 
 
-def whole(chunk: Chunk, **body: Any) -> Any:
-    return json.loads(anthropic.MessageWriter(asked(**body)).whole(chunk))
+def answered(chunk: Chunk, **body: Any) -> Any:
+    return json.loads(anthropic.MessageWriter(parsed(**body)).answer(chunk))
 
 
 def read(stream: bytes) -> list[dict[str, Any]]:
@@ -288,14 +288,14 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    answer = anthropic.MessageWriter(asked())
-    return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
+    writer = anthropic.MessageWriter(parsed())
+    return read(b"".join(writer.events(chunk) + b"\n" for chunk in chunks))
 
 
 def test_a_whole_answer() -> None:
-    said = whole(Chunk("Yes.", thinking="hm", finish_reason="stop", usage=USAGE))
-    assert said.pop("id").startswith("msg_")
-    assert said == {
+    message = answered(Chunk("Yes.", thinking="hm", finish_reason="stop", usage=USAGE))
+    assert message.pop("id").startswith("msg_")
+    assert message == {
         "type": "message",
         "role": "assistant",
         "model": "m",
@@ -310,15 +310,15 @@ def test_a_whole_answer() -> None:
 
 
 def test_a_whole_answer_with_calls() -> None:
-    said = whole(Chunk(finish_reason="stop", tool_calls=(CALL,), usage=USAGE))
+    message = answered(Chunk(finish_reason="stop", tool_calls=(CALL,), usage=USAGE))
     call = {"type": "tool_use", "id": "toolu_x1", "name": "f", "input": {"a": 1}}
-    assert said["content"] == [call] and said["stop_reason"] == "tool_use"
+    assert message["content"] == [call] and message["stop_reason"] == "tool_use"
 
 
 def test_what_did_not_fit_is_told() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
-    said = whole(Chunk("Yes.", finish_reason="stop", usage=cut))
-    assert said["usage"] == {
+    message = answered(Chunk("Yes.", finish_reason="stop", usage=cut))
+    assert message["usage"] == {
         "input_tokens": 7,
         "output_tokens": 3,
         "prompt_truncated": {"messages": 2, "tokens": 40},
@@ -326,14 +326,16 @@ def test_what_did_not_fit_is_told() -> None:
 
 
 def test_an_empty_answer_is_an_empty_list() -> None:
-    assert whole(Chunk(finish_reason="length"))["content"] == []
-    assert whole(Chunk(finish_reason="length"))["stop_reason"] == "max_tokens"
+    assert answered(Chunk(finish_reason="length"))["content"] == []
+    assert answered(Chunk(finish_reason="length"))["stop_reason"] == "max_tokens"
 
 
-@pytest.mark.parametrize(("stops", "told"), [(["."], "."), ([], None)])
-def test_only_a_stop_sequence_of_the_request_is_told(stops: list[str], told: str | None) -> None:
-    said = whole(Chunk("Yes", finish_reason="stop", stop_sequence="."), stop_sequences=stops)
-    assert (said["stop_reason"], said["stop_sequence"]) == ("end_turn", told)
+@pytest.mark.parametrize(("stops", "reported"), [(["."], "."), ([], None)])
+def test_only_a_stop_sequence_of_the_request_is_reported(
+    stops: list[str], reported: str | None
+) -> None:
+    message = answered(Chunk("Yes", finish_reason="stop", stop_sequence="."), stop_sequences=stops)
+    assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", reported)
 
 
 def test_a_stream_has_a_block_for_each_kind() -> None:
@@ -346,8 +348,8 @@ def test_a_stream_has_a_block_for_each_kind() -> None:
         Chunk(finish_reason="stop", usage=USAGE),
     )
     assert start["message"]["content"] == [] and start["message"]["usage"]["output_tokens"] == 0
-    told = [(each["type"].removeprefix("content_block_"), each["index"]) for each in found]
-    assert told == [
+    reported = [(each["type"].removeprefix("content_block_"), each["index"]) for each in found]
+    assert reported == [
         ("start", 0), ("delta", 0), ("delta", 0), ("stop", 0),
         ("start", 1), ("delta", 1), ("delta", 1), ("stop", 1),
         ("start", 2), ("delta", 2), ("stop", 2), ("start", 3), ("delta", 3), ("stop", 3),
@@ -375,8 +377,8 @@ def test_a_stream_that_says_nothing() -> None:
 
 
 def test_a_ping_begins_a_stream_that_has_not_begun() -> None:
-    answer = anthropic.MessageWriter(asked())
-    stream = answer.ping() + b"\n" + answer.ping() + b"\n" + answer.events(Chunk("a"))
+    writer = anthropic.MessageWriter(parsed())
+    stream = writer.ping() + b"\n" + writer.ping() + b"\n" + writer.events(Chunk("a"))
     kinds = [each["type"] for each in read(stream)]
     assert kinds == ["message_start", "ping", "ping", "content_block_start", "content_block_delta"]
 
@@ -396,8 +398,8 @@ def test_a_ping_begins_a_stream_that_has_not_begun() -> None:
     ],
 )
 def test_errors(status: int, sort: str) -> None:
-    told = json.loads(anthropic.encode_error(status, "no"))
-    assert told.pop("request_id").startswith("req_")
-    assert told == {"type": "error", "error": {"type": sort, "message": "no"}}
+    reported = json.loads(anthropic.encode_error(status, "no"))
+    assert reported.pop("request_id").startswith("req_")
+    assert reported == {"type": "error", "error": {"type": sort, "message": "no"}}
     [event] = read(anthropic.error_event(status, "no"))
-    assert event["error"] == told["error"]
+    assert event["error"] == reported["error"]

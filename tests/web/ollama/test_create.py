@@ -20,7 +20,7 @@ def parse(**body: Any) -> CreateRequest:
 
 
 def test_everything_that_can_be_said() -> None:
-    asked = parse(
+    parsed = parse(
         name="m",
         adapters={"a.gguf": DIGEST},
         files={"d/x.gguf": DIGEST},
@@ -35,7 +35,7 @@ def test_everything_that_can_be_said() -> None:
         requires="1.0.0",
         unknown=1,
     )
-    assert asked == CreateRequest(
+    assert parsed == CreateRequest(
         model="m",
         files={"d/x.gguf": DIGEST},
         adapters={"a.gguf": DIGEST},
@@ -52,9 +52,9 @@ def test_everything_that_can_be_said() -> None:
 
 
 def test_one_licence_and_no_stream() -> None:
-    asked = parse_create(b'{"model":"m","from":"b","license":"MIT","stream":false}')
-    assert asked.request.licenses == ("MIT",) and asked.request.from_ == "b"
-    assert not asked.stream and parse_create(b'{"model":"m"}').stream
+    parsed = parse_create(b'{"model":"m","from":"b","license":"MIT","stream":false}')
+    assert parsed.request.licenses == ("MIT",) and parsed.request.from_ == "b"
+    assert not parsed.stream and parse_create(b'{"model":"m"}').stream
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What pull, copy and delete are asked: Ollama's fields and ours."""
+"""What pull, copy and delete are parsed: Ollama's fields and ours."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ollamapy.errors import InvalidRequest
 from ollamapy.models.pull import PullRequest
 from ollamapy.names import Name
 from ollamapy.registry.limits import Limits
-from ollamapy.web.ollama import model_wire as stored
+from ollamapy.web.ollama import model_wire
 
 
-def pull(*, is_local: bool = True, **fields: Any) -> stored.Parsed[PullRequest]:
-    return stored.parse_pull(json.dumps(fields).encode(), is_local=is_local)
+def pull(*, is_local: bool = True, **fields: Any) -> model_wire.ParsedJob[PullRequest]:
+    return model_wire.parse_pull(json.dumps(fields).encode(), is_local=is_local)
 
 
 def test_a_pull() -> None:
-    assert pull(name="a") == stored.Parsed(PullRequest("a"), True)
+    assert pull(name="a") == model_wire.ParsedJob(PullRequest("a"), True)
     fields: dict[str, Any] = {
         "Model": "a", "stream": False, "insecure": True, "username": "u", "limit_rate": 5, "connections": 2,
         "from": "http://b", "hub": {"endpoint": "http://h/", "token": "hf_x", "offline": True},
     }  # fmt: skip
-    asked = pull(**fields)
+    parsed = pull(**fields)
     hub = HubSettings("http://h", "hf_x", offline=True)
     request = PullRequest("a", True, "http://b", hub, Limits(connections=2, rate=5))
-    assert asked == stored.Parsed(request, False)
-    assert "hf_x" not in repr(asked)
+    assert parsed == model_wire.ParsedJob(request, False)
+    assert "hf_x" not in repr(parsed)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_how_to_reach_the_hub_is_said_on_this_machine_only() -> None:
 
 def test_copy_and_delete() -> None:
     body = b'{"source": "A", "destination": "b:c"}'
-    assert stored.parse_copy(body) == ("A", Name.parse("A"), Name.parse("b:c"))
-    assert stored.parse_delete(b'{"name": "a"}') == ("a", Name.parse("a"))
+    assert model_wire.parse_copy(body) == ("A", Name.parse("A"), Name.parse("b:c"))
+    assert model_wire.parse_delete(b'{"name": "a"}') == ("a", Name.parse("a"))
     for data, message in (
         (b'{"source": "a b"}', 'source "a b" is invalid'),
         (b'{"source": "a", "destination": "\\u001b"}', r'destination "\\x1b" is invalid'),
     ):
         with pytest.raises(InvalidRequest, match=message):
-            stored.parse_copy(data)
+            model_wire.parse_copy(data)
     with pytest.raises(InvalidRequest, match='name "../a" is invalid'):
-        stored.parse_delete(b'{"model": "../a"}')
+        model_wire.parse_delete(b'{"model": "../a"}')

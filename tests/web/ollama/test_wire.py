@@ -33,11 +33,11 @@ from ollamapy.web.ollama import wire as ollama
 from tests.requests_made import chat_request, conversation, generate_request
 
 
-def generate(**body: Any) -> ollama.Parsed:
+def generate(**body: Any) -> ollama.ParsedRequest:
     return ollama.parse_generate(json.dumps({"model": "m", **body}).encode())
 
 
-def chat(**body: Any) -> ollama.Parsed:
+def chat(**body: Any) -> ollama.ParsedRequest:
     return ollama.parse_chat(json.dumps({"model": "m", **body}).encode())
 
 
@@ -87,19 +87,19 @@ def test_generate(body: dict[str, Any], request_: Request) -> None:
 
 
 def test_chat() -> None:
-    asked = chat(
+    parsed = chat(
         messages=[{"role": "USER", "Content": "Hi", "thinking": "hm"}, {"role": "assistant"}],
         tools=[],
         options={"top_k": 3},
     )
-    assert asked.request == chat_request(
+    assert parsed.request == chat_request(
         "m", (Message("user", "Hi", "hm"), Message("assistant", "")), Options(top_k=3)
     )
-    assert asked.stream
+    assert parsed.stream
 
 
 @pytest.mark.parametrize(
-    ("asked", "stream", "render_only"),
+    ("parsed", "stream", "render_only"),
     [
         (generate(prompt="x"), True, False),
         (generate(prompt="x", stream=None), True, False),
@@ -113,8 +113,8 @@ def test_chat() -> None:
         (chat(messages=HI, _debug_render_only=True, stream=True), False, True),
     ],
 )
-def test_how_the_answer_is_wanted(asked: Any, stream: bool, render_only: bool) -> None:
-    assert (asked.stream, asked.render_only) == (stream, render_only)
+def test_how_the_answer_is_wanted(parsed: Any, stream: bool, render_only: bool) -> None:
+    assert (parsed.stream, parsed.render_only) == (stream, render_only)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_options_that_are_unknown_are_told_to_the_log(caplog: pytest.LogCaptureF
 
 
 def test_show() -> None:
-    asked = ollama.parse_show(b'{"name": "x", "verbose": true, "options": {"a": 1}}')
-    assert asked == ollama.ShowRequest("x", True, "", {"a": 1})
+    parsed = ollama.parse_show(b'{"name": "x", "verbose": true, "options": {"a": 1}}')
+    assert parsed == ollama.ShowRequest("x", True, "", {"a": 1})
     assert ollama.parse_show(b'{"model": "y", "name": "x"}').model == "y"
     with pytest.raises(InvalidRequest, match="model is required"):
         ollama.parse_show(b"{}")
@@ -264,8 +264,8 @@ def timeless(data: bytes) -> str:
     ],
 )  # fmt: skip
 def test_chunks(chunk: Chunk, generated: str, chatted: str) -> None:
-    assert timeless(ollama.encode_generated("m", chunk)) == generated
-    assert timeless(ollama.encode_chatted("m", chunk)) == chatted
+    assert timeless(ollama.encode_generate("m", chunk)) == generated
+    assert timeless(ollama.encode_chat("m", chunk)) == chatted
 
 
 def test_the_keys_stand_in_ollamas_order() -> None:
@@ -273,16 +273,16 @@ def test_the_keys_stand_in_ollamas_order() -> None:
         "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
     ]  # fmt: skip
     chunk = Chunk("H", (LOGPROB,), "stop", USAGE, (1,))
-    assert list(json.loads(ollama.encode_generated("m", chunk))) == [
+    assert list(json.loads(ollama.encode_generate("m", chunk))) == [
         "model", "created_at", "response", "done", "done_reason", "context", *metrics, "logprobs",
     ]  # fmt: skip
-    assert list(json.loads(ollama.encode_chatted("m", chunk))) == [
+    assert list(json.loads(ollama.encode_chat("m", chunk))) == [
         "model", "created_at", "message", "done", "done_reason", *metrics, "logprobs",
     ]  # fmt: skip
 
 
 def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
-    last = json.loads(ollama.encode_generated("m", Chunk("", (), "stop", Usage(), (1, 2))))
+    last = json.loads(ollama.encode_generate("m", Chunk("", (), "stop", Usage(), (1, 2))))
     assert last["context"] == [1, 2] and last["done_reason"] == "stop"
     metrics = {key: value for key, value in last.items() if "_duration" in key or "_count" in key}
     assert metrics == {
@@ -293,14 +293,14 @@ def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
         "eval_count": 0,
         "eval_duration": 0,
     }
-    last = json.loads(ollama.encode_chatted("m", Chunk("", (), "length", USAGE)))
+    last = json.loads(ollama.encode_chat("m", Chunk("", (), "length", USAGE)))
     assert (last["prompt_eval_count"], last["eval_count"], last["total_duration"]) == (7, 5, 100)
     assert not {"context", "logprobs", "prompt_truncated"} & set(last)
 
 
 def test_what_was_cut_off_is_told() -> None:
     cut = Chunk("", (), "stop", Usage(truncated_tokens=9))
-    assert json.loads(ollama.encode_chatted("m", cut))["prompt_truncated"] == {"tokens": 9}
+    assert json.loads(ollama.encode_chat("m", cut))["prompt_truncated"] == {"tokens": 9}
 
 
 def test_rendered_prompts() -> None:

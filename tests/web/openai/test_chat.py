@@ -36,7 +36,7 @@ def request(**body: Any) -> Request:
     return found
 
 
-def says(content: Any, **more: Any) -> dict[str, Any]:
+def content(content: Any, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content, **more}]}
 
 
@@ -48,21 +48,21 @@ def says(content: Any, **more: Any) -> dict[str, Any]:
         ({"messages": [5]}, "cannot unmarshal number"),
         ({"messages": [{"role": "poet", "content": "x"}]}, "role 'poet' of messages"),
         ({"messages": [{"role": 5, "content": "x"}]}, "messages.role"),
-        (says(5), "content type: float64"),
-        (says({}), "content type: map"),
-        (says(None), "content type: <nil>"),
-        (says([{"type": "video"}]), "invalid message format"),
-        (says(["x"]), "invalid message format"),
-        (says([{"type": "text", "text": 5}]), "invalid message format"),
-        (says([{"type": "input_audio"}]), "input_audio is not supported"),
-        (says([{"type": "image_url", "image_url": "http://a/b"}]), "image URLs"),
-        (says([{"type": "image_url", "image_url": {"url": "data:text/html;base64,"}}]), "image input"),
-        (says([{"type": "image_url", "image_url": {"url": "data:;base64,!"}}]), "image input"),
-        (says("x", audio={"id": "a"}), "audio of messages"),
-        (says("x", tool_calls=5), "tool call arguments"),
-        (says("x", tool_calls=[{"function": {"name": "f", "arguments": "{"}}]), "tool call arguments"),
-        (says("x", tool_calls=[{"function": {"name": "f", "arguments": "[]"}}]), "tool call arguments"),
-        (says("x", tool_calls=[{"function": {"name": "f", "arguments": 5}}]), "tool call arguments"),
+        (content(5), "content type: float64"),
+        (content({}), "content type: map"),
+        (content(None), "content type: <nil>"),
+        (content([{"type": "video"}]), "invalid message format"),
+        (content(["x"]), "invalid message format"),
+        (content([{"type": "text", "text": 5}]), "invalid message format"),
+        (content([{"type": "input_audio"}]), "input_audio is not supported"),
+        (content([{"type": "image_url", "image_url": "http://a/b"}]), "image URLs"),
+        (content([{"type": "image_url", "image_url": {"url": "data:text/html;base64,"}}]), "image input"),
+        (content([{"type": "image_url", "image_url": {"url": "data:;base64,!"}}]), "image input"),
+        (content("x", audio={"id": "a"}), "audio of messages"),
+        (content("x", tool_calls=5), "tool call arguments"),
+        (content("x", tool_calls=[{"function": {"name": "f", "arguments": "{"}}]), "tool call arguments"),
+        (content("x", tool_calls=[{"function": {"name": "f", "arguments": "[]"}}]), "tool call arguments"),
+        (content("x", tool_calls=[{"function": {"name": "f", "arguments": 5}}]), "tool call arguments"),
         ({"n": 0}, "n must be between 1 and 128"),
         ({"n": 129}, "n must be between 1 and 128"),
         ({"n": 1.5}, "of type int"),
@@ -212,14 +212,14 @@ def test_a_tool_that_is_named_is_called_once(choice: Any, several: bool) -> None
 def test_allowed_tools_are_the_only_ones() -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
     choice = {"type": "allowed_tools", "allowed_tools": allowed}
-    asked = request(tools=[TOOL, OTHER], tool_choice=choice)
-    assert conversation(asked).tools == (OTHER,) and conversation(asked).tool_choice == "required"
+    found = request(tools=[TOOL, OTHER], tool_choice=choice)
+    assert conversation(found).tools == (OTHER,) and conversation(found).tool_choice == "required"
 
 
 def test_messages() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    asked = request(
+    found = request(
         messages=[
             {"role": "developer", "content": "be kind"},
             {"role": "USER", "content": parts, "name": "Bob"},
@@ -228,7 +228,7 @@ def test_messages() -> None:
             {"role": "tool", "tool_call_id": "c", "content": parts},
         ]
     )  # fmt: skip
-    assert conversation(asked).messages == (
+    assert conversation(found).messages == (
         Message("developer", "be kind"),
         Message("user", "a"),
         Message("user", "b"),
@@ -240,8 +240,8 @@ def test_messages() -> None:
 def test_images_are_messages_of_their_own() -> None:
     url = "data:image/png;base64,aGk="
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
-    asked = request(messages=[{"role": "user", "content": parts}])
-    assert conversation(asked).messages == (Message("user", "a"), Message("user", images=(b"hi",)))
+    found = request(messages=[{"role": "user", "content": parts}])
+    assert conversation(found).messages == (Message("user", "a"), Message("user", images=(b"hi",)))
 
 
 def test_each_choice_has_a_seed_of_its_own() -> None:
@@ -253,19 +253,19 @@ def test_each_choice_has_a_seed_of_its_own() -> None:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def events(said: list[bytes]) -> list[Any]:
-    """The JSON of a stream that Lines would write of these frames."""
-    text = b"".join(each + b"\n" for each in said if each).decode()
+def events(lines: list[bytes]) -> list[Any]:
+    """The JSON of a stream that Lines would write of these events."""
+    text = b"".join(each + b"\n" for each in lines if each).decode()
     assert text.endswith("\n\n")
     return [json.loads(part.removeprefix("data: ")) for part in text.split("\n\n")[:-1]]
 
 
 def test_a_stream_has_thoughts_calls_and_usage() -> None:
-    answer = chat.ChatWriter("m", include_usage=True)
+    writer = chat.ChatWriter("m", include_usage=True)
     end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
     call_ = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
     chunks = [Chunk(thinking="hm"), call_, end]
-    first, call, last, usage = events([answer.frames((0, chunk)) for chunk in chunks])
+    first, call, last, usage = events([writer.events((0, chunk)) for chunk in chunks])
     delta = {"role": "assistant", "content": "", "reasoning": "hm"}
     assert first["choices"][0]["delta"] == delta
     assert call["choices"][0]["delta"]["tool_calls"] == [
@@ -283,15 +283,15 @@ def test_a_stream_has_thoughts_calls_and_usage() -> None:
     assert len({each["id"] for each in (first, call, last, usage)}) == 1
 
 
-def test_a_call_that_was_cut_off_is_no_reason_to_end() -> None:
-    answer = chat.ChatWriter("m")
-    said = [Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{"),)), Chunk(finish_reason="length")]
-    *_, last = events([answer.frames((0, chunk)) for chunk in said])
+def test_a_call_that_was_cut_off_does_not_change_the_reason() -> None:
+    writer = chat.ChatWriter("m")
+    chunks = [Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{"),)), Chunk(finish_reason="length")]
+    *_, last = events([writer.events((0, chunk)) for chunk in chunks])
     assert last["choices"][0]["finish_reason"] == "length"
 
 
-def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:
-    first, second = events([chat.ChatWriter("m").frames((0, Chunk("a", thinking="b")))])
+def test_thoughts_and_text_in_one_chunk_are_two_events() -> None:
+    first, second = events([chat.ChatWriter("m").events((0, Chunk("a", thinking="b")))])
     assert "role" in first["choices"][0]["delta"]
     assert second["choices"][0]["delta"] == {"content": "a"}
 
@@ -300,33 +300,33 @@ def test_thoughts_and_text_in_one_chunk_are_two_frames() -> None:
 def test_the_pieces_of_a_call_lose_their_white_space(size: int) -> None:
     text = '{ "a b": "c \\" d",\n "e\\\\": [1, 2] }'
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    answer = chat.ChatWriter("m")
-    said = [
-        answer.frames((0, Chunk(tool_deltas=(ToolDelta(0, arguments=each),)))) for each in pieces
+    writer = chat.ChatWriter("m")
+    chunks = [
+        writer.events((0, Chunk(tool_deltas=(ToolDelta(0, arguments=each),)))) for each in pieces
     ]
-    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in events(said)]
+    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in events(chunks)]
     assert (
         "".join(call["function"]["arguments"] for call in calls)
         == '{"a b":"c \\" d","e\\\\":[1,2]}'
     )
 
 
-def test_choices_of_a_stream_are_told_apart() -> None:
-    answer = chat.ChatWriter("m", 2, include_usage=True)
+def test_choices_of_a_stream_have_their_index() -> None:
+    writer = chat.ChatWriter("m", 2, include_usage=True)
     end = Chunk(finish_reason="length", usage=Usage(5, completion_tokens=1))
-    said = [(1, Chunk("b")), (0, Chunk("a")), (1, end), (0, end)]
-    *frames, usage = events([answer.frames(each) for each in said])
-    assert [frame["choices"][0]["index"] for frame in frames] == [1, 0, 1, 0]
-    assert all(frame["choices"][0]["delta"]["role"] == "assistant" for frame in frames[:2])
+    chunks = [(1, Chunk("b")), (0, Chunk("a")), (1, end), (0, end)]
+    *others, usage = events([writer.events(each) for each in chunks])
+    assert [each["choices"][0]["index"] for each in others] == [1, 0, 1, 0]
+    assert all(each["choices"][0]["delta"]["role"] == "assistant" for each in others[:2])
     assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
-def test_a_whole_answer() -> None:
+def test_an_answer_that_is_not_streamed() -> None:
     top = TokenLogprob("a", -0.5, (97,))
     logprob = TokenLogprob("a", -0.5, (97,), (top,))
     chunk = Chunk("a", (logprob,), "stop", Usage(2, completion_tokens=1), thinking="hm",
                   tool_calls=(ToolCall("f", {"x": [1, 2]}, "c"),))  # fmt: skip
-    found = json.loads(chat.ChatWriter("m", 2).whole([chunk, Chunk("b", finish_reason="length")]))
+    found = json.loads(chat.ChatWriter("m", 2).answer([chunk, Chunk("b", finish_reason="length")]))
     one, two = found["choices"]
     assert one["finish_reason"] == "tool_calls" and two["finish_reason"] == "length"
     assert one["message"]["reasoning"] == "hm"

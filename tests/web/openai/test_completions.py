@@ -47,8 +47,8 @@ def test_prompts(body: dict[str, Any], requests: list[Request]) -> None:
 
 
 def test_choices_of_a_prompt_follow_one_another() -> None:
-    asked = parse(prompt=["a", "b"], n=2, seed=3)
-    found = [(each.source, each.options.seed) for each in asked.requests]
+    parsed = parse(prompt=["a", "b"], n=2, seed=3)
+    found = [(each.source, each.options.seed) for each in parsed.requests]
     assert found == [
         (Question("a"), 3),
         (Question("a"), 4),
@@ -77,14 +77,14 @@ def test_what_is_refused(body: dict[str, Any], message: str) -> None:
 
 
 def test_the_prompt_comes_once_and_offsets_count_the_answer() -> None:
-    answer = completions.CompletionWriter(parse(prompt="Hi ", echo=True, logprobs=None), ["Hi "])
-    first, second = (_choice(answer.frames((0, Chunk(text)))) for text in ("a", "b"))
+    writer = completions.CompletionWriter(parse(prompt="Hi ", echo=True, logprobs=None), ["Hi "])
+    first, second = (_choice(writer.events((0, Chunk(text)))) for text in ("a", "b"))
     assert first["text"] == "Hi a" and second["text"] == "b"
 
-    answer = completions.CompletionWriter(parse(prompt="Hi", logprobs=1))
+    writer = completions.CompletionWriter(parse(prompt="Hi", logprobs=1))
     tokens = [TokenLogprob(text, -1.0, (), (TokenLogprob("x", -0.5, ()),)) for text in ("ab", "c")]
-    first = _choice(answer.frames((0, Chunk("ab", (tokens[0],)))))
-    second = _choice(answer.frames((0, Chunk("c", (tokens[1],)))))
+    first = _choice(writer.events((0, Chunk("ab", (tokens[0],)))))
+    second = _choice(writer.events((0, Chunk("c", (tokens[1],)))))
     assert first["logprobs"] == {
         "tokens": ["ab"],
         "token_logprobs": [-1.0],
@@ -99,29 +99,29 @@ def _choice(event: bytes) -> Any:
 
 
 def test_the_usage_counts_a_prompt_once() -> None:
-    answer = completions.CompletionWriter(parse(prompt=["a", "b"], n=2))
+    writer = completions.CompletionWriter(parse(prompt=["a", "b"], n=2))
     chunks = [
         Chunk(text, finish_reason="stop", usage=Usage(prompt, completion_tokens=2))
         for text, prompt in (("w", 3), ("x", 3), ("y", 5), ("z", 5))
     ]
-    found = json.loads(answer.whole(chunks))
+    found = json.loads(writer.answer(chunks))
     assert [choice["text"] for choice in found["choices"]] == list("wxyz")
     assert found["usage"] == {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
 
 
 def test_the_usage_of_a_stream_is_null_until_all_choices_have_ended() -> None:
-    asked = parse(prompt="a", n=2, stream=True, stream_options={"include_usage": True})
-    answer = completions.CompletionWriter(asked)
+    parsed = parse(prompt="a", n=2, stream=True, stream_options={"include_usage": True})
+    writer = completions.CompletionWriter(parsed)
     end = Chunk(finish_reason="length", usage=Usage(3, completion_tokens=2))
-    first = answer.frames((1, end)).decode()
+    first = writer.events((1, end)).decode()
     assert json.loads(first.removeprefix("data: "))["usage"] is None
-    *_, last = answer.frames((0, end)).decode().strip().split("\n\n")
+    *_, last = writer.events((0, end)).decode().strip().split("\n\n")
     assert json.loads(last.removeprefix("data: "))["usage"]["total_tokens"] == 7
 
 
 def test_thoughts_are_told_beside_the_text() -> None:
-    answer = completions.CompletionWriter(parse(prompt="a"))
-    found = json.loads(answer.whole([Chunk("b", thinking="hm", finish_reason="stop")]))
+    writer = completions.CompletionWriter(parse(prompt="a"))
+    found = json.loads(writer.answer([Chunk("b", thinking="hm", finish_reason="stop")]))
     assert found["choices"] == [
         {"text": "b", "index": 0, "reasoning": "hm", "finish_reason": "stop"}
     ]

@@ -30,15 +30,15 @@ FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type":
 PIXEL = f"data:image/png;base64,{base64.b64encode(b'PNG').decode()}"
 
 
-def asked(**body: Any) -> responses.ParsedResponse:
+def parsed(**body: Any) -> responses.ParsedResponse:
     return responses.parse(json.dumps({"model": "m", "input": "Hi", **body}).encode())
 
 
 def parse(**body: Any) -> Request:
-    return asked(**body).request
+    return parsed(**body).request
 
 
-def said(role: str, *parts: Any) -> dict[str, Any]:
+def item(role: str, *parts: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": list(parts)}
 
 
@@ -61,7 +61,7 @@ def test_what_is_left_to_the_model() -> None:
     request = parse()
     assert conversation(request).messages == (Message("user", "Hi"),) and request.think is None
     assert request.options.temperature == 1.0 and request.options.top_p is None
-    assert request.options.num_predict is None and request.truncate and not asked().stream
+    assert request.options.num_predict is None and request.truncate and not parsed().stream
 
 
 def test_what_is_understood() -> None:
@@ -90,17 +90,17 @@ def test_what_is_understood() -> None:
     ("items", "found"),
     [
         ([{"role": "user", "content": "a"}], [Message("user", "a")]),
-        ([said("user", text("a"), text("b"))], [Message("user", "ab")]),
-        ([said("developer", text("d"))], [Message("developer", "d")]),
+        ([item("user", text("a"), text("b"))], [Message("user", "ab")]),
+        ([item("developer", text("d"))], [Message("developer", "d")]),
         (
-            [said("user", {"type": "input_image", "image_url": PIXEL})],
+            [item("user", {"type": "input_image", "image_url": PIXEL})],
             [Message("user", images=(b"PNG",))],
         ),
         (
-            [said("assistant", {"type": "refusal", "refusal": "no"})],
+            [item("assistant", {"type": "refusal", "refusal": "no"})],
             [Message("assistant", "no")],
         ),
-        ([{"type": "web_search_call", "id": "w"}, said("user", text("a"))], [Message("user", "a")]),
+        ([{"type": "web_search_call", "id": "w"}, item("user", text("a"))], [Message("user", "a")]),
         (
             [
                 {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "hm"},
@@ -116,7 +116,7 @@ def test_what_is_understood() -> None:
             ],
         ),
         (
-            [said("assistant", text("I look.", "output_text")), called("1"), result("9", "x")],
+            [item("assistant", text("I look.", "output_text")), called("1"), result("9", "x")],
             [
                 Message("assistant", "I look.", tool_calls=(ToolCall("f", {}, "1"),)),
                 Message("tool", "x", tool_call_id="9"),
@@ -125,7 +125,7 @@ def test_what_is_understood() -> None:
         (
             [
                 {"type": "reasoning", "summary": [text("h", "summary_text"), text("m")]},
-                said("assistant", text("a", "output_text")),
+                item("assistant", text("a", "output_text")),
             ],
             [Message("assistant", "a", "hm")],
         ),
@@ -149,7 +149,7 @@ def test_items(items: list[Any], found: list[Message]) -> None:
 def test_tool_choice(choice: Any, means: str) -> None:
     request = parse(tools=[TOOL], tool_choice=choice)
     assert (conversation(request).tools, conversation(request).tool_choice) == ((FUNCTION,), means)
-    assert asked(tools=[TOOL], tool_choice=choice).echo["tool_choice"] == choice
+    assert parsed(tools=[TOOL], tool_choice=choice).echo["tool_choice"] == choice
     assert conversation(request).parallel_tool_calls is (means != "f"), (
         "one that is named is called once"
     )
@@ -157,7 +157,7 @@ def test_tool_choice(choice: Any, means: str) -> None:
 
 def test_only_allowed_tools_are_given_to_the_model() -> None:
     other = {**TOOL, "name": "g"}
-    found = asked(tools=[TOOL, other], tool_choice={"type": "allowed_tools", "tools": [other]})
+    found = parsed(tools=[TOOL, other], tool_choice={"type": "allowed_tools", "tools": [other]})
     assert [tool["function"]["name"] for tool in conversation(found.request).tools] == ["g"]
     assert [tool["name"] for tool in found.echo["tools"]] == ["f", "g"]
 
@@ -168,19 +168,19 @@ def test_a_namespace_is_a_prefix() -> None:
 
 
 def test_the_call_of_a_namespaces_tool_names_both() -> None:
-    found = asked(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
+    found = parsed(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
     calls = (ToolCall("ns.f", {}, "c1"), ToolCall("f", {}, "c2"))
-    whole = json.loads(ResponseWriter(found).whole(Chunk(tool_calls=calls, finish_reason="stop")))
-    inner, outer = whole["output"]
+    answer = json.loads(ResponseWriter(found).answer(Chunk(tool_calls=calls, finish_reason="stop")))
+    inner, outer = answer["output"]
     assert (inner["namespace"], inner["name"]) == ("ns", "f")
     assert "namespace" not in outer and outer["name"] == "f"
     given_back = {key: inner[key] for key in ("type", "call_id", "name", "namespace", "arguments")}
-    [_, message] = conversation(parse(input=[said("user", text("Hi")), given_back])).messages
+    [_, message] = conversation(parse(input=[item("user", text("Hi")), given_back])).messages
     assert message.tool_calls == calls[:1]
 
 
 def test_a_search_that_is_only_offered_is_left_out() -> None:
-    found = asked(tools=[{"type": "web_search"}, TOOL])
+    found = parsed(tools=[{"type": "web_search"}, TOOL])
     assert conversation(found.request).tools == (FUNCTION,)
     assert [tool["type"] for tool in found.echo["tools"]] == ["function"]
 
@@ -194,7 +194,7 @@ def test_a_search_that_is_only_offered_is_left_out() -> None:
     ],
 )
 def test_the_form_of_an_answer(form: dict[str, Any], constraint: Constraint | None) -> None:
-    found = asked(text={"format": form, "verbosity": "low"})
+    found = parsed(text={"format": form, "verbosity": "low"})
     assert found.request.constraint == constraint
     assert found.echo["text"] == {"format": form, "verbosity": "low"}
 
@@ -212,14 +212,14 @@ def test_the_form_of_an_answer(form: dict[str, Any], constraint: Constraint | No
         ({"input": [{"role": "user"}]}, "input.0..content must be a text or a list of parts"),
         ({"input": [{"role": "robot", "content": ""}]}, "role 'robot' of input.0. is unknown"),
         ({"input": [{"content": "x"}]}, "must have a text as role"),
-        ({"input": [said("user", "x")]}, "unknown content type"),
-        ({"input": [said("user", {"type": "input_file"})]}, "file inputs are not currently"),
-        ({"input": [said("user", {"type": "input_image", "file_id": "x"})]}, "as a data URI"),
+        ({"input": [item("user", "x")]}, "unknown content type"),
+        ({"input": [item("user", {"type": "input_file"})]}, "file inputs are not currently"),
+        ({"input": [item("user", {"type": "input_image", "file_id": "x"})]}, "as a data URI"),
         (
-            {"input": [said("user", {"type": "input_image", "image_url": "http://x"})]},
+            {"input": [item("user", {"type": "input_image", "image_url": "http://x"})]},
             "image URLs are not currently supported",
         ),
-        ({"input": [said("user", {"type": "input_image", "image_url": 5})]}, "invalid message"),
+        ({"input": [item("user", {"type": "input_image", "image_url": 5})]}, "invalid message"),
         ({"input": [called("1", "{")]}, "arguments must be an object"),
         ({"input": [called("1", "[]")]}, "arguments must be an object"),
         ({"input": [{**called("1"), "call_id": None}]}, "must have a text as call_id"),
@@ -255,7 +255,9 @@ def test_what_is_refused(body: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("field", ["previous_response_id", "conversation", "prompt"])
 def test_what_would_have_to_be_kept(field: str) -> None:
     value = "resp_1" if field == "previous_response_id" else {"id": "x"}
-    with pytest.raises(responses.NotKept, match=f"{field}: nothing is kept here") as error:
+    with pytest.raises(
+        responses.NotStored, match=f"{field} is not supported: responses are not stored"
+    ) as error:
         parse(**{field: value})
     assert error.value.status == 404
 
@@ -307,8 +309,8 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    answer = ResponseWriter(asked())
-    return read(b"".join(answer.events(chunk) + b"\n" for chunk in chunks))
+    writer = ResponseWriter(parsed())
+    return read(b"".join(writer.events(chunk) + b"\n" for chunk in chunks))
 
 
 def kinds(found: list[dict[str, Any]]) -> list[str]:
@@ -318,14 +320,14 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 def test_what_did_not_fit_is_told() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
     found = json.loads(
-        ResponseWriter(asked()).whole(Chunk("Yes.", finish_reason="stop", usage=cut))
+        ResponseWriter(parsed()).answer(Chunk("Yes.", finish_reason="stop", usage=cut))
     )
     assert found["usage"]["prompt_truncated"] == {"messages": 2, "tokens": 40}
 
 
 def test_an_answer_that_the_limit_cut_off_is_incomplete() -> None:
     cut = Chunk("Yes", finish_reason="length", usage=USAGE)
-    found = json.loads(ResponseWriter(asked()).whole(cut))
+    found = json.loads(ResponseWriter(parsed()).answer(cut))
     assert found["status"] == "incomplete" and found["completed_at"] is None
     assert found["incomplete_details"] == {"reason": "max_output_tokens"}
     assert found["output"][-1]["status"] == "incomplete"
@@ -335,14 +337,14 @@ def test_an_answer_that_the_limit_cut_off_is_incomplete() -> None:
 
 
 def test_tokens_from_the_cache_are_counted() -> None:
-    found = json.loads(ResponseWriter(asked()).whole(LAST))
+    found = json.loads(ResponseWriter(parsed()).answer(LAST))
     assert found["usage"]["input_tokens"] == 7
     assert found["usage"]["input_tokens_details"] == {"cached_tokens": 2}
 
 
 def test_a_whole_response() -> None:
     found = json.loads(
-        ResponseWriter(asked(metadata={"a": "b"}, tools=[TOOL])).whole(
+        ResponseWriter(parsed(metadata={"a": "b"}, tools=[TOOL])).answer(
             Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
         )
     )
@@ -363,9 +365,9 @@ def test_a_whole_response() -> None:
 def test_log_probabilities_stand_beside_the_text() -> None:
     token = TokenLogprob("Y", -0.5, (89,), (TokenLogprob("Y", -0.5, (89,)),))
     found = events(Chunk(logprobs=(token,)), Chunk("YY", logprobs=(token,)), LAST)
-    told = {"token": "Y", "logprob": -0.5, "bytes": [89], "top_logprobs": []}
+    expected = {"token": "Y", "logprob": -0.5, "bytes": [89], "top_logprobs": []}
     [delta] = [each for each in found if each["type"] == "response.output_text.delta"]
-    assert delta["logprobs"] == [{**told, "top_logprobs": [told]}] * 2
+    assert delta["logprobs"] == [{**expected, "top_logprobs": [expected]}] * 2
     assert found[-1]["response"]["output"][0]["content"][0]["logprobs"] == delta["logprobs"]
 
 
@@ -408,10 +410,10 @@ def test_an_answer_that_says_nothing_is_an_empty_text(thinking: str) -> None:
 
 
 def test_a_stream_that_fails_says_so_once() -> None:
-    answer = ResponseWriter(asked())
-    stream = answer.events(Chunk("Ye")) + b"\n" + answer.failed(500, "the runner crashed")
+    writer = ResponseWriter(parsed())
+    stream = writer.events(Chunk("Ye")) + b"\n" + writer.failed(500, "the runner crashed")
     last = read(stream)[-1]
     assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
     assert last["response"]["error"] == {"code": "server_error", "message": "the runner crashed"}
-    [event] = read(ResponseWriter(asked()).failed(400, "no", "context_length_exceeded"))[-1:]
+    [event] = read(ResponseWriter(parsed()).failed(400, "no", "context_length_exceeded"))[-1:]
     assert event["response"]["error"]["code"] == "context_length_exceeded"

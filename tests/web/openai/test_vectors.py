@@ -65,14 +65,14 @@ def test_vectors_as_numbers_and_packed() -> None:
     plain = json.loads(vectors.encode_embeddings(embeddings(input="a"), found))
     assert plain["data"][0]["embedding"] == pytest.approx([0.1, -2.0])
     assert plain["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-    asked = embeddings(input="a", encoding_format="base64")
-    packed = json.loads(vectors.encode_embeddings(asked, found))
+    parsed = embeddings(input="a", encoding_format="base64")
+    packed = json.loads(vectors.encode_embeddings(parsed, found))
     assert array("f", base64.b64decode(packed["data"][0]["embedding"])) == numbers
 
 
 def test_the_best_documents() -> None:
-    asked = rerank(query="q", documents=["a", {"text": "b"}, "c"], top_n=2, return_documents=True)
-    found = json.loads(vectors.encode_reranked(asked, Reranked((0.1, 0.5, 0.3), 9)))
+    parsed = rerank(query="q", documents=["a", {"text": "b"}, "c"], top_n=2, return_documents=True)
+    found = json.loads(vectors.encode_rerank(parsed, Reranked((0.1, 0.5, 0.3), 9)))
     assert found["results"] == [
         {"index": 1, "relevance_score": 0.5, "document": {"text": "b"}},
         {"index": 2, "relevance_score": 0.3, "document": {"text": "c"}},
