@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from .files import make_folder, replace_file
+from .files import replace_file
 
 NONCE = "Ollamapy-Nonce"
 """Header with 32 random bytes as 64 hex digits, new for every connection."""
@@ -41,19 +41,14 @@ def ensure_secret(path: Path) -> None:
     if read_secret(path) is not None:
         return
     content = secrets.token_hex(32).encode()
-    if path.exists():
-        replace_file(path, content, mode=0o600)
-        return
-    # Two daemons may start at once: the link is made by one of them, and both read it
-    make_folder(path.parent)
+    # Two daemons may start at once: one of them makes the link, and both read it
     work = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     replace_file(work, content, mode=0o600)
     try:
         os.link(work, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        replace_file(path, content, mode=0o600)
+    except OSError:  # there is one, or the file system has no hard links
+        if read_secret(path) is None:
+            replace_file(path, content, mode=0o600)
     finally:
         work.unlink()
 
