@@ -119,10 +119,8 @@ def pull_absent(
     try:
         return pull(client, settings, model, PullOptions(insecure))
     except AnsweredError as refused:
-        # A server that cannot pull has nothing to add
-        reason = (
-            "" if "404 page not found" in str(refused) else f", and could not be pulled: {refused}"
-        )
+        # A pull that fails says so in its stream: with this status the server has no pulls
+        reason = "" if refused.status == 404 else f", and could not be pulled: {refused}"
         raise AnsweredError(f"{error}{reason}", error.status) from error
 
 

@@ -109,7 +109,7 @@ def everything(root: Path) -> set[str]:
 # What counts, where the request and the base both say something
 
 RULES: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
-    ("nothing said", {}, {"system": "Old.", "template": GO_CHATML, "license": "MIT"}),
+    ("nothing given", {}, {"system": "Old.", "template": GO_CHATML, "license": "MIT"}),
     ("a system", {"system": "New."}, {"system": "New.", "template": GO_CHATML}),
     ("an empty system", {"system": ""}, {"system": "Old."}),
     ("a template", {"template": "{{ .Prompt }}!"}, {"template": "{{ .Prompt }}!"}),
@@ -146,10 +146,10 @@ RULES: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [rule[1:] for rule in RULES], ids=[r[0] for r in RULES]
+    ("given", "expected"), [rule[1:] for rule in RULES], ids=[r[0] for r in RULES]
 )
-def test_what_counts(base: Store, said: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    make(base, from_="base", **said)
+def test_what_counts(base: Store, given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    make(base, from_="base", **given)
     got = show(base, "new")
     if "parameters" in expected:
         [params] = [
@@ -353,12 +353,12 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("said", "why"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
+    ("given", "why"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
 )
-def test_what_is_refused(base: Store, said: Mapping[str, Any], why: str) -> None:
+def test_what_is_refused(base: Store, given: Mapping[str, Any], why: str) -> None:
     before = everything(base.roots[0])
     with pytest.raises(InvalidRequest, match=why):
-        make(base, **said)
+        make(base, **given)
     assert everything(base.roots[0]) == before
 
 
@@ -447,14 +447,14 @@ def test_the_base_is_removed_while_a_model_is_made_of_it(base: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "given",
     [{"licenses": ("x" * 9_000_000,)}, {"system": "ü" * 5_000_000}],
     ids=["license", "system"],
 )
-def test_a_text_that_could_not_be_read_again_is_refused(base: Store, said: dict[str, Any]) -> None:
+def test_a_text_that_could_not_be_read_again_is_refused(base: Store, given: dict[str, Any]) -> None:
     before = everything(base.roots[0])
     with pytest.raises(InvalidRequest, match=r"is too long: (9|10)\.?0? MB, at most 8\.4 MB"):
-        make(base, from_="base", **said)
+        make(base, from_="base", **given)
     assert everything(base.roots[0]) == before
 
 
@@ -497,14 +497,23 @@ def test_a_full_disk_while_quantizing(base: Store, small_files: None) -> None:
     assert everything(base.roots[0]) == before
 
 
-def test_who_leaves_leaves_nothing(base: Store) -> None:
+@pytest.mark.parametrize("at", ["quantizing", "using existing"])
+def test_a_cancelled_creation_leaves_nothing(base: Store, at: str) -> None:
     before = everything(base.roots[0])
+
+    class Cancelled(Job):
+        """Is cancelled once this step was shown."""
+
+        def report(self, step: Progress) -> None:
+            super().report(step)
+            if step.status.startswith(at):
+                self.cancelled.set()
 
     async def run() -> None:
         renderer = Renderer()
-        job = started(base, renderer, CreateRequest("new", from_="base", quantize="Q8_0"))
-        assert (await anext(job.watch())).status.startswith("quantizing")
-        job.cancel()
+        job = Cancelled("create", "new")
+        request = CreateRequest("new", from_="base", quantize="Q8_0")
+        job.start(partial(create, base, renderer, no_pull, request))
         with pytest.raises(RequestCancelled):
             [step async for step in job.watch()]
         await renderer.close()

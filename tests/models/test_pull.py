@@ -293,7 +293,7 @@ def test_an_address(served: Daemon, hub: FakeHub, gguf: bytes) -> None:
 
 
 def test_from_another_daemon(home: Path, hub: FakeHub, model_store: Path) -> None:
-    """What one daemon has, another gets; but only where it was told to serve it."""
+    """A daemon can pull what another has, where the other's settings allow it."""
     other = home / "other"
     other.mkdir()
     with (
@@ -419,7 +419,7 @@ def test_the_last_who_leaves_ends_it_and_the_next_goes_on(
     there = partial(served, large)
     until(lambda: partial(served, large) > there, "it goes on for the other")
     second.leave()
-    until(lambda: served.busy() == 0, "nobody waits")
+    until(lambda: served.busy() == 0, "no request waits")
     assert names(served) == [] and not blobs(served)
     hub.faults.clear()
     assert statuses(pull(served, hub, "hf.co/me/repo"))[-1] == "success"
