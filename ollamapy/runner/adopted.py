@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,7 @@ def spawning(process: subprocess.Popen[bytes]) -> Spawn:
 
 
 class AdoptedProcess(asyncio.SubprocessTransport):
-    """A process with its three pipes, and a protocol that hears of them."""
+    """A process with its three pipes, and the protocol that gets their events."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], protocol: asyncio.SubprocessProtocol
@@ -45,12 +46,22 @@ class AdoptedProcess(asyncio.SubprocessTransport):
         self._protocol = protocol
         self._pidfd = os.pidfd_open(process.pid)
         self._pipes: dict[int, asyncio.BaseTransport] = {}
+        self._started = False
         self._closed = False
 
     async def connect(self) -> None:
-        """Attach the pipes, tell the protocol, and watch for the process's end."""
+        """Attach the pipes, start the protocol, and watch for the process's end. Kills the process where it cannot."""
+        try:
+            await self._connect()
+        except BaseException:
+            self.close()
+            self._exited()  # killed, so this waits for a moment only
+            raise
+
+    async def _connect(self) -> None:
         loop, process = self._loop, self._process
         self._pipes[0], _ = await loop.connect_write_pipe(partial(_Pipe, self, 0), process.stdin)
+        self._started = True
         self._protocol.connection_made(self)
         for fd, pipe in ((1, process.stdout), (2, process.stderr)):
             self._pipes[fd], _ = await loop.connect_read_pipe(partial(_Pipe, self, fd), pipe)
@@ -61,7 +72,8 @@ class AdoptedProcess(asyncio.SubprocessTransport):
         os.close(self._pidfd)
         self._pidfd = -1
         self._process.wait()  # it has exited: this only reaps it
-        self._protocol.process_exited()
+        if self._started:
+            self._protocol.process_exited()
 
     # ---- what a Child uses -------------------------------------------------------------------------------------------
 
@@ -99,7 +111,8 @@ class AdoptedProcess(asyncio.SubprocessTransport):
         for pipe in self._pipes.values():
             pipe.close()
         if self._pidfd >= 0:
-            self.kill()
+            with suppress(ProcessLookupError):  # it has just exited
+                self.kill()
 
     def is_closing(self) -> bool:
         """Whether it was closed."""

@@ -14,7 +14,7 @@ from ..config import child_command, child_environment
 
 
 def start() -> subprocess.Popen[bytes] | None:
-    """A process of ``ollamapy.runner`` that has been told nothing yet; None where it cannot be had this early."""
+    """A process of ``ollamapy.runner`` that waits for its first frame; None where it cannot be started this early."""
     if not hasattr(os, "pidfd_open"):
         return None
     try:

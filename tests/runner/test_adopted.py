@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from ollamapy.config import child_environment
-from ollamapy.errors import RunnerCrashed
+from ollamapy.errors import RunnerCrashed, RunnerError
 from ollamapy.runner import adopted, early
 from ollamapy.runner.kernels import Kernels
 from ollamapy.runner.process import RunnerProcess
@@ -96,6 +98,24 @@ def test_a_second_process_is_a_new_one(process: subprocess.Popen[bytes], tmp_pat
         await runner.stop()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("pipe", ["connect_write_pipe", "connect_read_pipe"])
+def test_pipes_that_cannot_be_connected_end_it(
+    process: subprocess.Popen[bytes], pipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async def refuse(*_: Any) -> None:
+            raise OSError(28, "no space")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), pipe, refuse)
+        runner = adopt(process, "ready")
+        with pytest.raises(RunnerError):
+            await runner.ready()
+        await runner.stop(grace=0.1)
+
+    run(scenario())
+    assert process.returncode == -signal.SIGKILL and not psutil.pid_exists(process.pid)
 
 
 def test_one_that_is_not_needed_is_gone() -> None:
