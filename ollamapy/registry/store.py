@@ -19,7 +19,7 @@ followed only within manifests/; `manifests`, `blobs` and single blobs may be li
 users move weights to another disk. Deleting removes the link.
 
 Nothing is removed unasked but what a deleted model was the last to use. Whoever removes more (see
-upkeep.py) leaves alone what is younger than `GRACE`: another process may be about to name it in a
+prune.py) leaves alone what is younger than `GRACE`: another process may be about to name it in a
 manifest. What is found instead of written again is made young by `touch`.
 
 This module knows nothing of what a model's layers mean, imports nothing slow (`serve` and shell

@@ -92,7 +92,8 @@ def _lock(file: int, *, wait: bool) -> bool | None:
 def remove_abandoned(path: Path, now: float, *, dry_run: bool = False) -> bool:
     """Remove a work file whose writer has ended; returns whether it was, or would be, removed. Raises OSError.
 
-    Without support for locks, the writer counts as ended when the file is older than `GRACE`.
+    Its writer has ended when no process locks it. Where locks tell nothing (no support for them, or an empty file,
+    which is created before it is locked), the writer counts as ended when the file is older than `GRACE`.
     """
     file = None
     with suppress(OSError):  # a folder, a link, another user's
@@ -101,7 +102,9 @@ def remove_abandoned(path: Path, now: float, *, dry_run: bool = False) -> bool:
         )
     try:
         ours = None if file is None else _lock(file, wait=False)
-        if ours is False or (ours is None and age(path.lstat(), now) <= GRACE):
+        status = path.lstat()  # raises OSError if the file was put in its place meanwhile
+        unsure = ours is None or status.st_size == 0
+        if ours is False or (unsure and age(status, now) <= GRACE):
             return False
         if not dry_run:
             remove_tree(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ollamapy.registry import prune, usage
 from ollamapy.registry.store import Store
 from ollamapy.registry.work import GRACE
 from tests.registry.fake_hub import sha256
-from tests.registry.stores import faults, later, put
+from tests.registry.stores import faults, in_child, later, put
 
 
 def test_prune_removes_what_nothing_names(store: Store) -> None:
@@ -82,6 +83,39 @@ def test_downloads_that_nobody_works_on_go(store: Store) -> None:
             "strange",
         }
     assert [each.name for each in prune.prune(later(store))] == [busy]
+
+
+def test_a_work_file_that_is_not_locked_yet_stays(store: Store) -> None:
+    store.add_blob(b"makes the folders")
+    new = store.roots[0] / "partial" / "work-1-new"
+    new.touch()  # its writer locks it next
+    assert prune.prune(store) == [] and prune.sweep(store) == []
+    assert [each.name for each in prune.prune(later(store)) if each.kind == "work"] == [new.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_work_file_that_is_put_in_its_place_meanwhile_is_not_reported(store: Store) -> None:
+    store.add_blob(b"makes the folders")
+    work = store.roots[0] / "partial" / "work-1-done"
+    work.write_bytes(b"whole")
+    blob = store.roots[0] / "blobs" / f"sha256-{sha256(b'whole')}"
+
+    def sweep() -> str:
+        n_locked = 0
+
+        def put_in_place(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal n_locked
+            if event == "fcntl.flock" and os.path.samestat(os.fstat(arguments[0]), opened):  # type: ignore[arg-type]
+                n_locked += 1
+                if n_locked == 2:  # at the first it is only looked at
+                    work.replace(blob)
+
+        opened = work.stat()
+        sys.addaudithook(put_in_place)
+        return str(prune.prune(Store(store.roots)))
+
+    assert in_child(sweep) == (0, "[]")
+    assert blob.read_bytes() == b"whole"
 
 
 def test_what_takes_the_room(store: Store) -> None:
