@@ -1,4 +1,4 @@
-"""A process whose stderr is the log: what it writes, in whatever way, is found in files that stay short."""
+"""A process whose stderr is the log: all its output is in files of limited size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines(folder: Path) -> list[str]:
     return "".join(file.read_text() for file in files).splitlines()
 
 
-def test_a_log_is_renamed_before_it_grows_long(tmp_path: Path) -> None:
+def test_a_log_is_renamed_before_it_grows_too_large(tmp_path: Path) -> None:
     code = "for n in range(1000): logging.info('line %d', n)"
     assert written(tmp_path / "daemon.log", code).wait(30) == 0
     names = sorted(file.name for file in tmp_path.iterdir())
@@ -49,7 +49,7 @@ def test_a_log_is_renamed_before_it_grows_long(tmp_path: Path) -> None:
     assert kept == [f"line {n}" for n in range(1000 - len(kept), 1000)]
 
 
-def test_what_does_not_come_through_logging_is_in_the_newest_too(tmp_path: Path) -> None:
+def test_output_past_logging_is_in_the_newest_file_too(tmp_path: Path) -> None:
     code = """
 for n in range(150):
     logging.info('line %d', n)
@@ -66,7 +66,7 @@ raise SystemExit('the end')
     assert log.read_text().endswith("the end\n") and log.stat().st_size < 1100
 
 
-def test_a_log_that_has_grown_long_before_is_renamed_at_the_first_line(tmp_path: Path) -> None:
+def test_a_log_that_is_too_large_is_renamed_at_the_first_line(tmp_path: Path) -> None:
     log = tmp_path / "daemon.log"
     log.write_text("old\n" * 1000)
     assert written(log, "logging.info('new')").wait(30) == 0
@@ -74,7 +74,7 @@ def test_a_log_that_has_grown_long_before_is_renamed_at_the_first_line(tmp_path:
     assert (tmp_path / "daemon.log.1").read_text() == "old\n" * 1000
 
 
-def test_of_two_daemons_each_goes_on_in_the_newest(tmp_path: Path) -> None:
+def test_two_daemons_write_to_the_newest_file(tmp_path: Path) -> None:
     log = tmp_path / "daemon.log"
     waiting = written(log, "logging.info('one'); sys.stdin.readline(); logging.info('two')")
     until(lambda: log.read_text() == "one\n", "it has begun")
@@ -85,7 +85,7 @@ def test_of_two_daemons_each_goes_on_in_the_newest(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed")
-def test_a_home_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+def test_a_removed_home_is_no_error(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     code = """

@@ -1,4 +1,4 @@
-"""The use-cases on running models, with a runner whose steps the test releases."""
+"""Answers, loading and unloading, with a fake runner whose steps the test releases."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ async def collect(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk]:
         (generate_request("hello", "Hi", "S"), "<system>S<user>Hi<assistant>"),
         (generate_request("rules", "Hi"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
         (generate_request("rules", "Hi", "S"), "<system>S<user>a<assistant>b<user>Hi<assistant>"),
-        # an earlier answer: its text comes first, and the model's messages are in it already
+        # an earlier answer: its text comes first, and already contains the model's messages
         (generate_request("rules", "Hi", context=(65, 66)), "AB<system>Be kind.<user>Hi<assistant>"),
         (generate_request("rules", "Hi", context=()), "<system>Be kind.<user>Hi<assistant>"),
         (chats(("user", "Hi")), "<user>Hi<assistant>"),
-        (chats(("user", "Hi"), model="plain"), "<user>Hi<assistant>"),  # ChatML, for want of better
+        (chats(("user", "Hi"), model="plain"), "<user>Hi<assistant>"),  # ChatML, because the template is unknown
         (chats(("user", "Hi"), model="rules"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
         (chats(("system", "S"), ("user", "Hi"), model="rules"), "<user>a<assistant>b<system>S<user>Hi<assistant>"),
     ],
 )  # fmt: skip
-def test_what_the_model_is_given(model_store: Path, request_: Request, prompt: str) -> None:
-    """Written with <role> for the marks of ChatML."""
+def test_the_prompt(model_store: Path, request_: Request, prompt: str) -> None:
+    """The expected prompts have <role> for the marks of ChatML."""
     *turns, _ = prompt.split("<assistant>") if prompt.endswith("<assistant>") else (prompt, "")
     want = "<assistant>".join(turns)
     for role in ("system", "user", "assistant"):
@@ -125,7 +125,9 @@ def test_go_templates(tmp_path: Path, request_: Request, prompt: str) -> None:
         ),
     ],
 )
-def test_what_templates_cannot_do(model_store: Path, request_: Request, why: str) -> None:
+def test_requests_that_the_template_does_not_support(
+    model_store: Path, request_: Request, why: str
+) -> None:
     async def test(services: Made) -> None:
         with pytest.raises(InvalidRequest, match=why):
             await render(services.services, request_, CALLER)
@@ -152,7 +154,7 @@ def test_a_long_template_is_refused_before_work_begins(model_store: Path, templa
 def test_templates_are_recognized_off_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A template may take a fifth of a second, and other answers go on meanwhile."""
+    """Recognizing a template may take 0.2 s, and other answers go on meanwhile."""
     install(
         tmp_path / "store",
         "go",
@@ -179,7 +181,7 @@ def test_templates_are_recognized_off_the_event_loop(
     assert len(threads) > 1 and not any(threads)
 
 
-def test_the_chunks_and_their_costs(model_store: Path) -> None:
+def test_the_chunks_and_their_usage(model_store: Path) -> None:
     async def test(services: Made) -> None:
         *words, last = await collect(
             answer(services.services, generate_request("plain", "Hi"), CALLER)
@@ -249,7 +251,7 @@ def test_options(
         (chats(("user", "Hi")), True, 4, False),
     ],
 )
-def test_what_is_done_when_the_context_is_full(
+def test_settings_for_a_full_context(
     model_store: Path, request_: Request, shift: bool, num_keep: int, truncate: bool
 ) -> None:
     async def test(services: Made) -> None:
@@ -339,7 +341,7 @@ def test_closing_between_two_chunks_cancels(model_store: Path) -> None:
     run(model_store, test)
 
 
-def test_an_error_of_the_runner_gives_the_lease_back(model_store: Path) -> None:
+def test_an_error_of_the_runner_releases_the_lease(model_store: Path) -> None:
     def prepare(runner: FakeRunner) -> None:
         runner.breaks_after = 1
 
@@ -356,7 +358,7 @@ def test_an_error_of_the_runner_gives_the_lease_back(model_store: Path) -> None:
 @pytest.mark.parametrize(
     ("exit_code", "faults", "after", "starts"),
     [
-        (-11, 1, 0, 2),  # asked once more
+        (-11, 1, 0, 2),  # tried once more
         (-11, 9, 0, 2),  # but not for ever
         (-11, 9, 1, 1),  # not after its first text
         (-9, 9, 0, 1),  # not when it was killed
@@ -397,7 +399,7 @@ TALK = tuple(("user" if at % 2 == 0 else "assistant", f"{at} " + "x" * 90) for a
 @pytest.mark.parametrize(
     ("request_", "kept", "dropped"),
     [
-        (chats(*TALK), 9, 0),  # the whole context is enough
+        (chats(*TALK), 9, 0),  # the context is large enough
         (chats(*TALK, options=Options(num_ctx=1024)), 7, 2),
         (chats(*TALK, options=Options(num_ctx=512)), 3, 6),
         (chats(*TALK, options=Options(num_ctx=256)), 1, 8),
@@ -440,9 +442,7 @@ ALTERNATES = (
 
 
 @pytest.mark.parametrize("num_ctx", [256, 512, 768])
-def test_what_is_left_suits_a_template_that_wants_a_question_first(
-    tmp_path: Path, num_ctx: int
-) -> None:
+def test_the_messages_left_begin_with_the_users(tmp_path: Path, num_ctx: int) -> None:
     store = tmp_path / "store"
     install(store, "strict", scripted_model(tmp_path / "m.gguf", "Hi", chat_template=ALTERNATES))
 

@@ -1,4 +1,4 @@
-"""Several answers at once: each chunk says whose it is, one error ends all, and so does a client that leaves."""
+"""Several answers at once: each chunk has its index; one error ends all answers, and so does a disconnect."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def run(
 
 
 @pytest.mark.parametrize("count", [1, 3, AT_ONCE + 4])
-def test_each_chunk_says_whose_it_is(model_store: Path, count: int) -> None:
+def test_each_chunk_has_its_index(model_store: Path, count: int) -> None:
     async def test(services: Made) -> None:
-        said = [""] * count
+        texts = [""] * count
         ends = []
         async for place, chunk in answers(services.services, requests(count), CALLER):
-            said[place] += chunk.text
+            texts[place] += chunk.text
             ends += [place] if chunk.finish_reason else []
-        assert said == ["one two three"] * count and sorted(ends) == list(range(count))
+        assert texts == ["one two three"] * count and sorted(ends) == list(range(count))
 
     run(model_store, test)
 
 
-def test_they_run_together_but_not_all_of_many(model_store: Path) -> None:
+def test_answers_run_together_up_to_a_limit(model_store: Path) -> None:
     async def test(services: Made) -> None:
         work = asyncio.create_task(anext(answers(services.services, requests(3 * AT_ONCE), CALLER)))
         runner = await services.runner()
@@ -75,7 +75,7 @@ def test_an_error_of_one_ends_all(model_store: Path) -> None:
     run(model_store, test, prepare)
 
 
-def test_leaving_ends_all(model_store: Path) -> None:
+def test_closing_ends_all(model_store: Path) -> None:
     async def test(services: Made) -> None:
         async with aclosing(answers(services.services, requests(4), CALLER)) as chunks:
             await anext(chunks)

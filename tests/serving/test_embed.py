@@ -1,4 +1,4 @@
-"""Vectors, scores and tokens: what requests say, what runners are asked, what a real daemon answers while it does other things."""
+"""Vectors, scores and tokens: their requests, the runner's part, and a real daemon that serves other requests meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "m", **fields}).encode()
 
 
-# ---- what requests say -----------------------------------------------------------------------------------------------
+# ---- requests --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_refused(parse: Any, given: bytes, error: str) -> None:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_are_read_back_as_they_were() -> None:
+def test_numbers_survive_encoding() -> None:
     vector = array("f", [0.1, -1e-30, 1.0, 0.0, 3.4e38, 1 / 3])
     assert array("f", json.loads(api.encode_vector(vector))) == vector
     assert api.encode_vector(array("f")) == b"[]"
@@ -115,7 +115,7 @@ def test_the_best_documents_first() -> None:
     assert answer["prompt_eval_count"] == 9
 
 
-# ---- what runners are asked ------------------------------------------------------------------------------------------
+# ---- the runner's part -----------------------------------------------------------------------------------------------
 
 
 def test_groups_are_small_and_keep_their_order() -> None:
@@ -146,7 +146,7 @@ def test_options_reach_the_runner_and_vectors_come_back_in_order(model_store: Pa
     asyncio.run(scenario())
 
 
-def test_a_loaded_model_grows_when_it_is_first_asked_to_embed(model_store: Path) -> None:
+def test_a_loaded_model_grows_at_its_first_request_to_embed(model_store: Path) -> None:
     async def scenario() -> None:
         async with made(model_store) as services:
             scheduler = services.services.scheduler
@@ -218,7 +218,7 @@ def test_every_model_embeds(embedder: Daemon, model: str) -> None:
     first, second, again = vectors(embedder, model, ["ba ke", "li mo", "ba ke"])
     assert math.isclose(math.hypot(*first), 1, rel_tol=1e-5)
     assert first == pytest.approx(again, abs=2e-3)
-    # hello knows only one direction, which all tokens share
+    # all tokens of hello have vectors of one direction
     assert model == "hello" or first != pytest.approx(second, abs=1e-2)
     old = embedder.ask("POST", "/api/embeddings", {"model": model, "prompt": "ba ke"}).json()
     assert old["embedding"] == pytest.approx(first, abs=2e-3)
@@ -306,7 +306,7 @@ def test_a_stream_goes_on_while_the_same_model_embeds(embedder: Daemon) -> None:
 
 
 @pytest.mark.llama
-def test_who_leaves_stops_the_work(embedder: Daemon) -> None:
+def test_a_disconnect_stops_the_work(embedder: Daemon) -> None:
     vectors(embedder, "long", "ba")
     gone = embedder.open("POST", "/api/embed", {"model": "long", "input": ["ba ke " * 2000] * 2000})
     until(lambda: embedder.busy() == 1, "the request is at work")

@@ -1,4 +1,4 @@
-"""Tool calls that must be made, over a real daemon: models with random weights cannot but make them, whatever their template."""
+"""Forced tool calls, over a real daemon: models with random weights make them with every family's template."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPTS = {
     "caller": '<tool_call>\n{"name": "now", "arguments": {"zone": "utc"}}\n</tool_call>',
     "speaker": '{"answer": 42}',
 }
-"""What models that know tools say."""
+"""The output of models with tool calls."""
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -65,13 +65,13 @@ def test_a_call_is_made(daemon: Daemon, name: str, choice: str, called: set[str]
         "think": False,
         "options": {"seed": 5, "num_predict": 300},
     }
-    whole = daemon.ask("POST", "/api/chat", {**body, "stream": False}).json()["message"]
+    message = daemon.ask("POST", "/api/chat", {**body, "stream": False}).json()["message"]
     chunks = [chunk["message"] for chunk in daemon.open("POST", "/api/chat", body).lines()]
     streamed = [call for chunk in chunks for call in chunk.get("tool_calls", ())]
-    for calls in (whole["tool_calls"], streamed):
+    for calls in (message["tool_calls"], streamed):
         [function] = [call["function"] for call in calls]
         assert function["name"] in called and function["arguments"]["zone"] in ("utc", "cet")
-    assert whole["content"] == "" == "".join(chunk["content"] for chunk in chunks)
+    assert message["content"] == "" == "".join(chunk["content"] for chunk in chunks)
 
 
 FORM = {
@@ -83,7 +83,7 @@ FORM = {
 
 @pytest.mark.parametrize("form", [FORM, "json"])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_who_may_call_or_answer_in_a_form_does_either(daemon: Daemon, name: str, form: Any) -> None:
+def test_an_optional_call_or_an_answer_in_the_form(daemon: Daemon, name: str, form: Any) -> None:
     body = {
         "model": name,
         "messages": [{"role": "user", "content": "Hi"}],
@@ -92,14 +92,16 @@ def test_who_may_call_or_answer_in_a_form_does_either(daemon: Daemon, name: str,
         "think": False,
         "stream": False,
     }
-    said = daemon.ask("POST", "/api/chat", body).json()["message"]
+    message = daemon.ask("POST", "/api/chat", body).json()["message"]
     if name == "caller":
-        assert [call["function"]["arguments"] for call in said["tool_calls"]] == [{"zone": "utc"}]
+        assert [call["function"]["arguments"] for call in message["tool_calls"]] == [
+            {"zone": "utc"}
+        ]
     else:
-        assert said["content"] == SCRIPTS[name] and "tool_calls" not in said
+        assert message["content"] == SCRIPTS[name] and "tool_calls" not in message
 
 
-def test_who_must_call_does_so_whatever_form_the_answer_shall_have(daemon: Daemon) -> None:
+def test_a_forced_call_is_made_whatever_the_form_of_answers(daemon: Daemon) -> None:
     body = {
         "model": "caller",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -109,5 +111,5 @@ def test_who_must_call_does_so_whatever_form_the_answer_shall_have(daemon: Daemo
         "format": FORM,
         "stream": False,
     }
-    said = daemon.ask("POST", "/api/chat", body).json()["message"]
-    assert [call["function"]["name"] for call in said["tool_calls"]] == ["now"]
+    message = daemon.ask("POST", "/api/chat", body).json()["message"]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["now"]

@@ -1,4 +1,4 @@
-"""The form of answers over a real daemon: every feature of schemas, every kind of grammar, and what nobody can answer."""
+"""The form of answers over a real daemon: every feature of schemas, every kind of grammar, and forms that no answer can have."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
-def test_what_nobody_can_answer_is_refused_at_once_and_holds_nobody_up(daemon: Daemon) -> None:
+def test_an_impossible_form_is_refused_at_once_and_delays_no_other_request(daemon: Daemon) -> None:
     asked = {"model": "long", "prompt": "Hi", "options": {"num_predict": 8000}}
     beside = daemon.open("POST", "/api/generate", asked)
     assert beside.line()["response"]

@@ -1,4 +1,4 @@
-"""Ending requests by their ids: what runs is broken off once, in the words of its API, and nothing is left of it."""
+"""Cancelling requests by their ids: a running one ends once, with an error of its API, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_ids() -> None:
         assert id_for(odd).startswith("req_") and id_for(odd) != id_for(odd)
 
 
-def test_what_runs_within_is_broken_off_once() -> None:
+def test_work_is_cancelled_once() -> None:
     async def run() -> None:
         running = Requests()
         with running.entered("a") as stop, running.entered("a") as other:
@@ -37,7 +37,7 @@ def test_what_runs_within_is_broken_off_once() -> None:
     asyncio.run(run())
 
 
-def test_a_task_that_is_cancelled_besides_stays_cancelled() -> None:
+def test_a_task_that_is_cancelled_otherwise_stays_cancelled() -> None:
     async def run() -> None:
         stop = Cancellation()
         task = asyncio.ensure_future(_forever(stop))
@@ -117,7 +117,7 @@ def test_others_go_on(daemon: Daemon) -> None:
     assert "error" in one.lines()[-1]
 
 
-def test_nothing_can_end_itself_or_what_never_was(daemon: Daemon) -> None:
+def test_a_request_cannot_cancel_itself_or_an_unknown_id(daemon: Daemon) -> None:
     for path in ("absent", "", "a/b", "x" * 500):
         assert cancel(daemon, path).status == 404
     own = daemon.ask("POST", "/api/cancel/self", **{"X-Request-Id": "self"})

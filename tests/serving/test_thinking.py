@@ -16,7 +16,7 @@ _TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_e
 _CLOSED = "{{ '<think>\n\n</think>\n\n' }}"
 
 MODELS = {
-    # name: (template, what the model says after it)
+    # name: (template, the model's output)
     "qwen3": (
         f"{_TURNS}{{% if enable_thinking is defined and enable_thinking is false %}}{_CLOSED}{{% endif %}}",
         "well, hm</think>\n\nYes.",
@@ -60,7 +60,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def ask(daemon: Daemon, model: str, **body: Any) -> tuple[str, str]:
-    """The thinking and the content of an answer to a chat; the same must come streamed and from /api/generate."""
+    """The thinking and the content of an answer to a chat; a stream and /api/generate must give the same."""
     asked = {"model": model, "messages": [{"role": "user", "content": "Is it?"}], **body}
     whole = daemon.ask("POST", "/api/chat", {**asked, "stream": False}).json()
     message = whole["message"]
@@ -85,12 +85,12 @@ ONE = {"const": "oneword"}
         ("qwen3", True, "well, hm", '"oneword"'),
         ("qwen3", False, "", '"oneword"'),  # the template closes it
         ("deepseek-r1", None, "well, hm", '"oneword"'),  # the template opens it
-        ("deepseek-r1", False, "", '"oneword"'),  # whether wanted or not: it is only not shown
-        ("granite", None, "well, hm", '"oneword"'),  # the variable has another name
+        ("deepseek-r1", False, "", '"oneword"'),  # it thinks in any case: its thinking is left out
+        ("granite", None, "well, hm", '"oneword"'),  # its template's variable has another name
         ("granite", False, "", '"oneword"'),
         ("gpt-oss", None, "well, hm", '"oneword"'),
         ("gpt-oss", "low", "well, hm", '"oneword"'),
-        ("magistral", None, "", '"oneword"'),  # Ollama does not take it for a thinker
+        ("magistral", None, "", '"oneword"'),  # without the capability, as in Ollama
     ],
 )
 def test_the_form_holds_from_the_end_of_thinking(
@@ -109,7 +109,7 @@ def test_a_budget_ends_thinking(model: str, daemon: Daemon) -> None:
     assert thought.startswith("well") and "hm" not in thought
 
 
-def test_a_model_that_ends_in_its_thoughts_gives_the_form_yet(daemon: Daemon) -> None:
+def test_a_model_that_ends_while_thinking_still_gives_the_form(daemon: Daemon) -> None:
     thought, content = ask(daemon, "endless", format=ONE)
     assert thought.startswith("well, hm") and content == '"oneword"'
     assert ask(daemon, "endless") == ("well, hm", "")
@@ -122,12 +122,12 @@ def test_thinking_alone_is_as_the_model_writes_it(daemon: Daemon) -> None:
     assert ask(daemon, "granite", think=False)[0] == ""
 
 
-def test_a_model_that_does_not_think_is_not_made_to(daemon: Daemon) -> None:
+def test_a_model_that_cannot_think_does_not(daemon: Daemon) -> None:
     answer = daemon.generate("magistral", think=True)
     assert answer.status == 400 and "does not support thinking" in answer.json()["error"]
 
 
-def test_a_call_that_is_forced_is_not_thought_over_unless_somebody_says_so(daemon: Daemon) -> None:
+def test_a_forced_call_has_no_thinking_unless_the_request_wants_it(daemon: Daemon) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     asked: dict[str, Any] = {"model": "caller", "messages": [{"role": "user", "content": "Is it?"}]}
     asked |= {"tools": [tool], "_debug_render_only": True}

@@ -1,4 +1,4 @@
-"""Connections beyond the places wait for one; a lack of files is neither an end nor a flood of log lines."""
+"""Connections beyond the places wait for one; running out of files neither ends the server nor floods the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ollamapy.web.accept import Acceptor
 
 
 class Greeter(asyncio.Protocol):
-    """Sends a byte to whoever is connected."""
+    """Sends a byte to each connection."""
 
     def __init__(self, places: asyncio.Semaphore) -> None:
         self._places = places
@@ -69,7 +69,7 @@ def test_connections_beyond_the_places_wait_for_one() -> None:
     asyncio.run(scenario())
 
 
-def test_a_lack_of_files_is_waited_for_and_logged_once(
+def test_running_out_of_files_is_retried_and_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(accept, "_RETRY_SECONDS", 0.01)

@@ -33,7 +33,7 @@ from tests.fakes import FakeRunner, Made, made
 
 @dataclass
 class Reply:
-    """An answer as a client got it; ``lines`` are the JSON lines of a stream."""
+    """A response as a client gets it; ``lines`` are the JSON lines of a stream."""
 
     status: int
     headers: dict[str, str]
@@ -66,7 +66,7 @@ class Client:
         headers: str = "",
         length: int | None = None,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Send a request; ``length`` lies about how long the body is."""
+        """Send a request; ``length`` is a wrong length of the body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         data = (
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
@@ -79,7 +79,7 @@ class Client:
         return reader, writer
 
     async def ask(self, method: str, path: str, body: Any = None, *, headers: str = "") -> Reply:
-        """Send a request and read the whole answer."""
+        """Send a request and read the response to its end."""
         headers += "Connection: close\r\n"
         reader, writer = await self.send(method, path, body, headers=headers)
         async with asyncio.timeout(30):
@@ -96,12 +96,12 @@ class Client:
 
 
 def _unchunked(data: bytes) -> bytes:
-    whole = b""
+    body = b""
     while data:
         size, _, rest = data.partition(b"\r\n")
         length = int(size, 16)
-        whole, data = whole + rest[:length], rest[length + 2 :]
-    return whole
+        body, data = body + rest[:length], rest[length + 2 :]
+    return body
 
 
 @asynccontextmanager
@@ -143,7 +143,7 @@ def run(
 # ---- answers -----------------------------------------------------------------------------------
 
 
-def test_what_needs_no_model(model_store: Path) -> None:
+def test_paths_that_need_no_model(model_store: Path) -> None:
     async def test(client: Client) -> None:
         root = await client.ask("GET", "/")
         assert (root.status, root.body) == (200, b"Ollama is running")
@@ -179,15 +179,15 @@ def test_what_needs_no_model(model_store: Path) -> None:
     run(model_store, test)
 
 
-def test_streams_and_whole_answers(model_store: Path) -> None:
+def test_streamed_and_other_answers(model_store: Path) -> None:
     async def test(client: Client) -> None:
         stream = await client.generate()
         assert stream.headers["content-type"] == "application/x-ndjson"
         assert [line["response"] for line in stream.lines] == ["one", " two", " three", ""]
         assert [line["done"] for line in stream.lines] == [False, False, False, True]
-        whole = await client.generate(stream=False, logprobs=True)
-        assert whole.headers["content-type"] == "application/json; charset=utf-8"
-        [answer] = whole.lines
+        reply = await client.generate(stream=False, logprobs=True)
+        assert reply.headers["content-type"] == "application/json; charset=utf-8"
+        [answer] = reply.lines
         assert answer["response"] == "one two three" and answer["done_reason"] == "stop"
         assert [each["token"] for each in answer["logprobs"]] == ["one", " two", " three"]
         assert answer["prompt_eval_count"] == 4 and answer["eval_count"] == 3
@@ -230,7 +230,7 @@ def test_errors(model_store: Path, path: str, body: Any, status: int, error: str
 
 
 def test_delete(model_store: Path, tmp_path: Path) -> None:
-    """A model of the first store goes; one of a store that is only read, as the built-in one, stays."""
+    """A model of the first root is deleted; one of a read-only root, as the built-in one, is kept."""
 
     async def test(client: Client) -> None:
         store = client.made.services.models.store = Store([tmp_path, model_store])
@@ -250,7 +250,7 @@ def test_delete(model_store: Path, tmp_path: Path) -> None:
     run(model_store, test)
 
 
-def test_a_body_that_is_too_long(model_store: Path) -> None:
+def test_a_body_that_is_too_large(model_store: Path) -> None:
     async def test(client: Client) -> None:
         reply = await client.ask("POST", "/api/generate", bytes(64 * 2**20 + 1))
         assert reply.status == 413 and reply.error == "the request is longer than 64 MiB"
@@ -271,7 +271,7 @@ def test_an_error_before_the_first_chunk_has_a_status(model_store: Path, stream:
     run(model_store, test, prepare)
 
 
-def test_an_error_after_it_is_the_last_line(model_store: Path) -> None:
+def test_a_later_error_is_the_last_line(model_store: Path) -> None:
     def prepare(runner: FakeRunner) -> None:
         runner.breaks_after = 2
         runner.error = RunnerCrashed("the model runner ended by signal SIGKILL")
@@ -280,13 +280,13 @@ def test_an_error_after_it_is_the_last_line(model_store: Path) -> None:
         *words, last = (await client.generate()).lines
         assert [line["response"] for line in words] == ["one", " two"]
         assert last == {"error": "the model runner ended by signal SIGKILL"}
-        whole = await client.generate(stream=False)
-        assert whole.status == 500 and whole.error == last["error"]
+        reply = await client.generate(stream=False)
+        assert reply.status == 500 and reply.error == last["error"]
 
     run(model_store, test, prepare)
 
 
-def test_an_error_that_nobody_foresaw_is_told_to_the_log_alone(
+def test_an_unexpected_error_is_only_logged(
     model_store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def prepare(runner: FakeRunner) -> None:
@@ -329,7 +329,7 @@ def test_a_full_queue(model_store: Path) -> None:
     run(model_store, test, lambda runner: runner.loaded.clear(), MAX_QUEUE="1")
 
 
-# ---- clients that leave ------------------------------------------------------------------------
+# ---- clients that disconnect -------------------------------------------------------------------
 
 STAGES = {
     "loading": lambda runner: runner.loaded.clear(),
@@ -340,7 +340,7 @@ STAGES = {
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_client_that_leaves(model_store: Path, stage: str, stream: bool) -> None:
+def test_a_disconnect(model_store: Path, stage: str, stream: bool) -> None:
     async def test(client: Client) -> None:
         body = {"model": "plain", "prompt": "Hi", "stream": stream}
         _, writer = await client.send("POST", "/api/generate", body)
@@ -358,8 +358,8 @@ def test_a_client_that_leaves(model_store: Path, stage: str, stream: bool) -> No
     run(model_store, test, STAGES[stage])
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_stream(model_store: Path) -> None:
-    """It reads one word of very many: what it does not read waits in the sockets, then in the runner."""
+def test_a_disconnect_in_the_middle_of_a_stream(model_store: Path) -> None:
+    """It reads one word of many: the others wait in the sockets' buffers, then in the runner."""
 
     def prepare(runner: FakeRunner) -> None:
         runner.words = ["one", *[" more" * 1000] * 100_000]
@@ -377,7 +377,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_stream(model_store: Path) -> 
     run(model_store, test, prepare)
 
 
-def test_clients_that_leave_while_they_are_queued(model_store: Path) -> None:
+def test_disconnects_of_queued_requests(model_store: Path) -> None:
     async def test(client: Client) -> None:
         body = {"model": "plain", "prompt": "Hi"}
         writers = [(await client.send("POST", "/api/generate", body))[1] for _ in range(20)]
@@ -394,7 +394,7 @@ def test_clients_that_leave_while_they_are_queued(model_store: Path) -> None:
     run(model_store, test, STAGES["prefill"], NUM_PARALLEL="1")
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_request(model_store: Path) -> None:
+def test_a_disconnect_in_the_middle_of_a_request(model_store: Path) -> None:
     async def test(client: Client) -> None:
         _, writer = await client.send("POST", "/api/generate", b'{"model": "pl', length=100)
         writer.close()
@@ -409,7 +409,7 @@ HALF_A_BODY = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, HALF_A_BODY])
-def test_a_connection_that_fell_silent_does_not_hold_up_the_end(
+def test_an_idle_connection_does_not_delay_the_shutdown(
     model_store: Path, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     silent: list[Any] = []
@@ -418,7 +418,7 @@ def test_a_connection_that_fell_silent_does_not_hold_up_the_end(
         reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
         silent.extend((reader, writer, time.monotonic()))
         writer.write(sent)
-        assert (await client.generate()).status == 200  # by now the first one was read, too
+        assert (await client.generate()).status == 200  # now the first one has been read, too
 
     run(model_store, test)
     assert time.monotonic() - silent[-1] < 10
@@ -426,7 +426,7 @@ def test_a_connection_that_fell_silent_does_not_hold_up_the_end(
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"])
-def test_a_head_must_come_in_time(
+def test_a_head_has_a_time_limit(
     model_store: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "HEAD_SECONDS", 0.1)
@@ -443,7 +443,7 @@ def test_a_head_must_come_in_time(
     run(model_store, test)
 
 
-def test_a_body_must_come_in_time(model_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_has_a_time_limit(model_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BODY_PATIENCE", 0.1)
 
     async def test(client: Client) -> None:
@@ -457,7 +457,7 @@ def test_a_body_must_come_in_time(model_store: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
-    """The queue takes 50 of them and two are served: the others are told to come back, and nothing is left over."""
+    """The queue takes 50 of them and two are served: the others get a 503, and nothing is left over."""
 
     async def test(client: Client) -> None:
         body = {"model": "plain", "prompt": "Hi", "stream": False}
@@ -485,7 +485,7 @@ def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
 
 
 def test_a_path_needs_its_right(model_store: Path) -> None:
-    """Who asks, and with which rights, is told by what the application was given to identify callers."""
+    """The application's function for callers decides who sends a request, and with which rights."""
 
     def only_infers(scope: Scope, id: str) -> Caller:
         return Caller(id, is_local=False, rights=frozenset({"infer"}))
@@ -536,7 +536,7 @@ def test_every_path_declares_a_right() -> None:
 
 
 def test_bodies_that_are_too_large_together(model_store: Path) -> None:
-    """Of three bodies that are sent at the same time two are read; the third is told to come again."""
+    """Of three bodies that are sent at the same time two are read; the third gets a 503."""
     size = 60 * 2**20
     assert size < MAX_BODY and 2 * size < MAX_BODIES < 3 * size - 1000
 

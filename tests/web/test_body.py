@@ -1,4 +1,4 @@
-"""Go's way of reading JSON, as tables: what it takes, and what it says to what it does not."""
+"""Go's way of decoding JSON, as tables: values that it accepts, and its errors for others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ollamapy.web.openai import chat, responses
         (b'{"a": 123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
     ],
 )
-def test_what_is_taken(data: bytes, value: Any) -> None:
+def test_accepted(data: bytes, value: Any) -> None:
     assert body.decode(data) == value
 
 
@@ -68,7 +68,7 @@ def test_what_is_taken(data: bytes, value: Any) -> None:
         (b"1" * 5000, "json: cannot unmarshal number: it is too long"),
     ],
 )
-def test_what_is_refused(data: bytes, message: str) -> None:
+def test_refused(data: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         body.decode(data)
     assert str(error.value) == message and error.value.status == 400
@@ -159,7 +159,7 @@ def test_too_many_values_are_refused_before_they_are_decoded(
 @pytest.mark.parametrize(
     "text", [",:[{" * body.MOST_CONTAINERS, '\\",[' * body.MOST_CONTAINERS, "\\" * 300_001]
 )
-def test_what_stands_in_strings_is_no_value(text: str) -> None:
+def test_strings_contain_no_values(text: str) -> None:
     assert body.decode(json.dumps({"prompt": text}).encode()) == {"prompt": text}
 
 
@@ -170,7 +170,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.integers(1, 5))
-def test_the_text_outside_of_strings(value: Any, piece: int) -> None:
+def test_the_text_outside_strings(value: Any, piece: int) -> None:
     data = json.dumps(value).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body, "_PIECE", piece)
@@ -193,7 +193,7 @@ def test_base64_in_pieces(data: bytes, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["YQ==YQ==", "YWI=YWJj", "====", "YQ==" * 9])
-def test_padding_stands_at_the_end_only(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_is_at_the_end_only(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "_PIECE", 4)
     with pytest.raises(InvalidRequest, match="illegal base64"):
         body.from_base64(text)

@@ -1,5 +1,5 @@
-"""What must hold in every dialect alike: who leaves stops the work wherever it stands, and what breaks in the middle of a stream is
-said there in the dialect's own words."""
+"""Rules for every dialect: a disconnect stops the work at every stage, and an error in the middle of a stream is reported in the
+dialect's own form."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _MESSAGES = {"messages": [{"role": "user", "content": "Hi"}]}
 
 @dataclass(frozen=True)
 class Dialect:
-    """A way to ask for a text: ``body`` goes with the model and stream; ``text`` reads a stream's text, ``error`` an answer's
-    message, ``ending`` the message at the end of a stream that broke."""
+    """A request for a text: ``body`` is sent with the model and stream; ``text`` reads a stream's text, ``error`` an answer's
+    message, ``ending`` the message at the end of a stream that failed."""
 
     path: str
     body: dict[str, Any]
@@ -34,7 +34,7 @@ class Dialect:
     error: Callable[[Any], str]
     ending: Callable[[bytes], str]
 
-    def asked(self, model: str, stream: bool) -> dict[str, Any]:
+    def request(self, model: str, stream: bool) -> dict[str, Any]:
         return {"model": model, "stream": stream, **self.body}
 
 
@@ -80,22 +80,22 @@ DIALECTS = {
     "generate": Dialect(
         "/api/generate",
         {"prompt": "Hi"},
-        lambda said: "".join(each["response"] for each in said),
+        lambda items: "".join(each["response"] for each in items),
         lambda answer: str(answer["error"]),
         _native_ending,
     ),
     "chat": Dialect(
         "/api/chat",
         _MESSAGES,
-        lambda said: "".join(each["message"]["content"] for each in said),
+        lambda items: "".join(each["message"]["content"] for each in items),
         lambda answer: str(answer["error"]),
         _native_ending,
     ),
     "openai chat": Dialect(
         "/v1/chat/completions",
         _MESSAGES,
-        lambda said: "".join(
-            choice["delta"].get("content") or "" for each in said for choice in each["choices"]
+        lambda items: "".join(
+            choice["delta"].get("content") or "" for each in items for choice in each["choices"]
         ),
         _of_openai,
         _openai_ending,
@@ -103,15 +103,15 @@ DIALECTS = {
     "openai completion": Dialect(
         "/v1/completions",
         {"prompt": "Hi", "max_tokens": 8000},
-        lambda said: "".join(choice["text"] for each in said for choice in each["choices"]),
+        lambda items: "".join(choice["text"] for each in items for choice in each["choices"]),
         _of_openai,
         _openai_ending,
     ),
     "openai response": Dialect(
         "/v1/responses",
         {"input": "Hi"},
-        lambda said: "".join(
-            each["delta"] for each in said if each["type"] == "response.output_text.delta"
+        lambda items: "".join(
+            each["delta"] for each in items if each["type"] == "response.output_text.delta"
         ),
         _of_openai,
         _responses_ending,
@@ -119,8 +119,8 @@ DIALECTS = {
     "anthropic": Dialect(
         "/v1/messages",
         {**_MESSAGES, "max_tokens": 8000},
-        lambda said: "".join(
-            each["delta"]["text"] for each in said if each["type"] == "content_block_delta"
+        lambda items: "".join(
+            each["delta"]["text"] for each in items if each["type"] == "content_block_delta"
         ),
         _of_openai,
         _anthropic_ending,
@@ -130,17 +130,17 @@ DIALECTS = {
 every_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 
 
-# ---- clients that leave ----------------------------------------------------------------------------------------------
+# ---- clients that disconnect -----------------------------------------------------------------------------------------
 
 
 @every_dialect
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("stage", STAGES)
-def test_who_leaves_stops_the_work(
+def test_a_disconnect_stops_the_work(
     model_store: Path, stage: str, stream: bool, dialect: Dialect
 ) -> None:
     async def test(client: Client) -> None:
-        _, writer = await client.send("POST", dialect.path, dialect.asked("hello", stream))
+        _, writer = await client.send("POST", dialect.path, dialect.request("hello", stream))
         runner = await client.made.runner()
         if stage != "loading":
             await runner.has(lambda runner: bool(runner.asked))
@@ -152,13 +152,13 @@ def test_who_leaves_stops_the_work(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_leaves_the_queue_is_never_served(model_store: Path, stream: bool) -> None:
+def test_a_disconnect_leaves_the_queue(model_store: Path, stream: bool) -> None:
     async def test(client: Client) -> None:
         first = await client.send("POST", "/api/generate", {"model": "hello", "prompt": "Hi"})
         runner = await client.made.runner()
         await runner.has(lambda runner: bool(runner.asked))
         waiting = [
-            (await client.send("POST", each.path, each.asked("plain", stream)))[1]
+            (await client.send("POST", each.path, each.request("plain", stream)))[1]
             for each in DIALECTS.values()
         ]
         async with asyncio.timeout(10):
@@ -178,11 +178,11 @@ def test_who_leaves_the_queue_is_never_served(model_store: Path, stream: bool) -
     run(model_store, test, STAGES["prefill"], MAX_LOADED_MODELS="1")
 
 
-# ---- what breaks -----------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 @every_dialect
-def test_a_stream_that_breaks_says_so(model_store: Path, dialect: Dialect) -> None:
+def test_an_error_ends_a_stream(model_store: Path, dialect: Dialect) -> None:
     message = "the model runner ended by signal SIGKILL"
 
     def prepare(runner: FakeRunner) -> None:
@@ -190,11 +190,11 @@ def test_a_stream_that_breaks_says_so(model_store: Path, dialect: Dialect) -> No
         runner.error = RunnerCrashed(message)
 
     async def test(client: Client) -> None:
-        streamed = await client.ask("POST", dialect.path, dialect.asked("hello", True))
+        streamed = await client.ask("POST", dialect.path, dialect.request("hello", True))
         assert streamed.status == 200 and b"one" in streamed.body and b"two" in streamed.body
         assert dialect.ending(streamed.body) == message
-        whole = await client.ask("POST", dialect.path, dialect.asked("hello", False))
-        assert whole.status == 500 and dialect.error(json.loads(whole.body)) == message
+        reply = await client.ask("POST", dialect.path, dialect.request("hello", False))
+        assert reply.status == 500 and dialect.error(json.loads(reply.body)) == message
         await client.made.idle()
 
     run(model_store, test, prepare)
@@ -202,7 +202,7 @@ def test_a_stream_that_breaks_says_so(model_store: Path, dialect: Dialect) -> No
 
 @every_dialect
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_breaks_before_the_first_text_has_a_status(
+def test_an_error_before_the_first_text_has_a_status(
     model_store: Path, stream: bool, dialect: Dialect
 ) -> None:
     def prepare(runner: FakeRunner) -> None:
@@ -210,7 +210,7 @@ def test_what_breaks_before_the_first_text_has_a_status(
         runner.error = RunnerCrashed("the model runner ended")
 
     async def test(client: Client) -> None:
-        reply = await client.ask("POST", dialect.path, dialect.asked("hello", stream))
+        reply = await client.ask("POST", dialect.path, dialect.request("hello", stream))
         assert reply.status == 500
         assert dialect.error(json.loads(reply.body)) == "the model runner ended"
 
@@ -219,7 +219,7 @@ def test_what_breaks_before_the_first_text_has_a_status(
 
 @pytest.fixture(scope="module")
 def own(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon of these tests' own, whose runners they kill."""
+    """A daemon for these tests, which kill its runners."""
     with serve(tmp_path_factory.mktemp("home"), model_store, NUM_PARALLEL="8") as running:
         yield running
 
@@ -227,7 +227,8 @@ def own(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.llama
 def test_all_dialects_share_a_runner_and_its_end(own: Daemon) -> None:
     answers = [
-        (each, own.open("POST", each.path, each.asked("long", True))) for each in DIALECTS.values()
+        (each, own.open("POST", each.path, each.request("long", True)))
+        for each in DIALECTS.values()
     ]
     for _, answer in answers:
         assert answer.status == 200 and answer.response.readline()
@@ -235,19 +236,19 @@ def test_all_dialects_share_a_runner_and_its_end(own: Daemon) -> None:
     runner.send_signal(signal.SIGKILL)
     for each, answer in answers:
         assert "runner ended by signal SIGKILL" in each.ending(answer.read())
-    until(lambda: own.busy() == 0, "all leases are given back")
+    until(lambda: own.busy() == 0, "all leases are released")
     for each in DIALECTS.values():
-        answer = own.ask("POST", each.path, each.asked("hello", True))
+        answer = own.ask("POST", each.path, each.request("hello", True))
         assert each.text(lines(answer.body)) == HELLO
 
 
 @pytest.mark.llama
-def test_who_does_not_read_holds_nobody_up(own: Daemon) -> None:
-    slow = [own.open("POST", each.path, each.asked("long", True)) for each in DIALECTS.values()]
+def test_a_client_that_does_not_read_delays_no_other(own: Daemon) -> None:
+    slow = [own.open("POST", each.path, each.request("long", True)) for each in DIALECTS.values()]
     for answer in slow:
         assert answer.status == 200
     assert own.generate("long", options={"num_predict": 20}).json()["eval_count"] == 20
     assert own.generate("hello").json()["response"] == HELLO
     for answer in slow:
         answer.leave()
-    until(lambda: own.busy() == 0, "they are gone")
+    until(lambda: own.busy() == 0, "their requests are cancelled")

@@ -1,4 +1,4 @@
-"""Who may ask, as tables of Host and Origin headers."""
+"""Requests that are allowed, as tables of Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ollamapy.web.gate import Gate, is_own_host
         socket.gethostname(),
     ],
 )
-def test_hosts_that_are_this_machine_or_near(host: str) -> None:
+def test_allowed_hosts(host: str) -> None:
     assert is_own_host(host, is_local=True)
 
 
@@ -60,7 +60,7 @@ def test_hosts_that_are_this_machine_or_near(host: str) -> None:
         "\xe9vil.com",
     ],
 )
-def test_hosts_that_are_not(host: str) -> None:
+def test_refused_hosts(host: str) -> None:
     assert not is_own_host(host, is_local=True)
 
 
@@ -118,7 +118,7 @@ def answer(
 
 
 @pytest.mark.parametrize("origin", ALLOWED)
-def test_origins_that_are_allowed(origin: str) -> None:
+def test_allowed_origins(origin: str) -> None:
     status, headers = answer(origin)
     assert status == 200 and headers["access-control-allow-origin"] == origin
     assert headers["vary"] == "Origin"
@@ -129,7 +129,7 @@ def test_origins_that_are_allowed(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", REFUSED)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_origins_that_are_not(origin: str, method: str) -> None:
+def test_refused_origins(origin: str, method: str) -> None:
     status, headers = answer(origin, method=method)
     assert status == 403 and "access-control-allow-origin" not in headers
 
@@ -173,7 +173,7 @@ def test_a_preflight_is_answered_without_the_app() -> None:
     assert headers["access-control-max-age"] == "43200"
 
 
-def test_a_rebound_name_is_not_answered_even_as_its_own_origin() -> None:
+def test_a_rebound_name_is_refused_even_as_its_own_origin() -> None:
     assert answer("http://evil.com", host="evil.com")[0] == 403
     assert answer(None, host="evil.com")[0] == 403
 
@@ -199,7 +199,7 @@ def test_a_rebound_name_is_not_answered_even_as_its_own_origin() -> None:
     ],
 )
 def test_hosts_at_every_bind(host: str, bound: str, origins: tuple[str, ...], status: int) -> None:
-    """The machine's own names and addresses, and what the settings name."""
+    """The machine's own names and addresses, and the names in the settings."""
     assert answer(None, host=host, bound=bound, origins=origins)[0] == status
 
 

@@ -1,4 +1,4 @@
-"""Bodies that are bounded, work that ends with its client, and lines."""
+"""Bounded bodies, work that ends when its client disconnects, and lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ollamapy.web import body, stream
 
 
 def receiving(messages: Iterable[Message]) -> Receive:
-    """Gives the messages one after another, then nothing for ever."""
+    """Gives the messages one after another, then blocks for ever."""
     left = iter(messages)
 
     async def receive() -> Message:
@@ -36,8 +36,8 @@ def part(data: bytes, more: bool = False) -> Message:
 LEFT: Message = {"type": "http.disconnect"}
 
 
-def whole(receive: Receive) -> bytes:
-    """The body that is received; nothing of it is counted in the end."""
+def received(receive: Receive) -> bytes:
+    """The body that is received; in the end the budget is empty."""
 
     async def read() -> bytes:
         body = await stream.read_body(receive, budget)
@@ -50,7 +50,7 @@ def whole(receive: Receive) -> bytes:
         assert budget.used == 0
 
 
-def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
+def test_a_large_body_is_parsed_in_a_thread() -> None:
     threads = []
 
     def parse(body: bytes) -> int:
@@ -62,17 +62,17 @@ def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
     assert threads[0] is threading.main_thread() is not threads[1]
 
 
-def test_a_body_is_put_together() -> None:
+def test_a_body_in_parts() -> None:
     parts = [part(b"a", True), part(b"", True), part(b"bc")]
-    assert whole(receiving(parts)) == b"abc"
+    assert received(receiving(parts)) == b"abc"
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body() -> None:
+def test_a_disconnect_in_the_middle_of_a_body() -> None:
     with pytest.raises(RequestCancelled):
-        whole(receiving([part(b"a", True), LEFT]))
+        received(receiving([part(b"a", True), LEFT]))
 
 
-def test_a_body_that_is_too_long_is_read_to_its_end_but_not_kept() -> None:
+def test_a_body_that_is_too_large_is_read_to_its_end_but_not_kept() -> None:
     megabyte = bytes(2**20)
     sent = 0
 
@@ -82,7 +82,7 @@ def test_a_body_that_is_too_long_is_read_to_its_end_but_not_kept() -> None:
             yield part(megabyte, more=sent < 100)
 
     with pytest.raises(body.BodyTooLarge, match="longer than 64 MiB") as error:
-        whole(receiving(parts()))
+        received(receiving(parts()))
     assert error.value.status == 413 and sent == 100
 
 
@@ -93,7 +93,7 @@ def test_work_is_done_while_the_client_is_there() -> None:
     assert asyncio.run(stream.until_gone(receiving([]), work())) == "done"
 
 
-def test_work_is_cancelled_when_the_client_leaves() -> None:
+def test_work_is_cancelled_when_the_client_disconnects() -> None:
     seen: list[str] = []
 
     async def work() -> None:
@@ -118,7 +118,7 @@ def test_an_error_of_the_work_is_raised() -> None:
         asyncio.run(stream.until_gone(receiving([]), work()))
 
 
-def test_to_be_cancelled_cancels_the_work() -> None:
+def test_cancelling_the_task_cancels_the_work() -> None:
     ended = False
 
     async def work() -> None:
@@ -151,7 +151,7 @@ async def saying(words: Iterable[str | Exception]) -> AsyncGenerator[Chunk, None
 
 
 def written(chunks: AsyncGenerator[Chunk, None]) -> list[Message]:
-    """What goes to the server for these chunks."""
+    """The messages to the server for these chunks."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -228,7 +228,9 @@ def test_pauses_are_filled_even_before_the_first_chunk(monkeypatch: pytest.Monke
     assert [line for line in written if line != b"...\n"] == [b"a\n", b"b\n", b"!\n"]
 
 
-def test_a_client_that_reads_nothing_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_counts_as_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(stream, "PATIENCE", 0.01)
     closed: list[Any] = []
 

@@ -49,7 +49,7 @@ def image(**source: Any) -> dict[str, Any]:
 # ---- requests ----------------------------------------------------------------------------------
 
 
-def test_what_is_left_to_the_model() -> None:
+def test_defaults_are_the_models() -> None:
     request = parse()
     assert (
         conversation(request).messages == (Message("user", "Hi"),)
@@ -62,7 +62,7 @@ def test_what_is_left_to_the_model() -> None:
     assert not parsed().stream
 
 
-def test_what_is_understood() -> None:
+def test_fields() -> None:
     request = parse(
         temperature=0.5, top_p=0.25, top_k=3, stop_sequences=["a", "b"], metadata={"user_id": "u"}
     )
@@ -89,7 +89,11 @@ def test_the_system_comes_first(system: Any) -> None:
     [
         ({}, None, None),
         ({"thinking": {"type": "enabled", "budget_tokens": 4}}, True, 4),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True, None),  # never spent
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+            True,
+            None,
+        ),  # more than max_tokens: no limit
         ({"thinking": {"type": "enabled"}}, True, None),
         ({"thinking": {"type": "disabled"}}, False, None),
         ({"thinking": {"type": "adaptive"}}, None, None),
@@ -228,7 +232,7 @@ def test_messages_and_their_blocks(given: list[Any], found: list[Message]) -> No
         ({"output_config": {"format": {"type": "json_schema", "schema": 1}}}, "must be an object"),
     ],
 )
-def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+def test_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(Misread, match=message):
         parse(**body)
 
@@ -254,7 +258,7 @@ FIELDS = ["system", "messages", "tools", "tool_choice", "thinking", "output_conf
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=3))
-def test_whatever_comes_is_understood_or_refused(body: dict[str, Any]) -> None:
+def test_any_body_is_parsed_or_refused(body: dict[str, Any]) -> None:
     try:
         assert isinstance(parse(**body), Request)
     except Misread as error:
@@ -292,7 +296,7 @@ def events(*chunks: Chunk) -> list[dict[str, Any]]:
     return read(b"".join(writer.events(chunk) + b"\n" for chunk in chunks))
 
 
-def test_a_whole_answer() -> None:
+def test_an_answer_that_is_not_streamed() -> None:
     message = answered(Chunk("Yes.", thinking="hm", finish_reason="stop", usage=USAGE))
     assert message.pop("id").startswith("msg_")
     assert message == {
@@ -309,13 +313,13 @@ def test_a_whole_answer() -> None:
     }
 
 
-def test_a_whole_answer_with_calls() -> None:
+def test_an_answer_with_calls() -> None:
     message = answered(Chunk(finish_reason="stop", tool_calls=(CALL,), usage=USAGE))
     call = {"type": "tool_use", "id": "toolu_x1", "name": "f", "input": {"a": 1}}
     assert message["content"] == [call] and message["stop_reason"] == "tool_use"
 
 
-def test_what_did_not_fit_is_told() -> None:
+def test_a_cut_prompt_is_reported() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
     message = answered(Chunk("Yes.", finish_reason="stop", usage=cut))
     assert message["usage"] == {
@@ -371,12 +375,12 @@ def test_a_stream_has_a_block_for_each_kind() -> None:
     assert last["usage"] == COUNTS and stop == {"type": "message_stop"}
 
 
-def test_a_stream_that_says_nothing() -> None:
+def test_a_stream_without_text() -> None:
     found = [each["type"] for each in events(Chunk(finish_reason="stop", usage=USAGE))]
     assert found == ["message_start", "message_delta", "message_stop"]
 
 
-def test_a_ping_begins_a_stream_that_has_not_begun() -> None:
+def test_a_ping_before_the_first_chunk_begins_the_stream() -> None:
     writer = anthropic.MessageWriter(parsed())
     stream = writer.ping() + b"\n" + writer.ping() + b"\n" + writer.events(Chunk("a"))
     kinds = [each["type"] for each in read(stream)]

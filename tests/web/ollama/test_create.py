@@ -1,4 +1,4 @@
-"""The body of /api/create: Ollama's fields, what is refused by name."""
+"""The body of /api/create: Ollama's fields, and fields that are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse(**body: Any) -> CreateRequest:
     return parse_create(json.dumps(body).encode()).request
 
 
-def test_everything_that_can_be_said() -> None:
+def test_all_fields() -> None:
     parsed = parse(
         name="m",
         adapters={"a.gguf": DIGEST},
@@ -77,6 +77,6 @@ def test_one_licence_and_no_stream() -> None:
         ({"model": "m", "draft_quantize": "Q8_0"}, InvalidRequest, "leave DRAFT out"),
     ],
 )
-def test_what_is_refused(body: dict[str, Any], error: type[Exception], why: str) -> None:
+def test_refused(body: dict[str, Any], error: type[Exception], why: str) -> None:
     with pytest.raises(error, match=why):
         parse(**body)

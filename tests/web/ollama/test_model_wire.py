@@ -1,4 +1,4 @@
-"""What pull, copy and delete are parsed: Ollama's fields and ours."""
+"""Requests of pull, copy and delete: Ollama's fields and ours."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_a_pull() -> None:
         ({"model": "a", "hub": {"token": 1}}, "cannot unmarshal number"),
     ],
 )
-def test_a_pull_that_makes_no_sense(fields: dict[str, Any], message: str) -> None:
+def test_an_invalid_pull(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         pull(**fields)
 
 
-def test_how_to_reach_the_hub_is_said_on_this_machine_only() -> None:
+def test_hub_is_accepted_from_this_machine_only() -> None:
     with pytest.raises(InvalidRequest, match="from this machine only"):
         pull(is_local=False, model="a", hub={"endpoint": "http://127.0.0.1:1"})
     assert pull(is_local=False, model="a").request.hub is None

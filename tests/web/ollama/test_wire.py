@@ -104,7 +104,7 @@ def test_chat() -> None:
         (generate(prompt="x"), True, False),
         (generate(prompt="x", stream=None), True, False),
         (generate(prompt="x", stream=False), False, False),
-        (generate(), False, False),  # to load is answered with one object
+        (generate(), False, False),  # loading is answered with one object
         (generate(prompt="x", _debug_render_only=True), False, True),
         (chat(messages=HI), True, False),
         (chat(messages=HI, stream=False), False, False),
@@ -113,7 +113,7 @@ def test_chat() -> None:
         (chat(messages=HI, _debug_render_only=True, stream=True), False, True),
     ],
 )
-def test_how_the_answer_is_wanted(parsed: Any, stream: bool, render_only: bool) -> None:
+def test_how_the_answer_is_sent(parsed: Any, stream: bool, render_only: bool) -> None:
     assert (parsed.stream, parsed.render_only) == (stream, render_only)
 
 
@@ -211,7 +211,7 @@ def test_chat_refuses_tools(body: dict[str, Any], message: str) -> None:
         chat(messages=HI, **body)
 
 
-def test_options_that_are_unknown_are_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_options_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         generate(prompt="x", options={"no_such": 1, "mirostat": 2, "top_k": 1})
     assert "'no_such', 'mirostat'" in caplog.text and "top_k" not in caplog.text
@@ -233,7 +233,7 @@ LOGPROB = TokenLogprob("H", -0.5, (72,), (TokenLogprob("H", -0.5, (72,)),))
 
 
 def timeless(data: bytes) -> str:
-    """The answer with its time, of which there must be one, as 0."""
+    """The answer with its one time replaced by 0."""
     text, count = TIME.subn(b"0", data)
     assert count == 1
     return text.decode()
@@ -268,7 +268,7 @@ def test_chunks(chunk: Chunk, generated: str, chatted: str) -> None:
     assert timeless(ollama.encode_chat("m", chunk)) == chatted
 
 
-def test_the_keys_stand_in_ollamas_order() -> None:
+def test_the_keys_are_in_ollamas_order() -> None:
     metrics = [
         "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
     ]  # fmt: skip
@@ -298,7 +298,7 @@ def test_the_last_chunk_has_all_six_metrics_even_if_they_are_zero() -> None:
     assert not {"context", "logprobs", "prompt_truncated"} & set(last)
 
 
-def test_what_was_cut_off_is_told() -> None:
+def test_a_cut_prompt_is_reported() -> None:
     cut = Chunk("", (), "stop", Usage(truncated_tokens=9))
     assert json.loads(ollama.encode_chat("m", cut))["prompt_truncated"] == {"tokens": 9}
 
@@ -321,7 +321,7 @@ def loaded(name: str, expires_in: float | None) -> LoadedModel:
     return LoadedModel(request, Status.READY, 100, 50, 2048, expires_in, 0)
 
 
-def test_ps_names_the_one_that_stays_longest_first() -> None:
+def test_ps_lists_the_model_that_stays_longest_first() -> None:
     answer = json.loads(
         ollama.encode_ps([loaded("a", 5), loaded("b", None), loaded("c", 0), loaded("d", 600)])
     )
@@ -346,7 +346,7 @@ def test_ps_names_the_one_that_stays_longest_first() -> None:
     assert json.loads(ollama.encode_ps([])) == {"models": []}
 
 
-def test_version_tells_who_we_are() -> None:
+def test_version() -> None:
     answer = json.loads(ollama.encode_version(busy=3, models=Path("/m")))
     assert answer["version"] == ollama.OLLAMA_VERSION and answer["busy"] == 3
     assert answer["ollamapy"] and answer["pid"] > 0 and answer["models"] == "/m"

@@ -1,4 +1,4 @@
-"""OpenAI's dialect: requests as a table of JSON, answers as they are written."""
+"""OpenAI's dialect: requests as a table of JSON, and encoded answers."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def content(content: Any, **more: Any) -> dict[str, Any]:
         ({"model": None}, "model is required"),
     ],
 )  # fmt: skip
-def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+def test_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse(**body)
 
@@ -132,7 +132,7 @@ def test_thinking_as_a_variable_of_the_template(body: dict[str, Any], think: Any
     assert request(**body).think == think
 
 
-def test_an_answer_that_goes_on_with_the_last_message() -> None:
+def test_an_answer_that_continues_the_last_message() -> None:
     begun = [*USER, {"role": "assistant", "content": "Hel"}]
     assert conversation(request(messages=begun, continue_final_message=True)).continues_last
     assert not conversation(request(messages=begun)).continues_last
@@ -142,7 +142,7 @@ def test_an_answer_that_goes_on_with_the_last_message() -> None:
         request(messages=begun, continue_final_message=True, add_generation_prompt=True)
 
 
-def test_an_empty_body_and_what_ollama_would_hand_on() -> None:
+def test_an_empty_body_and_errors_of_ollamas_own_api() -> None:
     with pytest.raises(Misread, match="EOF"):
         chat.parse(b"")
     with pytest.raises(InvalidRequest) as error:
@@ -195,7 +195,7 @@ def test_options(body: dict[str, Any], options: dict[str, Any]) -> None:
         ({"n": None, "stop": None, "tools": None, "seed": None}, "tools", ()),
     ],
 )
-def test_what_is_understood(body: dict[str, Any], field: str, value: Any) -> None:
+def test_fields(body: dict[str, Any], field: str, value: Any) -> None:
     found = request(**body)
     assert getattr(found if hasattr(found, field) else found.source, field) == value
 
@@ -260,7 +260,7 @@ def events(lines: list[bytes]) -> list[Any]:
     return [json.loads(part.removeprefix("data: ")) for part in text.split("\n\n")[:-1]]
 
 
-def test_a_stream_has_thoughts_calls_and_usage() -> None:
+def test_a_stream_has_thinking_calls_and_usage() -> None:
     writer = chat.ChatWriter("m", include_usage=True)
     end = Chunk(finish_reason="stop", usage=Usage(3, 2, 5, completion_tokens=1))
     call_ = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
@@ -290,7 +290,7 @@ def test_a_call_that_was_cut_off_does_not_change_the_reason() -> None:
     assert last["choices"][0]["finish_reason"] == "length"
 
 
-def test_thoughts_and_text_in_one_chunk_are_two_events() -> None:
+def test_thinking_and_text_in_one_chunk_are_two_events() -> None:
     first, second = events([chat.ChatWriter("m").events((0, Chunk("a", thinking="b")))])
     assert "role" in first["choices"][0]["delta"]
     assert second["choices"][0]["delta"] == {"content": "a"}

@@ -1,4 +1,4 @@
-"""OpenAI's completions: prompts of every kind, and answers as they are written."""
+"""OpenAI's completions: prompts of every kind, and encoded answers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_choices_of_a_prompt_follow_one_another() -> None:
         ({"prompt": "a", "logprobs": -1}, "top_logprobs"),
     ],
 )
-def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+def test_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse(**body)
 
@@ -119,7 +119,7 @@ def test_the_usage_of_a_stream_is_null_until_all_choices_have_ended() -> None:
     assert json.loads(last.removeprefix("data: "))["usage"]["total_tokens"] == 7
 
 
-def test_thoughts_are_told_beside_the_text() -> None:
+def test_thinking_is_beside_the_text() -> None:
     writer = completions.CompletionWriter(parse(prompt="a"))
     found = json.loads(writer.answer([Chunk("b", thinking="hm", finish_reason="stop")]))
     assert found["choices"] == [

@@ -1,4 +1,4 @@
-"""OpenAI's responses: requests as tables of JSON, responses and events as they are written."""
+"""OpenAI's responses: requests as tables of JSON, and encoded responses and events."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def result(id: str, output: Any) -> dict[str, Any]:
 # ---- requests ----------------------------------------------------------------------------------
 
 
-def test_what_is_left_to_the_model() -> None:
+def test_defaults_are_the_models() -> None:
     request = parse()
     assert conversation(request).messages == (Message("user", "Hi"),) and request.think is None
     assert request.options.temperature == 1.0 and request.options.top_p is None
     assert request.options.num_predict is None and request.truncate and not parsed().stream
 
 
-def test_what_is_understood() -> None:
+def test_fields() -> None:
     request = parse(
         instructions="Be brief.", temperature=0, top_p=0.5, max_output_tokens=3, truncation="disabled",
         reasoning={"effort": "xhigh"}, tools=[TOOL], tool_choice="required",
@@ -179,7 +179,7 @@ def test_the_call_of_a_namespaces_tool_names_both() -> None:
     assert message.tool_calls == calls[:1]
 
 
-def test_a_search_that_is_only_offered_is_left_out() -> None:
+def test_a_web_search_tool_is_left_out() -> None:
     found = parsed(tools=[{"type": "web_search"}, TOOL])
     assert conversation(found.request).tools == (FUNCTION,)
     assert [tool["type"] for tool in found.echo["tools"]] == ["function"]
@@ -246,14 +246,14 @@ def test_the_form_of_an_answer(form: dict[str, Any], constraint: Constraint | No
         ({"tool_choice": {"type": "allowed_tools"}, "tools": [TOOL]}, "a list of tools that are"),
     ],
 )
-def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+def test_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as error:
         parse(**body)
     assert error.value.status == 400
 
 
 @pytest.mark.parametrize("field", ["previous_response_id", "conversation", "prompt"])
-def test_what_would_have_to_be_kept(field: str) -> None:
+def test_references_to_stored_responses(field: str) -> None:
     value = "resp_1" if field == "previous_response_id" else {"id": "x"}
     with pytest.raises(
         responses.NotStored, match=f"{field} is not supported: responses are not stored"
@@ -284,7 +284,7 @@ FIELDS = ["input", "instructions", "tools", "tool_choice", "text", "reasoning", 
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=3))
-def test_whatever_comes_is_understood_or_refused(body: dict[str, Any]) -> None:
+def test_any_body_is_parsed_or_refused(body: dict[str, Any]) -> None:
     try:
         assert isinstance(parse(**body), Request)
     except InvalidRequest as error:
@@ -317,7 +317,7 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
     return [each["type"].removeprefix("response.") for each in found]
 
 
-def test_what_did_not_fit_is_told() -> None:
+def test_a_cut_prompt_is_reported() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
     found = json.loads(
         ResponseWriter(parsed()).answer(Chunk("Yes.", finish_reason="stop", usage=cut))
@@ -342,7 +342,7 @@ def test_tokens_from_the_cache_are_counted() -> None:
     assert found["usage"]["input_tokens_details"] == {"cached_tokens": 2}
 
 
-def test_a_whole_response() -> None:
+def test_a_response_that_is_not_streamed() -> None:
     found = json.loads(
         ResponseWriter(parsed(metadata={"a": "b"}, tools=[TOOL])).answer(
             Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
@@ -362,7 +362,7 @@ def test_a_whole_response() -> None:
     assert found["previous_response_id"] is None and found["store"] is False
 
 
-def test_log_probabilities_stand_beside_the_text() -> None:
+def test_log_probabilities_come_with_their_text() -> None:
     token = TokenLogprob("Y", -0.5, (89,), (TokenLogprob("Y", -0.5, (89,)),))
     found = events(Chunk(logprobs=(token,)), Chunk("YY", logprobs=(token,)), LAST)
     expected = {"token": "Y", "logprob": -0.5, "bytes": [89], "top_logprobs": []}
@@ -385,7 +385,7 @@ def test_a_stream_of_a_text() -> None:
     assert {each["item_id"] for each in found[3:8]} == {last["output"][0]["id"]}
 
 
-def test_a_stream_of_thoughts_text_and_calls() -> None:
+def test_a_stream_of_thinking_text_and_calls() -> None:
     found = events(Chunk(thinking="h"), Chunk("m"), Chunk(tool_calls=(CALL,)), Chunk("!"), LAST)
     assert kinds(found)[2:-1] == [
         "output_item.added", "reasoning_summary_text.delta", "reasoning_summary_text.done", "output_item.done",
@@ -402,14 +402,14 @@ def test_a_stream_of_thoughts_text_and_calls() -> None:
 
 
 @pytest.mark.parametrize("thinking", ["", "hm"])
-def test_an_answer_that_says_nothing_is_an_empty_text(thinking: str) -> None:
+def test_an_answer_without_text_has_an_empty_message(thinking: str) -> None:
     found = events(Chunk(thinking=thinking, finish_reason="length", usage=USAGE))
     output = found[-1]["response"]["output"]
     assert [item["type"] for item in output] == (["reasoning"] if thinking else []) + ["message"]
     assert output[-1]["content"][0]["text"] == ""
 
 
-def test_a_stream_that_fails_says_so_once() -> None:
+def test_a_failed_stream_has_one_error_event() -> None:
     writer = ResponseWriter(parsed())
     stream = writer.events(Chunk("Ye")) + b"\n" + writer.failed(500, "the runner crashed")
     last = read(stream)[-1]

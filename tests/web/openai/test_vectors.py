@@ -1,4 +1,4 @@
-"""OpenAI's embeddings, rerank and list of models; and that no body at all breaks any parser of the dialect."""
+"""OpenAI's embeddings, rerank and list of models; and any body for all parsers of the dialect."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_empty_texts(given: Any, where: str) -> None:
         embeddings(input=given)
 
 
-def test_documents_may_be_called_texts() -> None:
+def test_documents_may_be_in_texts() -> None:
     body = {"model": "m", "query": "q", "texts": ["a", "b"]}
     assert vectors.parse_rerank(json.dumps(body).encode()).request.documents == ("a", "b")
 
@@ -79,7 +79,7 @@ def test_the_best_documents() -> None:
     ]
 
 
-def test_models_as_anthropic_has_them() -> None:
+def test_models_in_anthropics_shape() -> None:
     details = Details("", "gguf", "llama", None, "1B", "Q8_0")
     time = "2026-11-21T10:00:00Z"
     listed = [ListedModel("a:latest", "a:latest", time, 1, "d", details)]
@@ -131,7 +131,7 @@ FIELDS = (
 )
 @settings(max_examples=150, deadline=None)
 @given(body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
-def test_whatever_comes_is_understood_or_refused(
+def test_any_body_is_parsed_or_refused(
     parse: Callable[[bytes], object], needed: dict[str, Any], body: dict[str, Any]
 ) -> None:
     data = json.dumps({"model": "m", **needed, **body}).encode()
