@@ -1,7 +1,7 @@
-"""The bare loop that ollamapy is measured against: llama.cpp's ctypes layer and nothing else.
+"""The bare loop that ollamapy is compared with: llama.cpp's ctypes layer only.
 
-One process, one thread of Python, no slots, no queue, no text. What it reaches is what the hardware and llama.cpp give; the
-rest is overhead. ``python -m benchmarks.bare kv`` records the table of KV cache layouts.
+One process, one thread of Python, no slots, no queue, no text. Its speed is the limit that the hardware and llama.cpp set; the
+difference is ollamapy's overhead. ``python -m benchmarks.bare kv`` prints the table of KV cache layouts.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class Bare:
         assert self.lib.llama_decode(self.context, batch) == 0
 
     def clear(self, sequence: int) -> None:
-        """Forget what a sequence holds."""
+        """Remove the tokens of a sequence."""
         self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
         self.past[sequence] = 0
 
     def prefill(self, sequence: int, n: int) -> float:
-        """Put ``n`` tokens into a sequence; the seconds it took."""
+        """Add ``n`` tokens to a sequence; returns the seconds."""
         began = time.perf_counter()
         done = 0
         while done < n:
@@ -124,7 +124,7 @@ class Bare:
         return took
 
     def share(self, n: int) -> None:
-        """Let all other sequences hold the first ``n`` tokens of sequence 0."""
+        """Share the first ``n`` tokens of sequence 0 with all other sequences."""
         for sequence in range(1, len(self.past)):
             self.lib.llama_memory_seq_cp(self.memory, 0, sequence, -1, -1)
             self.lib.llama_memory_seq_rm(self.memory, sequence, n, -1)
@@ -132,7 +132,7 @@ class Bare:
 
 
 def rss() -> int:
-    """This process's largest resident size, bytes."""
+    """This process's peak resident size, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -174,7 +174,7 @@ def kv_case(path: Path, case: str, unified: bool, flash: bool, long: int, steps:
 
 
 def kv_table(path: Path, long: int, steps: int) -> dict[str, dict[str, float]]:
-    """Every layout in every case; printed as it comes."""
+    """Every layout in every case; each row is printed at once."""
     table: dict[str, dict[str, float]] = {}
     layouts = list(itertools.product((False, True), (False, True)))
     names = [f"{'unified' if u else 'per slot'}{' + FA' if f else ''}" for u, f in layouts]

@@ -1,9 +1,9 @@
-"""What a constraint costs: decoding in a form against decoding freely, in one runner, taking turns; and a first one's delay.
+"""The cost of constraints: the speed of constrained and of free answers, taking turns in one runner; and the delay of a new form.
 
     python -m benchmarks.constrained MODEL.gguf
 
-One runner process, without the daemon and HTTP around it, because their noise is larger than what is measured. The form is an
-array of objects that are made of strings, numbers and choices: steps where nearly every token may come and steps where one may.
+One runner process without the daemon and HTTP, because their noise is larger than the difference. The form is an array of
+objects with strings, numbers and choices: some steps allow nearly every token, others only one.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ async def _rate(runner: RunnerProcess, constraint: Constraint | None, clients: i
     """Tokens a second of so many answers at once, after the first token of each."""
 
     async def one(number: int) -> Done:
-        job = Generation(
+        generation = Generation(
             Prompt((words(20, number),)), Sampling(seed=7), ANSWER, constraint=constraint, logit_bias=((2, -1e6),)
         )  # fmt: skip
-        async for event in runner.generate(job):
+        async for event in runner.generate(generation):
             if isinstance(event, Done):
                 return event
         raise RuntimeError("no ending")

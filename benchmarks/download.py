@@ -1,11 +1,11 @@
-"""The downloader and the store, measured: against one connection, against curl, per gigabyte, and with a thousand models.
+"""Benchmarks of downloads and the store: against one connection, against curl, per gigabyte, and with a thousand models.
 
     python -m benchmarks.download [--size BYTES] [--json FILE]       about a minute; scripts/bench runs it, too
 
     parallel     8 connections throttled to 20 MB/s each, against one             aim >= 7.5 times as fast
     loopback     unthrottled, against `curl` into a file and then sha256sum       aim >= 0.8 of its rate
     cpu          processor seconds a gigabyte, hashing and writing included       aim <= 2.5
-    again        what is there: requests, bytes and seconds of a second pull      aim 1, 0, < 0.3 s
+    again        a pull of a stored model: requests, bytes and seconds            aim 1, 0, < 0.3 s
     list         `ollamapy list` with a thousand models in the store              aim < 0.2 s
 
 The server is a process of its own that sends from the page cache (sendfile) and costs the client nothing. Times are of whole
@@ -42,9 +42,9 @@ COMMIT = "c" * 40
 # The server
 
 
-def serve(path: str, sha256: str, rate: int, ports: Any, asked: Any) -> None:
-    """Answer until killed: a hub's listing of one file, and the file, whole or by ranges, at most `rate` bytes a second
-    of each connection (0: as fast as can be). `asked` counts requests and bytes of the file."""
+def serve(path: str, sha256: str, rate: int, ports: Any, counts: Any) -> None:
+    """Serve until killed: a hub's listing of one file, and the file, complete or by ranges, with at most `rate` bytes a second
+    for each connection (0: unlimited). `counts` are the requests and the bytes of the file."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     ports.put(listener.getsockname()[1])
     size = os.path.getsize(path)
@@ -59,8 +59,8 @@ def serve(path: str, sha256: str, rate: int, ports: Any, asked: Any) -> None:
             while request := reader.readline():
                 headers = iter(reader.readline, b"\r\n")
                 lines = b"".join(headers).decode("latin-1")
-                with asked.get_lock():
-                    asked[0] += 1
+                with counts.get_lock():
+                    counts[0] += 1
                 if b"/api/models/" in request:
                     client.sendall(_head(200, len(listing), "") + listing)
                     continue
@@ -72,11 +72,11 @@ def serve(path: str, sha256: str, rate: int, ports: Any, asked: Any) -> None:
                 else:
                     client.sendall(_head(200, size, ""))
                 if not request.startswith(b"HEAD"):
-                    with asked.get_lock():
-                        asked[1] += end - start
+                    with counts.get_lock():
+                        counts[1] += end - start
                     send(client, file, start, end, rate)
         except OSError:
-            pass  # it has what it wanted
+            pass  # the client closed the connection
         finally:
             os.close(file)
             client.close()
@@ -94,7 +94,7 @@ def _head(status: int, length: int, content_range: str) -> bytes:
 
 
 def send(client: socket.socket, file: int, start: int, end: int, rate: int) -> None:
-    """Bytes of a file, no faster than `rate`."""
+    """Send bytes of a file, at most `rate` a second."""
     began, position = time.monotonic(), start
     while position < end:
         most = min(end - position, 1 << 16 if rate else 1 << 22)
@@ -107,17 +107,17 @@ def send(client: socket.socket, file: int, start: int, end: int, rate: int) -> N
 def served(path: Path, sha256: str, rate: int = 0) -> Iterator[tuple[str, Any]]:
     """A server in a process of its own: its address, and its counts of requests and bytes."""
     context = multiprocessing.get_context("spawn")
-    ports, asked = context.Queue(), context.Array("q", 2)
-    process = context.Process(target=serve, args=(str(path), sha256, rate, ports, asked))
+    ports, counts = context.Queue(), context.Array("q", 2)
+    process = context.Process(target=serve, args=(str(path), sha256, rate, ports, counts))
     process.start()
     try:
-        yield f"http://127.0.0.1:{ports.get()}", asked
+        yield f"http://127.0.0.1:{ports.get()}", counts
     finally:
         process.kill()
         process.join()
 
 
-# What is measured
+# Measurements
 
 
 def in_child(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -127,7 +127,7 @@ def in_child(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def download(url: str, store: str, connections: int) -> dict[str, float]:
-    """A pull of the file at the registry's level: seconds, and processor seconds, of listing, fetching and publishing."""
+    """A pull of the file without the daemon: seconds, and processor seconds, of listing, fetching and publishing."""
     cpu, began = os.times(), time.perf_counter()
     from ollamapy.registry import hub
     from ollamapy.registry.download import fetch
@@ -157,7 +157,7 @@ def curl(url: str, target: Path) -> dict[str, float]:
 
 
 def measure_downloads(folder: Path, size: int, turns: int) -> dict[str, float]:
-    """All but the list; the best of `turns`."""
+    """All measurements except the list; the best of `turns`."""
     path = folder / "file"
     block, summed = os.urandom(1 << 20), hashlib.sha256()
     with path.open("wb") as out:
@@ -172,7 +172,7 @@ def measure_downloads(folder: Path, size: int, turns: int) -> dict[str, float]:
         found: dict[str, float] = in_child(download, url, str(folder / "store"), connections)
         return found
 
-    with served(path, sha256) as (url, asked):
+    with served(path, sha256) as (url, counts):
         ours, theirs = list[dict[str, float]](), list[dict[str, float]]()
         for _ in range(turns):
             ours.append(fresh(url, 8))
@@ -183,12 +183,12 @@ def measure_downloads(folder: Path, size: int, turns: int) -> dict[str, float]:
         results["cpu_per_gb"] = min(each["cpu"] for each in ours) / size * GB
         results["cpu_per_gb_1"] = single["cpu"] / size * GB
         results["curl_cpu_per_gb"] = min(each["cpu"] for each in theirs) / size * GB
-        before = list(asked)
+        before = list(counts)
         again = in_child(download, url, str(folder / "store"), 8)
         results["again_seconds"] = again["seconds"]
-        results["again_requests"] = asked[0] - before[0]
-        results["again_bytes"] = asked[1] - before[1]
-    # long enough for what a download costs beside its bytes, and for one connection a tenth of it
+        results["again_requests"] = counts[0] - before[0]
+        results["again_bytes"] = counts[1] - before[1]
+    # large enough that a download's fixed costs matter little; a tenth of it for one connection
     for name, part, connections in (("parallel_8", 2 * size, 8), ("parallel_1", size // 5, 1)):
         os.truncate(path, part)
         with path.open("rb") as file:
@@ -199,9 +199,9 @@ def measure_downloads(folder: Path, size: int, turns: int) -> dict[str, float]:
 
 
 def measure_list(folder: Path, count: int = 1000) -> dict[str, float]:
-    """Seconds to list a store of so many models, in a fresh process and again in the same, and with the command.
+    """Seconds to list a store of so many models, in a fresh process, again in the same process, and with the command.
 
-    They have one file, with a header as large as real ones, and each a manifest of its own.
+    The models share one file, with a header as large as real ones; each has a manifest of its own.
     """
     from benchmarks.models import vocabulary
     from ollamapy.formats.writer import Weight, write
@@ -228,7 +228,9 @@ def measure_list(folder: Path, count: int = 1000) -> dict[str, float]:
         Layer(LAYER_PREFIX + kind, store.add_blob(blob), len(blob)) for kind, blob in blobs.items()
     ]
     first = Layer(CONFIG_TYPE, store.add_blob(config), len(config))
-    for number in range(count):  # not through the store, whose care for power cuts takes its time
+    for number in range(
+        count
+    ):  # not through the store, which is slow because it flushes to the disk
         params = json.dumps({"seed": number}).encode()
         digest = f"sha256:{hashlib.sha256(params).hexdigest()}"
         (folder / "many" / "blobs" / digest.replace(":", "-")).write_bytes(params)
@@ -244,7 +246,7 @@ def measure_list(folder: Path, count: int = 1000) -> dict[str, float]:
 
 
 def list_command(folder: Path, times: int) -> list[float]:
-    """Seconds of `ollamapy list` for that store, so many times after a daemon's start."""
+    """Seconds of `ollamapy list` for that store, so many times after the start of a daemon."""
     from benchmarks.load import free_port
 
     host = f"127.0.0.1:{free_port()}"
@@ -269,7 +271,7 @@ def list_command(folder: Path, times: int) -> list[float]:
 
 
 def list_models(root: str) -> tuple[float, float]:
-    """Seconds of the first list and of the next."""
+    """Seconds of the first list and of the second."""
     from ollamapy.registry.store import Store
 
     store, times = Store([Path(root)]), []
@@ -281,7 +283,7 @@ def list_models(root: str) -> tuple[float, float]:
 
 
 def measure(size: int = GB, turns: int = 3) -> dict[str, float]:
-    """Everything, in a temporary directory."""
+    """All measurements, in a temporary directory."""
     with tempfile.TemporaryDirectory() as folder:
         return measure_downloads(Path(folder), size, turns) | measure_list(Path(folder))
 
@@ -298,8 +300,8 @@ def table(found: dict[str, float]) -> str:
         ("second pull", found["again_seconds"], "s", "< 0.3"),
         ("second pull, requests", found["again_requests"], "", "1"),
         ("second pull, bytes of the file", found["again_bytes"], "", "0"),
-        ("1,000 models: found by a new process", found["list_first"], "s", ""),
-        ("1,000 models: found again", found["list_again"], "s", ""),
+        ("1,000 models: listed by a new process", found["list_first"], "s", ""),
+        ("1,000 models: listed again", found["list_again"], "s", ""),
         ("1,000 models: ollamapy list", found["list_command"], "s", "< 0.2"),
         ("1,000 models: its first after serve", found["list_command_first"], "s", "< 0.2"),
         ("1,000 models: the first of all", found["list_command_ever"], "s", ""),
@@ -312,7 +314,7 @@ def table(found: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked to."""
+    """Measure, print, and write JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=GB, help="bytes of the file")
     parser.add_argument("--turns", type=int, default=3)

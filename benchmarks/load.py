@@ -1,4 +1,4 @@
-"""HTTP load on any server that speaks Ollama's API: streams, timed at the client. Standard library only."""
+"""HTTP load for any server with Ollama's API: streams, timed at the client. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.models import SYLLABLES
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """A free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Answer:
-    """One stream: the seconds, by one clock, of the request and of each line that came, and the counts that the server gave."""
+    """One stream: the times of the request and of each line, in seconds of one clock, and the server's counts."""
 
     began: float
     lines: tuple[float, ...]
@@ -48,9 +48,9 @@ class Answer:
 
 
 def rate_together(answers: Sequence[Answer]) -> float:
-    """Tokens a second of all streams while each of them was being written: from the latest first line to the earliest end.
+    """Tokens a second of all streams while all of them run: from the latest first line to the earliest end.
 
-    Before that prompts are read, which is not decoding; the last line of a stream holds no token.
+    Before that time is prefill, not decoding; the last line of a stream has no token.
     """
     begin, end = max(each.lines[0] for each in answers), min(each.lines[-1] for each in answers)
     tokens = 0.0
@@ -94,7 +94,7 @@ class Server:
         return time.perf_counter() - began
 
     def unload(self, model: str) -> None:
-        """Unload a model and wait until it is gone."""
+        """Unload a model and wait until it is unloaded."""
         self.post("/api/generate", {"model": model, "keep_alive": 0})
         while any(each["name"].startswith(model) for each in self.get("/api/ps")["models"]):
             time.sleep(0.05)
@@ -108,7 +108,7 @@ class Server:
         return json.loads(connection.getresponse().read())
 
     def stream(self, model: str, prompt: str, n: int, **options: Any) -> Answer:
-        """Ask for ``n`` tokens and read them as they come."""
+        """Request ``n`` tokens and read them as they arrive."""
         body = {
             "model": model,
             "prompt": prompt,
@@ -136,7 +136,7 @@ class Server:
     def streams(
         self, model: str, prompts: Sequence[str], n: int, clients: int, **options: Any
     ) -> tuple[float, list[Answer]]:
-        """All prompts, by so many clients at once: the wall time and the answers in the order of the prompts."""
+        """All prompts, with so many clients at once: the wall time, and the answers in the order of the prompts."""
         answers: dict[int, Answer] = {}
         todo = iter(enumerate(prompts))
         lock = threading.Lock()

@@ -1,11 +1,11 @@
-"""Makes the models that the benchmarks run: real GGUF files with random weights, reproducible, made in seconds.
+"""Make the models of the benchmarks: real GGUF files with random, reproducible weights, in seconds.
 
     15m    the shape of llama2.c's stories15M: 6 layers, 288 wide, 6 heads, 768 hidden, f32
     1b     a 1.1-billion-parameter Llama: 22 layers, 2048 wide, 32 heads, 4 KV heads, 5632 hidden, Q4_0
 
-Both have a vocabulary of 32,000 tokens: the specials, the 256 bytes, and made-up words. What they say has no meaning, and
-end-of-sequence is made unlikely, so that every answer is as long as was asked for. Q4_0 blocks are written directly: 32
-weights are one f16 scale and 16 bytes of two 4-bit numbers (ggml's block_q4_0), so no f32 copy of a billion weights is made.
+Both have a vocabulary of 32,000 tokens: special tokens, the 256 bytes, and made-up words. Their answers have no meaning, and
+end-of-sequence is unlikely, so that an answer has as many tokens as the request allows. Q4_0 blocks are written directly: 32
+weights are one f16 scale and 16 bytes of two 4-bit numbers (ggml's block_q4_0), without an f32 copy of a billion weights.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 N_VOCAB = 32_000
 SYLLABLES = tuple("ba ke li mo ra zu ti vo se nu da fi go pe hu".split())
-"""A consonant and a vowel each, so that no two letters across a seam are a syllable: the tokenizer joins the pair with the
-lowest id first, and a word would fall apart where such a pair is one."""
+"""Each is a consonant and a vowel, so that no two letters of neighbouring syllables are one: the tokenizer joins the pair with
+the lowest id first, and such a pair would split a word."""
 
 RECIPE = 2
-"""Raised when the models change: their files lie in a folder that outlives this program."""
+"""Increase it when the models change: their files stay in a folder after the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ SHAPES = {
 
 
 def vocabulary() -> list[str]:
-    """Token texts: the specials, the bytes, and what it takes to make each word of two syllables one token.
+    """Token texts: special tokens, bytes, and those that make each word of two syllables one token.
 
-    SentencePiece builds a token from two smaller ones, so letters, syllables and bare words are there too; longer words
-    fill up the rest and are never reached from a text.
+    SentencePiece builds a token from two smaller ones, so letters, syllables and words without a space are included; longer
+    words fill the rest, and no text is tokenized to them.
     """
     letters = sorted(set("".join(SYLLABLES)))
     bare = [a + b for a, b in itertools.product(SYLLABLES, repeat=2)]
@@ -66,7 +66,7 @@ def vocabulary() -> list[str]:
 
 
 def make(name: str, path: Path, seed: int = 0) -> Path:
-    """Write the model ``name`` at ``path``, unless it is there already."""
+    """Write the model ``name`` to ``path``, if it does not exist."""
     if path.exists():
         return path
     shape, rng = SHAPES[name], np.random.default_rng(seed)
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "store",
         type=Path,
-        help="a models directory: the models go into it as bench-15m and bench-1b",
+        help="the models directory in which bench-15m and bench-1b are installed",
     )
     arguments = parser.parse_args()
     files = arguments.store / "bench"

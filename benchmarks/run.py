@@ -4,8 +4,8 @@
     scripts/bench --models 15m        the small model only (2 minutes)
     scripts/bench --against URL       the same HTTP load to any server that speaks Ollama's API and has bench-15m and bench-1b
 
-What counts are the ratios: these machines are shared, and absolute numbers move. The two halves of a ratio take turns, and the
-best turn of each counts.
+The results are ratios, because absolute numbers vary on shared machines. The two sides of a ratio take turns, and the best turn
+of each counts.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from benchmarks.load import Server, free_port, rate_together, words
 N_CTX = 2048
 N_SLOTS = 8
 ANSWER = {True: 160, False: 400}
-"""Tokens of an answer whose speed is measured, by whether the model is big: long enough that the first and the last step, where
-other streams are only beginning or have ended, weigh little."""
+"""Whether the model is big -> tokens of an answer whose speed is measured: long enough that the first and the last steps, in
+which not all streams run, matter little."""
 
 TURNS = 3
 LEAST = ("load", "rss", "first8")
-"""Of these the least of the turns counts, of the others the most."""
+"""Measurements whose minimum over the turns counts; of the others the maximum."""
 
 OLLAMAPY = [sys.executable, "-m", "ollamapy"]
 
 
 def in_child(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a measurement in a process of its own, so that its memory and threads are gone afterwards."""
+    """Run a measurement in a process of its own, so that its memory is freed and its threads end."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
 def bare_decode(path: str, n_seq: int, steps: int) -> float:
-    """Tokens a second of the bare loop for ``n_seq`` sequences in a batch: the same lengths as over HTTP, by the clock."""
+    """Tokens a second of the bare loop for ``n_seq`` sequences in a batch, with the same lengths as over HTTP."""
     loop = bare.Bare(Path(path), n_ctx=N_CTX, n_seq=N_SLOTS, flash=True)
     rates = []
     for _ in range(2):
@@ -70,7 +70,7 @@ def bare_prefill(path: str, n: int) -> dict[str, float]:
 
 
 class Own:
-    """An ollamapy of the benchmark's own: a temporary home, a free port."""
+    """A daemon for the benchmark, with a temporary home and a free port."""
 
     def __init__(self, store: Path) -> None:
         self._home = tempfile.TemporaryDirectory()
@@ -91,12 +91,12 @@ class Own:
                 time.sleep(0.05)
 
     def runner(self) -> psutil.Process:
-        """The process that computes."""
+        """The runner's process."""
         children = psutil.Process(self.process.pid).children()
         return max(children, key=lambda child: child.memory_info().rss)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the daemon and delete its home."""
         self.process.terminate()
         self.process.wait()
         self._home.cleanup()
@@ -108,7 +108,7 @@ def decode_1(server: Server, model: str, big: bool, salt: int) -> float:
 
 
 def decode_8(server: Server, model: str, big: bool, salt: int) -> tuple[float, float]:
-    """Tokens a second of eight clients together while all of them decode, and their median time to the first one."""
+    """Tokens a second of eight clients together while all of them decode, and their median seconds to the first token."""
     prompts = [words(20, salt + i) for i in range(8)]
     _, answers = server.streams(model, prompts, ANSWER[big], 8, num_ctx=N_CTX)
     return rate_together(answers), statistics.median(each.first for each in answers)
@@ -131,7 +131,7 @@ def prompts_load(server: Server, model: str, big: bool) -> dict[str, float]:
 
 
 def http_load(server: Server, model: str, big: bool) -> dict[str, float]:
-    """The whole load, for another server."""
+    """The same load for another server."""
     server.load(model, num_ctx=N_CTX)
     server.stream(model, words(20, 99), 8, num_ctx=N_CTX)
     out = {"decode1": max(decode_1(server, model, big, salt) for salt in (1, 2, 3))}
@@ -150,8 +150,8 @@ def start_up(repeat: int = 7) -> dict[str, float]:
             daemon = subprocess.Popen(
                 [*OLLAMAPY, "serve", "--preload", "tinystories"], env=env, stderr=subprocess.DEVNULL
             )
-            # `run` starts a daemon only at the default address, so its two halves are started here: the command polls
-            # until the daemon answers, as it would for its own.
+            # `run` starts a daemon only at the default address, so the daemon and the command are started separately:
+            # the command polls until the daemon answers, as it does for one that it started.
             cold.append(first_text(env) - began)
             lists.append(timed([*OLLAMAPY, "list"], env))
             daemon.terminate()
@@ -166,7 +166,7 @@ def start_up(repeat: int = 7) -> dict[str, float]:
 
 
 def first_text(env: dict[str, str]) -> float:
-    """The time at which ``run tinystories`` has printed something."""
+    """The time of the first output of ``run tinystories``."""
     while True:
         child = subprocess.Popen(
             [*OLLAMAPY, "run", "tinystories", "Once upon a time"],
@@ -190,7 +190,7 @@ def timed(command: list[str], env: dict[str, str]) -> float:
 
 
 def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
-    """One model. The bare loop and ollamapy take turns, so that both meet the same moods of a shared machine."""
+    """One model. The bare loop and ollamapy take turns, so that other load on the machine affects both."""
     big, model, steps = name == "1b", f"bench-{name}", ANSWER[name == "1b"]
     base: dict[str, list[float]] = defaultdict(list)
     ours: dict[str, list[float]] = defaultdict(list)
@@ -229,12 +229,12 @@ def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
 
 
 def best(turns: dict[str, list[float]]) -> dict[str, float]:
-    """Of each measurement the turn that counts."""
+    """The best turn of each measurement."""
     return {key: (min if key in LEAST else max)(values) for key, values in turns.items()}
 
 
 def model_table(name: str, got: dict[str, Any]) -> str:
-    """What ``measure`` found of a model, each ratio with its aim."""
+    """The results of ``measure`` for a model, each ratio with its aim."""
     b, o, big = got["bare"], got["ollamapy"], name == "1b"
     aims = (">= 0.97", "<= 0.03") if big else (">= 0.92", "")
     lines = [
@@ -260,7 +260,7 @@ def model_table(name: str, got: dict[str, Any]) -> str:
 
 
 def start_table(start: dict[str, float]) -> str:
-    """What ``start_up`` found."""
+    """The results of ``start_up``."""
     lines = [
         "start-up",
         f"  {'nothing running -> first text':38}{'':10}{start['cold_first_text']:10.3f} s     aim < 0.45",
@@ -271,13 +271,13 @@ def start_table(start: dict[str, float]) -> str:
 
 
 def against_table(name: str, url: str, got: dict[str, float]) -> str:
-    """What another server did with the load."""
+    """The results of another server."""
     lines = [f"bench-{name} at {url}"]
     return "\n".join(lines + [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()])
 
 
 def form_table(got: dict[str, float]) -> str:
-    """What ``constrained.py`` found; the ratio is the median of its turns."""
+    """The results of ``constrained.py``; the ratio is the median of its turns."""
     lines = ["answers in a form, bench-15m"]
     for clients in ("1", "8"):
         free, form, ratio = (got[key + clients] for key in ("free", "form", "ratio"))
@@ -288,16 +288,16 @@ def form_table(got: dict[str, float]) -> str:
 
 
 def row(what: str, base: float, ours: float, unit: str, aim: str) -> str:
-    """One line: the two halves and their ratio."""
+    """One line: both sides and their ratio."""
     return f"  {what:38}{base:10.3f}{ours:10.3f} {unit:6}{ours / base:7.3f}" + (
         f"  aim {aim}" if aim else ""
     )
 
 
 def main() -> None:
-    """Run what the arguments ask for."""
+    """Run the benchmarks that the arguments select."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="15m,1b", help="which bench models, commas between")
+    parser.add_argument("--models", default="15m,1b", help="the bench models, separated by commas")
     parser.add_argument(
         "--against", metavar="URL", help="another server, which has the bench models"
     )
@@ -305,22 +305,24 @@ def main() -> None:
         "--store",
         type=Path,
         default=Path(tempfile.gettempdir()) / "ollamapy-bench",
-        help="where the bench models are made and kept (%(default)s)",
+        help="the folder of the bench models (%(default)s)",
     )
     parser.add_argument(
         "--json",
         type=Path,
         default=Path("benchmarks/results.json"),
-        help="where the results are written (%(default)s)",
+        help="the file for the results (%(default)s)",
     )
-    parser.add_argument("--no-start", action="store_true", help="leave out the command line")
-    parser.add_argument("--no-downloads", action="store_true", help="leave out downloads and lists")
+    parser.add_argument(
+        "--no-start", action="store_true", help="skip the start-up of the command line"
+    )
+    parser.add_argument("--no-downloads", action="store_true", help="skip downloads and lists")
     arguments = parser.parse_args()
     names = [name for name in arguments.models.split(",") if name]
     results: dict[str, Any] = {"cores": os.cpu_count(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
 
     def keep(part: str, got: Any, shown: str) -> None:
-        """A part is measured: print it and write what there is so far, a part may take minutes."""
+        """Print a part's results and write all results so far: a part may take minutes."""
         results[part] = got
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
         print(shown, flush=True)
@@ -338,7 +340,7 @@ def main() -> None:
         models.install(arguments.store, name, path)
         got = measure(name, path, arguments.store)
         keep(f"bench-{name}", got, model_table(name, got))
-        if name == "15m":  # the fast one: there a mask costs most
+        if name == "15m":  # masks cost most with a fast model
             forms = constrained.measure(path)
             keep("forms", forms, form_table(forms))
     if not arguments.no_start:

@@ -1,6 +1,6 @@
-"""A cache bounded by bytes, for functions of texts that come from outside: a bound on entries would let each be of any size.
+"""A cache bounded by bytes, for functions of untrusted texts: a bound on the number of entries would not limit their size.
 
-Imports nothing of ours.
+Imports no other module of the package.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Key, Value]):
-    """``compute`` with its latest results, which weigh at most ``limit`` bytes together.
+    """``compute`` with a cache of its latest results, of at most ``limit`` bytes together.
 
-    ``weigh`` gives the bytes of a key with its result, from the key alone. The least recently used are dropped first; what weighs
-    more than half of the limit is never kept. An exception is not kept. For any thread: two that request one key at the same
-    time may both compute it.
+    ``weigh`` gives the bytes of a key with its result, from the key alone. The least recently used entries are dropped first; one
+    of more than half of the limit is not cached, and neither is an exception. Safe for threads: two that need one key at the
+    same time may both compute it.
     """
 
     def __init__(

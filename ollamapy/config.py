@@ -20,12 +20,12 @@ from .human import parse_duration
 
 DEFAULT_PORT = 11434
 FALLBACK_PORT = 11435
-"""Where our daemon listens when a stranger (an Ollama, say) holds the default port."""
+"""Where the daemon listens if another program (an Ollama, for example) uses the default port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the daemon is: ``host`` may be empty or unspecified when binding to all interfaces."""
+    """The daemon's address: ``host`` may be empty or unspecified to listen at all interfaces."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -46,7 +46,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """An address as OLLAMA_HOST writes it: ``[scheme://]host[:port][/path]``; what is absent or wrong gets its default."""
+    """An address in the form of OLLAMA_HOST: ``[scheme://]host[:port][/path]``; absent or invalid parts get their defaults."""
     text = text.strip().strip("\"'").strip()
     scheme, found, rest = text.partition("://")
     if not found:
@@ -71,11 +71,11 @@ def parse_address(text: str) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Every place that ollamapy writes to or reads from by itself.
+    """The files and folders that ollamapy reads and writes by itself.
 
-    ``models_given``: the user named the models directory, so lists show what is there and nothing of ours.
-    ``models_shared``: by OLLAMA_MODELS, so an Ollama may work there, too. ``more_models``: directories that are only read.
-    ``home_given``: the user named the place of everything.
+    ``models_given``: the user set the models directory, so lists leave out the built-in model. ``models_shared``: it was set
+    by OLLAMA_MODELS, so an Ollama may use it, too. ``more_models``: directories that are only read. ``home_given``: the user
+    set the folder of all files.
     """
 
     models: Path
@@ -112,7 +112,7 @@ class Paths:
 
     @property
     def history(self) -> Path:
-        """What was typed in earlier chats."""
+        """The lines typed in earlier chats."""
         return self.state / "history"
 
 
@@ -122,7 +122,7 @@ def builtin_models() -> Path:
 
 
 def builtin_library() -> Path:
-    """The catalogue's folder: inside the installed package, in a checkout beside it."""
+    """The catalogue's folder: inside the installed package; in a checkout, beside it."""
     package = Path(__file__).parent
     shipped = package / "library"
     return shipped if shipped.is_dir() else package.parent / "library"
@@ -167,16 +167,16 @@ def _is_true(text: str) -> bool:
 
 
 def _expand(text: str, environ: Mapping[str, str]) -> str:
-    """$VAR and ${VAR}, from the environment given and not from this process's own."""
+    """Replace $VAR and ${VAR}, from the given environment and not from this process's."""
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: environ.get(m[1] or m[2], m[0]), text)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, read once a process. Seconds for times (``None`` = no limit); elsewhere ``None`` = chosen by measurement.
+    """All settings, read once a process. Times in seconds (``None`` = no limit); elsewhere ``None`` = chosen automatically.
 
-    ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: others may pull from this daemon.
-    ``docker``: the folder with the logins of `docker login`.
+    ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: other machines may pull from this
+    daemon. ``docker``: the folder with the logins of `docker login`.
     """
 
     address: Address
@@ -233,7 +233,7 @@ class Settings:
         )
 
     def check(self) -> None:
-        """Raises InvalidSetting for a value that the daemon cannot work with."""
+        """Raises InvalidSetting for a value that the daemon cannot use."""
         if self.kv_cache_type not in KV_TYPES:
             raise InvalidSetting(
                 f"OLLAMAPY_KV_CACHE_TYPE is {self.kv_cache_type[:40]!r}, which is no type of a KV cache:"
@@ -242,8 +242,8 @@ class Settings:
 
 
 def _paths(environ: Mapping[str, str], models: str) -> Paths:
-    """OLLAMAPY_HOME holds everything; else the platform's own places for data and state. OLLAMAPY_MORE_MODELS lists roots
-    that are only read, as PATH lists directories."""
+    """All files are in OLLAMAPY_HOME, else in the platform's folders for data and state. OLLAMAPY_MORE_MODELS lists roots that
+    are only read, as PATH lists directories."""
     listed = environ.get("OLLAMAPY_MORE_MODELS", "").split(os.pathsep)
     more = tuple(_absolute(each.strip()) for each in listed if each.strip())
     home = environ.get("OLLAMAPY_HOME", "").strip()
@@ -272,7 +272,7 @@ def _absolute(text: str) -> Path:
 
 
 def _own_library(environ: Mapping[str, str]) -> Path:
-    """OLLAMAPY_LIBRARY, else the folder library where everything of ours is."""
+    """OLLAMAPY_LIBRARY, else the folder library beside the other files."""
     if named := environ.get("OLLAMAPY_LIBRARY", "").strip():
         return Path(named).expanduser().absolute()
     if home := environ.get("OLLAMAPY_HOME", "").strip():
@@ -339,7 +339,7 @@ _CHILD_PREFIXES = (
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables that a child process needs, and no others: it reads hostile input, so it gets no token and no proxy.
 
-    What stays: where programs and libraries lie, the locale, temporary files, and the settings of Python, OpenMP, BLAS,
+    It keeps the paths of programs and libraries, the locale, temporary folders, and the settings of Python, OpenMP, BLAS,
     llama.cpp and graphics processors. ``environ`` is for tests.
     """
     given = os.environ if environ is None else environ

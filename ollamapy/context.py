@@ -1,11 +1,11 @@
-"""How llama.cpp's contexts are sized, for the engine that makes them and for the estimate of the memory that they take. Pure."""
+"""The sizes of llama.cpp's contexts, for the engine and for the estimate of memory. Pure."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
 DEFAULT_BATCH = 512
-"""Tokens of a batch where no option sets it."""
+"""Tokens of a batch if no option sets it."""
 
 CELL_STEP = 256
 """llama.cpp rounds the cells of a slot up to a multiple of this."""
@@ -16,17 +16,17 @@ KV_TYPES = MappingProxyType(
         "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
     }
 )  # fmt: skip
-"""The types that the cells of a KV cache can have, in ggml's names, and the bytes of one number; a block of the quantised types
-holds 32 and their scale."""
+"""The types of a KV cache's cells, by ggml's names, and the bytes of one number; a block of the quantized types holds 32
+numbers and their scale."""
 
 POOLED_TEXTS, POOLED_STATES = 64, 4
-"""Texts in a batch for vectors; fewer where each has a recurrent state of its own."""
+"""Texts in a batch for vectors; fewer if each has a recurrent state of its own."""
 
 _MOST_LOGITS = 32 * 1024 * 1024
-"""Numbers: llama.cpp keeps room for the logits of every token of a batch, whether they are needed or not."""
+"""Numbers: llama.cpp allocates the logits of every token of a batch, even if they are not needed."""
 
 _FEWEST = 16
-"""Tokens that are pooled at once, however large the vocabulary."""
+"""Tokens that are pooled at once, even with a large vocabulary."""
 
 
 def padded(n_ctx: int) -> int:

@@ -1,4 +1,4 @@
-"""Digests: what content is known by. The one place that computes sha256.
+"""Digests, which identify content. The one place that computes sha256.
 
 A digest is written "sha256:" and 64 lower-case hex digits; in file names the colon is a dash.
 """
@@ -26,7 +26,7 @@ class Sha256:
         self._sum.update(piece)
 
     def copy(self) -> Sha256:
-        """A second sum of what was added so far."""
+        """A second sum of the content so far."""
         other = Sha256()
         other._sum = self._sum.copy()
         return other

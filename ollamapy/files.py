@@ -1,7 +1,7 @@
 """Small files that are complete or absent, also after a crash or a power cut.
 
-The one way to write a state file: beside its place, flushed to the disk, then renamed. Large content
-goes the same way in pieces, see registry/work.py.
+The one way to write a state file: beside its final path, flushed to the disk, then renamed. Large
+content is written the same way in pieces, see registry/work.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Make `content` the file `path`, whose folder is made if it is missing. `mode` is limited by the umask.
+    """Write `content` to the file `path`, and make its folder if it is missing. The umask applies to `mode`.
 
-    Raises OSError; the file is then what it was before.
+    Raises OSError; the file is then unchanged.
     """
     make_folder(path.parent)
-    # The name of a dead writer's file is used again by a later one: what is left over does not pile up
+    # A later writer uses the same name as a dead one: leftover files do not pile up
     work = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}")
     with suppress(FileNotFoundError):
         work.unlink()
@@ -38,7 +38,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they are there after a power cut. Raises OSError."""
+    """Make a folder and its parents, so that they survive a power cut. Raises OSError."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""What a runner is loaded with: the files of a model, and how they are loaded.
+"""The files of a model, and the plan by which a runner loads them.
 
-Frozen values, made once each and passed on as they are: ``models/`` makes Files from a manifest, ``fleet/`` adds the
-plan, the runner's child gives it to the engine. They cross the process boundary, so they are msgspec structs.
+Frozen values, each made once and passed on unchanged: ``models/`` makes Files from a manifest, ``fleet/`` adds the plan, the
+runner's child passes it to the engine. They cross the process boundary, so they are msgspec structs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from .context import DEFAULT_BATCH
 
 
 class File(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One file of a model. ``digest`` ("sha256:…") names its content on every machine, ``path`` is where it lies on this
-    one; ``size`` is bytes of the file.
+    """One file of a model. ``digest`` ("sha256:…") identifies its content on every machine, ``path`` is its place on this one;
+    ``size`` is bytes of the file.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Files(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def key(self) -> str:
-        """What a loaded model is known by: models of the same weights and adapters share a runner."""
+        """The identity of a loaded model: models with the same weights and adapters share a runner."""
         return "+".join(file.digest for file in (*self.weight_files, *self.adapters))
 
     @property

@@ -1,14 +1,14 @@
-"""A secret that a user's daemon and commands share, and the proofs that each gives the other of knowing it.
+"""A secret that a user's daemon and commands share, and the proofs by which each shows the other that it has it.
 
-A command that has a token to send must know who listens at the daemon's port: any program of this machine may. The secret
-lies in the state folder, readable by its user alone. On one connection:
+Any program of this machine can listen at the daemon's port, so a command checks the daemon before it sends a token. The secret
+is a file in the state folder that only its user can read. On one connection:
 
     command -> daemon   GET /api/version   Ollamapy-Nonce: N
     daemon -> command                      Ollamapy-Proof: HMAC(secret, "daemon", N, address)
     command -> daemon   POST /api/pull     Ollamapy-Nonce: N, Ollamapy-Proof: HMAC(secret, "client", N, address)
 
-``address`` is the daemon's end of this connection, as each side sees it: a stranger who forwards the nonce to the daemon
-gets a proof for another port. The command sends its own proof, and what is secret, only after the daemon's, and only on the
+``address`` is the daemon's end of this connection, as each side sees it: another program that forwards the nonce to the daemon
+gets a proof for another port. The command sends its own proof, and its token, only after the daemon's proof, and only on the
 same connection. This file reads and writes the secret and computes proofs; it opens no connection.
 """
 
@@ -37,7 +37,7 @@ _HEX = re.compile(rb"[0-9a-f]{64}")
 
 
 def ensure_secret(path: Path) -> None:
-    """Make the file of the secret if there is none, or one that others can read. Raises OSError."""
+    """Write a new secret if there is none, or if others can read it. Raises OSError."""
     if read_secret(path) is not None:
         return
     content = secrets.token_hex(32).encode()
@@ -54,7 +54,7 @@ def ensure_secret(path: Path) -> None:
 
 
 def read_secret(path: Path) -> bytes | None:
-    """The secret; None if there is none, or the file is not its user's alone."""
+    """The secret; None if there is none, or if others can read its file."""
     with suppress(OSError), path.open("rb") as file:
         status = os.fstat(file.fileno())
         content = file.read(65)
@@ -70,7 +70,7 @@ def new_nonce() -> str:
 
 
 def proof(secret: bytes, side: Side, nonce: str, address: Address) -> str:
-    """The proof of one side. Raises ValueError for what is no nonce."""
+    """The proof of one side. Raises ValueError for an invalid nonce."""
     if not _HEX.fullmatch(nonce.encode("latin-1", "replace")):
         raise ValueError("a nonce is 64 hex digits")
     host, port = address

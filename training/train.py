@@ -335,7 +335,9 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     parser.add_argument("--name", default="model")
-    parser.add_argument("--resume", default="", help="a checkpoint to go on from")
-    parser.add_argument("--openings", action="store_true", help="learn to go on from odd openings")
+    parser.add_argument("--resume", default="", help="a checkpoint to continue from")
+    parser.add_argument(
+        "--openings", action="store_true", help="learn to continue unusual openings"
+    )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())

@@ -1,1 +1,1 @@
-"""The life of the daemon's process: it starts, serves until a signal, and ends."""
+"""The life of the daemon's process: start, serve until a signal, shut down."""

@@ -1,7 +1,7 @@
-"""The daemon's log when it runs detached: the file that is its stderr, kept short by the daemon itself.
+"""The daemon's log when it runs in the background: its stderr is the log file, and the daemon limits the file's size.
 
-Who starts the daemon in the background opens the file; here it is seen that stderr is that file, so nobody has to say so.
-What is written past logging (a crash's last words, a child's complaint) goes where the lines go.
+The command that starts the daemon opens the file as its stderr; the daemon detects this, without an option. Output past
+logging (of a crash, of a child) goes to the same file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..human import one_line
 LIMIT = 4 * 2**20
 """Bytes of a log above which it is renamed."""
 KEPT = 3
-"""How many old ones there are: .1 is the youngest."""
+"""Number of old logs that are kept: .1 is the newest."""
 
 
 def is_stderr(path: Path) -> bool:
-    """Does this process's stderr go to that file?"""
+    """Is this process's stderr that file?"""
     try:
         return os.path.samestat(os.fstat(2), path.stat())
     except OSError:
@@ -29,10 +29,10 @@ def is_stderr(path: Path) -> bool:
 
 
 class OneLine(Formatter):
-    """A record is one line, whatever its message holds; a traceback follows in lines that begin with two blanks.
+    """Writes a record as one line, with any message; a traceback follows in lines that begin with two spaces.
 
-    Paths, headers and llama.cpp's warnings hold what others wrote: no line of theirs looks like one of ours, and none
-    drives the terminal that shows the log.
+    Paths, headers and llama.cpp's warnings contain untrusted text: it can neither forge a line of the log nor control the
+    terminal that shows it.
     """
 
     def __init__(self) -> None:
@@ -53,9 +53,9 @@ def _indented(lines: str) -> str:
 
 
 class RotatedLog(RotatingFileHandler):
-    """Writes to a file, which is also stdout and stderr, and begins a new one when it has grown long.
+    """Writes to a file, which is also stdout and stderr, and begins a new one when it has LIMIT bytes.
 
-    Several daemons may share it: each goes on in the newest.
+    Several daemons may share it: each writes to the newest.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,9 @@ class RotatedLog(RotatingFileHandler):
     def doRollover(self) -> None:
         try:
             super().doRollover()
-        except OSError:  # the folder has become read-only, say: better a long log than none
+        except (
+            OSError
+        ):  # the folder has become read-only, for example: a large log is better than none
             pass
         self._begin()
 
@@ -81,7 +83,7 @@ class RotatedLog(RotatingFileHandler):
             self.stream.close()
         try:
             self.stream = self._open()
-        except OSError:  # the folder is gone, and with it the log: its last file is still open
+        except OSError:  # the folder was removed with the log: its last file is still open
             self.stream = open(os.dup(2), "a", encoding="utf-8", errors="backslashreplace")
             return
         for descriptor in (1, 2):

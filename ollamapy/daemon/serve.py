@@ -1,8 +1,8 @@
-"""Start the daemon: listen, start the process of the runner that is known to be needed, then import the rest.
+"""Start the daemon: listen, start the runner's process for the model to preload, then import the rest.
 
-In that order, because importing takes as long as a small model takes to load, and a client that polls should find the port
-open: what arrives before the server runs waits in the listen queue. So this module imports almost nothing; what follows is in
-``service.py``.
+In this order, because the imports take as long as a small model takes to load, and a client that polls should find the port
+open: requests before the server runs wait in the listen queue. So this module imports almost nothing; the rest of the start is
+in ``service.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BACKLOG = 2048
 def serve(settings: Settings, *, preload: str | None = None) -> int:
     """Run the daemon until a signal ends it, and return the exit status.
 
-    ``preload`` names a model to load at once. Raises OllamapyError when the address cannot be listened at, InvalidSetting.
+    ``preload`` names a model to load at once. Raises OllamapyError if it cannot listen at the address, InvalidSetting.
     """
     settings.check()
     _end_quietly_while_starting()
@@ -33,7 +33,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     process = early.start() if preload else None
     port = listener.getsockname()[1]
     settings = replace(settings, address=replace(settings.address, port=port))
-    # asyncio, the store, the scheduler and the engine's protocol: 0.1 s, in which the process imports the engine
+    # asyncio, the store, the scheduler, the runner's protocol: 0.1 s, in which the runner's process imports the engine
     from .service import run
 
     run(settings, listener, preload, process)
@@ -41,20 +41,20 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens at the address. Raises OllamapyError that says why it cannot."""
+    """A socket that listens at the address. Raises OllamapyError with the reason."""
     host = address.host
     try:
         if host in ("", "::") and socket.has_dualstack_ipv6():
             return socket.create_server(
                 ("::", address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
             )
-        # As Go: a name with both kinds of address, localhost above all, means the IPv4 one
+        # As in Go: a name with both kinds of address (localhost, usually) means the IPv4 one
         found = socket.getaddrinfo(host or "0.0.0.0", address.port, type=socket.SOCK_STREAM)
         family, _, _, _, target = min(found, key=lambda each: each[0] != socket.AF_INET)
         return socket.create_server((str(target[0]), address.port), family=family, backlog=BACKLOG)
     except socket.gaierror:
         raise OllamapyError(
-            f"the host {host!r} is not known, set OLLAMAPY_HOST to an address of this machine"
+            f"cannot listen at the host {host!r}: it is not known, set OLLAMAPY_HOST to an address of this machine"
         ) from None
     except (OSError, OverflowError) as error:
         raise OllamapyError(_why_not(address, error)) from error
@@ -74,7 +74,7 @@ _LISTEN_ERRORS = {
 
 
 def _end_quietly_while_starting() -> None:
-    """Until the server has its own handlers, a signal is no error either."""
+    """Exit without an error at a signal, until the server has its own handlers."""
 
     def end(number: int, frame: object) -> NoReturn:
         sys.exit(0)

@@ -1,7 +1,7 @@
-"""The daemon's life once its port is open: its services are made, HTTP is served until a signal, and everything is ended.
+"""The daemon once its port is open: make the services, serve HTTP until a signal, shut everything down.
 
 The first SIGTERM or SIGINT stops accepting and lets requests in flight finish; a second one, or a time limit, ends them with an
-error. Runners are gone before this process is, and should it be killed instead, each runner sees the end of its pipe and exits.
+error. Runners end before this process does; if it is killed, each runner gets the end of its pipe and exits.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MOST_CONNECTIONS = 50_000
 DRAIN_SECONDS = 30.0
 """How long requests in flight may go on after a signal."""
 
-_LAST_WORDS_SECONDS = 5  # for error lines to reach their clients, after the drain
+_ERROR_SECONDS = 5  # for error lines to reach their clients, after the drain
 
 
 def run(
@@ -68,11 +68,11 @@ def run(
 
 
 def _configure_logging(debug: bool, file: Path) -> None:
-    """Lines on stderr; started in the background, in the file that is stderr."""
+    """Log to stderr; in the background, where stderr is the log file, limit its size."""
     handler = RotatedLog(file) if is_stderr(file) else logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
-    for noisy in ("uvicorn", "asyncio"):  # what they report at INFO and below is told here already
+    for noisy in ("uvicorn", "asyncio"):  # the daemon logs the same itself
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -88,8 +88,8 @@ def _make_secret(path: Path) -> None:
 
 
 def _allow_many_connections() -> int:
-    """How many connections may be open at once. Each takes a file: the soft limit of open files is raised, and what models,
-    runners and the log need of it is kept free."""
+    """The number of connections that may be open at once. Each takes a file: raise the soft limit of open files, and keep some
+    of them free for models, runners and the log."""
     try:
         import resource
     except ImportError:  # Windows
@@ -145,7 +145,7 @@ async def _serve(
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A runner that was started before there was a scheduler."""
+    """A runner that is started before there is a scheduler."""
 
     request: LeaseRequest
     plan: LoadPlan
@@ -159,13 +159,13 @@ async def _load_ahead(
     name: str,
     start_runner: Callable[[LoadPlan], RunnerProcess],
 ) -> _Ahead | None:
-    """Start loading a model, and return when its process has its Load; what is wrong with it fails the first request."""
+    """Start loading a model, and return once its process has the Load. Errors of loading are raised by the first request."""
     try:
         spec = await models.load(name)
         request = lease_request(spec, Options())
         plan = fit.best(request, settings, free_memory())
     except OllamapyError as error:
-        log.warning("%s is not loaded ahead: %s", name, error)
+        log.warning("cannot preload %s: %s", name, error)
         return None
     runner = start_runner(plan)
     if template_of(spec, Request(name, Conversation())).is_foreign:
@@ -190,15 +190,15 @@ def _start_runner(
 
 
 def _sweep(store: Store) -> None:
-    """Remove the work that processes left in the store when they were killed."""
+    """Delete unfinished files that killed processes left in the store."""
     try:
         removed = sweep(store)
     except StoreError as error:
-        log.warning("the work of ended processes stays: %s", error)
+        log.warning("cannot delete unfinished files of ended processes: %s", error)
     else:
         if removed:
             log.info(
-                "removed the work of ended processes: %s",
+                "deleted unfinished files of ended processes: %s",
                 format_bytes(sum(each.size for each in removed)),
             )
 
@@ -209,7 +209,7 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
     from ..web.call import is_loopback
     from ..web.server import Server
 
-    drain_seconds = DRAIN_SECONDS + _LAST_WORDS_SECONDS
+    drain_seconds = DRAIN_SECONDS + _ERROR_SECONDS
     server = Server(
         create_app(services),
         drain_seconds=drain_seconds,
@@ -218,7 +218,7 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
     address = services.settings.address
     if not is_loopback(address.host):
         log.warning(
-            "listening beyond this machine, and there are no keys: whoever reaches the port can use it"
+            "listening beyond this machine without authentication: every client that reaches the port can use the daemon"
         )
     async with _ended_by_signals(server, services):
         log.info("listening at %s", address.url)
@@ -227,8 +227,8 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
 
 @asynccontextmanager
 async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator[None]:
-    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS; jobs end, which can be asked for again. A
-    second: all end now."""
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS, jobs are cancelled (they can be resumed). A
+    second: everything ends at once."""
     loop = asyncio.get_running_loop()
     scheduler = services.scheduler
     hurry = asyncio.Event()
