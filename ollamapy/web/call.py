@@ -94,8 +94,13 @@ def plain_json_answer(body: bytes) -> Response:
 
 
 def is_loopback(host: str) -> bool:
-    """Is a host to listen at reachable from this machine only?"""
+    """Is an address, or a host to listen at, of this machine only?
+
+    A socket for both families writes 127.0.0.1 as ::ffff:127.0.0.1.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -499,6 +499,17 @@ def test_a_path_needs_its_right(model_store: Path) -> None:
     run(model_store, test, identify=only_infers)
 
 
+def test_a_caller_on_this_machine_is_known_by_its_address() -> None:
+    """A socket for both families (OLLAMAPY_HOST=[::]) writes IPv4 addresses in IPv6."""
+
+    def is_local(host: str) -> bool:
+        return everyone({"type": "http", "client": (host, 1)}, "id").is_local
+
+    assert all(map(is_local, ("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(is_local, ("192.168.1.7", "::ffff:192.168.1.7", "fd00::1", "")))
+    assert not everyone({"type": "http", "client": None}, "id").is_local
+
+
 def test_a_caller_on_another_machine_names_public_servers_only(model_store: Path) -> None:
     def elsewhere(scope: Scope, id: str) -> Caller:
         return Caller(id, is_local=False)
