@@ -1,4 +1,4 @@
-"""HTTP load for any server with Ollama's API: streams, timed at the client. Standard library only."""
+"""HTTP load for a server with Ollama's API, or a llama-server: streams, timed at the client. Standard library only."""
 
 from __future__ import annotations
 
@@ -116,14 +116,8 @@ class Server:
             "keep_alive": "30m",
             "options": {"num_predict": n, "seed": 7, "temperature": 0.8} | options,
         }
-        connection = http.client.HTTPConnection(
-            self._split.hostname or "", self._split.port, timeout=900
-        )
-        began = time.perf_counter()
-        connection.request("POST", "/api/generate", json.dumps(body))
-        lines = [(time.perf_counter(), line) for line in connection.getresponse()]
+        began, lines = self._lines("/api/generate", body)
         final: dict[str, Any] = json.loads(lines[-1][1])
-        connection.close()
         if "error" in final:
             raise RuntimeError(final["error"])
         return Answer(
@@ -132,6 +126,18 @@ class Server:
             final.get("prompt_eval_count", 0),
             final.get("eval_count", 0),
         )
+
+    def _lines(self, path: str, body: dict[str, Any]) -> tuple[float, list[tuple[float, bytes]]]:
+        """When a request was sent, and the lines of its answer, each with the time at which it came; empty ones are left out."""
+        connection = http.client.HTTPConnection(
+            self._split.hostname or "", self._split.port, timeout=900
+        )
+        began = time.perf_counter()
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        lines = [(time.perf_counter(), line) for line in answer if line.strip()]
+        connection.close()
+        return began, lines
 
     def streams(
         self, model: str, prompts: Sequence[str], n: int, clients: int, **options: Any
@@ -159,3 +165,25 @@ class Server:
         if len(answers) < len(prompts):
             raise RuntimeError("a client failed, see above")
         return wall, [answers[i] for i in range(len(prompts))]
+
+
+class LlamaServer(Server):
+    """A llama-server, which was started with one model and has no loading of its own; by its own API (``/completion``)."""
+
+    def load(self, model: str, **options: Any) -> float:
+        """It is loaded already: 0 seconds."""
+        return 0.0
+
+    def stream(self, model: str, prompt: str, n: int, **options: Any) -> Answer:
+        """Ask for ``n`` tokens and read them as they come, with the sampler's settings that Ollama's API has by default."""
+        sampler = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "seed": 7}
+        body = {"prompt": prompt, "n_predict": n, "stream": True, "cache_prompt": True, **sampler}
+        began, lines = self._lines("/completion", body)
+        final: dict[str, Any] = json.loads(lines[-1][1].removeprefix(b"data: "))
+        if "timings" not in final:
+            raise RuntimeError(lines[-1][1].decode(errors="replace"))
+        timings = final["timings"]
+        prompt_tokens = timings["prompt_n"] + timings.get("cache_n", 0)
+        return Answer(
+            began, tuple(when for when, _ in lines), prompt_tokens, timings["predicted_n"]
+        )

@@ -2,7 +2,8 @@
 
     scripts/bench                     everything (about 12 minutes on 2 cores)
     scripts/bench --models 15m        the small model only (2 minutes)
-    scripts/bench --against URL       the same HTTP load to any server that speaks Ollama's API and has bench-15m and bench-1b
+    scripts/bench --against URL       the same HTTP load to another server and to ollamapy, in turns: one that speaks Ollama's API
+                                      and has bench-15m and bench-1b, or with --kind llama-server one that was started with the model
 
 The results are ratios, because absolute numbers vary on shared machines. The two sides of a ratio take turns, and the best turn
 of each counts.
@@ -27,7 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks import bare, constrained, download, models
-from benchmarks.load import Server, free_port, rate_together, words
+from benchmarks.load import LlamaServer, Server, free_port, rate_together, words
 
 N_CTX = 2048
 N_SLOTS = 8
@@ -36,6 +37,9 @@ ANSWER = {True: 160, False: 400}
 which not all streams run, matter little."""
 
 TURNS = 3
+MOST = ("decode1", "decode8", "prefill")
+"""Rates of the load on a server: of these the most of the turns counts, of its seconds the least."""
+
 LEAST = ("load", "rss", "first8")
 """Measurements whose minimum over the turns counts; of the others the maximum."""
 
@@ -270,10 +274,53 @@ def start_table(start: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def against_table(name: str, url: str, got: dict[str, float]) -> str:
-    """The results of another server."""
-    lines = [f"bench-{name} at {url}"]
-    return "\n".join(lines + [f"  {key:38}{'':10}{value:10.3f}" for key, value in got.items()])
+def against(server: Server, name: str, store: Path) -> dict[str, dict[str, float]]:
+    """The load on another server and on ollamapy, in turns; the best turn of each counts."""
+    big, model = name == "1b", f"bench-{name}"
+    found: dict[str, dict[str, list[float]]] = {
+        "theirs": defaultdict(list),
+        "ours": defaultdict(list),
+    }
+    for _ in range(TURNS - 1):
+        for who in ("theirs", "ours"):
+            own = Own(store) if who == "ours" else None
+            try:
+                load = http_load(own.server if own else server, model, big)
+            finally:
+                if own:
+                    own.close()
+            for key, value in load.items():
+                found[who][key].append(value)
+    return {
+        who: {key: (max if key in MOST else min)(values) for key, values in keys.items()}
+        for who, keys in found.items()
+    }
+
+
+def against_table(name: str, url: str, got: dict[str, dict[str, float]]) -> str:
+    """What another server and ollamapy did with the load."""
+    theirs, ours = got["theirs"], got["ours"]
+    return "\n".join(
+        [
+            f"bench-{name} at {url}, and ollamapy",
+            row("decode, 1 client", theirs["decode1"], ours["decode1"], "tok/s", ""),
+            row("decode, 8 clients", theirs["decode8"], ours["decode8"], "tok/s", ""),
+            row("prefill", theirs["prefill"], ours["prefill"], "tok/s", ""),
+            row("first token, 8 clients", theirs["first8"], ours["first8"], "s", ""),
+            row("first token, cold", theirs["first_cold"], ours["first_cold"], "s", ""),
+            row(
+                "first token, cached prefix", theirs["first_cached"], ours["first_cached"], "s", ""
+            ),
+            row(
+                "16 requests, separate prompts",
+                theirs["separate_wall"],
+                ours["separate_wall"],
+                "s",
+                "",
+            ),
+            row("16 requests, shared prompt", theirs["shared_wall"], ours["shared_wall"], "s", ""),
+        ]
+    )
 
 
 def form_table(got: dict[str, float]) -> str:
@@ -294,12 +341,27 @@ def row(what: str, base: float, ours: float, unit: str, aim: str) -> str:
     )
 
 
+def stored(name: str, store: Path) -> Path:
+    """The file of a bench model, which is made and installed where it is missing."""
+    files = store / "bench"
+    files.mkdir(parents=True, exist_ok=True)
+    path = models.make(name, files / f"bench-{name}-{models.RECIPE}.gguf")
+    models.install(store, name, path)
+    return path
+
+
 def main() -> None:
     """Run the benchmarks that the arguments select."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="15m,1b", help="the bench models, separated by commas")
     parser.add_argument(
         "--against", metavar="URL", help="another server, which has the bench models"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("ollama", "llama-server"),
+        default="ollama",
+        help="what --against is: a server with Ollama's API, or a llama-server (%(default)s)",
     )
     parser.add_argument(
         "--store",
@@ -328,16 +390,15 @@ def main() -> None:
         print(shown, flush=True)
 
     if arguments.against:
-        server = Server(arguments.against.rstrip("/"))
+        kind = LlamaServer if arguments.kind == "llama-server" else Server
+        server = kind(arguments.against.rstrip("/"))
         for name in names:
-            load = http_load(server, f"bench-{name}", name == "1b")
+            stored(name, arguments.store)
+            load = against(server, name, arguments.store)
             keep(f"bench-{name} at {server.url}", load, against_table(name, server.url, load))
         return
-    files = arguments.store / "bench"
-    files.mkdir(parents=True, exist_ok=True)
     for name in names:
-        path = models.make(name, files / f"bench-{name}-{models.RECIPE}.gguf")
-        models.install(arguments.store, name, path)
+        path = stored(name, arguments.store)
         got = measure(name, path, arguments.store)
         keep(f"bench-{name}", got, model_table(name, got))
         if name == "15m":  # masks cost most with a fast model
