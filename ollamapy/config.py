@@ -1,7 +1,8 @@
 """Settings: the environment, read once a process and passed on as plain values.
 
 The only module that reads the environment. Every variable that Ollama honours too is looked up as OLLAMAPY_X first, then as
-OLLAMA_X. Values are trimmed of spaces and quotes; a number or a duration that makes no sense falls back to the default.
+OLLAMA_X. Values are trimmed of spaces and quotes. An address that is none is an error; a number, a duration or a truth value
+that makes no sense falls back to the default, and the daemon warns of it at its start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from .context import KV_TYPES
 from .errors import InvalidSetting
@@ -45,28 +45,54 @@ class Address:
         return Address(host, self.port, self.scheme, self.path)
 
 
-def parse_address(text: str) -> Address:
-    """An address in the form of OLLAMA_HOST: ``[scheme://]host[:port][/path]``; absent or invalid parts get their defaults."""
+_HOST_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[\w.-]*)(?::(?P<port>[0-9]{0,6}))?")
+
+
+def parse_address(text: str, variable: str = "OLLAMAPY_HOST") -> Address:
+    """An address as OLLAMA_HOST writes it: ``[scheme://]host[:port][/path]``; what is absent gets its default.
+
+    An IPv6 address may stand without brackets, and has no port then. Raises InvalidSetting, which names ``variable``.
+    """
     text = text.strip().strip("\"'").strip()
     scheme, found, rest = text.partition("://")
-    if not found:
-        scheme, rest = "http", text
-    host_port, _, path = rest.partition("/")
-    default = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT) if found else DEFAULT_PORT
+    scheme = scheme.lower() if found else "http"
+    host_port, _, path = (rest if found else text).partition("/")
+    default = {"http": 80, "https": 443}.get(scheme) if found else DEFAULT_PORT
     if not found and host_port == "ollama.com":
         scheme, default = "https", 443
-    try:
-        split = urlsplit(f"//{host_port}")
-        host = split.hostname or ""
-    except ValueError:
-        return Address(port=default, scheme=scheme)
-    try:
-        port = split.port if split.port is not None else default
-    except ValueError:
-        port = default
+    if _is_ipv6(host_port):
+        host_port = f"[{host_port}]"
+    match = _HOST_PORT.fullmatch(host_port)
+    if match is None or default is None or not path.isprintable() or " " in path:
+        raise _no_address(variable, text)
+    host, port = match["host"], int(match["port"] or default)
+    if port > 65535:
+        raise _no_address(variable, text, f"the port {port} is above 65535")
+    if host.startswith("["):
+        host = host[1:-1]
+        if not _is_ipv6(host):
+            raise _no_address(variable, text)
     if not host and not host_port:
         host = "127.0.0.1"
     return Address(host, port, scheme, "/" + path.strip("/") if path.strip("/") else "")
+
+
+def _is_ipv6(text: str) -> bool:
+    if text.count(":") < 2:
+        return False
+    from ipaddress import IPv6Address  # 3 ms, for which thin commands do not wait
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_address(variable: str, text: str, why: str = "it is no address") -> InvalidSetting:
+    return InvalidSetting(
+        f"{variable} is {ascii(text[:100])}: {why}; write one host[:port] such as 127.0.0.1:11434 or [::1]:11434"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,38 +224,35 @@ class Settings:
     library: tuple[Path, ...] = ()
     hub: HubSettings = field(default_factory=HubSettings)
     docker: Path | None = None
+    warnings: tuple[str, ...] = ()
+    """What is wrong with values that fell back to their defaults, a line each."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from an environment."""
-
-        def get(name: str) -> str:
-            for prefix in ("OLLAMAPY_", "OLLAMA_"):
-                if value := environ.get(prefix + name, "").strip().strip("\"'").strip():
-                    return value
-            return ""
-
-        host = get("HOST")
+        """Settings from an environment. Raises InvalidSetting for an address that is none."""
+        read = _Variables(environ)
+        host = read.text("HOST")
         return cls(
-            address=parse_address(host),
+            address=parse_address(host, read.name("HOST")),
             address_given=bool(host),
-            paths=_paths(environ, get("MODELS")),
-            origins=tuple(o.strip() for o in get("ORIGINS").split(",") if o.strip()),
-            keep_alive=_duration(get("KEEP_ALIVE"), 300.0, zero_is_forever=False),
-            load_timeout=_duration(get("LOAD_TIMEOUT"), 300.0, zero_is_forever=True),
-            context_length=_count(get("CONTEXT_LENGTH")),
-            num_parallel=_count(get("NUM_PARALLEL")),
-            max_loaded_models=_count(get("MAX_LOADED_MODELS")),
-            max_queue=_count(get("MAX_QUEUE")) or 512,
-            flash_attention=_boolean(get("FLASH_ATTENTION")),
-            kv_cache_type=get("KV_CACHE_TYPE").lower() or "f16",
-            debug=bool(_boolean(get("DEBUG"))),
+            paths=_paths(environ, read.text("MODELS")),
+            origins=tuple(o.strip() for o in read.text("ORIGINS").split(",") if o.strip()),
+            keep_alive=read.duration("KEEP_ALIVE", 300.0, zero_is_forever=False),
+            load_timeout=read.duration("LOAD_TIMEOUT", 300.0, zero_is_forever=True),
+            context_length=read.count("CONTEXT_LENGTH"),
+            num_parallel=read.count("NUM_PARALLEL"),
+            max_loaded_models=read.count("MAX_LOADED_MODELS"),
+            max_queue=read.count("MAX_QUEUE") or 512,
+            flash_attention=read.boolean("FLASH_ATTENTION"),
+            kv_cache_type=read.text("KV_CACHE_TYPE").lower() or "f16",
+            debug=bool(read.boolean("DEBUG")),
             serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
-            keeps_history=not _boolean(get("NOHISTORY")),
+            keeps_history=not read.boolean("NOHISTORY"),
             editor=_editor(environ),
             library=(_own_library(environ), builtin_library()),
             hub=HubSettings.from_variables(environ),
             docker=Path(environ.get("DOCKER_CONFIG", "").strip() or "~/.docker").expanduser(),
+            warnings=tuple(read.warnings),
         )
 
     def check(self) -> None:
@@ -290,11 +313,62 @@ def _editor(environ: Mapping[str, str]) -> str:
     return "notepad" if sys.platform == "win32" else "vi"
 
 
-def _count(text: str) -> int | None:
-    try:
-        return int(text) if int(text) > 0 else None
-    except ValueError:
+class _Variables:
+    """The variables that Ollama honours too; ``warnings`` collects what falls back to its default."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.warnings: list[str] = []
+
+    def _find(self, name: str) -> tuple[str, str]:
+        for each in (f"OLLAMAPY_{name}", f"OLLAMA_{name}"):
+            if value := self._environ.get(each, "").strip().strip("\"'").strip():
+                return each, value
+        return f"OLLAMAPY_{name}", ""
+
+    def name(self, name: str) -> str:
+        """The variable that is set, as OLLAMAPY_X or OLLAMA_X."""
+        return self._find(name)[0]
+
+    def text(self, name: str) -> str:
+        return self._find(name)[1]
+
+    def count(self, name: str) -> int | None:
+        """A whole number; 0 is the default, as in Ollama."""
+        text = self.text(name)
+        if not text:
+            return None
+        if re.fullmatch(r"\+?[0-9]{1,10}", text, re.ASCII) and int(text) < 2**31:
+            return int(text) or None
+        self._warn(name, "a whole number")
         return None
+
+    def boolean(self, name: str) -> bool | None:
+        text = self.text(name)
+        if text and text.lower() not in _TRUTH:
+            self._warn(name, "1 or 0", "it counts as 1")
+        return _boolean(text)
+
+    def duration(self, name: str, default: float, *, zero_is_forever: bool) -> float | None:
+        """Seconds from a Go duration or a whole number of seconds; negative means for ever."""
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            seconds = (
+                float(int(text)) if text.lstrip("+-").isdigit() else parse_duration(text) / 1e9
+            )
+        except (ValueError, OverflowError):
+            self._warn(name, "a duration such as 10m, seconds, or -1 for ever")
+            return default
+        return None if seconds < 0 or (zero_is_forever and seconds == 0) else seconds
+
+    def _warn(self, name: str, wanted: str, outcome: str = "the default is used") -> None:
+        variable, text = self._find(name)
+        self.warnings.append(f"{variable} is {ascii(text[:40])}, not {wanted}: {outcome}")
+
+
+_TRUTH = frozenset("1 t true yes on 0 f false".split())
 
 
 def _boolean(text: str) -> bool | None:
@@ -302,17 +376,6 @@ def _boolean(text: str) -> bool | None:
     if not text:
         return None
     return text.lower() not in ("0", "f", "false")
-
-
-def _duration(text: str, default: float, *, zero_is_forever: bool) -> float | None:
-    """Seconds from a Go duration or a whole number of seconds; negative means for ever."""
-    if not text:
-        return default
-    try:
-        seconds = float(int(text)) if text.lstrip("+-").isdigit() else parse_duration(text) / 1e9
-    except ValueError:
-        return default
-    return None if seconds < 0 or (zero_is_forever and seconds == 0) else seconds
 
 
 def environment() -> dict[str, str]:

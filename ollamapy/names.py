@@ -23,7 +23,8 @@ DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
 # A host may hold a port; a namespace holds no dot, so "hf.co/model" is not namespace "hf.co".
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}", re.ASCII)
+# Ollama lets a host have 350 characters; a file's name has at most 255 on every disk.
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}", re.ASCII)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", re.ASCII)
 _MODEL = _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 

@@ -8,14 +8,16 @@ in ``service.py``.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 from ..config import Address, Settings
-from ..errors import OllamapyError, reason
+from ..errors import InvalidSetting, OllamapyError, reason
 from ..runner import early
 
 BACKLOG = 2048
@@ -28,6 +30,7 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
     ``preload`` names a model to load at once. Raises OllamapyError if it cannot listen at the address, InvalidSetting.
     """
     settings.check()
+    check_folder(settings.paths.models)
     _end_quietly_while_starting()
     listener = listen(settings.address)
     process = early.start() if preload else None
@@ -38,6 +41,18 @@ def serve(settings: Settings, *, preload: str | None = None) -> int:
 
     run(settings, listener, preload, process)
     return 0
+
+
+def check_folder(models: Path) -> None:
+    """Raise InvalidSetting where the models folder, or a folder above it, is no folder: a link to a disk that is missing, above
+    all. A folder that does not exist is made later."""
+    place = next(each for each in (models, *models.parents) if os.path.lexists(each))
+    if place.is_dir():
+        return
+    what = f"a link to {os.readlink(place)}, which is missing" if place.is_symlink() else "a file"
+    raise InvalidSetting(
+        f"models cannot be stored in {models}: {place} is {what}; mount the disk, or set OLLAMAPY_MODELS to another folder"
+    )
 
 
 def listen(address: Address) -> socket.socket:

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +62,8 @@ def run(
 ) -> None:
     """Serve at a listener until a signal. ``process`` was started for the model to ``preload``. Raises OllamapyError."""
     _configure_logging(settings.debug, settings.paths.log)
+    for warning in (*settings.warnings, *_missing(settings.paths.more_models)):
+        log.warning("%s", warning)
     _make_secret(settings.paths.secret)
     models = Models(open_store(settings.paths), settings.paths.listing)
     asyncio.run(_serve(settings, listener, models, preload, process))
@@ -74,6 +76,12 @@ def _configure_logging(debug: bool, file: Path) -> None:
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
     for noisy in ("uvicorn", "asyncio"):  # the daemon logs the same itself
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _missing(folders: Iterable[Path]) -> Iterator[str]:
+    for each in folders:
+        if not each.is_dir():
+            yield f"OLLAMAPY_MORE_MODELS names {each}, which is no folder: its models are not listed"
 
 
 def _make_secret(path: Path) -> None:

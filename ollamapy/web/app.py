@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -24,17 +25,28 @@ from ..serving.services import Services
 from ..types import Caller
 from . import description
 from .anthropic import paths as anthropic_paths
-from .body import BodyTooLarge, BodyTooSlow, Misread
+from .body import AnnouncedTooLarge, BodyTooLarge, BodyTooSlow, Misread
 from .call import JSON, Call, Dialect, Path, describe, is_loopback
 from .gate import Gate
 from .ollama import model_paths
 from .ollama import paths as ollama_paths
 from .openai import paths as openai_paths
 from .openai import response_paths
-from .stream import Body, BodyBudget, Lines, body_parts, read_body, until_gone
+from .stream import (
+    Body,
+    BodyBudget,
+    Lines,
+    before_the_rest,
+    body_parts,
+    check_announced,
+    read_body,
+    until_gone,
+)
 
 log = logging.getLogger(__name__)
 
+
+_SHOWN_PATH = 200  # characters of an unknown path in the log
 
 ID_HEADER = "X-Request-Id"
 """The header with a request's id, which its client may choose."""
@@ -66,13 +78,25 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
         for path in dialect.paths
     ]
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
-    app.router.redirect_slashes = False  # an unknown path is a 404, as in Ollama
+    app.router.redirect_slashes = False
     return Gate(
-        app,
+        _plain_paths(app),
         origins=services.settings.origins,
         host=services.settings.address.host,
         is_local=is_loopback(services.settings.address.host),
     )
+
+
+def _plain_paths(app: ASGIApp) -> ASGIApp:
+    """Serve a path with a slash at its end, or with several in a row, as the one without: clients join addresses carelessly."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = re.sub(r"/{2,}", "/", scope["path"])
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        await app(scope, receive, send)
+
+    return served
 
 
 class Endpoint:
@@ -113,6 +137,7 @@ class Endpoint:
             if self._path.right not in caller.rights:
                 raise Forbidden(f"this needs the right to {self._path.right}")
             if not self._path.in_parts:
+                check_announced(headers)
                 body = await read_body(receive, self._budget)
             server = tuple(scope.get("server") or ("", 0))
             call = Call(body, headers, scope["path_params"], caller, body_parts(receive), server)
@@ -127,7 +152,9 @@ class Endpoint:
             if status:  # the reply has begun, and its last line could not be written
                 raise
             response = _error_response(error, self._dialect)
-            await response(scope, receive, watched_send)
+            early = isinstance(error, AnnouncedTooLarge)
+            to = before_the_rest(receive, watched_send) if early else watched_send
+            await response(scope, receive, to)
         finally:
             body.forget()
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
@@ -171,5 +198,7 @@ def _error_response(error: Exception, dialect: Dialect) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = {404: "404 page not found", 405: "405 method not allowed"}[error.status_code]
+    path = request.scope["path"]
+    log.info("%s %s %d", request.method, path[:_SHOWN_PATH], error.status_code)
     headers = {**(error.headers or {}), "Content-Type": "text/plain"}
     return Response(text, error.status_code, headers)

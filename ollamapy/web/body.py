@@ -41,6 +41,10 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class AnnouncedTooLarge(BodyTooLarge):
+    """The request announces more than MAX_BODY: it is answered before it is read."""
+
+
 class BodyTooSlow(InvalidRequest):
     """The client stopped in the middle of its request."""
 

@@ -24,7 +24,7 @@ ALWAYS_ALLOWED = (
       for scheme in ("http", "https") for port in ("", ":*")),
     "app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*",
 )  # fmt: skip
-"""Origins that are allowed by default, as in Ollama; a star matches any text."""
+"""Origins that are allowed by default, as in Ollama; a star matches any text, after the colon of a port any digits."""
 
 _OWN_SUFFIXES = (".localhost", ".local", ".internal")
 
@@ -133,9 +133,9 @@ def _own_addresses() -> set[str]:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(
-        ".*".join(re.escape(part) for part in text.strip().rstrip("/").lower().split("*"))
-    )
+    text, ends_with_port = re.subn(r"(?<=[^/]):\*$", "", text.strip().rstrip("/").lower())
+    anything = ".*".join(re.escape(part) for part in text.split("*"))
+    return re.compile(anything + (":[0-9]{1,5}" if ends_with_port else ""))
 
 
 def _allow(origin: str) -> dict[str, str]:

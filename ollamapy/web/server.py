@@ -13,13 +13,15 @@ uvicorn, which is slow: only `serve` imports it, once it listens.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .accept import Acceptor
@@ -39,7 +41,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, *, drain_seconds: float, max_connections: int) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                _one_length(app),
                 http=_Connection,
                 ws="none",
                 lifespan="off",
@@ -78,6 +80,25 @@ class Server(uvicorn.Server):
         yield
 
 
+def _one_length(app: ASGIApp) -> ASGIApp:
+    """Read a request that has both a Content-Length and chunks by its chunks, and close its connection after the answer: what
+    follows may be smuggled (RFC 9112, section 6.3)."""
+
+    async def framed(scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            kept = [each for each in scope["headers"] if each[0] != b"content-length"]
+            scope["headers"][:] = [*kept, (b"connection", b"close")]  # uvicorn obeys the latter
+        await app(scope, receive, send)
+
+    return framed
+
+
+_HUGE_LENGTH = re.compile(
+    rb"^content-length:[ \t]*[0-9]{19,}[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+)
+
+
 class _Connection(H11Protocol):
     """One connection, with a time limit for the heads of its requests. ``cycle`` is its latest request, None before the first."""
 
@@ -85,6 +106,7 @@ class _Connection(H11Protocol):
         super().__init__(**kwargs)
         self._when_closed = when_closed
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head = b""  # what has come of a head, for when it cannot be parsed
 
     @property
     def _awaits_head(self) -> bool:
@@ -95,6 +117,7 @@ class _Connection(H11Protocol):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        self._head = (self._head + data)[:_HEADER_LIMIT] if self._awaits_head else b""
         super().data_received(data)
         self._watch_head()
 
@@ -102,6 +125,17 @@ class _Connection(H11Protocol):
         self._stop_watching()
         self._when_closed()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP. h11 takes a length of more than 20 digits for that, too."""
+        if not _HUGE_LENGTH.search(self._head):
+            return super().send_400_response(msg)
+        text = b"the request is too long"
+        headers = [("content-length", str(len(text))), ("connection", "close")]
+        answer = h11.Response(status_code=413, headers=headers, reason=b"Content Too Large")
+        for event in (answer, h11.Data(data=text), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch_head(self) -> None:
         """The time limit starts at a head's first byte, not at its latest, so that sending slowly does not extend it."""

@@ -10,15 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import RequestCancelled, ServerBusy
 from ..serving.requests import Cancellation
-from .body import MAX_BODIES, MAX_BODY, BodyTooLarge, BodyTooSlow
+from .body import MAX_BODIES, MAX_BODY, AnnouncedTooLarge, BodyTooLarge, BodyTooSlow
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,9 @@ class Body:
         self._data = b""
 
 
+_TOO_LONG = f"the request is longer than {MAX_BODY // 2**20} MiB"
+
+
 async def read_body(receive: Receive, budget: BodyBudget) -> Body:
     """The body of a request. Raises BodyTooLarge, BodyTooSlow, ServerBusy if all bodies together are too large, and
     RequestCancelled when the client disconnects."""
@@ -91,7 +95,7 @@ async def read_body(receive: Receive, budget: BodyBudget) -> Body:
     try:
         async for part in parts:
             if size + len(part) > MAX_BODY:
-                raise BodyTooLarge(f"the request is longer than {MAX_BODY // 2**20} MiB")
+                raise BodyTooLarge(_TOO_LONG)
             budget.take(len(part))
             size += len(part)
             kept.append(part)
@@ -102,6 +106,13 @@ async def read_body(receive: Receive, budget: BodyBudget) -> Body:
             await drop_rest(parts)
         raise
     return Body(b"".join(kept), budget)
+
+
+def check_announced(headers: Headers) -> None:
+    """Raise AnnouncedTooLarge where a request announces more bytes than are read."""
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) > MAX_BODY:
+        raise AnnouncedTooLarge(_TOO_LONG)
 
 
 async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
@@ -130,6 +141,20 @@ async def drop_rest(parts: AsyncIterator[bytes]) -> None:
                 pass
     except TimeoutError:
         pass  # the client gets the response, or a broken pipe
+
+
+def before_the_rest(receive: Receive, send: Send) -> Send:
+    """A `send` for an answer that is given before the body has come, which is dropped before the answer ends."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            await send({**message, "more_body": True})
+            with suppress(RequestCancelled):
+                await drop_rest(body_parts(receive))
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return sent
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

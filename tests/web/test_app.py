@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from starlette.types import Scope
 
+from ollamapy.daemon.log import OneLine
 from ollamapy.errors import LoadFailed, RunnerCrashed
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
@@ -153,8 +154,6 @@ def test_paths_that_need_no_model(model_store: Path) -> None:
         assert "server" not in head.headers
         missing = await client.ask("GET", "/nowhere")
         assert (missing.status, missing.body) == (404, b"404 page not found")
-        slashed = await client.ask("GET", "/api/version/")
-        assert (slashed.status, slashed.body) == (404, b"404 page not found")
         status = await client.ask("GET", "/api/status")
         assert json.loads(status.body) == {"cloud": {"disabled": True, "source": "config"}}
         wrong = await client.ask("GET", "/api/generate")
@@ -256,6 +255,60 @@ def test_a_body_that_is_too_large(model_store: Path) -> None:
         assert reply.status == 413 and reply.error == "the request is longer than 64 MiB"
 
     run(model_store, test)
+
+
+@pytest.mark.parametrize("length", [MAX_BODY + 1, int("9" * 19), 10**19, 10**24], ids=str)
+@pytest.mark.parametrize("path", ["/api/chat", f"/api/blobs/sha256:{'0' * 64}"])
+def test_a_body_that_is_announced_as_too_long_is_refused_at_once(
+    model_store: Path, path: str, length: int
+) -> None:
+    async def test(client: Client) -> None:
+        if "blobs" in path and length < 10**18:
+            return  # a blob may be that long
+        reader, writer = await client.send("POST", path, b"{", length=length)
+        async with asyncio.timeout(5):
+            line = await reader.readline()
+        assert line.split()[1] in (b"413", b"507")
+        writer.close()
+
+    run(model_store, test)
+
+
+def test_a_head_with_two_lengths_is_answered_and_its_connection_closed(model_store: Path) -> None:
+    async def test(client: Client) -> None:
+        body = b'11\r\n{"model":"plain"}\r\n0\r\n\r\n'
+        headers = "Transfer-Encoding: chunked\r\n"
+        reader, writer = await client.send("POST", "/api/show", body, headers=headers, length=5)
+        async with asyncio.timeout(5):
+            answer = await reader.read()  # to the end of the connection
+        assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close" in answer.lower()
+        writer.close()
+
+    run(model_store, test)
+
+
+@pytest.mark.parametrize("path", ["/api/tags/", "//api/tags", "/api//tags", "//api///tags//"])
+def test_slashes_too_many_do_not_matter(model_store: Path, path: str) -> None:
+    async def test(client: Client) -> None:
+        assert (await client.ask("GET", path)).status == 200
+        assert (await client.ask("GET", "//")).body == b"Ollama is running"
+
+    run(model_store, test)
+
+
+def test_an_unknown_path_is_logged_whatever_it_holds(
+    model_store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(client: Client) -> None:
+        assert (await client.ask("GET", "/nowhere%1b%5b31m%0a/x")).status == 404
+        assert (await client.ask("PUT", "/api/tags")).status == 405
+
+    with caplog.at_level("INFO"):
+        run(model_store, test)
+    lines = [OneLine().format(each) for each in caplog.records]
+    assert any(" GET /nowhere" in line and line.endswith("/x 404") for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert any("PUT /api/tags 405" in line for line in lines)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -87,6 +87,11 @@ REFUSED = [
     "chrome-extension://abc",
     "xapp://obsidian",
     "http://127.0.0.2:80",
+    "http://localhost:abc",
+    "http://localhost:",
+    "http://localhost:80.evil.example",
+    "http://127.0.0.1:8x",
+    "http://127.0.0.1:1/evil",
 ]
 
 

@@ -99,7 +99,8 @@ async def _has_blob(services: Services, call: Call) -> Reply:
 async def _receive_blob(services: Services, call: Call) -> Reply:
     # Our header has the bytes of all files of a model, so that a disk that is too small is detected at the first
     headers = [call.headers.get(name, "") for name in ("content-length", "ollamapy-bytes-to-come")]
-    sizes = [int(each) for each in headers if each.isdecimal() and len(each) < 19]
+    digits = [each for each in headers if each.isascii() and each.isdigit() and len(each) < 100]
+    sizes = [int(each) for each in digits]
     size = max(sizes, default=None)
     new = await blobs.receive(services.models.store, call.path["digest"], call.parts, size)
     if not new:
