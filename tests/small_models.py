@@ -42,6 +42,11 @@ _SPECIALS = ["<unk>", "<s>", "</s>"]
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 _MARKS = ["<|im_start|>", "<|im_end|>"]
 _BOS, _EOS = 1, 2
+_PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTE_LETTERS = {byte: chr(byte) for byte in _PRINTED} | {
+    byte: chr(256 + n) for n, byte in enumerate(b for b in range(256) if b not in _PRINTED)
+}
+"""How byte-level BPE writes each byte, as GPT-2 has it."""
 
 
 def random_model(
@@ -173,6 +178,46 @@ def scripted_model(
         sizes={"layers": 1, "heads": 4, "heads_kv": 4, "context": n_ctx},
         dtype="F32",
         chat_template=chat_template,
+    )
+
+
+def bpe_model(path: Path, texts: Sequence[str], *, pre: str = "gpt-2") -> Path:
+    """Write a GGUF with random weights whose vocabulary is byte-level BPE, its merges learned from ``texts``; return the path.
+
+    ``pre`` names llama.cpp's regular expression for words.
+    """
+    words = [_BYTE_LETTERS[byte] for byte in range(256)]
+    merges: list[str] = []
+    for text in texts:
+        letters = [_BYTE_LETTERS[byte] for byte in text.encode()]
+        for end in range(2, len(letters) + 1):
+            if (word := "".join(letters[:end])) not in words:
+                merges.append("".join(letters[: end - 1]) + " " + letters[end - 1])
+                words.append(word)
+    n_embd, n_ff, n_layers = 32, 32, 1
+    n_vocab = len(_SPECIALS + _BYTES + _MARKS) + len(words)
+    shapes = {
+        "token_embd": (n_vocab, n_embd), "output": (n_vocab, n_embd), "blk.0.ffn_down": (n_embd, n_ff),
+        **{f"blk.0.{part}": (n_embd, n_embd) for part in ("attn_q", "attn_k", "attn_v", "attn_output")},
+        **{f"blk.0.{part}": (n_ff, n_embd) for part in ("ffn_gate", "ffn_up")},
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    tensors: dict[str, Array] = {
+        f"{part}.weight": rng.standard_normal(shape, np.float32) for part, shape in shapes.items()
+    }
+    norms = ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm")
+    tensors |= {f"{part}.weight": np.ones(n_embd, np.float32) for part in norms}
+    return _write(
+        path,
+        architecture="llama",
+        name="bpe",
+        words=words,
+        scores=[0.0] * len(words),
+        tensors=tensors,
+        sizes={"layers": n_layers, "heads": 2, "heads_kv": 2, "context": 512},
+        dtype="F32",
+        chat_template=None,
+        bpe=(pre, merges),
     )
 
 
@@ -426,6 +471,7 @@ def _write(
     sizes: Mapping[str, int],
     dtype: str,
     chat_template: str | None,
+    bpe: tuple[str, list[str]] | None = None,
 ) -> Path:
     fixed = _SPECIALS + _BYTES + _MARKS
     unknown, control = [gguf.TokenType.UNKNOWN], [gguf.TokenType.CONTROL]
@@ -444,8 +490,10 @@ def _write(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // sizes["heads"])
     writer.add_vocab_size(len(fixed) + len(words))
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_model("gpt2" if bpe else "llama")
+    writer.add_tokenizer_pre(bpe[0] if bpe else "default")
+    if bpe:
+        writer.add_token_merges(bpe[1])
     writer.add_token_list(fixed + words)
     writer.add_token_scores([0.0] * len(fixed) + scores)
     writer.add_token_types(

@@ -13,13 +13,15 @@ import math
 import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
 from ..types import TokenLogprob
+from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
 from .pooled import Pooled, scores
 from .rows import Row, Rows
@@ -31,6 +33,9 @@ _OTHER_POOLING = "model default pooling_type is"
 """llama.cpp's warning where a context's pooling differs from the file's; we choose it on purpose."""
 
 FAR_TOO_LONG = 64
+
+_CUTTABLE: Mapping[bytes, Literal["spm", "bpe"]] = {b"llama": "spm", b"gpt2": "bpe"}
+"""A file's ``tokenizer.ggml.model`` -> how its texts can be cut."""
 
 _kept: list[Any] = []
 """Loggers: llama.cpp has one for all models and may call it after the model that set it was closed."""
@@ -339,13 +344,35 @@ class Model:
     # ---- the vocabulary --------------------------------------------------------------------------------------------
 
     def tokenize(
-        self, text: str, add_special: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        add_special: bool = True,
+        parse_special: bool = True,
+        check: Callable[[], None] = lambda: None,
     ) -> list[int]:
         """The token ids of a text; with ``parse_special`` special tokens in it are recognised.
 
         With ``add_special`` BOS (and what else the model adds) is put around it, also where the text brings its own: who
-        renders a template leaves out what is added here.
+        renders a template leaves out what is added here. ``check`` is called before each piece of a long text; what it
+        raises ends the work.
         """
+        if len(text) <= 2 * PIECE or (boundaries := self._boundaries) is None:
+            return self._tokenized(text, add_special, parse_special)
+        first, *rest = pieces(text, boundaries)
+        check()
+        tokens = self._tokenized(first, add_special, parse_special)
+        closing = tokens[len(tokens) - self.n_closing() :] if add_special else []
+        del tokens[len(tokens) - len(closing) :]
+        before = first[-1]
+        for piece in rest:
+            check()
+            seen = len(self._tokenized(before, False, parse_special))
+            tokens += self._tokenized(before + piece, False, parse_special)[seen:]
+            before = piece[-1]
+        return tokens + closing
+
+    def _tokenized(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        """The token ids of a text, all of it at once."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         tokens = (ctypes.c_int32 * size)()
@@ -358,6 +385,29 @@ class Model:
                 self._vocab, data, len(data), tokens, -n, add_special, parse_special
             )
         return list(tokens[:n])
+
+    @cached_property
+    def _boundaries(self) -> Boundaries | None:
+        """Where a text can be cut, read at the first long one; None for vocabularies whose texts are tokenized whole."""
+        lib, vocab = self._lib, self._vocab
+        name = ctypes.create_string_buffer(64)
+        lib.llama_model_meta_val_str(self._model, b"tokenizer.ggml.model", name, len(name))
+        kind = _CUTTABLE.get(name.value)
+        if kind is None:
+            return None
+        special = (
+            lib.LLAMA_TOKEN_ATTR_CONTROL
+            | lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+            | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        )
+        stripping = lib.LLAMA_TOKEN_ATTR_LSTRIP | lib.LLAMA_TOKEN_ATTR_RSTRIP
+        attributes = [lib.llama_vocab_get_attr(vocab, token) for token in range(self.n_vocab)]
+        specials = [token for token, found in enumerate(attributes) if found & special]
+        written = self._all_pieces()
+        for token in specials:
+            written[token] = self._to_piece(token, True)
+        texts = [written[token].decode(errors="replace") for token in specials]
+        return Boundaries(kind, written, texts, any(found & stripping for found in attributes))
 
     def n_closing(self) -> int:
         """How many tokens are put after a text: BERT's [SEP], a T5's end of sequence; mostly none."""
@@ -397,7 +447,7 @@ class Model:
                 return buffer.raw[:n].decode(errors="replace")
             size = -n
 
-    def is_far_too_long(self, text: str) -> bool:
+    def is_far_too_long(self, text: str, check: Callable[[], None] = lambda: None) -> bool:
         """Does a text have more tokens than any context can take? Answered without tokenizing all of it.
 
         Texts up to ``FAR_TOO_LONG`` characters for each token of the context are never called so; of a longer one the
@@ -405,7 +455,7 @@ class Model:
         """
         part = FAR_TOO_LONG * self.n_ctx
         while len(text) > part:
-            if len(self.tokenize(text[:part], add_special=False)) > self.n_ctx:
+            if len(self.tokenize(text[:part], add_special=False, check=check)) > self.n_ctx:
                 return True
             part *= 2
         return False

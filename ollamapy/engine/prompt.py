@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..errors import InvalidRequest
@@ -17,21 +18,27 @@ class Tokenizer(Protocol):
     adds_bos: bool
     adds_eos: bool
 
-    def tokenize(self, text: str, add_special: bool = True) -> list[int]: ...
-    def is_far_too_long(self, text: str) -> bool: ...
+    def tokenize(self, text: str, add_special: bool = True, *, check: Check = ...) -> list[int]: ...
+    def is_far_too_long(self, text: str, check: Check = ...) -> bool: ...
 
 
-def is_far_too_long(tokenizer: Tokenizer, prompt: Prompt) -> bool:
+Check = Callable[[], None]
+"""Called now and then while a long text is tokenized; what it raises ends the work."""
+
+
+def is_far_too_long(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> bool:
     """Is a text so long that it need not be tokenized to see that it does not fit?"""
-    return any(isinstance(part, str) and tokenizer.is_far_too_long(part) for part in prompt.parts)
+    return any(
+        isinstance(part, str) and tokenizer.is_far_too_long(part, check) for part in prompt.parts
+    )
 
 
-def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> list[int]:
     """The tokens of a prompt, at least one. Raises InvalidRequest for one that is not in the vocabulary, and for none."""
     if len(prompt.parts) == 1 and isinstance(text := prompt.parts[0], str):
-        tokens = tokenizer.tokenize(text)
+        tokens = tokenizer.tokenize(text, check=check)
     else:
-        tokens = [token for part in _with_ends(tokenizer, prompt) for token in part]
+        tokens = [token for part in _with_ends(tokenizer, prompt, check) for token in part]
     if not tokens and tokenizer.bos >= 0:
         tokens = [tokenizer.bos]
     if not tokens:
@@ -39,9 +46,9 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     return tokens
 
 
-def _with_ends(tokenizer: Tokenizer, prompt: Prompt) -> list[list[int]]:
+def _with_ends(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> list[list[int]]:
     """The tokens of each part, with BOS before a text at the beginning and EOS after one at the end."""
-    found = [_part_tokens(tokenizer, part) for part in prompt.parts]
+    found = [_part_tokens(tokenizer, part, check) for part in prompt.parts]
     if prompt.parts and isinstance(prompt.parts[0], str) and tokenizer.adds_bos:
         found.insert(0, [tokenizer.bos])
     if prompt.parts and isinstance(prompt.parts[-1], str) and tokenizer.adds_eos:
@@ -49,9 +56,9 @@ def _with_ends(tokenizer: Tokenizer, prompt: Prompt) -> list[list[int]]:
     return found
 
 
-def _part_tokens(tokenizer: Tokenizer, part: str | tuple[int, ...]) -> list[int]:
+def _part_tokens(tokenizer: Tokenizer, part: str | tuple[int, ...], check: Check) -> list[int]:
     if isinstance(part, str):
-        return tokenizer.tokenize(part, add_special=False)
+        return tokenizer.tokenize(part, add_special=False, check=check)
     if any(not 0 <= token < tokenizer.n_vocab for token in part):
         raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
     return list(part)

@@ -12,7 +12,7 @@ from ..engine.embed import Job, input_tokens, pair_tokens
 from ..engine.engine import Engine
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
-from ..engine.prompt import is_far_too_long, prompt_tokens
+from ..engine.prompt import Check, is_far_too_long, prompt_tokens
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest
 from ..types import Constraint, Embedding, Generation
@@ -21,6 +21,11 @@ from .outbox import Outbox
 
 LONG_TEXT = 16_384
 """Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
+
+
+class Cancelled(Exception):
+    """The request that was worked on is not wanted any more."""
+
 
 RequestFrame = (
     protocol.Generate | protocol.Embed | protocol.Rerank | protocol.Tokenize | protocol.Detokenize
@@ -86,6 +91,8 @@ class Worker:
             try:
                 if frame.id in self._pending:
                     self._handle(frame)
+            except Cancelled:
+                pass  # no one waits for an ending
             except InvalidRequest as error:
                 self._outbox.send(protocol.Failed(frame.id, "invalid", str(error)))
             except Exception as error:
@@ -97,9 +104,15 @@ class Worker:
                 self._outbox.send(protocol.Working())
 
     def _handle(self, frame: RequestFrame) -> None:
+        """Prepare a request. Raises Cancelled, InvalidRequest."""
+
+        def check() -> None:
+            if frame.id not in self._pending:
+                raise Cancelled
+
         match frame:
             case protocol.Generate(job=Generation(prompt=prompt)) if is_far_too_long(
-                self._model, prompt
+                self._model, prompt, check
             ):
                 words = (
                     f"the prompt is longer than the context: {len(prompt)} characters,"
@@ -107,15 +120,17 @@ class Worker:
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                self._submit(self._sequence(frame.id, frame.job))
+                self._submit(self._sequence(frame.id, frame.job, check))
             case protocol.Embed():
-                self._submit(self._texts_to_embed(frame.id, frame.job))
+                self._submit(self._texts_to_embed(frame.id, frame.job, check))
             case protocol.Rerank(query=query):
-                pairs = enumerate(frame.documents)
-                inputs = [pair_tokens(self._model, query, text, place) for place, text in pairs]
+                inputs = []
+                for place, text in enumerate(frame.documents):
+                    check()
+                    inputs.append(pair_tokens(self._model, query, text, place))
                 self._submit(Job(frame.id, inputs, "rank", normalize=False))
             case protocol.Tokenize():
-                tokens = self._model.tokenize(frame.text, frame.add_special)
+                tokens = self._model.tokenize(frame.text, frame.add_special, check=check)
                 self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
@@ -126,21 +141,21 @@ class Worker:
                 self._pending.discard(request.id)
                 self._engine.submit(request)
 
-    def _texts_to_embed(self, id: int, job: Embedding) -> Job:
+    def _texts_to_embed(self, id: int, job: Embedding, check: Check) -> Job:
         model = self._model
         longest = model.longest_input if job.n_ctx is None else job.n_ctx
         longest = min(longest, model.longest_input)
-        inputs = [
-            input_tokens(model, given, place, longest, job.truncate)
-            for place, given in enumerate(job.inputs)
-        ]
+        inputs = []
+        for place, given in enumerate(job.inputs):
+            check()
+            inputs.append(input_tokens(model, given, place, longest, job.truncate))
         return Job(id, inputs, dimensions=job.dimensions, normalize=job.normalize)
 
-    def _sequence(self, id: int, job: Generation) -> Sequence:
+    def _sequence(self, id: int, job: Generation, check: Check) -> Sequence:
         model = self._model
         if not model.generates:
             raise InvalidRequest("the model does not support generate, it only embeds")
-        tokens = prompt_tokens(model, job.prompt)
+        tokens = prompt_tokens(model, job.prompt, check)
         for token, _ in job.logit_bias:
             if not 0 <= token < model.n_vocab:
                 raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")

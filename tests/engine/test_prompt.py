@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ollamapy.engine.prompt import is_far_too_long, prompt_tokens
+from ollamapy.engine.prompt import Check, is_far_too_long, prompt_tokens
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Prompt
 
 BOS, EOS = 300, 301
+
+
+def no_check() -> None:
+    """Go on."""
 
 
 class Bytes:
@@ -20,12 +24,14 @@ class Bytes:
         self.adds_bos, self.adds_eos = adds_bos, adds_eos
         self.bos, self.eos = bos, EOS
 
-    def tokenize(self, text: str, add_special: bool = True) -> list[int]:
+    def tokenize(
+        self, text: str, add_special: bool = True, *, check: Check = lambda: None
+    ) -> list[int]:
         before = [self.bos] if add_special and self.adds_bos else []
         after = [self.eos] if add_special and self.adds_eos else []
         return [*before, *text.encode(), *after]
 
-    def is_far_too_long(self, text: str) -> bool:
+    def is_far_too_long(self, text: str, check: Check = lambda: None) -> bool:
         return len(text) > 10
 
 
@@ -43,27 +49,27 @@ class Bytes:
     ],
 )
 def test_parts_become_tokens(parts: tuple[str | tuple[int, ...], ...], tokens: list[int]) -> None:
-    assert prompt_tokens(Bytes(adds_eos=True), Prompt(parts)) == tokens
+    assert prompt_tokens(Bytes(adds_eos=True), Prompt(parts), no_check) == tokens
 
 
 def test_a_model_that_adds_nothing_gets_the_text_alone() -> None:
-    assert prompt_tokens(Bytes(adds_bos=False), Prompt(("a", "b"))) == [97, 98]
+    assert prompt_tokens(Bytes(adds_bos=False), Prompt(("a", "b")), no_check) == [97, 98]
 
 
 def test_a_prompt_without_tokens_is_refused_where_there_is_no_bos() -> None:
     with pytest.raises(InvalidRequest, match="no tokens"):
-        prompt_tokens(Bytes(adds_bos=False, bos=-1), Prompt(("",)))
+        prompt_tokens(Bytes(adds_bos=False, bos=-1), Prompt(("",)), no_check)
 
 
 @pytest.mark.parametrize("token", [-1, 302])
 def test_a_token_outside_of_the_vocabulary_is_refused(token: int) -> None:
     with pytest.raises(InvalidRequest, match="not in the model's vocabulary"):
-        prompt_tokens(Bytes(), Prompt(("a", (token,))))
+        prompt_tokens(Bytes(), Prompt(("a", (token,))), no_check)
 
 
 def test_texts_far_too_long_are_seen_in_any_part() -> None:
-    assert is_far_too_long(Bytes(), Prompt(((1,), "a" * 11)))
-    assert not is_far_too_long(Bytes(), Prompt(((1,) * 20, "a" * 10)))
+    assert is_far_too_long(Bytes(), Prompt(((1,), "a" * 11)), no_check)
+    assert not is_far_too_long(Bytes(), Prompt(((1,) * 20, "a" * 10)), no_check)
 
 
 def test_the_length_counts_characters_and_tokens() -> None:
