@@ -5,7 +5,7 @@ and prints. What lines mean is decided in `slash`, what is asked in `session`, h
 
 Nothing but leaving ends it. An error is one line, and the conversation stays as it was before the question, or with the
 part of the answer that had come. When the daemon is gone it is started again, where `run` would have started it. Ctrl-C
-while an answer comes stops it: its part is kept, marked "[stopped]" on the screen and in the conversation; a question that
+while an answer comes stops it: its part is kept in the conversation, and marked "[stopped]" on the screen; a question that
 was stopped before the first word is taken back.
 """
 

@@ -43,14 +43,9 @@ class Message:
     images: tuple[str, ...] = ()
 
     @property
-    def marked(self) -> str:
-        """The content, and that it is a part if it is one."""
-        return f"{self.content.rstrip()} [{self.ending}]" if self.ending in SHOWN else self.content
-
-    @property
     def message(self) -> dict[str, Any]:
         """As /api/chat takes it."""
-        sent: dict[str, Any] = {"role": self.role, "content": self.marked}
+        sent: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.thinking:
             sent["thinking"] = self.thinking
         if self.images:

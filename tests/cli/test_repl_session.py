@@ -43,11 +43,11 @@ def test_settings_go_with_every_request() -> None:
     assert session.loading() == Post(False, {**common, "prompt": ""})
 
 
-def test_a_stopped_answer_is_sent_with_its_mark() -> None:
+def test_a_stopped_answer_is_sent_without_its_mark() -> None:
     session = CHAT.asked("a").answered("part of ", "stopped").asked("c")
     assert session.messages[1] == Message("assistant", "part of ", "stopped")
     sent = session.request().body["messages"][1]
-    assert sent == {"role": "assistant", "content": "part of [stopped]"}
+    assert sent == {"role": "assistant", "content": "part of "}
 
 
 def test_format_and_thinking_are_asked_for() -> None:
