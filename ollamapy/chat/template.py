@@ -13,12 +13,12 @@ or neither. One rule, :func:`choose`, decides which is used:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..cache import cached
 from ..errors import TemplateError
+from .thinking import can_think
 
 Kind = Literal["go", "jinja", "chatml", "none", "bare", "plain"]
 """go, jinja: a program of the model's. chatml: declared as ChatML. none: no template, ChatML is the
@@ -89,16 +89,10 @@ def prefers_jinja(go: str, jinja: str | None) -> bool:
     return set(capabilities(jinja or "")) > can
 
 
-_SPLITS_THINKING = re.compile(r"\.split\(\s*(['\"])</think>\1")
-
-
 def capabilities(jinja: str) -> tuple[str, ...]:
-    """What a Jinja template can do, by Ollama's rules: ``tools``, ``thinking``, both or none, in
+    """What a Jinja template can do: ``tools`` (by Ollama's rule), ``thinking``, both or none, in
     this order."""
-    thinking = ("<think>" in jinja and "</think>" in jinja) or (
-        _SPLITS_THINKING.search(jinja) is not None and "reasoning_content" not in jinja
-    )
-    found = {"tools": "tools" in jinja or "tool_call" in jinja, "thinking": thinking}
+    found = {"tools": "tools" in jinja or "tool_call" in jinja, "thinking": can_think(jinja)}
     return tuple(name for name, present in found.items() if present)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from ..chat import output
 from ..chat import prompt as prompts
 from ..chat.template import Template, check_size
+from ..chat.thinking import ON_REQUEST
 from ..errors import InvalidRequest, TemplateError
 from ..models.spec import ModelSpec
 from ..types import Constraint, Conversation, Gap, Message, Options, Question, Raw, Request
@@ -140,11 +141,13 @@ def own_template(request: Request) -> str:
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
-    """Turn thinking on for a model that can think, if the request does not decide (as in Ollama), but not before a forced call."""
+    """Turn thinking on for a model that can think, if the request does not decide (as in Ollama), but not before a forced call or if it
+    thinks on request only."""
     if request.think is None and "thinking" in spec.capabilities:
         source = request.source
         forced = isinstance(source, Conversation) and source.tool_choice not in ("auto", "none")
-        return msgspec.structs.replace(request, think=not forced)
+        on_request = spec.answer_format.thinking in ON_REQUEST
+        return msgspec.structs.replace(request, think=not forced and not on_request)
     return request
 
 

@@ -92,6 +92,12 @@ def test_a_model_without_a_go_template_does_not_pay_for_its_interpreter() -> Non
         ('{{ m.content.split( "</think>", 1)[1] }}', ("thinking",)),
         ("{{ m.content.split('</think>')[-1] }}{{ m.reasoning_content }}", ()),
         ("{{ m.content.split('<think>') }}", ()),
+        ("[THINK]{{ x }}[/THINK]", ("thinking",)),
+        ("<seed:think>{{ x }}</seed:think>", ("thinking",)),
+        ("{{ '<|channel>thought' }}<channel|>", ("thinking",)),
+        ("<|START_THINKING|><|END_THINKING|>", ("thinking",)),
+        ("<|open|>", ("thinking",)),
+        ("<|start|>assistant<|channel|>final<|message|>", ("thinking",)),
     ],
 )
 def test_capabilities(jinja: str, expected: tuple[str, ...]) -> None:

@@ -46,6 +46,12 @@ MODELS = {
         "well",
     ),
     "magistral": (f"{_TURNS}{{# [THINK][/THINK] #}}", "[THINK]well, hm[/THINK]Yes."),
+    "ministral": (f"{_TURNS}{{# [THINK][/THINK] #}}", "well, hm[/THINK]Yes."),
+    "apertus": (
+        f"{{{{ 'on' if enable_thinking else 'off' }}}}{_TURNS}{{# <|inner_prefix|><|inner_suffix|> #}}",
+        "well, hm<|inner_suffix|>Yes.",
+    ),
+    "plain": (_TURNS, "Yes."),
 }
 
 
@@ -90,7 +96,9 @@ ONE = {"const": "oneword"}
         ("granite", False, "", '"oneword"'),
         ("gpt-oss", None, "well, hm", '"oneword"'),
         ("gpt-oss", "low", "well, hm", '"oneword"'),
-        ("magistral", None, "", '"oneword"'),  # without the capability, as in Ollama
+        ("ministral", None, "well, hm", '"oneword"'),
+        ("ministral", True, "well, hm", '"oneword"'),
+        ("apertus", True, "well, hm", '"oneword"'),
     ],
 )
 def test_the_form_holds_from_the_end_of_thinking(
@@ -122,8 +130,19 @@ def test_thinking_alone_is_as_the_model_writes_it(daemon: Daemon) -> None:
     assert ask(daemon, "granite", think=False)[0] == ""
 
 
+def test_a_model_that_thinks_on_request_is_asked_to_on_request_only(daemon: Daemon) -> None:
+    def prompt(**more: Any) -> str:
+        messages = [{"role": "user", "content": "Is it?"}]
+        asked = {"model": "apertus", "messages": messages, "_debug_render_only": True, **more}
+        answer = daemon.ask("POST", "/api/chat", asked).json()
+        return str(answer["_debug_info"]["rendered_template"])
+
+    assert prompt().startswith("off") and prompt(think=False).startswith("off")
+    assert prompt(think=True).startswith("on")
+
+
 def test_a_model_that_cannot_think_does_not(daemon: Daemon) -> None:
-    answer = daemon.generate("magistral", think=True)
+    answer = daemon.generate("plain", think=True)
     assert answer.status == 400 and "does not support thinking" in answer.json()["error"]
 
 

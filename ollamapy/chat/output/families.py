@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..thinking import is_harmony
 from .jsoncalls import JsonForm
 from .pycalls import WholeForm, gemma_calls, python_calls
 from .sections import Form
@@ -106,7 +107,7 @@ def _arg_key(suffix: str, *wrappers: str) -> XmlForm:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("harmony", _has("<|start|>", "<|channel|>", "<|message|>")),
+    Family("harmony", is_harmony),
     Family(
         "kimi-k2",
         _has("<|tool_calls_section_begin|>"),
@@ -433,35 +434,3 @@ def tagged(tag: str) -> Family:
     close = f"{opening}/{tag[len(opening) :]}" if opening else ""
     form = JsonForm(opens=(tag,), closes=(close,) if close else (), words=_FENCES)
     return Family("generic", _has(), (form,))
-
-
-THINKING: tuple[tuple[str, str], ...] = (
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<mm:think>", "</mm:think>"),
-    ("<|channel>thought", "<channel|>"),
-    ("<|inner_prefix|>", "<|inner_suffix|>"),
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<thought>", "</thought>"),
-)
-"""The tags around thinking, recognized by the closing one, which every template with thinking has."""
-
-_BUILT: tuple[tuple[str, tuple[str, str]], ...] = (
-    ("<think{}>", ("<think:opensource>", "</think:opensource>")),
-    ("<|open|>", ("<|open|>think<|sep|>", "<|close|>think<|sep|>")),
-    ("<|think|><|end|>", ("<|think|>", "<|end|>")),
-    ("<atem:invoke", (" to=self<|message|>", "<|eom|>")),
-    ("[BEGIN FINAL RESPONSE]", ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
-)
-"""A mark of templates that put their tags together from pieces, and the tags."""
-
-
-def thinking_of(template: str) -> tuple[str, str]:
-    """The tags around thinking in a Jinja template, "" where it has none."""
-    for mark, tags in _BUILT:
-        if mark in template:
-            return tags
-    return next((tags for tags in THINKING if tags[1] in template), ("", ""))

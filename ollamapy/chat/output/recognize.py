@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...cache import cached
 from ...errors import TemplateError
 from ..template import MAX_PARSED, Template
-from .families import BARE, GENERIC, SOFT, Family, family_of, tagged, thinking_of
+from ..thinking import thinking_tags
+from .families import BARE, GENERIC, SOFT, Family, family_of, tagged
 
 if TYPE_CHECKING:
     from ..golang import GoTemplate
@@ -75,7 +76,7 @@ def _family(template: Template) -> Family:
 def _thinking(template: Template) -> tuple[str, str]:
     """The texts before and after thinking. In a Go template they are those around its .Thinking, by Ollama's rule."""
     if template.kind != "go":
-        return thinking_of(template.source)
+        return thinking_tags(template.source)
     parsed = _parsed_go(template.source)
     if parsed is None:
         return "", ""
