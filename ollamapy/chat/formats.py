@@ -63,13 +63,16 @@ def _turns(system: str, user: str, assistant: str, end: str = "") -> str:
 
 
 def _system_inside(before: str, between: str, after: str, answer: str) -> str:
-    """A Go template of a format without a system role: the text is put into the first user turn, with ``between`` after it."""
+    """A Go template of a format without a system role: the text is put into the first user turn, with ``between`` after it, and
+    is a turn of its own where none of the user comes next."""
+    alone = "{{ if and $first $.System }}" + before + "{{ $.System }}" + after + "{{ end }}"
     return (
         "{{- $first := true }}{{ range .Messages }}"
         '{{ if eq .Role "user" }}' + before
         + "{{ if and $first $.System }}{{ $.System }}" + between + "{{ end }}"
         "{{ $first = false }}{{ .Content }}" + after
-        + '{{ else if eq .Role "assistant" }}' + answer + "{{ end }}{{ end }}"
+        + '{{ else if eq .Role "assistant" }}' + alone + "{{ $first = false }}" + answer
+        + "{{ end }}{{ end }}" + alone
     )  # fmt: skip
 
 
@@ -97,38 +100,37 @@ FORMATS: tuple[ChatFormat, ...] = (
         '{{ if eq .Role "user" }}{{ if not $first }}<s>{{ end }}[INST] '
         "{{ if and $first $.System }}" + _IN_SYSTEM + "{{ end }}{{ $first = false }}"
         "{{ .Content }} [/INST]"
-        '{{ else if eq .Role "assistant" }} {{ .Content }} </s>{{ end }}{{ end }}',
+        '{{ else if eq .Role "assistant" }} {{ .Content }} </s>{{ end }}{{ end }}'
+        "{{ if and $first $.System }}[INST] " + _IN_SYSTEM + " [/INST]{{ end }}",
         ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
     ),
-    ChatFormat(
-        "mistral-instruct",
-        ("[INST]", "[/INST]"),
-        _system_inside("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s>"),
-        ("[INST]", "[/INST]"),
-    ),
-    ChatFormat(
-        "mistral-instruct",
-        ("[INST]", "[/INST]"),
-        _system_inside("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s> "),
-        ("[INST]", "[/INST]"),
-    ),
-    ChatFormat(
-        "mistral-instruct",
-        ("[INST]", "[/INST]"),
-        _system_inside("[INST] ", "\n\n", "[/INST]", " {{ .Content }}</s>"),
-        ("[INST]", "[/INST]"),
-    ),
-    ChatFormat(
-        "gemma-instruct",
-        ("<start_of_turn>", "<end_of_turn>"),
-        _system_inside(
-            "<start_of_turn>user\n",
-            "\n\n",
-            "<end_of_turn>\n",
-            "<start_of_turn>model\n{{ .Content }}<end_of_turn>\n",
+    *(
+        ChatFormat(
+            "mistral-instruct", ("[INST]", "[/INST]"), _system_inside(*turns), ("[INST]", "[/INST]")
         )
-        + "<start_of_turn>model\n",
-        ("<start_of_turn>", "<end_of_turn>"),
+        for turns in (
+            ("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s>"),
+            ("[INST] ", "\n\n", " [/INST]", "{{ .Content }}</s> "),
+            ("[INST] ", "\n\n", "[/INST]", " {{ .Content }}</s>"),
+            ("[INST] ", "\n", " [/INST]", "{{ .Content }}</s>"),
+            ("[INST] ", "\n", " [/INST]", "{{ .Content }}</s> "),
+            ("[INST] ", "\n", "[/INST]", " {{ .Content }}</s>"),
+        )
+    ),
+    *(
+        ChatFormat(
+            "gemma-instruct",
+            ("<start_of_turn>", "<end_of_turn>"),
+            _system_inside(
+                "<start_of_turn>user\n",
+                between,
+                "<end_of_turn>\n",
+                "<start_of_turn>model\n{{ .Content }}<end_of_turn>\n",
+            )
+            + "<start_of_turn>model\n",
+            ("<start_of_turn>", "<end_of_turn>"),
+        )
+        for between in ("\n\n", "\n")
     ),
     ChatFormat(
         "phi-3",

@@ -207,3 +207,21 @@ def test_every_known_format_is_sound(known: Any) -> None:
     places = [said.index(each) for each in words]
     assert places == sorted(places)
     assert any(stop in said for stop in known.stops)
+
+
+@pytest.mark.parametrize("name", ["gemma-instruct", "mistral-instruct", "llama2-chat"])
+def test_the_systems_text_is_a_turn_where_no_user_follows(name: str) -> None:
+    """It would be lost: the format has no turn of its own for it."""
+    for each in (each for each in FORMATS if each.name == name):
+        template = golang.parse(each.go)
+        system = {"role": "system", "content": "plain"}
+        assert "plain" in template.execute(messages=[system])
+        greeted = template.execute(messages=[system, TURNS["assistant"], TURNS["user"]])
+        assert greeted.count("plain") == 1 and "A" in greeted
+
+
+def test_the_systems_text_is_put_before_the_question_as_llama_cpp_does() -> None:
+    before = [each.go for each in FORMATS if each.name == "gemma-instruct"]
+    talk = [TURNS["system"], TURNS["user"]]
+    prompts = [golang.parse(go).execute(messages=talk) for go in before]
+    assert any("user\nS\nU<" in prompt for prompt in prompts)

@@ -31,15 +31,18 @@ async def recognise(renderer: Renderer, jinja: str, marks: Marks) -> ChatFormat 
     that.
     """
     wanted = await _prompts(renderer, Template("jinja", jinja), marks)
+    nearest: ChatFormat | None = None
     for each in candidates(jinja):
         got = await _prompts(renderer, Template("go", each.go), marks)
         with_system, *others = [
             mine == theirs != "" for mine, theirs in zip(got, wanted, strict=True)
         ]
         # There are many ways to put a system message into the user's: such templates need only agree without one
-        if with_system or (all(others) and (each.folds_system or not wanted[0])):
+        if with_system:
             return each
-    return None
+        if nearest is None and all(others) and (each.folds_system or not wanted[0]):
+            nearest = each
+    return nearest
 
 
 async def _prompts(renderer: Renderer, template: Template, marks: Marks) -> list[str]:
