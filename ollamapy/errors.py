@@ -20,6 +20,8 @@ on stderr, and nothing else translates errors. The message is one sentence: what
     +- StoreError                         500   the disk: read-only, full, unreadable
     |  +- ReadOnlyModel                   403   a model of a read-only store root
     +- TemplateError                      500   the model's own template
+    |  +- RefusedByTemplate               400
+    |  +- TemplateTooSlow
     +- TransferError                      502   another machine, or the network
     |  +- Offline                         502
     |  +- Unauthorized                    401   the token is wrong
@@ -154,6 +156,12 @@ class ReadOnlyModel(StoreError):
 
 class TemplateError(OllamapyError):
     """The model's own template failed, ran too long or grew too large."""
+
+
+class RefusedByTemplate(TemplateError):
+    """The model's template calls raise_exception: it does not take these messages, which are the caller's."""
+
+    status = 400
 
 
 class TemplateTooSlow(TemplateError):

@@ -44,7 +44,7 @@ _TOOL: dict[str, Any] = {
 class CallStyle:
     """How a template takes calls: arguments as text, no content where there is none beside them, ids of nine characters, one
     call a message (``single``), or none at all (``written``: they are put into the content); and results, where it has none, as
-    messages of the user (``spoken``)."""
+    messages of the user (``spoken``), or as ``tool_responses`` of the message with their calls (``nested``)."""
 
     as_text: bool = False
     no_content: bool = False
@@ -52,6 +52,7 @@ class CallStyle:
     single: bool = False
     written: bool = False
     spoken: bool = False
+    nested: bool = False
 
 
 def has_calls(turns: Sequence[TemplateMessage]) -> bool:
@@ -71,6 +72,8 @@ def call_style(attempt: Attempt) -> CallStyle:
             return 1
         return 2 if f"'{_KEY}'" in prompt or f'\\"{_KEY}' in prompt else 3
 
+    if _nests(attempt):
+        return CallStyle(nested=True)
     best, most = CallStyle(), -1
     for short_ids, as_text, no_content in product((False, True), repeat=3):
         tried = CallStyle(as_text, no_content, short_ids)
@@ -90,6 +93,17 @@ def call_style(attempt: Attempt) -> CallStyle:
     single = replace(best, single=True)
     both = (_VALUE, _OTHER)
     return single if most > 1 and worth(single, both) > worth(best, both) else best
+
+
+def _nests(attempt: Attempt) -> bool:
+    """Whether the template writes results within their calls' message, and a tool's message like that of any role."""
+    plain = _conversation((_VALUE,), "")
+    inside = attempt(adapted(plain, CallStyle(nested=True), ""), [_TOOL]) or ""
+    if _RESULT not in inside or _VALUE not in inside:
+        return False
+    role = "needle_role"
+    as_any = [{**turn, "role": role} if turn["role"] == "tool" else turn for turn in plain]
+    return (attempt(as_any, [_TOOL]) or role).replace(role, "tool") == attempt(plain, [_TOOL])
 
 
 def _conversation(values: Sequence[str], content: str) -> list[TemplateMessage]:
@@ -146,6 +160,8 @@ def adapted(
         turns = list(_one_a_message(turns))
     if style.short_ids:
         turns = list(_with_short_ids(turns))
+    if style.nested:
+        turns = list(_with_results_inside(turns))
     adapted_turns: list[TemplateMessage] = []
     for turn in _as_spoken(turns) if style.spoken else turns:
         adapted_turns += _adapted_turn(turn, style, source) if turn.get("tool_calls") else [turn]
@@ -167,6 +183,52 @@ def _as_spoken(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
                     break
             turn = {"role": "user", "content": "\n\n".join(contents)}
         yield turn
+
+
+def _with_results_inside(turns: Sequence[TemplateMessage]) -> Iterator[TemplateMessage]:
+    """Calls, their results and the answer that follows as one message; the text beside the calls is one before it."""
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        at += 1
+        if not turn.get("tool_calls"):
+            yield turn
+            continue
+        results: list[TemplateMessage] = []
+        while at < len(turns) and turns[at]["role"] == "tool":
+            results.append(turns[at])
+            at += 1
+        if turn["content"]:
+            yield {"role": turn["role"], "content": turn["content"]}
+        content = ""
+        follows = turns[at] if at < len(turns) else {"role": ""}
+        if results and follows["role"] == "assistant" and not follows.get("tool_calls"):
+            content = follows["content"]
+            at += 1
+        names = _names_of_results(turn["tool_calls"], results)
+        inside = [
+            {"name": name, "response": _read(result["content"])}
+            for name, result in zip(names, results, strict=True)
+        ]
+        yield {**turn, "content": content, **({"tool_responses": inside} if inside else {})}
+
+
+def _names_of_results(
+    calls: Sequence[Mapping[str, Any]], results: Sequence[TemplateMessage]
+) -> Iterator[str]:
+    """The tool of each result: as it says, else by the id of its call, else by its place."""
+    by_id = {call["id"]: call["function"]["name"] for call in calls if call.get("id")}
+    for place, result in enumerate(results):
+        at_place = calls[min(place, len(calls) - 1)]["function"]["name"]
+        yield result.get("name") or by_id.get(result.get("tool_call_id"), at_place)
+
+
+def _read(content: str) -> Any:
+    """A result as the value that its JSON is, else as a text."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return content
 
 
 def _adapted_turn(turn: TemplateMessage, style: CallStyle, source: str) -> list[TemplateMessage]:

@@ -15,7 +15,8 @@ break and continue; the generation block, which only matters when training, rend
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..cache import cached
-from ..errors import TemplateError
+from ..errors import RefusedByTemplate, TemplateError
 from . import calls
 from . import order as orders
 
@@ -55,8 +56,8 @@ def render(
     """The prompt that the template ``source`` makes of ``messages``.
 
     ``variables`` are put over the standard ones. Raises :class:`TemplateError`, one line, for
-    whatever goes wrong: bad syntax, an undefined name, a forbidden access, the template's own
-    refusal, too much output or memory.
+    whatever goes wrong: bad syntax, an undefined name, a forbidden access, too much output or
+    memory; :class:`RefusedByTemplate` for the template's own refusal.
     """
     context = {
         **_standard(),
@@ -67,15 +68,49 @@ def render(
         **(variables or {}),
     }
     try:
-        template = _compile(source)
-        return _text(template, {**context, "messages": _adapted(messages, tools, source)})
+        return _opened(_filled(source, messages, tools, context), add_generation_prompt)
     except TemplateError:
         raise
     except MemoryError:
         _compile.clear()
         raise TemplateError("the model's chat template needs too much memory") from None
+    except _Refused as refusal:
+        reason = f"the model's chat template refuses these messages: {_shown(refusal)}"
+        raise RefusedByTemplate(reason) from None
     except Exception as error:
         raise TemplateError(_explain(error)) from None
+
+
+def _filled(
+    source: str,
+    messages: Sequence[TemplateMessage],
+    tools: Sequence[Mapping[str, Any]] | None,
+    context: Mapping[str, Any],
+) -> str:
+    """The template's text for a conversation; where it fails, for one in which what strict templates require is added."""
+    template = _compile(source)
+    try:
+        return _text(template, {**context, "messages": _adapted(messages, tools, source)})
+    except (MemoryError, TemplateError):
+        raise
+    except Exception:
+        completed, whole = orders.completed(messages), [_whole(tool) for tool in tools or ()]
+        if completed == list(messages) and whole == list(tools or ()):
+            raise
+        with suppress(Exception):  # an error about messages that the caller has not sent
+            turns = _adapted(completed, whole, source)
+            return _text(template, {**context, **_named(whole, source), "messages": turns})
+        raise
+
+
+_TURN_ENDS, _TURN_BEGINS = "<turn|>\n", "<|turn>model\n"
+
+
+def _opened(prompt: str, add_generation_prompt: bool) -> str:
+    """The prompt with the beginning of the answer, which Gemma 4's template leaves out after a call with a text (as in
+    llama.cpp)."""
+    ends = add_generation_prompt and prompt.endswith(_TURN_ENDS)
+    return prompt + _TURN_BEGINS if ends else prompt
 
 
 def _adapted(
@@ -88,7 +123,8 @@ def _adapted(
     order = _order(source) if orders.is_unusual(turns) else orders.Order()
     if order.one_system:
         turns = orders.first_system(turns)
-    if turns and turns[0]["role"] == "system" and not _takes_system(source):
+    takes_system = _takes_system if len(turns) > 1 else _takes_lone_system
+    if turns and turns[0]["role"] == "system" and not takes_system(source):
         turns = _without_system(turns)
     if calls.has_calls(turns):
         turns = calls.adapted(turns, _call_style(source), source)
@@ -101,6 +137,19 @@ def _named(tools: Sequence[Mapping[str, Any]] | None, source: str) -> dict[str, 
     if "functools" in source:  # Firefunction, which always reads it
         named["functions"] = json.dumps(tools, ensure_ascii=False, indent=2) if tools else ""
     return named
+
+
+_NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+
+def _whole(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tool with the schema that templates may read: one of no parameters where it has none."""
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return tool
+    given = function.get("parameters") or {}
+    schema = {**given, **{key: value for key, value in _NO_PARAMETERS.items() if key not in given}}
+    return {**tool, "function": {**function, "parameters": schema}}
 
 
 def _standard() -> dict[str, Any]:
@@ -148,6 +197,10 @@ def _turn(message: TemplateMessage, source: str) -> dict[str, Any]:
     return dict(message)
 
 
+_SYSTEM = {"role": "system", "content": "System message"}
+_QUESTION = {"role": "user", "content": "User message"}
+
+
 @cached(_CACHED_BYTES)
 def _takes_system(source: str) -> bool:
     """Whether a system message reaches the prompt: Gemma's template refuses it, others drop it.
@@ -155,11 +208,18 @@ def _takes_system(source: str) -> bool:
     The template is tried, as in llama.cpp. One that cannot even render a single question counts as
     taking it: its own error is the better answer.
     """
-    system = {"role": "system", "content": "System message"}
-    question = {"role": "user", "content": "User message"}
-    attempt = _attempt(source)
-    both = attempt([system, question], ()) or ""
-    return system["content"] in both or attempt([question], ()) is None
+    return _reaches(_attempt(source), _SYSTEM, _QUESTION)
+
+
+@cached(_CACHED_BYTES)
+def _takes_lone_system(source: str) -> bool:
+    """Whether a system message reaches the prompt where there is no other message."""
+    return _reaches(_attempt(source), _SYSTEM)
+
+
+def _reaches(attempt: calls.Attempt, *turns: TemplateMessage) -> bool:
+    prompt = attempt(turns, ()) or ""
+    return turns[0]["content"] in prompt or attempt([_QUESTION], ()) is None
 
 
 @cached(_CACHED_BYTES)
@@ -232,6 +292,11 @@ def _tojson(
     )
 
 
+def _plain(escape: Callable[[Any], object]) -> Callable[[Any], str]:
+    """A filter whose text is a text like any other."""
+    return lambda value: str(escape(value))
+
+
 def _listed(value: Any) -> Any:
     """Values without a form in JSON: what the filters map, select and so on make, and names without a value."""
     if isinstance(value, Iterator):
@@ -252,6 +317,16 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Missing(jinja2.Undefined):
+    """A name without a value: nothing, where text is put before or after it (as in llama.cpp, whose
+    users' templates rely on it). Any other use fails, as in transformers."""
+
+    def __add__(self, other: Any) -> Any:
+        return other
+
+    __radd__ = __add__
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Lists may grow and shrink by an item, though nothing else may be changed: Kimi's templates do it. They are this prompt's, and
     the process has little memory."""
@@ -268,10 +343,14 @@ _environment = _Environment(
     lstrip_blocks=True,
     extensions=["jinja2.ext.loopcontrols", _Generation],
     cache_size=0,
+    undefined=_Missing,
 )
 _environment.globals["raise_exception"] = _raise_exception
 _environment.globals["strftime_now"] = _strftime_now
 _environment.filters["tojson"] = _tojson
+for _name in ("safe", "e", "escape", "forceescape"):
+    # Without the mark of safe HTML, which would escape what is added to the text.
+    _environment.filters[_name] = _plain(_environment.filters[_name])
 
 
 @cached(32 * _CACHED_BYTES, lambda source: 32 * len(source))
@@ -284,16 +363,19 @@ def _compile(source: str) -> jinja2.Template:
 
 def _explain(error: Exception) -> str:
     """What went wrong, on one line, with the line of the template where it is known."""
-    text = " ".join(str(error).split())
-    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    if isinstance(error, _Refused):
-        return f"the model's chat template refuses these messages: {text}"
+    text = _shown(error)
     line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
     where = _line(error.__traceback__) if line is None else line
     place = f" at line {where}" if where else ""
     if isinstance(error, RecursionError):
         return f"the model's chat template nests too deeply{place}"
     return f"the model's chat template failed{place}: {text or type(error).__name__}"
+
+
+def _shown(error: Exception) -> str:
+    """The text of an error, on one line and not too long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _line(traceback: TracebackType | None) -> int | None:

@@ -75,6 +75,42 @@ def alternating(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     return found
 
 
+NO_RESULT = "No result."
+"""The result of a call that no message answers."""
+
+
+def completed(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
+    """A conversation as strict templates want it: it begins with the user, and each call has its result. What is missing
+    is added: an empty message of the user, and results that say so. A call at the end needs none: it is being made."""
+    leading = 0
+    while leading < len(turns) and turns[leading]["role"] in SYSTEM_ROLES:
+        leading += 1
+    found = list(turns[:leading])
+    if leading < len(turns) and turns[leading]["role"] == "assistant":
+        found.append({"role": "user", "content": ""})
+    waiting: list[Mapping[str, Any]] = []  # calls without a result so far
+    for turn in turns[leading:]:
+        if turn["role"] == "tool":
+            waiting = _still_waiting(waiting, turn.get("tool_call_id"))
+        else:
+            found += map(_unanswered, waiting)
+            waiting = list(turn.get("tool_calls") or ())
+        found.append(turn)
+    return found
+
+
+def _still_waiting(calls: Sequence[Mapping[str, Any]], id: str | None) -> list[Mapping[str, Any]]:
+    """The calls without the one that a result answers, by its id or else by its order."""
+    place = next((at for at, call in enumerate(calls) if id and call.get("id") == id), 0)
+    return [call for at, call in enumerate(calls) if at != place]
+
+
+def _unanswered(call: Mapping[str, Any]) -> TemplateMessage:
+    name = call["function"]["name"]
+    result = {"role": "tool", "content": NO_RESULT, "tool_name": name, "name": name}
+    return {**result, "tool_call_id": call["id"]} if call.get("id") else result
+
+
 def _continues(last: TemplateMessage, turn: TemplateMessage) -> bool:
     if last.get("tool_calls") or turn.get("tool_calls"):
         return False

@@ -103,9 +103,9 @@ def template_message(message: Message) -> dict[str, Any]:
             {
                 **({"id": call.id} if call.id else {}),
                 "type": "function",
-                "function": {"index": index, "name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": call.arguments},
             }
-            for index, call in enumerate(message.tool_calls)
+            for call in message.tool_calls
         ]
     if message.tool_name:
         seen |= {"tool_name": message.tool_name, "name": message.tool_name}
@@ -114,27 +114,20 @@ def template_message(message: Message) -> dict[str, Any]:
     return seen
 
 
-def without_old_thoughts(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation with the thoughts since the last question only: models are trained to see those of the tool calls that
-    they are in the middle of, and no older ones."""
-    users = [at for at, message in enumerate(messages) if message.role == "user"]
-    last = users[-1] if users else 0
-    return tuple(
-        msgspec.structs.replace(message, thinking="") if at < last and message.thinking else message
-        for at, message in enumerate(messages)
-    )
-
-
 _TOOL_KEYS = ("type", "function", "name", "description", "parameters")
 _SCHEMA_KEYS = ("anyOf", "type", "$defs", "items", "description", "enum", "required", "properties")
 
 
 def tool_for_template(tool: Mapping[str, Any]) -> dict[str, Any]:
     """A tool with its keys in the order in which Ollama writes them, so that templates print the same text. Keys that Ollama
-    does not have (and drops) come after."""
+    does not have (and drops) come after.
+
+    A function without a description has an empty one: templates fail without it, or print "None".
+    """
     ordered = _in_order(tool, _TOOL_KEYS)
     if isinstance(function := ordered.get("function"), dict):
-        function = _in_order(function, _TOOL_KEYS)
+        described = {**function, "description": function.get("description") or ""}
+        function = _in_order(described, _TOOL_KEYS)
         if isinstance(parameters := function.get("parameters"), dict):
             function["parameters"] = _in_order(parameters, _SCHEMA_KEYS)
         ordered["function"] = function

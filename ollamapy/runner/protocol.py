@@ -252,9 +252,10 @@ class Rendered(Frame, frozen=True):
 
 
 class Refused(Frame, frozen=True):
-    """Why a template made no text."""
+    """Why a template made no text. ``by_template``: the template calls raise_exception, so the messages are at fault."""
 
     reason: str
+    by_template: bool = False
 
 
 ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop

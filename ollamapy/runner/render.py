@@ -31,7 +31,7 @@ from typing import Any, Literal
 from ..chat import prompt
 from ..chat.template import Marks, Template
 from ..config import child_command
-from ..errors import TemplateError, TemplateTooSlow, reason
+from ..errors import RefusedByTemplate, TemplateError, TemplateTooSlow, reason
 from ..types import Message
 from .child import Child, Ending, State
 from .frames import Frame, FrameTooLong, encode
@@ -105,7 +105,7 @@ class Renderer:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
         ``tools`` and ``think`` (None: not given, else a bool or a level) reach templates that are
-        programs only. Raises :class:`TemplateError`.
+        programs only. Raises :class:`TemplateError`, :class:`RefusedByTemplate`.
         """
         request: dict[str, Any]
         match template.kind:
@@ -137,7 +137,7 @@ class Renderer:
         return marks.without_added(await self._rendered(template, request))
 
     async def _rendered(self, template: Template, arguments: dict[str, Any]) -> str:
-        """A child's text for a foreign template. Raises :class:`TemplateError`."""
+        """A child's text for a foreign template. Raises :class:`TemplateError`, :class:`RefusedByTemplate`."""
         if self._closed:
             raise TemplateError(_STOPPING)
         arguments["source"] = template.source
@@ -147,7 +147,7 @@ class Renderer:
         async with self._turn(template.source):
             answer = await self._ask(request)
         if isinstance(answer, Refused):
-            raise TemplateError(answer.reason)
+            raise (RefusedByTemplate if answer.by_template else TemplateError)(answer.reason)
         return answer.text
 
     @asynccontextmanager

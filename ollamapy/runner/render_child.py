@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from ..chat import golang, jinja
-from ..errors import TemplateError
+from ..errors import RefusedByTemplate, TemplateError
 from .frames import Frame, FrameTooLong, encode
 from .pipes import Pipes, limit_memory
 from .protocol import MAX_RENDER_FRAME, Refused, Render, Rendered, RendererReady
@@ -55,6 +55,8 @@ def rendered(request: Render) -> Frame:
         else:
             text = jinja.render(source, **arguments)
         return Rendered(jinja.without_surrogates(text))
+    except RefusedByTemplate as error:
+        return Refused(jinja.without_surrogates(str(error)), by_template=True)
     except TemplateError as error:
         return Refused(jinja.without_surrogates(str(error)))
     except MemoryError:

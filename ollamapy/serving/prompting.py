@@ -61,7 +61,6 @@ async def _rendered(renderer: Renderer, turn: Turn, ready: Ready, cut: int) -> s
     if isinstance(source, Gap):
         return await renderer.render_gap(turn.template, source.prompt, source.suffix, marks=marks)
     messages = prompts.without_oldest(turn.messages, cut)
-    messages = prompts.without_old_thoughts(messages)
     text = await renderer.render(
         turn.template, messages, marks=marks, tools=turn.tools, think=turn.request.think
     )

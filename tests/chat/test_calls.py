@@ -183,3 +183,32 @@ def test_nothing_else_may_be_changed(change: str) -> None:
 
 def test_functions_of_nobody() -> None:
     assert jinja.render("{# functools #}<{{ functions }}>", [HI]) == "<>"
+
+
+NESTED = (  # Gemma 4's older template
+    "{% for m in messages %}{{ m.role }}:{% for c in m.tool_calls or [] %}<{{ c.function.arguments | tojson }}>{% endfor %}"
+    "{% for r in m.tool_responses or [] %}[{{ r.name }}={{ r.response | tojson }}]{% endfor %}{{ m.content }};{% endfor %}"
+)
+OTHER = {"type": "function", "id": "call_2", "function": {"name": "clock", "arguments": {}}}
+
+
+@pytest.mark.parametrize(
+    ("turns", "prompt"),
+    [
+        ([HI, asked(call("Rome", "call_1")), result("11", "call_1")], f"user:Hi;assistant:{ROME}[weather=11];"),
+        (ONE, f'user:Hi;assistant:{ROME}[weather="sunny"];'),
+        ([*ONE, {"role": "assistant", "content": "Fine."}, HI], f'user:Hi;assistant:{ROME}[weather="sunny"]Fine.;user:Hi;'),
+        ([*ONE, *ONE[1:]], f'user:Hi;assistant:{ROME}[weather="sunny"];assistant:{ROME}[weather="sunny"];'),
+        (
+            [HI, asked(call("Rome", "call_1"), OTHER, content="Wait."), {"role": "tool", "content": '{"h": 1}', "tool_call_id": "call_2"}],
+            f'user:Hi;assistant:Wait.;assistant:{ROME}<{{}}>[clock={{"h": 1}}];',
+        ),
+    ],
+)  # fmt: skip
+def test_results_within_the_message_of_their_calls(turns: list[Turn], prompt: str) -> None:
+    assert jinja.render(NESTED, turns, tools=TOOLS) == prompt
+
+
+def test_a_template_that_knows_both_ways_gets_results_as_messages() -> None:
+    both = NESTED.replace("{{ m.role }}:", "{{ 'result' if m.role == 'tool' else m.role }}:")
+    assert jinja.render(both, ONE, tools=TOOLS) == f"user:Hi;assistant:{ROME};result:sunny;"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.chat import jinja
-from ollamapy.errors import TemplateError
+from ollamapy.errors import RefusedByTemplate, TemplateError
 
 Turn = dict[str, Any]
 
@@ -97,6 +98,10 @@ WORKS = [
     ("{{ strftime_now('%Y') }}", datetime.now().strftime("%Y")),
     ("{% set ns = namespace(n=1) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2"),
     ("{{ 'a b'.split(' ')[1] }}{{ messages[-1]['content'].strip() }}", "bHi there"),
+    # an undefined name is nothing beside a text, and no text is marked as safe for HTML
+    ("{{ 'a' + messages[0].nothing }}{{ nothing + 'b' }}{{ 'c' ~ nothing }}", "abc"),
+    ("{{ 'a'|safe + ({'b': 1}|tojson) }}", 'a{"b": 1}'),
+    ("{{ ('<'|e) + '<' }}{{ ('<'|forceescape) + '<' }}{{ ('<'|escape) ~ '<' }}", "&lt;<&lt;<&lt;<"),
     # what llama.cpp puts in
     ("{{ date_string }}", datetime.now().strftime("%d %b %Y")),
     ("{{ bos_token }}{{ eos_token }}", "<s></s>"),
@@ -174,7 +179,7 @@ FAILS = [
     ("a\nb {{ x", "at line 2: unexpected end of template"),
     ("a\n\n{{ 1 / 0 }}", "at line 3: division by zero"),
     ("{{ messages[0].nothing.more }}", "at line 1: 'dict object' has no attribute 'nothing'"),
-    ("{{ missing + 'x' }}", "'missing' is undefined"),
+    ("{{ missing.x }}", "'missing' is undefined"),
     ("{{ nothing() }}", "'nothing' is undefined"),
     ("{% frobnicate %}", "unknown tag 'frobnicate'"),
     ("{{ 'x' | no_such_filter }}", "No filter named 'no_such_filter'"),
@@ -245,3 +250,44 @@ def test_no_text_as_a_template_raises_anything_else(source: str) -> None:
         assert isinstance(jinja.render(source, [HI]), str)
     except TemplateError as error:
         assert "\n" not in str(error)
+
+
+def test_a_templates_own_refusal_is_told_apart_from_its_failure() -> None:
+    with pytest.raises(RefusedByTemplate) as refused:
+        jinja.render("{{ raise_exception('no') }}", [HI])
+    with pytest.raises(TemplateError) as failed:
+        jinja.render("{{ messages.x.y }}", [HI])
+    assert refused.value.status == 400 and failed.value.status == 500
+
+
+def test_earlier_thoughts_reach_the_template() -> None:
+    source = "{% for m in messages %}{{ m.reasoning_content }}|{{ m.content }}/{% endfor %}"
+    answer = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    prompt = jinja.render(source, [user("a"), answer, user("c")])
+    assert prompt == "|a/hm|b/|c/"
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"parameters": None}, {"parameters": {}}, {"parameters": {"type": "object"}}]
+)
+def test_a_tool_of_no_parameters_has_a_schema_where_the_template_reads_it(parameters: Any) -> None:
+    tool = {"type": "function", "function": {"name": "f", **parameters}}
+    source = "{% for t in tools %}{{ t.function.parameters.properties.items() | list }}{% endfor %}"
+    assert jinja.render(source, [HI], tools=[tool]) == "[]"
+    printed = jinja.render("{{ tools | tojson }}", [HI], tools=[tool])
+    assert printed == json.dumps([tool]), "as it is where that serves"
+
+
+LONE = "{% for m in messages %}{% if m.role == 'user' %}{{ messages[0].content }};{{ m.content }}{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LONE,
+        "{% if messages | length == 1 and messages[0].role == 'system' %}{{ raise_exception('No user') }}{% endif %}"
+        + LONE,
+    ],
+)
+def test_a_lone_system_message_reaches_the_prompt(source: str) -> None:
+    assert "S" in jinja.render(source, [system("S")])

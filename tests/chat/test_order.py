@@ -22,7 +22,7 @@ TURNS = (  # Mistral's and Gemma's
     "{% set at = namespace(user=true) %}{% for m in messages %}"
     "{% if m.role != 'tool' and not (m.role == 'system' and loop.first) and not m.tool_calls %}"
     "{% if (m.role == 'user') != at.user %}{{ raise_exception('alternate') }}{% endif %}"
-    "{% set at.user = not at.user %}{% endif %}{{ m.role }}:{{ m.content }}|{% endfor %}"
+    "{% set at.user = not at.user %}{% endif %}" + ALL.partition("%}")[2]
 )
 
 CALL = {"function": {"name": "f", "arguments": {}}, "id": "call_1"}
@@ -72,3 +72,44 @@ def test_what_is_said_behind_a_result_stands_with_it() -> None:
 def test_a_template_that_takes_nothing_keeps_its_own_error() -> None:
     with pytest.raises(TemplateError, match="never"):
         jinja.render("{{ raise_exception('never') }}", said("user:U|system:S|"))
+
+
+def test_a_strict_template_gets_the_question_that_a_conversation_lacks() -> None:
+    greeted = said("system:S|assistant:A|user:U|")
+    assert jinja.render(TURNS, greeted) == "system:S|user:|assistant:A|user:U|"
+    assert jinja.render(ALL, greeted) == "system:S|assistant:A|user:U|", "others get it as it is"
+
+
+def test_a_strict_template_gets_the_result_that_a_call_lacks() -> None:
+    second = {"function": {"name": "g", "arguments": {}}, "id": "call_2"}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL, second]},
+        {"role": "tool", "content": "R", "tool_call_id": "call_2"},
+        {"role": "user", "content": "V"},
+    ]
+    strict = ANSWERED + CALLS
+    assert jinja.render(strict, turns) == "user:U|assistant:f;g;|tool:R|tool:No result.|user:V|"
+    assert jinja.render(CALLS, turns) == "user:U|assistant:f;g;|tool:R|user:V|"
+    assert jinja.render(strict, turns[:2]) == "user:U|assistant:f;g;|", "the result may yet come"
+    alone = [turns[0], turns[1] | {"tool_calls": [CALL]}, turns[3]]
+    strict = TURNS.replace(ALL.partition("%}")[2], CALLS.partition("%}")[2])
+    assert jinja.render(strict, alone) == "user:U|assistant:f;|tool:No result.\n\nV|"
+
+
+CALLS = ALL.replace(
+    "|{%",
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }};{% if c.function.arguments %}"
+    "{{ c.function.arguments | tojson }}{% endif %}{% endfor %}|{%",
+)
+ANSWERED = (
+    "{% set at = namespace(calls=0) %}{% for m in messages %}{% if m.role == 'tool' %}{% set at.calls = at.calls - 1 %}"
+    "{% elif at.calls %}{{ raise_exception('a call has no result') }}{% endif %}"
+    "{% if m.tool_calls %}{% set at.calls = m.tool_calls | length %}{% endif %}{% endfor %}"
+)
+
+
+def test_what_does_not_help_leaves_the_templates_error() -> None:
+    source = "{% if messages | length > 1 %}{{ raise_exception(messages | length) }}{% endif %}"
+    with pytest.raises(TemplateError, match=": 2"):
+        jinja.render(source, said("assistant:A|user:U|"))

@@ -155,11 +155,6 @@ def test_what_is_left_of_a_conversation_that_does_not_fit(
     assert list(dict.fromkeys(texts)) == left
 
 
-def test_old_thoughts_are_left_out() -> None:
-    old, new = Message("assistant", "A", "hm"), Message("assistant", "", "so")
-    assert prompt.without_old_thoughts((U, old, V, new)) == (U, A, V, new)
-
-
 def test_a_turn_speaks_both_template_languages() -> None:
     call = Message("assistant", "", "hm", (ToolCall("f", {"a": 1}, "1"),))
     assert prompt.template_message(call) == {
@@ -171,7 +166,7 @@ def test_a_turn_speaks_both_template_languages() -> None:
             {
                 "id": "1",
                 "type": "function",
-                "function": {"index": 0, "name": "f", "arguments": {"a": 1}},
+                "function": {"name": "f", "arguments": {"a": 1}},
             }
         ],
     }
@@ -192,7 +187,7 @@ def test_a_tool_is_written_in_ollamas_order() -> None:
     }
     ordered = prompt.tool_for_template(tool)
     assert json.dumps(ordered) == (
-        '{"type": "function", "function": {"name": "f", "parameters":'
+        '{"type": "function", "function": {"name": "f", "description": "", "parameters":'
         ' {"type": "object", "required": [], "properties": {}}}, "x": 1}'
     )
 

@@ -44,7 +44,8 @@ from .values import BYTES, NIL, Function, GoError, GoType, Map, Pointer, Slice, 
 def message_value(message: Mapping[str, Any]) -> Pointer:
     """One message in the shape of Ollama's API (role, content, thinking, images, tool_calls,
     tool_name, tool_call_id). What has a wrong type counts as absent. Images are bytes or base64."""
-    calls = [_call(call) for call in _list(message, "tool_calls") if isinstance(call, Mapping)]
+    given = [call for call in _list(message, "tool_calls") if isinstance(call, Mapping)]
+    calls = [_call(call, place) for place, call in enumerate(given)]
     images = [_image(image) for image in _list(message, "images")]
     values: dict[str, Value] = {
         "Role": _text(message, "role"),
@@ -114,7 +115,7 @@ def _image(image: Any) -> Slice:
     return Slice(IMAGE, image if isinstance(image, bytes) else b"")
 
 
-def _call(call: Mapping[str, Any]) -> Struct:
+def _call(call: Mapping[str, Any], place: int) -> Struct:
     function = _object(call, "function")
     arguments = None
     if "arguments" in function:
@@ -122,7 +123,7 @@ def _call(call: Mapping[str, Any]) -> Struct:
         arguments = {clean(str(key)): any_value(value) for key, value in given.items()}
     index = function.get("index")
     values = {
-        "Index": index if type(index) is int else 0,
+        "Index": index if type(index) is int else place,
         "Name": _text(function, "name"),
         "Arguments": Map(ARGUMENTS, arguments),
     }
