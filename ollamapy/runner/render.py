@@ -11,8 +11,8 @@ prompt or a TemplateError, and the next request finds a fresh child. Templates t
 
 1. Each template has one request at work at a time, so one that many requests use does not slow
    down the others.
-2. Requests take turns at one place, first come first served; usually one child does all the work.
-   A request that renders for longer than SLOW_SECONDS leaves the place and continues beside it, in
+2. Requests take turns at one place (turns.py), templates of installed models first, those that ran
+   out of time recently last; usually one child does all the work. A request that renders for longer than SLOW_SECONDS leaves the place and continues beside it, in
    its child; at most MAX_CHILDREN - 1 do so at a time, and none for longer than RENDER_SECONDS.
 3. When a template runs out of time, the requests that waited for it meanwhile get the same error:
    one after the other, each would wait a second for it.
@@ -43,6 +43,7 @@ from .protocol import (
     Rendered,
     RendererReady,
 )
+from .turns import Place, Rank
 
 _NO_MARKS = Marks()
 _STOPPING = "nothing is rendered any more: the daemon is stopping"
@@ -56,6 +57,9 @@ SLOW_SECONDS = 0.1
 MAX_CHILDREN = 3
 """Two templates may loop and the others still take turns; see render_child.py for the memory of
 each."""
+
+MOST_TIMED_OUT = 64
+"""Templates that are remembered because they ran out of time, until they are rendered in time."""
 
 START_SECONDS = 30.0
 """For Python and jinja2 to come up: 0.15 s on an idle machine, and this one may be loading a
@@ -75,8 +79,8 @@ class Renderer:
         self._command = list(command or child_command("ollamapy.runner.render_child"))
         self._timeout = timeout
         self._lines: dict[str, _Line] = {}  # by the template's source
-        self._place = asyncio.Semaphore()
-        self._beside = 0  # how many render without a place
+        self._place = Place(MAX_CHILDREN - 1)
+        self._timed_out: dict[str, None] = {}  # the templates that did so last, as an ordered set
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="render")  # for long messages
         self._children: set[_RenderChild] = set()
         self._idle: list[_RenderChild] = []  # of the children
@@ -101,11 +105,13 @@ class Renderer:
         marks: Marks = _NO_MARKS,
         tools: Sequence[Mapping[str, Any]] = (),
         think: bool | str | None = None,
+        of_request: bool = False,
     ) -> str:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
         ``tools`` and ``think`` (None: not given, else a bool or a level) reach templates that are
-        programs only. Raises :class:`TemplateError`, :class:`RefusedByTemplate`.
+        programs only. ``of_request``: the template is not an installed model's; those go first.
+        Raises :class:`TemplateError`, :class:`RefusedByTemplate`.
         """
         request: dict[str, Any]
         match template.kind:
@@ -124,19 +130,27 @@ class Renderer:
                 return prompt.compose(template, messages)
         turns = [prompt.template_message(message) for message in messages]
         request |= {"messages": turns, "tools": list(tools) or None}
-        return marks.without_added(await self._rendered(template, request))
+        return marks.without_added(await self._rendered(template, request, of_request))
 
     async def render_gap(
-        self, template: Template, before: str, after: str, *, marks: Marks = _NO_MARKS
+        self,
+        template: Template,
+        before: str,
+        after: str,
+        *,
+        marks: Marks = _NO_MARKS,
+        of_request: bool = False,
     ) -> str:
         """The prompt for what is missing between two texts, neither of them empty, by a Go template
         that can do it. Raises :class:`TemplateError`, also for templates of other kinds."""
         if template.kind != "go":
             raise TemplateError("the model has no Go template, and others cannot fill a gap")
         request = {"prompt": before, "suffix": after}
-        return marks.without_added(await self._rendered(template, request))
+        return marks.without_added(await self._rendered(template, request, of_request))
 
-    async def _rendered(self, template: Template, arguments: dict[str, Any]) -> str:
+    async def _rendered(
+        self, template: Template, arguments: dict[str, Any], of_request: bool
+    ) -> str:
         """A child's text for a foreign template. Raises :class:`TemplateError`, :class:`RefusedByTemplate`."""
         if self._closed:
             raise TemplateError(_STOPPING)
@@ -145,7 +159,7 @@ class Renderer:
         loop = asyncio.get_running_loop()
         request = await loop.run_in_executor(self._threads, _encoded, language, arguments)
         async with self._turn(template.source):
-            answer = await self._ask(request)
+            answer = await self._ask(request, self._rank(template.source, of_request))
         if isinstance(answer, Refused):
             raise (RefusedByTemplate if answer.by_template else TemplateError)(answer.reason)
         return answer.text
@@ -163,25 +177,38 @@ class Renderer:
                     raise self._took_too_long()
                 try:
                     yield
+                    self._timed_out.pop(source, None)
                 except TimeoutError:
                     line.timeouts += 1
+                    self._note_timeout(source)
                     raise self._took_too_long() from None
         finally:
             line.length -= 1
             if not line.length:
                 del self._lines[source]
 
+    def _rank(self, source: str, of_request: bool) -> Rank:
+        if source in self._timed_out:
+            return Rank.TIMED_OUT
+        return Rank.REQUEST if of_request else Rank.MODEL
+
+    def _note_timeout(self, source: str) -> None:
+        self._timed_out.pop(source, None)
+        self._timed_out[source] = None
+        if len(self._timed_out) > MOST_TIMED_OUT:
+            del self._timed_out[next(iter(self._timed_out))]
+
     def _took_too_long(self) -> TemplateTooSlow:
         return TemplateTooSlow(f"the model's chat template took longer than {self._timeout:g} s")
 
-    async def _ask(self, request: bytes) -> Rendered | Refused:
+    async def _ask(self, request: bytes, rank: Rank) -> Rendered | Refused:
         """One exchange. A child that died is replaced and asked once more: something else may have killed it.
 
         Raises TimeoutError and TemplateError.
         """
         what = ""
         for _ in range(2):
-            async with self._at_the_place() as give_away:
+            async with self._place.turn(rank) as give_away:
                 child = self._take()
                 if not await self._came_up(child):
                     what = child.why_not
@@ -193,28 +220,6 @@ class Renderer:
                 self._discard(child)
         log.warning("the template renderer %s", what)
         raise TemplateError(f"the template renderer {what}")
-
-    @asynccontextmanager
-    async def _at_the_place(self) -> AsyncIterator[Callable[[], None]]:
-        """Wait for the place and have it until the end, or until the function that this gives is
-        called: it gives the place away, unless too many go on without one already."""
-        await self._place.acquire()
-        has_place = True
-
-        def give_away() -> None:
-            nonlocal has_place
-            if self._beside < MAX_CHILDREN - 1:
-                has_place = False
-                self._beside += 1
-                self._place.release()
-
-        try:
-            yield give_away
-        finally:
-            if has_place:
-                self._place.release()
-            else:
-                self._beside -= 1
 
     async def _exchange(
         self, child: _RenderChild, request: bytes, slow: Callable[[], None]

@@ -14,7 +14,7 @@ from ..fleet.lease import Runner
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
 from ..types import Conversation, Gap, Question, Raw
-from .turn import Turn
+from .turn import Turn, own_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,19 @@ async def write(
 async def _rendered(renderer: Renderer, turn: Turn, ready: Ready, cut: int) -> str:
     marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
     source = turn.request.source
+    own = bool(own_template(turn.request))
     if isinstance(source, Gap):
-        return await renderer.render_gap(turn.template, source.prompt, source.suffix, marks=marks)
+        return await renderer.render_gap(
+            turn.template, source.prompt, source.suffix, marks=marks, of_request=own
+        )
     messages = prompts.without_oldest(turn.messages, cut)
     text = await renderer.render(
-        turn.template, messages, marks=marks, tools=turn.tools, think=turn.request.think
+        turn.template,
+        messages,
+        marks=marks,
+        tools=turn.tools,
+        think=turn.request.think,
+        of_request=own,
     )
     if isinstance(source, Conversation) and source.continues_last:
         return prompts.up_to_last(text, messages[-1].content)

@@ -50,7 +50,7 @@ async def _prompts(renderer: Renderer, template: Template, marks: Marks) -> list
 
     async def rendered(probe: Sequence[Message]) -> str:
         try:
-            return await renderer.render(template, probe, marks=marks)
+            return await renderer.render(template, probe, marks=marks, of_request=True)
         except TemplateTooSlow:
             raise
         except TemplateError:
