@@ -15,6 +15,7 @@ listing invalid anyway.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -253,7 +254,16 @@ _KNOWN = (
 
 _LABEL = re.compile(rf"(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})(_[A-Z]+)?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
-_SIDE_FILES = ("mtp-", "eagle3-", "dflash-", "dspark-")
+_PLAIN_LABEL = re.compile(
+    r"(?<![A-Z0-9])(?:(?:I?Q|NF|INT|W)(?P<bits>[1-8])(?:_[K01])?|[BF]?F?(?P<float>8|16|32)"
+    r"|(?P<named>[1-8])(?:\.[0-9]+)?[-_ ]?(?:BITS?|BPW))(?![A-Z0-9])"
+)
+"""What publishers without llama.cpp's names call a quantisation: Q4, Q4_K, INT8, FP16, 4bit, 4.25bpw."""
+
+_DRAFTERS = re.compile(
+    r"(?:^|[-._/])(?:draft(?:er|s|[-_]?model)?|eagle[0-9]?|dflash|dspark|medusa|speculat(?:or|ive)|(?P<mtp>mtp))(?=[-._/]|$)"
+)
+"""The words in a path by which small models that only help a larger one (speculative decoding) are known."""
 
 # Near 4 bits first: a default must not need twice the memory that the user expects.
 _PREFERRED = (
@@ -261,6 +271,12 @@ _PREFERRED = (
     " Q5_1 Q6_K Q8_0 Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K_XL Q2_K_L Q2_K Q2_K_S"
     " Q2_0 IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S BF16 F16 F32"
 ).split()
+
+_USUAL = {
+    **{1: "IQ1_M", 2: "Q2_0", 3: "Q3_K_S", 4: "NVFP4", 5: "Q5_1", 6: "Q6_K", 7: "Q6_K"},
+    **{8: "Q8_0", 16: "F16", 32: "F32"},
+}
+"""A quantisation of so many bits, which stands for all of them."""
 
 _PROJECTOR_PREFERRED = ("F16", "BF16", "F32", "Q8_0")
 
@@ -296,6 +312,19 @@ class _Candidate:
     @property
     def quant(self) -> str:
         return self.label.removeprefix("UD-")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def preference(self) -> float:
+        """The place of its quantisation among the preferred ones; an unusual one counts as the usual one of as many bits."""
+        quant = re.sub(r"_[A-Z]+$", "", self.quant) if self.quant not in _PREFERRED else self.quant
+        if quant in _PREFERRED:
+            return _PREFERRED.index(quant) + (quant != self.quant) / 2
+        return _usual(_nominal_bits(self.label))
 
     @property
     def rank(self) -> tuple[bool, bool, int, bool]:
@@ -342,8 +371,6 @@ def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str
         base = file.path.rpartition("/")[2].lower()
         if not base.endswith(".gguf") or "mmproj" in base or "imatrix" in base:
             continue
-        if base.startswith(_SIDE_FILES):
-            continue
         if found := _SHARD.fullmatch(file.path):
             shards.setdefault((found[1], int(found[3])), {})[int(found[2])] = file
         else:
@@ -356,19 +383,50 @@ def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str
         else:
             whole = tuple(parts[n] for n in range(1, count + 1))
             single.append(_Candidate(whole, _label(f"{prefix}.gguf")))
-    return sorted(single, key=lambda each: each.path), missing
+    models = _without_drafters(single, alone=not missing)
+    return sorted(models, key=lambda each: each.path), missing
+
+
+def _without_drafters(candidates: list[_Candidate], *, alone: bool) -> list[_Candidate]:
+    """The candidates but for the drafters beside them; a repository of drafters ``alone`` is one of models.
+
+    A model that includes its MTP layers may be named by them, too: a drafter is small.
+    """
+    named = {
+        each.path: _DRAFTERS.search(_stem(each.path, whole=True).lower()) for each in candidates
+    }
+    largest = max((each.size for each in candidates if not named[each.path]), default=0)
+    models = []
+    for each in candidates:
+        found = named[each.path]
+        if found is None or (found["mtp"] and each.size * 2 >= largest):
+            models.append(each)
+    return models or (candidates if alone else [])
 
 
 def _label(path: str) -> str:
     folder, _, base = path.upper().rpartition("/")
     for text in (base.removesuffix(".GGUF"), folder.rpartition("/")[2]):
-        if found := list(_LABEL.finditer(text)):
-            return found[-1][0]
+        for pattern in (_LABEL, _PLAIN_LABEL):
+            if found := list(pattern.finditer(text)):
+                return found[-1][0]
     return ""
 
 
-def _stem(path: str) -> str:
-    base = path.rpartition("/")[2]
+def _usual(bits: int) -> float:
+    """The preference of a quantisation of so many bits."""
+    return _PREFERRED.index(_USUAL[bits]) + 0.5 if bits in _USUAL else math.inf
+
+
+def _nominal_bits(label: str) -> int:
+    """The number in a label: 4 for Q4_K_M, 16 for BF16; 0 if there is none."""
+    found = re.search(r"[0-9]+", label)
+    return int(found[0]) if found else 0
+
+
+def _stem(path: str, *, whole: bool = False) -> str:
+    """A file's name without its ending and its number as a shard; ``whole``: with its folders."""
+    base = path if whole else path.rpartition("/")[2]
     found = _SHARD.fullmatch(base)
     return found[1] if found else re.sub(r"\.gguf$", "", base, flags=re.IGNORECASE)
 
@@ -403,12 +461,34 @@ def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _C
 def _by_default(candidates: list[_Candidate]) -> tuple[_Candidate, str]:
     if len(candidates) == 1:
         return candidates[0], "the only one"
-    for quant in _PREFERRED:
-        hits = [each for each in candidates if each.quant == quant]
-        if hits:
-            first = min(hits, key=lambda each: (each.label != each.quant, each.rank, each.path))
-            return first, f"the first choice of {len(candidates)} variants is {first.label}"
-    return candidates[0], f"the first of {len(candidates)}, none has a usual quantisation"
+    bits = _bits_by_size(candidates)
+
+    def preference(each: _Candidate) -> float:
+        return each.preference if each.label else _usual(bits.get(each.path, 0))
+
+    first = min(
+        candidates,
+        key=lambda each: (preference(each), each.label != each.quant, each.rank, each.path),
+    )
+    if preference(first) == math.inf:
+        first = candidates[0]
+        return first, f"the first of {len(candidates)}, none has a usual quantisation"
+    if not first.label:
+        return first, f"of {len(candidates)} variants the one near 4 bits, by its size"
+    return first, f"the first choice of {len(candidates)} variants is {first.label}"
+
+
+def _bits_by_size(candidates: list[_Candidate]) -> dict[str, int]:
+    """The bits of a weight of candidates whose names have none, by their paths: compared with the largest whose name has one, or
+    where no name has with the largest, which then counts as F16 if it is twice as large as the smallest. Outside of 3 to 8 it
+    is no model's: of a vocabulary, say."""
+    known = [each for each in candidates if _nominal_bits(each.label)]
+    largest = max(known or candidates, key=lambda each: each.size)
+    if not known and largest.size < 2 * min(each.size for each in candidates):
+        return {}
+    scale = (_nominal_bits(largest.label) or 16) / max(largest.size, 1)
+    found = {each.path: round(each.size * scale) for each in candidates if not each.label}
+    return {path: bits for path, bits in found.items() if 3 <= bits <= 8}
 
 
 def _nothing(incomplete: list[str]) -> RemoteNotFound:

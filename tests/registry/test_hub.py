@@ -321,6 +321,11 @@ ONLY_F16 = files("model-f16.gguf", "eagle3-model-Q4_K_M.gguf")
 UNKNOWN = files("b.gguf", "a.gguf")
 
 
+def of(sizes: dict[str, float]) -> list[RemoteFile]:
+    """Files by their sizes in GB."""
+    return [RemoteFile(path, "", int(size * 10**9), "0" * 64) for path, size in sizes.items()]
+
+
 @pytest.mark.parametrize(
     ("repo", "tag", "chosen", "label"),
     [
@@ -337,6 +342,28 @@ UNKNOWN = files("b.gguf", "a.gguf")
         (UNKNOWN, None, "a.gguf", ""),
         (files("m-Q8_0.gguf", "m-BF16.gguf"), None, "m-Q8_0.gguf", "Q8_0"),
         (files("x/m-Q4_0.gguf", "m-Q4_0.gguf"), None, "m-Q4_0.gguf", "Q4_0"),
+        # names that are not llama.cpp's
+        (of({"V_F16.gguf": 16, "V_Q4.gguf": 4.7, "V_Q8.gguf": 8.5}), None, "V_Q4.gguf", "Q4"),
+        (of({"m-F16.gguf": 16, "m-4bit.gguf": 4.7}), None, "m-4bit.gguf", "4BIT"),
+        (of({"m-fp16.gguf": 16, "m-int4.gguf": 4.7}), None, "m-int4.gguf", "INT4"),
+        (of({"m.F16.gguf": 16, "m.Q4_K.gguf": 4.7}), None, "m.Q4_K.gguf", "Q4_K"),
+        (of({"m.F16.gguf": 16, "m.Q6_K_XL.gguf": 7}), None, "m.Q6_K_XL.gguf", "Q6_K_XL"),
+        (of({"m-F16.gguf": 16, "m.gguf": 4.7}), None, "m.gguf", ""),  # by its size
+        (of({"a.gguf": 16, "b.gguf": 8.5, "c.gguf": 4.7}), None, "c.gguf", ""),
+        (of({"m-F16.gguf": 16, "vocabulary.gguf": 0.01}), None, "m-F16.gguf", "F16"),
+        (of({"m-Q4.gguf": 4.7, "m-Q4_K_M.gguf": 4.9}), None, "m-Q4_K_M.gguf", "Q4_K_M"),
+        (of({"V_F16.gguf": 16, "V_Q4.gguf": 4.7}), "q4", "V_Q4.gguf", "Q4"),
+        # drafters beside the model
+        (of({"g-Q8_0.gguf": 4, "MTP/g-MTP-Q8_0.gguf": 0.4}), "Q8_0", "g-Q8_0.gguf", "Q8_0"),
+        (of({"g-F16.gguf": 4, "MTP/g-Q4_K_M.gguf": 0.4}), None, "g-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "m-draft-Q4_K_M.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "draft/a-Q4_K_M.gguf": 4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "m.Q4_0.eagle3.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "m-Speculator-Q4_0.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        # a model that has its MTP layers in it, a model for itself, and a word that begins so
+        (of({"m-F16.gguf": 4, "m-MTP-Q4_0.gguf": 3}), None, "m-MTP-Q4_0.gguf", "Q4_0"),
+        (of({"m-draft-Q4_0.gguf": 0.4}), None, "m-draft-Q4_0.gguf", "Q4_0"),
+        (of({"m-F16.gguf": 4, "draftsman-Q4_0.gguf": 1}), None, "draftsman-Q4_0.gguf", "Q4_0"),
         # a quantisation
         (BARTOWSKI, "q4_0", "Llama-3.2-1B-Instruct-Q4_0.gguf", "Q4_0"),
         (BARTOWSKI, "Q4_K_L", "Llama-3.2-1B-Instruct-Q4_K_L.gguf", "Q4_K_L"),
@@ -383,6 +410,8 @@ def test_all_parts_in_order() -> None:
         (files("mmproj-F16.gguf"), "F16", RemoteNotFound, "no GGUF file"),
         (files("m-00001-of-99999.gguf"), None, RemoteNotFound, "lacks parts of its model"),
         ([], None, RemoteNotFound, "no GGUF file"),
+        (of({"g-Q4_0.gguf": 4, "MTP/g-MTP-Q8_0.gguf": 0.4}), "Q8_0", RemoteNotFound, "no Q8_0"),
+        (files(*shards("m-Q4_0", 3, 2), "m-draft-Q4_0.gguf"), None, RemoteNotFound, "lacks parts"),
     ],
 )
 def test_what_cannot_be_chosen(
