@@ -22,7 +22,7 @@ _ASKING = 8  # names at a time
 class Stale:
     """A stored model that is another one where it came from. `pull` is the name that gets that one.
 
-    `is_pulled`: the model records its source. A model without a record may have been created here, under a name that exists at
+    `is_pulled`: the model records its source. A model without a record may have been created by an Ollama, under a name that exists at
     a registry, too.
     """
 
@@ -67,13 +67,15 @@ def _stored(store: Store, text: str) -> Name:
 def _stale(
     store: Store, name: Name, manifest: Manifest, catalog: Catalog, hub: HubSettings
 ) -> Stale | None:
+    if store.is_created(manifest):
+        return None
     recorded = preview.recorded_source(store, manifest)
     entry = None if recorded else catalog.find(name)
     if entry is not None and entry.kind == "builtin":
         return None
     if recorded and name.host == DEFAULT_HOST and catalog.find(name) is None:
         return None  # a copy, under a name of the user's own
-    # A model without a recorded source was pulled from a registry, or created here: then the registry has none
+    # A model without a recorded source was pulled from a registry, or created by an Ollama: then the registry has none
     text = name.display if recorded else name.full
     try:
         found = source.find(source.parse(text), catalog, hub)

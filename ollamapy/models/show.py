@@ -61,9 +61,9 @@ def show(
 
 def shown_template(go_template: str | None, jinja_template: str | None) -> str:
     """The template that `show` prints: the Go template, but the GGUF's own Jinja template where
-    there is no other or where it is preferred; "" if the model has none."""
+    there is no other or where it is preferred; the prompt alone if the model has none."""
     if go_template is None or templates.prefers_jinja(go_template, jinja_template):
-        return jinja_template or ""
+        return jinja_template or templates.DEFAULT_GO
     return go_template
 
 

@@ -10,6 +10,7 @@ key by key: an `InvalidCatalog` error names the file and the key.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -173,6 +174,21 @@ class Catalog:
                 return entry
         return None
 
+    def similar(self, name: Name) -> str | None:
+        """The family that was probably meant by a name that is not in the catalogue: one letter is wrong, too much or missing, or
+        two are swapped. Other digits are another version, and not a mistake.
+
+        Raises InvalidCatalog.
+        """
+        if name.host.lower() != DEFAULT_HOST or name.namespace.lower() != DEFAULT_NAMESPACE:
+            return None
+        wanted = name.model.lower()
+        families = self.families()
+        if wanted in families:
+            return None
+        near = difflib.get_close_matches(wanted, families, 8, cutoff=0.8)
+        return next((each for each in near if is_misspelling(wanted, each)), None)
+
     def families(self) -> list[str]:
         """The names of all families, sorted. Does not read their files. Raises InvalidCatalog."""
         found: set[str] = set()
@@ -210,6 +226,19 @@ class Catalog:
             return None
         formats = (folder, *(each for each in self.folders if each != folder))
         return _Reader(path, lambda format: _format(formats, format)).family(name, content)
+
+
+def is_misspelling(text: str, of: str) -> bool:
+    """Whether a name differs from another in one letter, or in marks, and has the same digits."""
+    if re.sub(r"[^0-9]", "", text) != re.sub(r"[^0-9]", "", of):
+        return False
+    text, of = (re.sub(r"[^a-z0-9]", "", each.lower()) for each in (text, of))
+    if text == of:
+        return True
+    begin = next((i for i, (a, b) in enumerate(zip(text, of, strict=False)) if a != b), len(of))
+    one, other = text[begin:], of[begin:]
+    swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
+    return swapped or one[1:] == other[1:] or one[1:] == other or one == other[1:]
 
 
 _BITS = {

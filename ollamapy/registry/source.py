@@ -163,6 +163,11 @@ def find(
         entry = catalog.find(name)
         if entry is not None:
             return _by_catalog(name, entry, settings, patience)
+        if meant := catalog.similar(name):
+            raise RemoteNotFound(
+                f"'{name.display}' is not in the catalogue, did you mean {meant}?"
+                f" Pull another model of that name as {DEFAULT_HOST}/{name.namespace}/{name.model}:{name.tag}"
+            )
     access = oci.registry_access(name, settings, insecure=wanted.insecure, is_local=wanted.is_local)
     return _by_registry(name, access, patience)
 

@@ -279,8 +279,9 @@ class Store:
         with locked(self.roots[0]):
             yield
 
-    def write_manifest(self, name: Name, content: bytes) -> Name:
-        """Install a model: write its manifest, byte for byte. All of its blobs must exist.
+    def write_manifest(self, name: Name, content: bytes, *, created: bool = False) -> Name:
+        """Install a model: write its manifest, byte for byte. All of its blobs must exist. ``created``: it was made here, and has
+        no source.
 
         A model of that name is replaced, also if its spelling differs in case; the installed
         spelling is returned. Raises InvalidModel, StoreError.
@@ -293,7 +294,22 @@ class Store:
                 work.write(content)
                 name = spelling(self.roots[0], name)
                 work.put(manifest_path(self.roots[0], name))
+            if created and not self.is_created(manifest):
+                with self._created.open("a", encoding="ascii") as file:
+                    file.write(manifest.digest + "\n")
         return name
+
+    @property
+    def _created(self) -> Path:
+        """The digests of manifests that were made here, a line each: the manifests themselves are as Ollama writes them."""
+        return self.roots[0] / "created"
+
+    def is_created(self, manifest: Manifest) -> bool:
+        """Whether a model was made here, rather than pulled; False as well where that is unknown."""
+        try:
+            return manifest.digest in self._created.read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def copy(self, source: Name, destination: Name) -> Name:
         """Install a second name for a model. Raises ModelNotFound, InvalidModel, StoreError."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from ollamapy.names import Name
+from ollamapy.registry.store import Store
 from tests.cli.conftest import Command
 from tests.registry.fake_hub import FakeHub, content, sha256
+from tests.registry.stores import damage
 from tests.served import serve
 from tests.small_models import install, random_model
 
@@ -274,6 +276,40 @@ def test_one_that_cannot_be_asked_for_is_told(
     assert run.stderr.startswith("Warning: hf.co/me/gone:latest: ")
     shutil.rmtree(home / "models")
     assert ask("outdated").stderr == "nothing is outdated\n"
+
+
+def test_what_was_made_here_has_no_source(
+    ask: Callable[..., Any], hub: FakeHub, model: Path, home: Path, tmp_path: Path
+) -> None:
+    """Names of the hub's: it would be asked for any model that may come from there."""
+    home.mkdir(parents=True)
+    store = Store([home / "models"])
+    (tmp_path / "Modelfile").write_text(f"FROM {model}\n")
+    with serve(home, home / "models") as daemon:
+        where = {"OLLAMAPY_HOST": f"127.0.0.1:{daemon.port}"}
+        made = ask("create", "hf.co/me/own", "-f", str(tmp_path / "Modelfile"), **where)
+        assert made.returncode == 0, made.stderr
+        assert ask("cp", "hf.co/me/own", "hf.co/me/copy", **where).returncode == 0
+        for command in ("outdated", "update"):
+            run = ask(command, **where)
+            assert (run.returncode, run.stdout) == (0, "")
+        manifest = store.manifest(Name.parse("hf.co/me/own"))
+        damage(store.blob_path(manifest.layers[0].digest), 5)
+        repair = ask("verify", "--repair", "hf.co/me/own", **where)
+    assert repair.returncode == 1
+    assert "Warning: hf.co/me/own:latest was created here: create it again" in repair.stderr
+    assert hub.requests == []
+
+
+def test_a_typing_error_is_noticed_without_a_request(
+    ask: Callable[..., Any], hub: FakeHub, home: Path
+) -> None:
+    home.mkdir(parents=True)
+    with serve(home, home / "models") as daemon:
+        run = ask("pull", "lama3.2", OLLAMAPY_HOST=f"127.0.0.1:{daemon.port}")
+    assert run.returncode == 1 and "did you mean llama3.2?" in run.stderr
+    assert "registry.ollama.ai/library/lama3.2:latest" in run.stderr  # the way around
+    assert hub.requests == []
 
 
 def mark_pulled(root: Path, name: Name) -> None:

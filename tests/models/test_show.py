@@ -129,7 +129,7 @@ def test_a_projector_is_shown(tmp_path: Path, plain: Path) -> None:
 @pytest.mark.parametrize(
     ("go", "jinja", "shown"),
     [
-        (None, None, ""),
+        (None, None, "{{ .Prompt }}"),
         (None, CHATML, CHATML),
         (GO_CHATML, None, GO_CHATML),
         (GO_CHATML, CHATML, GO_CHATML),

@@ -41,6 +41,28 @@ def prompt(name: str, messages: list[dict[str, Any]], *, default_system: bool = 
     return golang.parse(entry.template).execute(messages=messages)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("lama3.2", "llama3.2"),
+        ("llma3.2:1b", "llama3.2"),
+        ("llama32", "llama3.2"),
+        ("llama-3.2", "llama3.2"),
+        ("Lllama3.2", "llama3.2"),
+        ("mistrel", "mistral"),
+        ("mistarl", "mistral"),
+        ("llama3.2", None),  # there it is
+        ("llama9.9", None),  # another version
+        ("mistrallite", None),  # another model
+        ("me/lama3.2", None),
+        ("box.example/library/lama3.2", None),
+        ("zzz", None),
+    ],
+)
+def test_what_was_meant(text: str, meant: str | None) -> None:
+    assert SHIPPED.similar(Name.parse(text)) == meant
+
+
 # Every file
 
 

@@ -84,8 +84,13 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
     """Pull the models of the damaged files again; returns the files that are intact then."""
     client = launcher.connect()
     tried: list[Checked] = []
+    created = {name.display for name, m in store.models() if store.is_created(m)}
+    for model in sorted(created & {model for each in wrong for model in each.models}):
+        terminal.remark(f"Warning: {model} was created here: create it again from its files")
     try:
         for each in wrong:
+            if created.issuperset(each.models):
+                continue
             try:
                 if each.is_blob and each.root is not None:
                     verifying.set_aside(store, each)
@@ -93,6 +98,8 @@ def _repair(launcher: Launcher, store: Store, wrong: list[Checked]) -> set[str]:
             except OllamapyError as error:
                 terminal.remark(f"Warning: {error}")
         for model in dict.fromkeys(model for each in tried for model in each.models):
+            if model in created:
+                continue
             try:
                 if not upstream.is_same_at_source(launcher.settings, store, Name.parse(model)):
                     raise OllamapyError("its source now has another model of that name")

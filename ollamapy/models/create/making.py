@@ -296,7 +296,7 @@ class _Making:
             elif each.content is not None:
                 self._store.add_blob(each.content)
         manifest = print_manifest(config.layer, [each.layer for each in self._layers])
-        self._store.write_manifest(name, manifest)
+        self._store.write_manifest(name, manifest, created=True)
         self._touched.difference_update(each.digest for each in layers)
 
     def _reserve(self, *digests: str) -> None:
