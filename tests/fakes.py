@@ -89,6 +89,12 @@ class FakeRunner:
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         return ((1,) if add_special else ()) + tuple(text.encode())
 
+    async def tokens_within(
+        self, text: str, most: int, add_special: bool = True
+    ) -> tuple[tuple[int, ...], int]:
+        tokens = await self.tokenize(text, add_special)
+        return tokens if len(tokens) <= most else (), len(tokens)
+
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return bytes(tokens).decode()
 

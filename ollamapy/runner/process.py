@@ -57,6 +57,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 8 * 1024 * 1024
 """Characters that may wait for a slow client before its request is cancelled; a log probability counts as `LOGPROB` of them."""
 
+MOST_TOKENS = 500_000
+"""Token ids in one answer of `tokenize`: decoding them takes the event loop 20 ms."""
+
 LOGPROB = 64
 
 _FAILURES: Mapping[str, type[OllamapyError]] = {
@@ -202,11 +205,23 @@ class RunnerProcess:
         return answer
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
-        """The token ids of a text, with BOS and the like if ``add_special``."""
+        """The token ids of a text, with BOS and the like if ``add_special``. Raises InvalidRequest for more than MOST_TOKENS."""
+        tokens, count = await self.tokens_within(text, MOST_TOKENS, add_special)
+        if len(tokens) != count:
+            raise InvalidRequest(
+                f"the text is too long to be tokenized at once: {len(text):,} characters; send it in parts"
+            )
+        return tokens
+
+    async def tokens_within(
+        self, text: str, most: int, add_special: bool = True
+    ) -> tuple[tuple[int, ...], int]:
+        """The token ids of a text, none if they are more than ``most``, and their number (about right for a text of more than
+        4 million characters, which has no ids either)."""
         id, request = self._open()
-        answer = await self._ask(id, request, Tokenize(id, text, add_special))
+        answer = await self._ask(id, request, Tokenize(id, text, most, add_special))
         assert isinstance(answer, Tokens)
-        return answer.tokens
+        return answer.tokens, answer.count
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         """The text of token ids. Raises InvalidRequest for ids outside the vocabulary."""

@@ -44,10 +44,11 @@ class Generate(Frame, frozen=True):
 
 
 class Tokenize(Frame, frozen=True):
-    """Ask for the token ids of a text; answered by Tokens."""
+    """Ask for the token ids of a text, if they are at most ``most``, and for their number; answered by Tokens."""
 
     id: int
     text: str
+    most: int
     add_special: bool = True
 
 
@@ -192,10 +193,11 @@ class Working(Frame, frozen=True):
 
 
 class Tokens(Frame, frozen=True):
-    """The ending of a Tokenize."""
+    """The ending of a Tokenize. ``count`` is the number of tokens; ``tokens`` is empty if they are too many to send."""
 
     id: int
     tokens: tuple[int, ...]
+    count: int
 
 
 class Text(Frame, frozen=True):

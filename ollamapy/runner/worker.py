@@ -12,7 +12,7 @@ from ..engine.embed import Job, input_tokens, pair_tokens
 from ..engine.engine import Engine
 from ..engine.grammar import STACK, Grammars, Matcher
 from ..engine.llama import Model
-from ..engine.prompt import Check, is_far_too_long, prompt_tokens
+from ..engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest
 from ..types import Constraint, Embedding, Generation
@@ -130,8 +130,10 @@ class Worker:
                     inputs.append(pair_tokens(self._model, query, text, place))
                 self._submit(Job(frame.id, inputs, "rank", normalize=False))
             case protocol.Tokenize():
-                tokens = self._model.tokenize(frame.text, frame.add_special, check=check)
-                self._outbox.send(protocol.Tokens(frame.id, tuple(tokens)))
+                tokens, count = tokens_within(
+                    self._model, frame.text, frame.most, frame.add_special, check
+                )
+                self._outbox.send(protocol.Tokens(frame.id, tuple(tokens), count))
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 

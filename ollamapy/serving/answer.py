@@ -151,7 +151,8 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
     turn = await _turn_of(await services.models.load(request.model), request)
     async with _leased(services, turn, caller) as (lease, ready):
         prompt = await write(services.renderer, turn, lease.runner, ready)
-        return Rendered(prompt.text, len(await lease.runner.tokenize(prompt.text)))
+        _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
+        return Rendered(prompt.text, n_tokens)
 
 
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:

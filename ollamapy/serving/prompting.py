@@ -87,20 +87,22 @@ async def fitted(
     # No token is less than a byte; BOS, EOS
     if len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
         return full
-    n_full = len(full_tokens := await runner.tokenize(full.text))
-    full = replace(full, tokens=full_tokens)
-    if n_full < n_ctx:
-        return full
     cuts = prompts.cuts(turn.messages)[1:]
+    if not cuts:
+        return full
+    tokens, n_full = await runner.tokens_within(full.text, n_ctx)
+    if n_full < n_ctx:
+        return replace(full, tokens=tokens or None)
     best, low, high = full, 0, len(cuts)
     while low < high:
         middle = (low + high) // 2 if best is not full else high - 1  # the shortest first
         prompt = await write(renderer, turn, runner, ready, cuts[middle])
-        tokens = await runner.tokenize(prompt.text)
-        if len(tokens) < n_ctx:
+        tokens, n_tokens = await runner.tokens_within(prompt.text, n_ctx)
+        if n_tokens < n_ctx:
             kept = len(prompts.without_oldest(turn.messages, cuts[middle]))
             dropped = len(turn.messages) - kept
-            best, high = Written(prompt.text, tokens, dropped, n_full - len(tokens)), middle
+            saved = n_full - n_tokens
+            best, high = Written(prompt.text, tokens or None, dropped, saved), middle
         elif best is full:
             break
         else:

@@ -125,6 +125,11 @@ class FakeRunner:
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         return ()
 
+    async def tokens_within(
+        self, text: str, most: int, add_special: bool = True
+    ) -> tuple[tuple[int, ...], int]:
+        return (), 0
+
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return ""
 

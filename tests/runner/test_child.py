@@ -457,10 +457,10 @@ def test_long_frames_wait_while_the_pipe_is_full() -> None:
         await child.started()
         stdin = platform.process.stdin
         child.pause_writing()
-        child.send(Tokenize(1, "m" * 1_000_000))
+        child.send(Tokenize(1, "m" * 1_000_000, 10))
         assert stdin.written == b""
         child.resume_writing()
-        assert stdin.written == encode(Tokenize(1, "m" * 1_000_000))
+        assert stdin.written == encode(Tokenize(1, "m" * 1_000_000, 10))
         child.kill()
         await child.wait()
 

@@ -76,8 +76,8 @@ def test_a_sign_of_life_only_after_silence() -> None:
     box.now += SIGN_OF_LIFE_SECONDS * 1.1
     box.outbox.alive()
     box.outbox.alive()
-    box.outbox.send(Tokens(2, (1,)))
-    assert box.closed()[1:] == [[Working()], [Tokens(2, (1,))]]
+    box.outbox.send(Tokens(2, (1,), 1))
+    assert box.closed()[1:] == [[Working()], [Tokens(2, (1,), 1)]]
 
 
 def test_texts_that_stand_alone_share_a_frame_but_not_a_piece() -> None:

@@ -59,7 +59,7 @@ TO_RUNNER = [
             logit_bias=((1, -1.5),),
         ),
     ),
-    Tokenize(3, "", add_special=False),
+    Tokenize(3, "", 10, add_special=False),
     Cancel(1),
     Stop(),
 ]

@@ -78,6 +78,22 @@ def test_a_long_prompt_is_truncated_and_says_so(path: Path) -> None:
     with_runner(path, scenario)
 
 
+def test_as_many_tokens_as_are_asked_for_and_their_number(path: Path) -> None:
+    """The event loop gets no ids that nobody needs: those of 60 MB stop it for seconds."""
+
+    async def scenario(runner: RunnerProcess) -> None:
+        tokens = await runner.tokenize("ba ke")
+        n_tokens = len(tokens)
+        assert await runner.tokens_within("ba ke", n_tokens) == (tokens, n_tokens)
+        assert await runner.tokens_within("ba ke", n_tokens - 1) == ((), n_tokens)
+        ids, count = await runner.tokens_within("ba " * 2_000_000, 10)
+        assert ids == () and count >= 2_000_000
+        with pytest.raises(InvalidRequest, match=r"too long .* 6,000,000 characters; send it in"):
+            await runner.tokenize("ba " * 2_000_000)
+
+    with_runner(path, scenario)
+
+
 def test_leaving_while_the_prompt_is_tokenized(path: Path) -> None:
     async def scenario(runner: RunnerProcess) -> None:
         for _ in range(5):
