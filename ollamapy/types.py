@@ -402,7 +402,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
 
 
-class Embedding(msgspec.Struct, frozen=True):
+class EmbedInputs(msgspec.Struct, frozen=True):
     """Inputs that a runner turns into vectors, each a text or token ids.
 
     ``n_ctx``: the most tokens of an input (None: the whole context); ``truncate``: a longer one loses its end, else all are
@@ -416,7 +416,7 @@ class Embedding(msgspec.Struct, frozen=True):
     normalize: bool = True
 
 
-class Embedded(msgspec.Struct, frozen=True):
+class Vectors(msgspec.Struct, frozen=True):
     """One vector for each input, in order; ``tokens`` counts the tokens read of all inputs. Durations in nanoseconds.
 
     The numbers are float32, thousands of them: ``array("f")`` holds them.
@@ -438,8 +438,8 @@ class RerankRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
 
 
-class Reranked(msgspec.Struct, frozen=True):
-    """The score of each document, in the given order: a higher one answers better. Other fields as in :class:`Embedded`."""
+class Scores(msgspec.Struct, frozen=True):
+    """The score of each document, in the given order: a higher one answers better. Other fields as in :class:`Vectors`."""
 
     scores: tuple[float, ...]
     tokens: int
@@ -447,7 +447,7 @@ class Reranked(msgspec.Struct, frozen=True):
     load_duration: int = 0
 
 
-class Rendered(msgspec.Struct, frozen=True):
+class RenderedPrompt(msgspec.Struct, frozen=True):
     """The prompt of a request that is not run; ``tokens`` includes those that tokenizing adds (BOS)."""
 
     prompt: str

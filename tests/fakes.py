@@ -1,4 +1,4 @@
-"""A runner whose every step the test releases, and the daemon's services around it."""
+"""A fake runner whose steps the test releases, and the services around it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,33 @@ from ollamapy.registry.store import Store
 from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.services import Services
-from ollamapy.types import Caller, Embedding, Generation, TokenLogprob
+from ollamapy.types import Caller, EmbedInputs, Generation, TokenLogprob
 
 CALLER = Caller("test")
 
 
 class FakeRunner:
-    """Says "one", "two", "three". Waits for ``loaded`` and ``prefilled``, and for ``say`` before each word: all are set
-    from the beginning, and the test clears what it wants to hold up.
+    """Generates "one", "two", "three". Waits for ``loaded`` and ``prefilled``, and for ``next_word`` before each word: all are set
+    from the beginning, and a test clears those at which the runner is to wait.
 
-    ``asked`` has what each generate was called with, ``endings`` how it ended: "done" or "cancelled".
+    ``generations`` has the argument of each generate, ``endings`` how it ended: "done" or "cancelled".
     """
 
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.on_progress: Callable[[float], None] | None = None
-        self.loaded, self.prefilled, self.say = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        for event in (self.loaded, self.prefilled, self.say):
+        self.loaded, self.prefilled, self.next_word = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
+        for event in (self.loaded, self.prefilled, self.next_word):
             event.set()
         self.words = ["one", " two", " three"]
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
-        self.asked: list[Generation] = []
-        self.embeds: list[Embedding] = []
+        self.generations: list[Generation] = []
+        self.embeds: list[EmbedInputs] = []
         self.endings: list[str] = []
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
@@ -53,13 +57,13 @@ class FakeRunner:
         return Ready(n_ctx=self.plan.n_ctx, n_slots=self.plan.n_slots, bos="<s>", eos="</s>")
 
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
-        self.asked.append(job)
+        self.generations.append(job)
         self.changed.set()
         ending = "cancelled"
         try:
             await self.prefilled.wait()
             for number, word in enumerate(self.words):
-                await self.say.wait()
+                await self.next_word.wait()
                 await asyncio.sleep(0)  # a pipe would not have everything at once either
                 if number == self.breaks_after:
                     raise self.error
@@ -73,7 +77,7 @@ class FakeRunner:
             self.endings.append(ending)
             self.changed.set()
 
-    async def embed(self, job: Embedding) -> Embedded:
+    async def embed(self, job: EmbedInputs) -> Embedded:
         """Each vector is the length of its text and 0.5."""
         self.embeds.append(job)
         self.changed.set()

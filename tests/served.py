@@ -74,7 +74,7 @@ class Daemon:
 
 
 class Answer:
-    """An answer on its way; ``body`` once it was read."""
+    """A response that is being received; ``body`` once it is read."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
@@ -108,11 +108,11 @@ class Answer:
         return json.loads(self.response.readline())
 
     def lines(self) -> list[Any]:
-        """The lines that are left; ends where the connection does."""
+        """The remaining lines, until the connection ends."""
         return [json.loads(line) for line in self.response]
 
     def leave(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         if self._response is not None:
             self._response.close()
         self._connection.close()
@@ -122,7 +122,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     """Wait until a condition holds, and return what it gave; fails after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for: {what}"
         time.sleep(0.002)
     return found
 

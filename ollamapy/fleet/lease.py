@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..runner.protocol import Done, Embedded, Piece, Ready
-from ..types import Embedding, Generation
+from ..types import EmbedInputs, Generation
 
 
 class Runner(Protocol):
@@ -19,7 +19,7 @@ class Runner(Protocol):
 
     def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]: ...
 
-    async def embed(self, job: Embedding) -> Embedded: ...
+    async def embed(self, job: EmbedInputs) -> Embedded: ...
 
     async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded: ...
 

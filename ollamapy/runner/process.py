@@ -26,7 +26,7 @@ from ..errors import (
     reason,
 )
 from ..loading import LoadPlan
-from ..types import Embedding, Generation
+from ..types import EmbedInputs, Generation
 from .child import Child, Ending, Spawn
 from .frames import Frame
 from .kernels import REBUILD, Kernels, is_fault
@@ -187,7 +187,7 @@ class RunnerProcess:
         finally:
             self._close(id)
 
-    async def embed(self, job: Embedding) -> Embedded:
+    async def embed(self, job: EmbedInputs) -> Embedded:
         """A vector for each input. Cancelling this cancels the work.
 
         Raises InvalidRequest (an input that is too long too) and RunnerError.

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from ..loading import LoadPlan
-from ..types import Embedding, Generation, TokenLogprob
+from ..types import EmbedInputs, Generation, TokenLogprob
 from .frames import Frame
 
 PROTOCOL = 5
@@ -63,7 +63,7 @@ class Embed(Frame, frozen=True):
     """Ask for the vectors of a job; answered by Embedded."""
 
     id: int
-    job: Embedding
+    job: EmbedInputs
 
 
 class Rerank(Frame, frozen=True):

@@ -15,7 +15,7 @@ from ..engine.llama import Model
 from ..engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
 from ..engine.sequence import Sequence
 from ..errors import InvalidRequest
-from ..types import Constraint, Embedding, Generation
+from ..types import Constraint, EmbedInputs, Generation
 from . import protocol
 from .outbox import Outbox
 
@@ -68,7 +68,7 @@ class Worker:
                 | protocol.Detokenize(tokens=given)
             ):
                 size = len(given)
-            case protocol.Embed(job=Embedding(inputs=inputs)) | protocol.Rerank(documents=inputs):
+            case protocol.Embed(job=EmbedInputs(inputs=inputs)) | protocol.Rerank(documents=inputs):
                 size = sum(map(len, inputs))
         with self._lock:
             self._pending.add(frame.id)
@@ -143,7 +143,7 @@ class Worker:
                 self._pending.discard(request.id)
                 self._engine.submit(request)
 
-    def _texts_to_embed(self, id: int, job: Embedding, check: Check) -> Job:
+    def _texts_to_embed(self, id: int, job: EmbedInputs, check: Check) -> Job:
         model = self._model
         longest = model.longest_input if job.n_ctx is None else job.n_ctx
         longest = min(longest, model.longest_input)

@@ -30,7 +30,7 @@ from ..types import (
     Generation,
     Options,
     Prompt,
-    Rendered,
+    RenderedPrompt,
     Request,
     TokenLogprob,
     ToolCall,
@@ -146,13 +146,13 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
     )
 
 
-async def render(services: Services, request: Request, caller: Caller) -> Rendered:
+async def render(services: Services, request: Request, caller: Caller) -> RenderedPrompt:
     """The prompt of a request, without running it. Raises as :func:`answer`."""
     turn = await _turn_of(await services.models.load(request.model), request)
     async with _leased(services, turn, caller) as (lease, ready):
         prompt = await write(services.renderer, turn, lease.runner, ready)
         _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
-        return Rendered(prompt.text, n_tokens)
+        return RenderedPrompt(prompt.text, n_tokens)
 
 
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:

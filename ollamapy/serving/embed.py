@@ -20,12 +20,12 @@ from ..models.spec import ModelSpec
 from ..runner.kernels import is_fault
 from ..types import (
     Caller,
-    Embedded,
-    Embedding,
+    EmbedInputs,
     EmbedRequest,
     Options,
-    Reranked,
     RerankRequest,
+    Scores,
+    Vectors,
 )
 from .answer import lease_request
 from .services import Services
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 Input = TypeVar("Input", bound=Sequence[object])
 
 
-async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Embedded:
+async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Vectors:
     """A vector for each input, by any model: with its own pooling, else the mean over the tokens. No inputs: load the model.
 
     Raises the errors of the model's files, the lease and the runner; InvalidRequest for an input that does not fit, and for
@@ -49,13 +49,13 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Em
     spec = await services.models.load(request.model)
     most = request.options.over(spec.options).num_ctx
 
-    async def work() -> Embedded:
+    async def work() -> Vectors:
         vectors: list[Sequence[float]] = []
         tokens = 0
         async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for inputs in groups(request.inputs):
-                task = Embedding(
+                task = EmbedInputs(
                     tuple(inputs),
                     truncate=request.truncate,
                     n_ctx=None if most is None else max(most, 0),
@@ -65,17 +65,17 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Em
                 found = await runner.embed(task)
                 vectors += _rows(found.vectors, len(inputs))
                 tokens += sum(found.n_tokens)
-        return Embedded(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
+        return Vectors(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
 
     return await _again_after_a_fault(spec, work)
 
 
-async def rerank(services: Services, request: RerankRequest, caller: Caller) -> Reranked:
+async def rerank(services: Services, request: RerankRequest, caller: Caller) -> Scores:
     """The score of each document for the query. Raises as :func:`embed`, and InvalidRequest if the model is no reranker."""
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
 
-    async def work() -> Reranked:
+    async def work() -> Scores:
         scores: list[float] = []
         tokens = 0
         async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
@@ -84,7 +84,7 @@ async def rerank(services: Services, request: RerankRequest, caller: Caller) -> 
                 found = await runner.rerank(request.query, tuple(documents))
                 scores += [row[0] for row in _rows(found.vectors, len(documents))]
                 tokens += sum(found.n_tokens)
-        return Reranked(tuple(scores), tokens, time.monotonic_ns() - started, load_duration)
+        return Scores(tuple(scores), tokens, time.monotonic_ns() - started, load_duration)
 
     return await _again_after_a_fault(spec, work)
 

@@ -19,7 +19,7 @@ from ollamapy.fleet.request import LeaseRequest
 from ollamapy.fleet.scheduler import Scheduler
 from ollamapy.loading import LoadPlan
 from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
-from ollamapy.types import Embedding, Generation
+from ollamapy.types import EmbedInputs, Generation
 from tests.fleet.requests import GB, request, settings
 
 
@@ -116,7 +116,7 @@ class FakeRunner:
     async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
 
-    async def embed(self, job: Embedding) -> Embedded:
+    async def embed(self, job: EmbedInputs) -> Embedded:
         raise NotImplementedError
 
     async def rerank(self, query: str, documents: object) -> Embedded:

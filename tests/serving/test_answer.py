@@ -77,7 +77,7 @@ def test_the_prompt(model_store: Path, request_: Request, prompt: str) -> None:
         rendered = await render(services.services, request_, CALLER)
         assert (rendered.prompt, rendered.tokens) == (want, 1 + len(want.encode()))
         await collect(answer(services.services, request_, CALLER))
-        assert services.runners[0].asked[0].prompt == Prompt((want,))
+        assert services.runners[0].generations[0].prompt == Prompt((want,))
 
     run(model_store, test)
 
@@ -235,9 +235,13 @@ def test_options(
     async def test(services: Made) -> None:
         request = generate_request(model, "Hi", options=options, logprobs=2)
         await collect(answer(services.services, request, CALLER))
-        [asked] = services.runners[0].asked
-        assert (asked.sampling, asked.num_predict, asked.stop) == (sampling, num_predict, stop)
-        assert asked.logprobs == 2
+        [generation] = services.runners[0].generations
+        assert (generation.sampling, generation.num_predict, generation.stop) == (
+            sampling,
+            num_predict,
+            stop,
+        )
+        assert generation.logprobs == 2
 
     run(model_store, test)
 
@@ -256,8 +260,12 @@ def test_settings_for_a_full_context(
 ) -> None:
     async def test(services: Made) -> None:
         await collect(answer(services.services, request_, CALLER))
-        [asked] = services.runners[0].asked
-        assert (asked.shift, asked.num_keep, asked.truncate) == (shift, num_keep, truncate)
+        [generation] = services.runners[0].generations
+        assert (generation.shift, generation.num_keep, generation.truncate) == (
+            shift,
+            num_keep,
+            truncate,
+        )
 
     run(model_store, test)
 
@@ -308,10 +316,10 @@ def test_an_embedding_model_does_not_generate(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-@pytest.mark.parametrize("stage", ["loading", "prefill", "speaking"])
+@pytest.mark.parametrize("stage", ["loading", "prefill", "generating"])
 def test_closing_cancels_at_every_stage(model_store: Path, stage: str) -> None:
     def hold(runner: FakeRunner) -> None:
-        {"loading": runner.loaded, "prefill": runner.prefilled, "speaking": runner.say}[
+        {"loading": runner.loaded, "prefill": runner.prefilled, "generating": runner.next_word}[
             stage
         ].clear()
 
@@ -320,7 +328,7 @@ def test_closing_cancels_at_every_stage(model_store: Path, stage: str) -> None:
         task = asyncio.ensure_future(collect(chunks))
         runner = await services.runner()
         if stage != "loading":
-            await runner.has(lambda runner: bool(runner.asked))
+            await runner.has(lambda runner: bool(runner.generations))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -376,12 +384,12 @@ def test_a_fault_before_the_first_text_is_tried_once_more(
             runner.error = RunnerCrashed("faulted", exit_code)
 
     async def test(services: Made) -> None:
-        asked = answer(services.services, generate_request("plain", "Hi"), CALLER)
+        chunks = answer(services.services, generate_request("plain", "Hi"), CALLER)
         if faults == 1:
-            assert merge(await collect(asked)).text == "one two three"
+            assert merge(await collect(chunks)).text == "one two three"
         else:
             with pytest.raises(RunnerCrashed):
-                await collect(asked)
+                await collect(chunks)
         await services.idle()
         assert len(services.runners) == starts
 
@@ -415,7 +423,7 @@ def test_the_oldest_messages_are_left_out(
 ) -> None:
     async def test(services: Made) -> None:
         *_, last = await collect(answer(services.services, request_, CALLER))
-        job = services.runners[0].asked[0]
+        job = services.runners[0].generations[0]
         given = (
             part.encode()
             if isinstance(part := job.prompt.parts[0], str)

@@ -51,10 +51,10 @@ def test_answers_run_together_up_to_a_limit(model_store: Path) -> None:
     async def test(services: Made) -> None:
         work = asyncio.create_task(anext(answers(services.services, requests(3 * AT_ONCE), CALLER)))
         runner = await services.runner()
-        await runner.has(lambda runner: len(runner.asked) == AT_ONCE)
+        await runner.has(lambda runner: len(runner.generations) == AT_ONCE)
         for _ in range(50):  # time enough for more to come
             await asyncio.sleep(0)
-        assert len(runner.asked) == AT_ONCE
+        assert len(runner.generations) == AT_ONCE
         runner.prefilled.set()
         await work
 
@@ -70,7 +70,7 @@ def test_an_error_of_one_ends_all(model_store: Path) -> None:
             async for _ in answers(services.services, requests(4), CALLER):
                 pass
         runner = await services.runner()
-        assert len(runner.endings) == len(runner.asked)
+        assert len(runner.endings) == len(runner.generations)
 
     run(model_store, test, prepare)
 
@@ -80,6 +80,8 @@ def test_closing_ends_all(model_store: Path) -> None:
         async with aclosing(answers(services.services, requests(4), CALLER)) as chunks:
             await anext(chunks)
         runner = await services.runner()
-        assert set(runner.endings) == {"cancelled"} and len(runner.endings) == len(runner.asked)
+        assert set(runner.endings) == {"cancelled"} and len(runner.endings) == len(
+            runner.generations
+        )
 
     run(model_store, test)

@@ -20,7 +20,7 @@ import pytest
 from ollamapy.errors import InvalidRequest, NotEnoughMemory
 from ollamapy.fleet import fit as memory
 from ollamapy.serving import embed
-from ollamapy.types import Embedded, EmbedRequest, Options, Reranked
+from ollamapy.types import EmbedRequest, Options, Scores, Vectors
 from ollamapy.web.ollama import vectors as api
 from tests.fakes import CALLER, made
 from tests.served import Daemon, command, environment, serve, until
@@ -93,12 +93,12 @@ def test_numbers_survive_encoding() -> None:
 
 
 def test_encoded() -> None:
-    found = Embedded((array("f", [0.5, 1]), array("f", [2, 3])), 7, 20, 10)
+    found = Vectors((array("f", [0.5, 1]), array("f", [2, 3])), 7, 20, 10)
     assert api.encode_embed("m", found) == (
         b'{"model":"m","embeddings":[[0.5,1],[2,3]],'
         b'"total_duration":20,"load_duration":10,"prompt_eval_count":7}'
     )
-    empty = Embedded((), 0, 20, 10)
+    empty = Vectors((), 0, 20, 10)
     assert json.loads(api.encode_embed("m", empty)) == {"model": "m", "embeddings": []}
     assert json.loads(api.encode_embeddings(found)) == {"embedding": [0.5, 1]}
     assert json.loads(api.encode_embeddings(empty)) == {"embedding": []}
@@ -106,7 +106,7 @@ def test_encoded() -> None:
 
 def test_the_best_documents_first() -> None:
     asked = api.parse_rerank(body(query="q", documents=["a", "b", "c"], top_n=2))
-    answer = json.loads(api.encode_rerank(asked, Reranked((-1.0, 5.0, 0.5), 9, 2, 1)))
+    answer = json.loads(api.encode_rerank(asked, Scores((-1.0, 5.0, 0.5), 9, 2, 1)))
     assert list(answer)[:2] == ["model", "results"]
     assert answer["results"] == [
         {"index": 1, "relevance_score": 5.0, "document": "b"},

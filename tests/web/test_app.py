@@ -387,7 +387,7 @@ def test_a_full_queue(model_store: Path) -> None:
 STAGES = {
     "loading": lambda runner: runner.loaded.clear(),
     "prefill": lambda runner: runner.prefilled.clear(),
-    "speaking": lambda runner: runner.say.clear(),
+    "generating": lambda runner: runner.next_word.clear(),
 }
 
 
@@ -399,12 +399,12 @@ def test_a_disconnect(model_store: Path, stage: str, stream: bool) -> None:
         _, writer = await client.send("POST", "/api/generate", body)
         runner = await client.made.runner()
         if stage != "loading":
-            await runner.has(lambda runner: bool(runner.asked))
+            await runner.has(lambda runner: bool(runner.generations))
         assert client.made.services.scheduler.busy == 1
         writer.close()
         await client.made.idle()
         assert runner.endings == ([] if stage == "loading" else ["cancelled"])
-        for event in (runner.loaded, runner.prefilled, runner.say):
+        for event in (runner.loaded, runner.prefilled, runner.next_word):
             event.set()
         assert (await client.generate()).lines[-1]["done"]  # and the next is served
 
@@ -435,14 +435,16 @@ def test_disconnects_of_queued_requests(model_store: Path) -> None:
         body = {"model": "plain", "prompt": "Hi"}
         writers = [(await client.send("POST", "/api/generate", body))[1] for _ in range(20)]
         runner = await client.made.runner()
-        await runner.has(lambda runner: len(runner.asked) == 2)  # two for the one slot; others wait
+        await runner.has(
+            lambda runner: len(runner.generations) == 2
+        )  # two for the one slot; others wait
         async with asyncio.timeout(10):
             while client.made.services.scheduler.busy < 20:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         for writer in writers[::-1]:
             writer.close()
         await client.made.idle()
-        assert len(runner.asked) == 2 and runner.endings == ["cancelled"] * 2
+        assert len(runner.generations) == 2 and runner.endings == ["cancelled"] * 2
 
     run(model_store, test, STAGES["prefill"], NUM_PARALLEL="1")
 

@@ -143,7 +143,7 @@ def test_a_disconnect_stops_the_work(
         _, writer = await client.send("POST", dialect.path, dialect.request("hello", stream))
         runner = await client.made.runner()
         if stage != "loading":
-            await runner.has(lambda runner: bool(runner.asked))
+            await runner.has(lambda runner: bool(runner.generations))
         writer.close()
         await client.made.idle()
         assert runner.endings == ([] if stage == "loading" else ["cancelled"])
@@ -156,7 +156,7 @@ def test_a_disconnect_leaves_the_queue(model_store: Path, stream: bool) -> None:
     async def test(client: Client) -> None:
         first = await client.send("POST", "/api/generate", {"model": "hello", "prompt": "Hi"})
         runner = await client.made.runner()
-        await runner.has(lambda runner: bool(runner.asked))
+        await runner.has(lambda runner: bool(runner.generations))
         waiting = [
             (await client.send("POST", each.path, each.request("plain", stream)))[1]
             for each in DIALECTS.values()

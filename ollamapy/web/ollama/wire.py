@@ -29,7 +29,7 @@ from ...types import (
     Options,
     Question,
     Raw,
-    Rendered,
+    RenderedPrompt,
     Request,
     Source,
     TokenLogprob,
@@ -425,17 +425,17 @@ def _chat_message(chunk: Chunk) -> _ChatMessage:
     return _ChatMessage("assistant", chunk.text, chunk.thinking, tuple(calls))
 
 
-def encode_rendered_generate(model: str, rendered: Rendered) -> bytes:
+def encode_rendered_generate(model: str, rendered: RenderedPrompt) -> bytes:
     """The answer of /api/generate to _debug_render_only."""
     return encode(_rendered(model, rendered, {"response": ""}))
 
 
-def encode_rendered_chat(model: str, rendered: Rendered) -> bytes:
+def encode_rendered_chat(model: str, rendered: RenderedPrompt) -> bytes:
     """The answer of /api/chat to _debug_render_only."""
     return encode(_rendered(model, rendered, {"message": {"role": "", "content": ""}}))
 
 
-def _rendered(model: str, rendered: Rendered, empty: Mapping[str, Any]) -> dict[str, Any]:
+def _rendered(model: str, rendered: RenderedPrompt, empty: Mapping[str, Any]) -> dict[str, Any]:
     """``prompt_tokens`` is our own field."""
     found = {"rendered_template": rendered.prompt, "prompt_tokens": rendered.tokens}
     head = {"model": model, "created_at": _now(), **empty, "done": False}

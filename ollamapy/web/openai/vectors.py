@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Embedded, EmbedRequest, Reranked, RerankRequest
+from ...types import EmbedRequest, RerankRequest, Scores, Vectors
 from .. import body
 from ..ollama import wire as ollama
 from ..ollama.vectors import encode_vector
@@ -97,7 +97,7 @@ def _document(value: Any, index: int) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_embeddings(parsed: ParsedEmbeddings, found: Embedded) -> bytes:
+def encode_embeddings(parsed: ParsedEmbeddings, found: Vectors) -> bytes:
     """The answer of /v1/embeddings. For thousands of vectors this takes a second: call it in a thread."""
     write = _packed if parsed.packed else encode_vector
     data = [
@@ -115,7 +115,7 @@ def _packed(vector: Sequence[float]) -> bytes:
     return b'"' + base64.b64encode(numbers.tobytes()) + b'"'
 
 
-def encode_rerank(parsed: ParsedRerank, found: Reranked) -> bytes:
+def encode_rerank(parsed: ParsedRerank, found: Scores) -> bytes:
     """The answer of /v1/rerank: the best first."""
     documents = parsed.request.documents
     order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: parsed.top]

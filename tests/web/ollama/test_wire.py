@@ -23,7 +23,7 @@ from ollamapy.types import (
     Constraint,
     Message,
     Options,
-    Rendered,
+    RenderedPrompt,
     Request,
     TokenLogprob,
     ToolCall,
@@ -304,14 +304,14 @@ def test_a_cut_prompt_is_reported() -> None:
 
 
 def test_rendered_prompts() -> None:
-    assert json.loads(timeless(ollama.encode_rendered_generate("m", Rendered("P", 3)))) == {
+    assert json.loads(timeless(ollama.encode_rendered_generate("m", RenderedPrompt("P", 3)))) == {
         "model": "m",
         "created_at": 0,
         "response": "",
         "done": False,
         "_debug_info": {"rendered_template": "P", "prompt_tokens": 3},
     }
-    chat = json.loads(timeless(ollama.encode_rendered_chat("m", Rendered("P", 3))))
+    chat = json.loads(timeless(ollama.encode_rendered_chat("m", RenderedPrompt("P", 3))))
     assert chat["message"] == {"role": "", "content": ""}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ollamapy.errors import InvalidRequest, OllamapyError
 from ollamapy.models.listing import ListedModel
 from ollamapy.models.spec import Details
-from ollamapy.types import Embedded, Reranked
+from ollamapy.types import Scores, Vectors
 from ollamapy.web.openai import chat, completions, models, vectors
 
 
@@ -61,7 +61,7 @@ def test_documents_may_be_in_texts() -> None:
 
 def test_vectors_as_numbers_and_packed() -> None:
     numbers = array("f", [0.1, -2.0])
-    found = Embedded((numbers,), 3)
+    found = Vectors((numbers,), 3)
     plain = json.loads(vectors.encode_embeddings(embeddings(input="a"), found))
     assert plain["data"][0]["embedding"] == pytest.approx([0.1, -2.0])
     assert plain["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
@@ -72,7 +72,7 @@ def test_vectors_as_numbers_and_packed() -> None:
 
 def test_the_best_documents() -> None:
     parsed = rerank(query="q", documents=["a", {"text": "b"}, "c"], top_n=2, return_documents=True)
-    found = json.loads(vectors.encode_rerank(parsed, Reranked((0.1, 0.5, 0.3), 9)))
+    found = json.loads(vectors.encode_rerank(parsed, Scores((0.1, 0.5, 0.3), 9)))
     assert found["results"] == [
         {"index": 1, "relevance_score": 0.5, "document": {"text": "b"}},
         {"index": 2, "relevance_score": 0.3, "document": {"text": "c"}},
