@@ -18,7 +18,7 @@ def main() -> int:
 
 
 def _print_version() -> bool:
-    """False if stdout does not take it: then the command, which can say why, is to try."""
+    """False if stdout cannot be written: `cli.main` then tries again, and reports why."""
     from . import __version__
 
     try:

@@ -121,7 +121,7 @@ class CancelRequested(OllamapyError):
     status = 499
 
     def __init__(self) -> None:
-        super().__init__("request canceled: it was asked for by the request's id")
+        super().__init__("request canceled: it was cancelled by its id")
 
 
 class ServerBusy(OllamapyError):

@@ -98,7 +98,7 @@ class Name:
 
 
 def part_of(text: str) -> str:
-    """A model or a tag made of any text, a file's name say: what may not stand in one becomes a dash."""
+    """A model or a tag from any text, such as a file's name: characters that are not allowed become dashes."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).lstrip(".-")[:80] or "model"
 
 

@@ -416,7 +416,7 @@ class EmbedInputs(msgspec.Struct, frozen=True):
     normalize: bool = True
 
 
-class Vectors(msgspec.Struct, frozen=True):
+class Embeddings(msgspec.Struct, frozen=True):
     """One vector for each input, in order; ``tokens`` counts the tokens read of all inputs. Durations in nanoseconds.
 
     The numbers are float32, thousands of them: ``array("f")`` holds them.
@@ -439,7 +439,7 @@ class RerankRequest(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """The score of each document, in the given order: a higher one answers better. Other fields as in :class:`Vectors`."""
+    """The score of each document, in the given order: a higher one answers better. Other fields as in :class:`Embeddings`."""
 
     scores: tuple[float, ...]
     tokens: int

@@ -87,8 +87,8 @@ def _opening(client: Client, body: Mapping[str, Any]) -> str:
 
 def only_embeds(error: AnsweredError) -> bool:
     """Is it the answer of a model that makes vectors and no text?"""
-    said = str(error)
-    return error.status == 400 and said.endswith(("does not support generate", "support chat"))
+    text = str(error)
+    return error.status == 400 and text.endswith(("does not support generate", "support chat"))
 
 
 def print_embedding(
@@ -98,12 +98,12 @@ def print_embedding(
     prompt = body["prompt"]
     if not prompt:
         raise OllamapyError(NOTHING_TO_EMBED)
-    asked: dict[str, Any] = {"model": body["model"], "input": prompt}
+    request: dict[str, Any] = {"model": body["model"], "input": prompt}
     if "keep_alive" in body:
-        asked["keep_alive"] = body["keep_alive"]
+        request["keep_alive"] = body["keep_alive"]
     if truncate is not None:
-        asked["truncate"] = truncate
+        request["truncate"] = truncate
     if dimensions is not None:
-        asked["dimensions"] = dimensions
-    [vector] = client.embed(asked)["embeddings"]
+        request["dimensions"] = dimensions
+    [vector] = client.embed(request)["embeddings"]
     print(json.dumps(vector, separators=(",", ":")))

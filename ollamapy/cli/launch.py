@@ -323,13 +323,13 @@ def end(address: Address, daemon: Daemon, say: Callable[[str], None]) -> None:
     started, is_reported = time.monotonic(), False
     while _alive(daemon.pid):
         if not is_reported and time.monotonic() - started > _PATIENCE:
-            say("waiting for the daemon to finish what it is doing (Ctrl-C: do not wait)")
+            say("waiting for the daemon to finish its requests (Ctrl-C: do not wait)")
             is_reported = True
         time.sleep(_POLL)
 
 
 def _holds_port(pid: int, address: Address) -> bool:
-    """Whether that process listens there: a pid from behind a forwarded port may be anybody's on this machine."""
+    """Whether that process listens there: a pid from behind a forwarded port may be another process's on this machine."""
     import psutil
 
     if not (address.host.startswith("127.") or address.host in ("localhost", "::1")):

@@ -178,8 +178,8 @@ class Repl:
 
     def _answer(self, line: str) -> None:
         """Send a message, and print the answer as it comes; both join the conversation."""
-        asked = self._said(line)
-        request = asked.request()
+        session = self._with_message(line)
+        request = session.request()
         screen, thoughts = _Screen(self._wraps), Thoughts(self._hides_thinking)
         pieces, thought = list[str](), list[str]()
         ending: Ending = ""
@@ -188,7 +188,7 @@ class Repl:
         try:
             with (
                 closing(self._open(request)) as stream,
-                terminal.Spinner(f"waiting for {asked.model}") as spinner,
+                terminal.Spinner(f"waiting for {session.model}") as spinner,
             ):
                 for final in stream:
                     thought.append(request.thinking(final))
@@ -196,7 +196,9 @@ class Repl:
                         spinner.stop()
                         if not is_thought:
                             pieces.append(text)
-                        screen.put(text, opens=not asked.is_base, style=_dim if is_thought else str)
+                        screen.put(
+                            text, opens=not session.is_base, style=_dim if is_thought else str
+                        )
         except KeyboardInterrupt:
             ending = "stopped"
         except OllamapyError as error:
@@ -204,7 +206,7 @@ class Repl:
         if final.get("done_reason") == "length":
             ending = "cut off"
         if pieces or final.get("done"):
-            self._session = asked.answered("".join(pieces), ending, "".join(thought))
+            self._session = session.with_answer("".join(pieces), ending, "".join(thought))
             self._used = None
         if pieces or not failure:
             screen.end(ending)
@@ -214,14 +216,14 @@ class Repl:
             _tell(final)
             self._account(final)
 
-    def _said(self, line: str) -> Session:
+    def _with_message(self, line: str) -> Session:
         """The conversation with a line; files that it names are attached if the model takes images or audio."""
         if self._session.is_base or not media.perceives(self._session.show):
-            return self._session.asked(line)
+            return self._session.with_message(line)
         text, files, notes = media.attach(line)
         for note in notes:
             terminal.remark(note)
-        return self._session.asked(text, files)
+        return self._session.with_message(text, files)
 
     def _open(self, request: Post) -> Stream:
         return self._ask(

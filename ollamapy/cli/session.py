@@ -128,13 +128,13 @@ class Session:
         """The request that loads the model."""
         return Post(False, {**self._common(), "prompt": ""})
 
-    def asked(self, line: str, images: tuple[str, ...] = ()) -> Session:
+    def with_message(self, line: str, images: tuple[str, ...] = ()) -> Session:
         """With a message of the user; an empty line (base models only) goes on with a part or begins a new text."""
         if line or images:
             return replace(self, messages=(*self.messages, Message("user", line, images=images)))
         return self if self.is_open else replace(self, messages=())
 
-    def answered(self, text: str, ending: Ending = "", thinking: str = "") -> Session:
+    def with_answer(self, text: str, ending: Ending = "", thinking: str = "") -> Session:
         """With an answer or a part of one. A base model's goes on with its last one if no message came between."""
         if self.messages and self.messages[-1].role == "assistant":
             text = self.messages[-1].content + text

@@ -76,7 +76,7 @@ class SetFormat:
 
 @dataclass(frozen=True, slots=True)
 class SetThink:
-    """Whether, or how much, the model shall think before it answers; ``level`` is one of THINK_LEVELS, or "" for no level."""
+    """Whether, or how much, the model thinks before it answers; ``level`` is one of THINK_LEVELS, or "" for no level."""
 
     on: bool
     level: str = ""

@@ -1,6 +1,6 @@
 """Which texts are pooled next: requests for vectors, cut into batches that several of them share.
 
-    add() -> jobs, asked in turn for their next text -> running texts -> one batch a step -> vectors -> Vectors
+    add() -> jobs, which give their next texts in turn -> running texts -> one batch a step -> vectors -> Vectors
 
 A request with thousands of texts so delays one with a single text by one batch. What makes the vectors comes in as an
 argument (``pooled.py``, or a function in tests); the engine decides whether a step embeds or decodes.

@@ -1,4 +1,4 @@
-"""What a request asks of the fleet: which model it needs loaded, with what options, and for how long."""
+"""A request for a lease: which model must be loaded, with which options, and for how long."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The owner of all runners: it takes events, asks ``decide``, and performs the actions.
+"""The owner of all runners: it takes events, calls ``decide``, and performs the actions.
 
-One task takes events from an inbox, enters them into the state, asks ``decide`` until nothing is left to do, and performs.
+One task takes events from an inbox, enters them into the state, calls ``decide`` until nothing is left to do, and performs.
 Only this task writes the state, so there are no locks. It does not know what a lease is used for; the queue for a runner's
 slots is the engine's.
 

@@ -116,7 +116,7 @@ def slot_bytes(header: Header, n_ctx: int, n_batch: int, kv_type: str) -> int:
 
 
 def _windowed_layers(header: Header) -> list[bool]:
-    """Which layers see only a window; none where the header does not tell: the estimate is then too high."""
+    """Which layers see only a window; none if the header does not have it: the estimate is then too high."""
     layers = range(header.block_count)
     pattern = header.value("attention.sliding_window_pattern")
     if header.sliding_window and isinstance(pattern, tuple) and len(pattern) >= len(layers):

@@ -117,8 +117,8 @@ def _lmstudio(home: Path, cache: Path) -> list[Path]:
     folders = []
     for each in homes:
         with suppress(ValueError, RecursionError):
-            said = json.loads(_read_text(each / "settings.json") or "{}")
-            folder = said.get("downloadsFolder") if isinstance(said, dict) else None
+            settings = json.loads(_read_text(each / "settings.json") or "{}")
+            folder = settings.get("downloadsFolder") if isinstance(settings, dict) else None
             if isinstance(folder, str) and folder:
                 folders.append(Path(folder))
         folders.append(each / "models")
@@ -186,8 +186,8 @@ def _llama_cpp(folder: Path) -> Iterator[Found]:
     """llama.cpp's old cache is flat, with a file beside each model that names its repository; the new one is the hub's."""
     yield from _hugging(folder)
     files = {each.name: each for each in _ggufs(folder, nested=False)}
-    for said in sorted(folder.glob("manifest=*=*=*.json")):
-        _, user, repo, _ = said.name.removesuffix(".json").split("=", 3)
+    for manifest in sorted(folder.glob("manifest=*=*=*.json")):
+        _, user, repo, _ = manifest.name.removesuffix(".json").split("=", 3)
         prefix = f"{user}_{repo}_"
         mine = [name for name in files if name.startswith(prefix)]
         yield from _choices(

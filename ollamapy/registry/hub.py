@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
-# Who asks, and where
+# The client of a hub
 
 
 def access_of(settings: HubSettings) -> Access:

@@ -317,10 +317,10 @@ def push_to_hub(
 
 def _make_repository(remote: _Remote, access: Access, repo: str) -> None:
     user, _, name = repo.partition("/")
-    asked = {"name": name, "organization": user, "type": "model"}
+    request = {"name": name, "organization": user, "type": "model"}
     headers = {"Content-Type": "application/json"}
     url = f"{access.endpoint}/api/repos/create"
-    response = remote.ask("POST", url, json.dumps(asked).encode(), headers)
+    response = remote.ask("POST", url, json.dumps(request).encode(), headers)
     if response.status == 403:
         # Some hubs refuse the user's own namespace as an organization; and a token may write without the right to create
         found = remote.ask("GET", f"{access.endpoint}/api/models/{repo}")
@@ -341,7 +341,7 @@ def _push_large(
     branch: str,
     report: Report,
 ) -> None:
-    asked = {
+    request = {
         "operation": "upload",
         "transfers": ["basic", "multipart"],
         "objects": [{"oid": _hex(file), "size": file.size} for file in files],
@@ -349,7 +349,7 @@ def _push_large(
         "ref": {"name": branch},
     }
     url = f"{access.endpoint}/{repo}.git/info/lfs/objects/batch"
-    value = remote.ask_json(url, asked, {"Accept": _LFS, "Content-Type": _LFS})
+    value = remote.ask_json(url, request, {"Accept": _LFS, "Content-Type": _LFS})
     objects = value.get("objects") if isinstance(value, dict) else None
     found = {each.get("oid"): each for each in objects or () if isinstance(each, dict)}
     for file in files:

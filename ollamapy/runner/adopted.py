@@ -1,7 +1,7 @@
 """Adopt a process that was started early (early.py): the transport that a Child sees, over the pipes that are there.
 
 What asyncio's own transport of a subprocess does, but for a process that exists already. All of it runs on the event loop: the
-process is reaped where its signals are sent, so no signal can reach a stranger with the same number.
+process is reaped where its signals are sent, so no signal can reach another process with the same number.
 """
 
 from __future__ import annotations

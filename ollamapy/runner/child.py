@@ -432,7 +432,7 @@ class Child(asyncio.SubprocessProtocol):
             log.log(self._log_level, "%s %s: %s", self._name, self.pid, line)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """A pipe is at its end, or broke: without stdin or stdout a child is of no use, and it gets a moment to exit."""
+        """A pipe is at its end, or broke: without stdin or stdout a child cannot work, and it gets a moment to exit."""
         self._reading.discard(fd)
         if self._state is State.EXITED and not self._reading:
             self._drained()

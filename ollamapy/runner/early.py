@@ -1,6 +1,6 @@
 """A runner's process that is started before asyncio is imported: the first thing that a daemon with a model to load does.
 
-The process imports the engine while the daemon imports the rest, and waits for the Load that tells it what to do. Later a Child
+The process imports the engine while the daemon imports the rest, and waits for its Load. Later a Child
 adopts it. Its end is read from a pidfd and signals go through it, never to a number, so this is for Linux alone: elsewhere
 :func:`start` returns None, and the runner is started when it is needed.
 """

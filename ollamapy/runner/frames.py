@@ -2,7 +2,7 @@
 
     length: 4 bytes, little endian | body: one msgpack map, whose "type" names the message; paths are bytes
 
-Every child speaks this, and both ends use this module. A length above the limit is refused before memory is taken for it.
+All children use this format, and both ends use this module. A length above the limit is refused before memory is taken for it.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Loading(Frame, frozen=True):
 
 
 class Quantized(Frame, frozen=True):
-    """The file that was asked for is whole."""
+    """The requested file is complete."""
 
 
 class Ready(Frame, frozen=True):
@@ -156,7 +156,7 @@ class Ready(Frame, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
-    """The new text of one request; ``logprobs`` one entry a token, where they were asked for."""
+    """The new text of one request; ``logprobs`` one entry a token, if they were requested."""
 
     id: int
     text: str
@@ -189,7 +189,7 @@ class Done(Frame, frozen=True):
 
 
 class Working(Frame, frozen=True):
-    """A sign of life from a runner that computes but has no text to send: a long prompt, say. At most one a second."""
+    """A sign of life from a runner that computes but has no text to send: in a long prompt, for example. At most one a second."""
 
 
 class Tokens(Frame, frozen=True):
@@ -240,7 +240,7 @@ class Converting(Frame, frozen=True):
 
 
 class Converted(Frame, frozen=True):
-    """The file that was asked for is whole."""
+    """The requested file is complete."""
 
 
 class RendererReady(Frame, frozen=True):
@@ -248,13 +248,13 @@ class RendererReady(Frame, frozen=True):
 
 
 class Rendered(Frame, frozen=True):
-    """The text that a template made."""
+    """The rendered text of a template."""
 
     text: str
 
 
 class Refused(Frame, frozen=True):
-    """Why a template made no text. ``by_template``: the template calls raise_exception, so the messages are at fault."""
+    """The reason why a template was not rendered. ``by_template``: the template calls raise_exception, so the messages are at fault."""
 
     reason: str
     by_template: bool = False

@@ -20,12 +20,12 @@ from ..models.spec import ModelSpec
 from ..runner.kernels import is_fault
 from ..types import (
     Caller,
+    Embeddings,
     EmbedInputs,
     EmbedRequest,
     Options,
     RerankRequest,
     Scores,
-    Vectors,
 )
 from .answer import lease_request
 from .services import Services
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 Input = TypeVar("Input", bound=Sequence[object])
 
 
-async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Vectors:
+async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Embeddings:
     """A vector for each input, by any model: with its own pooling, else the mean over the tokens. No inputs: load the model.
 
     Raises the errors of the model's files, the lease and the runner; InvalidRequest for an input that does not fit, and for
@@ -49,7 +49,7 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Ve
     spec = await services.models.load(request.model)
     most = request.options.over(spec.options).num_ctx
 
-    async def work() -> Vectors:
+    async def work() -> Embeddings:
         vectors: list[Sequence[float]] = []
         tokens = 0
         async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
@@ -65,7 +65,7 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Ve
                 found = await runner.embed(task)
                 vectors += _rows(found.vectors, len(inputs))
                 tokens += sum(found.n_tokens)
-        return Vectors(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
+        return Embeddings(tuple(vectors), tokens, time.monotonic_ns() - started, load_duration)
 
     return await _again_after_a_fault(spec, work)
 

@@ -323,9 +323,7 @@ def test_stop_waits_for_the_requests_in_flight(place: Place) -> None:
     place.run("daemon", "start", daemon=(*STANDIN, "--busy", "1.3"))
     result = place.run("daemon", "stop")
     assert (result.returncode, result.stdout) == (0, "stopped\n")
-    assert (
-        result.stderr == "waiting for the daemon to finish what it is doing (Ctrl-C: do not wait)\n"
-    )
+    assert result.stderr == "waiting for the daemon to finish its requests (Ctrl-C: do not wait)\n"
     assert place.daemons() == []
 
 

@@ -1,4 +1,4 @@
-"""Vectors, scores and tokens: their requests, the runner's part, and a real daemon that serves other requests meanwhile."""
+"""Embeddings, scores and tokens: their requests, the runner's part, and a real daemon that serves other requests meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 from ollamapy.errors import InvalidRequest, NotEnoughMemory
 from ollamapy.fleet import fit as memory
 from ollamapy.serving import embed
-from ollamapy.types import EmbedRequest, Options, Scores, Vectors
+from ollamapy.types import Embeddings, EmbedRequest, Options, Scores
 from ollamapy.web.ollama import vectors as api
 from tests.fakes import CALLER, made
 from tests.served import Daemon, command, environment, serve, until
@@ -93,12 +93,12 @@ def test_numbers_survive_encoding() -> None:
 
 
 def test_encoded() -> None:
-    found = Vectors((array("f", [0.5, 1]), array("f", [2, 3])), 7, 20, 10)
+    found = Embeddings((array("f", [0.5, 1]), array("f", [2, 3])), 7, 20, 10)
     assert api.encode_embed("m", found) == (
         b'{"model":"m","embeddings":[[0.5,1],[2,3]],'
         b'"total_duration":20,"load_duration":10,"prompt_eval_count":7}'
     )
-    empty = Vectors((), 0, 20, 10)
+    empty = Embeddings((), 0, 20, 10)
     assert json.loads(api.encode_embed("m", empty)) == {"model": "m", "embeddings": []}
     assert json.loads(api.encode_embeddings(found)) == {"embedding": [0.5, 1]}
     assert json.loads(api.encode_embeddings(empty)) == {"embedding": []}

@@ -57,8 +57,8 @@ class GoTemplate:
         }
         try:
             if prompt and suffix:
-                asked = {"Prompt": clean(prompt), "Suffix": clean(suffix), "Response": ""}
-                return to_text(self._whole({**asked, **thinking}))
+                gap = {"Prompt": clean(prompt), "Suffix": clean(suffix), "Response": ""}
+                return to_text(self._whole({**gap, **thinking}))
             collated = collate([message_value(message) for message in messages])
             if "messages" in self.variables:
                 data = {

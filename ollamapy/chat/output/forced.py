@@ -34,13 +34,13 @@ def call_grammar(
     if tool_choice in ("auto", "none"):
         return None
     functions = [tool.get("function", tool) for tool in tools]
-    asked = [f for f in functions if tool_choice in ("required", f.get("name"))]
-    if not asked:
+    callable_functions = [f for f in functions if tool_choice in ("required", f.get("name"))]
+    if not callable_functions:
         return None
     family = format.family
     if family.name == "harmony":
-        return _harmony_constraint(asked)
-    return _constraint(family.writing, asked, parallel)
+        return _harmony_constraint(callable_functions)
+    return _constraint(family.writing, callable_functions, parallel)
 
 
 def call_marks(format: AnswerFormat) -> tuple[str, ...]:

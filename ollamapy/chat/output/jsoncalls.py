@@ -114,7 +114,7 @@ _ID = re.compile(r'"(?:id|call_id|tool_call_id)"\s*:\s*"([^"\\]+)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FoundCall:
     """A call as an object describes it."""
 
     name: str
@@ -122,7 +122,7 @@ class Asked:
     id: str = ""
 
 
-def asked_in(value: Mapping[str, Any], tools: Tools) -> list[Asked]:
+def calls_in(value: Mapping[str, Any], tools: Tools) -> list[FoundCall]:
     """The calls of known tools in an object: ``{"name", "arguments"}`` (or
     ``parameters``; JSON in a string too), ``{"function": {..}}``, ``{"tool_calls": [..]}``,
     ``{TOOL: {..}}``. Empty if it is anything else."""
@@ -134,16 +134,16 @@ def asked_in(value: Mapping[str, Any], tools: Tools) -> list[Asked]:
         for key in _ARGUMENTS:
             arguments = _as_object(value.get(key))
             if arguments is not None:
-                return [Asked(name, arguments, id)]
+                return [FoundCall(name, arguments, id)]
         absent = all(value.get(key) is None for key in _ARGUMENTS)
-        return [Asked(name, {}, id)] if absent and not tools.needs_arguments(name) else []
+        return [FoundCall(name, {}, id)] if absent and not tools.needs_arguments(name) else []
     if isinstance(value.get("function"), dict):
-        return asked_in(value["function"], tools)
+        return calls_in(value["function"], tools)
     if isinstance(value.get("tool_calls"), list):
         items = [item for item in value["tool_calls"] if isinstance(item, dict)]
-        return [asked for item in items for asked in asked_in(item, tools)]
+        return [call for item in items for call in calls_in(item, tools)]
     found = [(key, _as_object(item)) for key, item in value.items() if key in tools.parameters]
-    return [Asked(key, arguments) for key, arguments in found if arguments is not None]
+    return [FoundCall(key, arguments) for key, arguments in found if arguments is not None]
 
 
 def _as_object(value: Any) -> dict[str, Any] | None:
@@ -216,8 +216,8 @@ class JsonBody:
         rest: str | None = text
         while rest:
             read = self._read_lead if self._scanner is None else self._read_object
-            heard, rest, over = read(rest)
-            segments += heard
+            read_segments, rest, over = read(rest)
+            segments += read_segments
             if over:
                 return segments, rest or ""
         return segments, None
@@ -351,8 +351,8 @@ class JsonBody:
             arguments = parsed_object("".join(self._pieces))
             return None if arguments is None else call.done(arguments)
         segments: list[Segment] = []
-        for asked in asked_in(value, self._tools):
-            call = self._tools.call(asked.name, asked.id)
-            segments += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
-            segments += call.done(asked.arguments)
+        for found in calls_in(value, self._tools):
+            call = self._tools.call(found.name, found.id)
+            segments += call.piece(json.dumps(found.arguments, ensure_ascii=False))
+            segments += call.done(found.arguments)
         return segments or None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .jsoncalls import Asked, parsed_object
+from .jsoncalls import FoundCall, parsed_object
 from .segments import Segment, Text
 from .tags import held
 from .tools import Tools
@@ -22,7 +22,7 @@ MAX_SECTION = 65536
 MAX_TRIES = 8
 """How many closing tags may be part of a section's strings."""
 
-Reader = Callable[[str, Tools], list[Asked] | None]
+Reader = Callable[[str, Tools], list[FoundCall] | None]
 
 
 @dataclass(frozen=True)
@@ -131,30 +131,30 @@ class WholeBody:
     def _called(self, text: str) -> list[Segment]:
         inside = text.removeprefix(self._tag) if self._tag in self._form.opens else text
         segments: list[Segment] = []
-        for asked in self._form.read(inside, self._tools) or ():
-            call = self._tools.call(asked.name, asked.id)
-            segments += call.piece(json.dumps(asked.arguments, ensure_ascii=False))
-            segments += call.done(asked.arguments)
+        for found in self._form.read(inside, self._tools) or ():
+            call = self._tools.call(found.name, found.id)
+            segments += call.piece(json.dumps(found.arguments, ensure_ascii=False))
+            segments += call.done(found.arguments)
         return segments
 
 
 # ---- Python --------------------------------------------------------------------------------------
 
 
-def python_calls(text: str, tools: Tools) -> list[Asked] | None:
+def python_calls(text: str, tools: Tools) -> list[FoundCall] | None:
     """The calls in ``f(x=1)``, ``[f(x=1), g()]`` or lines of them; None if anything else is there or
     a function is unknown. ``f.call(x=1)`` is f, ``print(f(x=1))`` is f, ``null`` is None."""
     try:
         tree = ast.parse(_escaped(text.strip()))
-        calls: list[Asked] = []
+        calls: list[FoundCall] = []
         for statement in tree.body:
             value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
             items = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
             for item in items:
-                asked = _python_call(item, tools)
-                if asked is None:
+                call = _python_call(item, tools)
+                if call is None:
                     return None
-                calls.append(asked)
+                calls.append(call)
         return calls
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -173,7 +173,7 @@ _STRING = re.compile(
 )
 
 
-def _python_call(node: ast.AST | None, tools: Tools) -> Asked | None:
+def _python_call(node: ast.AST | None, tools: Tools) -> FoundCall | None:
     if not isinstance(node, ast.Call):
         return None
     name = ast.unparse(node.func)
@@ -189,7 +189,7 @@ def _python_call(node: ast.AST | None, tools: Tools) -> Asked | None:
     values = dict(zip(keys, node.args, strict=False))
     values |= {keyword.arg or "": keyword.value for keyword in node.keywords}
     arguments = {key: _python_value(value) for key, value in values.items()}
-    return Asked(name, json.loads(json.dumps(arguments, allow_nan=False)))
+    return FoundCall(name, json.loads(json.dumps(arguments, allow_nan=False)))
 
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
@@ -227,7 +227,7 @@ _TOKEN = re.compile(
 _COLON = re.compile(r"\s*:")
 
 
-def gemma_calls(text: str, tools: Tools) -> list[Asked] | None:
+def gemma_calls(text: str, tools: Tools) -> list[FoundCall] | None:
     """The call in ``call:f{key:<|"|>text<|"|>,other:[1,true]}`` (or with ``<escape>`` for quotes)."""
     head = _CALL.match(text)
     if head is None or head[1] not in tools.parameters:
@@ -247,7 +247,7 @@ def gemma_calls(text: str, tools: Tools) -> list[Asked] | None:
             is_key = _COLON.match(text, at) is not None
             pieces.append(json.dumps(token[0]) if is_key else _bare(token[0]))
     arguments = parsed_object("".join(pieces)) if not text[at:].strip() else None
-    return None if arguments is None else [Asked(head[1], arguments)]
+    return None if arguments is None else [FoundCall(head[1], arguments)]
 
 
 def _bare(word: str) -> str:

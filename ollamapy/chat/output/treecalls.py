@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .jsoncalls import MAX_DEPTH, Asked
+from .jsoncalls import MAX_DEPTH, FoundCall
 from .tools import Tools
 from .xmlcalls import coerced, kinds_of
 
@@ -30,16 +30,16 @@ class _Node:
     inside: list[_Node] = field(default_factory=list)
 
 
-def tree_calls(text: str, tools: Tools) -> list[Asked] | None:
+def tree_calls(text: str, tools: Tools) -> list[FoundCall] | None:
     """The calls in a section; None if a function is unknown, or tags and text are not in order."""
     top = _tree(text)
     if top is None or any(node.name not in tools.parameters for node in top.inside):
         return None
-    calls: list[Asked] = []
+    calls: list[FoundCall] = []
     for node in top.inside:
         known = tools.properties(node.name)
         values = {each.name: _value(each, known.get(each.name)) for each in node.inside}
-        calls.append(Asked(node.name, values))
+        calls.append(FoundCall(node.name, values))
     return calls
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import EmbedRequest, Options, RerankRequest, Scores, Vectors
+from ...types import Embeddings, EmbedRequest, Options, RerankRequest, Scores
 from .. import body
 from .wire import encode, model_fields
 
@@ -137,7 +137,7 @@ class RerankAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     prompt_eval_count: int = 0
 
 
-def encode_embed(model: str, found: Vectors) -> bytes:
+def encode_embed(model: str, found: Embeddings) -> bytes:
     """The answer of /api/embed. For thousands of vectors this takes a second: call it in a thread."""
     vectors = [msgspec.Raw(encode_vector(vector)) for vector in found.vectors]
     return encode(
@@ -145,7 +145,7 @@ def encode_embed(model: str, found: Vectors) -> bytes:
     )
 
 
-def encode_embeddings(found: Vectors) -> bytes:
+def encode_embeddings(found: Embeddings) -> bytes:
     """The answer of /api/embeddings: the one vector, with all digits of a float64."""
     return encode({"embedding": list(found.vectors[0]) if found.vectors else []})
 
@@ -173,7 +173,7 @@ def encode_text(model: str, text: str) -> bytes:
     return encode({"model": model, "text": text})
 
 
-def _costs(found: Vectors | Scores) -> Mapping[str, int]:
+def _costs(found: Embeddings | Scores) -> Mapping[str, int]:
     return {
         "total_duration": found.total_duration,
         "load_duration": found.load_duration,

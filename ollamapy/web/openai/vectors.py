@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import EmbedRequest, RerankRequest, Scores, Vectors
+from ...types import Embeddings, EmbedRequest, RerankRequest, Scores
 from .. import body
 from ..ollama import wire as ollama
 from ..ollama.vectors import encode_vector
@@ -33,7 +33,7 @@ RERANK_FIELDS = _MODEL | {
 
 @dataclass(frozen=True, slots=True)
 class ParsedEmbeddings:
-    """Vectors for inputs; ``packed``: each as base64 of float32 numbers in little endian."""
+    """Embeddings for inputs; ``packed``: each as base64 of float32 numbers in little endian."""
 
     request: EmbedRequest
     packed: bool
@@ -97,7 +97,7 @@ def _document(value: Any, index: int) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_embeddings(parsed: ParsedEmbeddings, found: Vectors) -> bytes:
+def encode_embeddings(parsed: ParsedEmbeddings, found: Embeddings) -> bytes:
     """The answer of /v1/embeddings. For thousands of vectors this takes a second: call it in a thread."""
     write = _packed if parsed.packed else encode_vector
     data = [

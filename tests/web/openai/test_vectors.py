@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ollamapy.errors import InvalidRequest, OllamapyError
 from ollamapy.models.listing import ListedModel
 from ollamapy.models.spec import Details
-from ollamapy.types import Scores, Vectors
+from ollamapy.types import Embeddings, Scores
 from ollamapy.web.openai import chat, completions, models, vectors
 
 
@@ -61,7 +61,7 @@ def test_documents_may_be_in_texts() -> None:
 
 def test_vectors_as_numbers_and_packed() -> None:
     numbers = array("f", [0.1, -2.0])
-    found = Vectors((numbers,), 3)
+    found = Embeddings((numbers,), 3)
     plain = json.loads(vectors.encode_embeddings(embeddings(input="a"), found))
     assert plain["data"][0]["embedding"] == pytest.approx([0.1, -2.0])
     assert plain["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
