@@ -10,6 +10,7 @@ while it compiles. Of llama.cpp it uses two pointers, to tokenize; nothing here 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -39,8 +40,21 @@ address space, and becomes memory only where it is used."""
 
 _OVERRIDES: Any = {"whitespace_pattern": WHITESPACE, "coerce_one_of": True, "lenient": True}
 
+ANY_JSON = Constraint("json")
+
 CONTROL = b"\xff"
 """Begins the bytes of a control token."""
+
+
+QUICK_FUEL, FUEL = 100_000, 1_000_000
+"""llguidance's measure for making a grammar's lexer: some 0.1 s, enough for all but extreme grammars; and its own limit."""
+
+MOST_REFUSALS = 64
+"""Constraints whose refusal is remembered, for each model."""
+
+
+class NeedsLonger(Exception):
+    """A constraint is not compiled within the quick limit: it is extreme, or wrong."""
 
 
 class TokenTable(NamedTuple):
@@ -64,28 +78,47 @@ class Grammars:
         self._tokenizer: Any = None
         self._controls: Mapping[bytes, int] = {}  # names of control tokens that end nothing
         self._lock = threading.Lock()
+        self._refused: dict[Constraint, str] = {}  # in the order in which they came
+        self._json: Matcher | None = None  # never used, only copied
 
-    def compile(self, constraint: Constraint) -> Matcher:
+    def compile(self, constraint: Constraint, *, quick: bool = False) -> Matcher:
         """A matcher at the beginning of its grammar, its first mask computed once. Raises InvalidRequest naming what is wrong.
 
-        For any thread with ``STACK`` bytes of stack but the engine's, which it would hold up.
+        ``quick``: raises NeedsLonger where more than a tenth of a second would go into it; what was refused before is refused
+        at once. For any thread with ``STACK`` bytes of stack but the engine's, which it would hold up.
         """
-        from llguidance import LLMatcher, LLParserLimits
-
         if len(constraint.text) > MOST_TEXT:
             raise InvalidRequest(
                 f"the {_WHAT[constraint.kind]} has {len(constraint.text)} characters, at most {MOST_TEXT} are allowed"
             )
+        if (words := self._refused.get(constraint)) is not None:
+            raise InvalidRequest(words)
         tokenizer = self._made_tokenizer()
+        kept = self._kept_json(tokenizer)
+        if constraint == ANY_JSON and kept is not None:
+            return kept.copy()
         grammar = _grammar(constraint, self._controls)
-        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
-        matcher = Matcher(LLMatcher(tokenizer, grammar, log_level=0, limits=limits), tokenizer)
         try:
-            matcher.fill()
-            matcher.try_beginning(b"{")
+            return _compiled(grammar, tokenizer, QUICK_FUEL if quick else FUEL)
         except InvalidRequest as error:
-            raise InvalidRequest(f"the {_WHAT[constraint.kind]} cannot be used: {error}") from None
-        return matcher
+            if quick:
+                raise NeedsLonger from None
+            words = f"the {_WHAT[constraint.kind]} cannot be used: {error}"
+        self._refused[constraint] = words
+        while len(self._refused) > MOST_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+        raise InvalidRequest(words)
+
+    def is_ready(self, constraint: Constraint) -> bool:
+        """Does :meth:`compile` give a copy of what is there, on any thread?"""
+        return constraint == ANY_JSON and self._json is not None
+
+    def _kept_json(self, tokenizer: Any) -> Matcher | None:
+        """The grammar of the most common constraint, compiled with the first one; None where the vocabulary has no brace."""
+        if self._json is None:
+            with contextlib.suppress(InvalidRequest):
+                self._json = _compiled(_grammar(ANY_JSON, self._controls), tokenizer, FUEL)
+        return self._json
 
     def _made_tokenizer(self) -> Any:
         from llguidance import LLTokenizer
@@ -113,6 +146,19 @@ class Grammars:
             return self._tokenizer
 
 
+def _compiled(grammar: str, tokenizer: Any, fuel: int) -> Matcher:
+    """A matcher whose first masks could be computed. Raises InvalidRequest."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(
+        initial_lexer_fuel=fuel, max_lexer_states=MOST_STATES, verbose_errors=False
+    )
+    matcher = Matcher(LLMatcher(tokenizer, grammar, log_level=0, limits=limits), tokenizer)
+    matcher.fill()
+    matcher.try_beginning(b"{")
+    return matcher
+
+
 class Matcher:
     """The state of one answer in its grammar. Not thread-safe."""
 
@@ -136,6 +182,10 @@ class Matcher:
         self._spread: NDArray[numpy.float32] = numpy.empty((self._bytes.size, 8), "float32")
         self._pointer, self._size = self._bits.ctypes.data, self._bits.nbytes
         self.warnings: list[str] = [] if matcher.is_error() else matcher.get_grammar_warnings()
+
+    def copy(self) -> Matcher:
+        """Another matcher in the same state."""
+        return Matcher(self._matcher.deep_copy(), self._tokenizer)
 
     def mask(self, logits: NDArray[numpy.float32]) -> None:
         """Make the logits of all tokens that may not come next minus infinity, in place.

@@ -6,11 +6,12 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from ..engine.batch import truncated
 from ..engine.embed import Job, input_tokens, pair_tokens
 from ..engine.engine import Engine
-from ..engine.grammar import STACK, Grammars, Matcher
+from ..engine.grammar import STACK, Grammars, Matcher, NeedsLonger
 from ..engine.llama import Model
 from ..engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
 from ..engine.sequence import Sequence
@@ -32,6 +33,29 @@ RequestFrame = (
 )
 
 
+class Inbox(Protocol):
+    """Frames on their way to one thread."""
+
+    def put(self, frame: RequestFrame) -> None: ...
+    def get(self) -> RequestFrame: ...
+
+
+class ShortestFirst:
+    """Generate frames with a constraint, those with the shortest one first."""
+
+    def __init__(self) -> None:
+        self._frames: queue.PriorityQueue[tuple[int, int, RequestFrame]] = queue.PriorityQueue()
+
+    def put(self, frame: RequestFrame) -> None:
+        """Queue a frame."""
+        form = frame.job.constraint if isinstance(frame, protocol.Generate) else None
+        self._frames.put((len(form.text) if form else 0, frame.id, frame))
+
+    def get(self) -> RequestFrame:
+        """Wait for a frame."""
+        return self._frames.get()[2]
+
+
 def start_deep(work: Callable[[], None], name: str) -> None:
     """Start a thread that has stack enough for grammars."""
     before = threading.stack_size(STACK)
@@ -44,20 +68,23 @@ def start_deep(work: Callable[[], None], name: str) -> None:
 class Worker:
     """The threads that prepare requests, before the engine sees them.
 
-    One for short texts, one for long ones, and one for requests with a constraint, whose grammar may take long to compile.
+    One for short texts, one for long ones, one for requests with a constraint, and one for constraints that need longer
+    than a moment: extreme and hostile ones. A JSON object's grammar is kept ready, and needs none of the latter two.
     """
 
     def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
         self._model, self._engine, self._outbox = model, engine, outbox
-        self._short: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
-        self._long: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
-        self._constrained: queue.SimpleQueue[RequestFrame] = queue.SimpleQueue()
+        self._short: Inbox = queue.SimpleQueue()
+        self._long: Inbox = queue.SimpleQueue()
+        self._constrained: Inbox = queue.SimpleQueue()
+        self._extreme = ShortestFirst()
         self._grammars = Grammars(model.token_table)
         self._lock = threading.Lock()
         self._pending: set[int] = set()  # ids whose texts are not tokenized yet
         for name, inbox in (("short texts", self._short), ("long texts", self._long)):
             threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
         start_deep(lambda: self._run(self._constrained), "constraints")
+        start_deep(lambda: self._run(self._extreme), "extreme constraints")
 
     def put(self, frame: RequestFrame) -> None:
         """Queue a request; the engine gets the result, or the daemon."""
@@ -72,7 +99,8 @@ class Worker:
                 size = sum(map(len, inputs))
         with self._lock:
             self._pending.add(frame.id)
-        if isinstance(frame, protocol.Generate) and frame.job.constraint is not None:
+        form = frame.job.constraint if isinstance(frame, protocol.Generate) else None
+        if form is not None and not self._grammars.is_ready(form):
             self._constrained.put(frame)
         else:
             (self._long if size > LONG_TEXT else self._short).put(frame)
@@ -85,12 +113,15 @@ class Worker:
         if not waiting:
             self._engine.cancel(id)
 
-    def _run(self, inbox: queue.SimpleQueue[RequestFrame]) -> None:
+    def _run(self, inbox: Inbox) -> None:
         while True:
             frame = inbox.get()
             try:
                 if frame.id in self._pending:
-                    self._handle(frame)
+                    self._handle(frame, quick=inbox is not self._extreme)
+            except NeedsLonger:
+                self._extreme.put(frame)
+                continue
             except Cancelled:
                 pass  # no one waits for an ending
             except InvalidRequest as error:
@@ -103,8 +134,8 @@ class Worker:
             if inbox is not self._short:
                 self._outbox.send(protocol.Working())
 
-    def _handle(self, frame: RequestFrame) -> None:
-        """Prepare a request. Raises Cancelled, InvalidRequest."""
+    def _handle(self, frame: RequestFrame, *, quick: bool) -> None:
+        """Prepare a request. Raises Cancelled, InvalidRequest, and where it must be ``quick`` NeedsLonger."""
 
         def check() -> None:
             if frame.id not in self._pending:
@@ -120,7 +151,7 @@ class Worker:
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                self._submit(self._sequence(frame.id, frame.job, check))
+                self._submit(self._sequence(frame.id, frame.job, check, quick))
             case protocol.Embed():
                 self._submit(self._texts_to_embed(frame.id, frame.job, check))
             case protocol.Rerank(query=query):
@@ -153,7 +184,7 @@ class Worker:
             inputs.append(input_tokens(model, given, place, longest, job.truncate))
         return Job(id, inputs, dimensions=job.dimensions, normalize=job.normalize)
 
-    def _sequence(self, id: int, job: Generation, check: Check) -> Sequence:
+    def _sequence(self, id: int, job: Generation, check: Check, quick: bool) -> Sequence:
         model = self._model
         if not model.generates:
             raise InvalidRequest("the model does not support generate, it only embeds")
@@ -170,7 +201,7 @@ class Worker:
             tokens,
             job,
             n_truncated=n_whole - len(tokens),
-            grammar=self._grammar(job.constraint),
+            grammar=self._grammar(job.constraint, quick),
             think_end=tuple(model.tokenize(job.think_end, add_special=False)),
             shown=frozenset(
                 control
@@ -179,10 +210,10 @@ class Worker:
             ),
         )
 
-    def _grammar(self, constraint: Constraint | None) -> Matcher | None:
+    def _grammar(self, constraint: Constraint | None, quick: bool) -> Matcher | None:
         if constraint is None:
             return None
-        matcher = self._grammars.compile(constraint)
+        matcher = self._grammars.compile(constraint, quick=quick)
         for warning in matcher.warnings:
             print(f"constraint: {warning}"[:300], file=sys.stderr, flush=True)
         return matcher

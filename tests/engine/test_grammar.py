@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, Refused, TextOut
-from ollamapy.engine.grammar import MOST_TEXT, STACK, Grammars
+from ollamapy.engine.grammar import MOST_TEXT, STACK, Grammars, NeedsLonger
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
@@ -598,3 +598,40 @@ def test_any_texts_can_be_choices(model: Model, grammars: Grammars, choices: lis
     asker.submit(1, Constraint("choice", json.dumps(choices)))
     asker.run()
     assert asker.text() in choices
+
+
+DOUBLING = "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1} r{i + 1}\n" for i in range(60))
+
+
+def test_an_extreme_constraint_needs_longer_and_its_refusal_is_remembered(model: Model) -> None:
+    grammars = Grammars(model.token_table)
+    extreme = Constraint("gbnf", DOUBLING + 'r60 ::= "a"\n')
+    with pytest.raises(NeedsLonger):
+        grammars.compile(extreme, quick=True)
+    with pytest.raises(InvalidRequest, match="GBNF grammar cannot be used: .*too big") as first:
+        grammars.compile(extreme)
+    with pytest.raises(InvalidRequest) as again:
+        grammars.compile(extreme, quick=True)
+    assert str(again.value) == str(first.value)
+
+
+def test_so_many_refusals_are_remembered(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollamapy.engine.grammar.MOST_REFUSALS", 2)
+    grammars = Grammars(model.token_table)
+    wrong = [Constraint("regex", "(" * n) for n in (1, 2, 3)]
+    for constraint in wrong:
+        with pytest.raises(InvalidRequest):
+            grammars.compile(constraint)
+    assert list(grammars._refused) == wrong[1:]
+
+
+def test_json_is_kept_ready_from_the_first_constraint_on(model: Model) -> None:
+    grammars = Grammars(model.token_table)
+    json_object = Constraint("json")
+    assert not grammars.is_ready(json_object)
+    grammars.compile(Constraint("choice", '["yes"]'), quick=True)
+    assert grammars.is_ready(json_object) and not grammars.is_ready(Constraint("schema", "{}"))
+    first, second = grammars.compile(json_object), grammars.compile(json_object)
+    tokens = model.tokenize("{", add_special=False)[-1:]
+    first.take(tokens[0])
+    second.take(tokens[0])  # it begins at the beginning
