@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import OllamapyError
 from . import media, terminal
 from .client import AnsweredError, Client, Unreachable
+from .session import is_base
 from .thoughts import Thoughts
 
 NOTHING_TO_EMBED = 'embedding models require input text. Usage: ollamapy run NAME "your text here"'
@@ -80,7 +81,7 @@ def _with_files(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
 def _opening(client: Client, body: Mapping[str, Any]) -> str:
     """The prompt, if the model has no chat template and so goes on writing it."""
     try:
-        return "" if client.show(body["model"]).get("template") else str(body["prompt"])
+        return str(body["prompt"]) if is_base(client.show(body["model"])) else ""
     except (AnsweredError, Unreachable):
         return ""  # the answer itself reports the error
 

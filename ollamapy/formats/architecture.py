@@ -176,6 +176,15 @@ def positive(value: Any, name: str) -> float:
     return float(value)
 
 
+def epsilon(value: float | None, default: float, name: str) -> float:
+    """What a norm adds below its root: from 0 to below 1. Raises InvalidModel that names it."""
+    if value is None:
+        return default
+    if not 0 <= value < 1:
+        refuse(f"its {name} is {value:g}, which is no small positive number")
+    return value
+
+
 def given_or(value: Any, default: Any) -> Any:
     """``value``, or ``default`` where it is None."""
     return default if value is None else value

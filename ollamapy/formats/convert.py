@@ -31,6 +31,7 @@ from .architecture import (
     Config,
     Family,
     Sizes,
+    epsilon,
     family_of,
     given_or,
     read_config,
@@ -80,7 +81,7 @@ def _metadata(config: Config, family: Family, sizes: Sizes) -> dict[str, Value]:
     activation = config.hidden_activation or config.hidden_act or ("gelu" if gemma else "silu")
     if activation.startswith("gelu") != gemma or not activation.startswith(("gelu", "silu")):
         refuse(f"llama.cpp has no {family.name} with the activation {activation[:40]!r}")
-    eps = config.rms_norm_eps if config.rms_norm_eps is not None else 1e-6
+    eps = epsilon(config.rms_norm_eps, 1e-6, "rms_norm_eps")
     values: dict[str, Value] = {
         "context_length": sizes.context,
         "embedding_length": sizes.width,

@@ -7,6 +7,7 @@ brings numpy with it. Nothing is computed or checked here: that is the converter
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -103,6 +104,7 @@ def _write_header(
     writer = gguf.GGUFWriter(target, architecture)
     try:
         for key, value in metadata.items():
+            _check_range(key, value)
             match value:
                 case bool():
                     writer.add_bool(key, value)
@@ -125,6 +127,21 @@ def _write_header(
         writer.write_ti_data_to_file()
     finally:
         writer.close()
+
+
+_LARGEST_FLOAT32 = 3.4028234e38
+
+
+def _check_range(key: str, value: Value) -> None:
+    """Raise InvalidModel for a number that GGUF's u32 or f32 cannot hold: of a config.json that makes no sense."""
+    if isinstance(value, float):
+        fits = math.isfinite(value) and abs(value) <= _LARGEST_FLOAT32
+    else:
+        fits = not isinstance(value, int) or 0 <= value < 2**32
+    if not fits:
+        raise InvalidModel(
+            f"the model cannot be converted: its {key.partition('.')[2]} is {value!r}; get its folder again"
+        )
 
 
 def _append_weights(target: Path, weights: Sequence[Weight], progress: OnProgress | None) -> None:

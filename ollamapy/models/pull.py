@@ -19,7 +19,7 @@ from ..config import HubSettings
 from ..digests import digest_of, file_digest
 from ..errors import InvalidModel, Offline, OllamapyError
 from ..formats.configuration import describe, print_config
-from ..formats.gguf import Header, joined, read_header
+from ..formats.gguf import Header, joined, read_checked
 from ..formats.parameters import parse_json
 from ..names import Name
 from ..registry import download, preview, source
@@ -273,7 +273,7 @@ class _Pull:
 
     def _header(self, digest: str) -> Header:
         try:
-            return read_header(self.store.blob_path(digest))
+            return read_checked(self.store.blob_path(digest))
         except InvalidModel as error:
             raise InvalidModel(f"'{self.found.name.display}' cannot be used: {error}") from None
 

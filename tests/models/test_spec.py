@@ -52,7 +52,7 @@ def test_a_model_with_nothing_but_weights(tmp_path: Path, plain: Path) -> None:
     assert (spec.go_template, spec.jinja_template, spec.system) == (None, None, None)
     assert (spec.messages, spec.options, dict(spec.parameters)) == ((), Options(), {})
     answer = show(tmp_path, "plain")
-    assert "template" not in answer  # a client sees that it only continues text
+    assert answer["template"] == "{{ .Prompt }}"  # a client sees that it only continues text
     assert answer["modelfile"].endswith("\nTEMPLATE {{ .Prompt }}\n")
     absent = {"license", "parameters", "system", "messages", "projector_info", "requires"}
     assert not absent & answer.keys()

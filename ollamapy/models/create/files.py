@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import InvalidModel, InvalidRequest
 from ...formats import llama2c
-from ...formats.gguf import Header, read_header
+from ...formats.gguf import Header, read_checked
 from ...human import quote
 from ...registry.manifest import LAYER_PREFIX, Layer
 from .layers import NewLayer
@@ -91,7 +91,7 @@ def _header(file: Upload) -> Header:
             raise InvalidRequest(
                 f"supplied file was not in GGUF format: {quote(file.name)}, convert it or get it again"
             )
-        return read_header(file.path)
+        return read_checked(file.path)
     except InvalidModel as error:
         raise InvalidRequest(f"{quote(file.name)}: {error}") from None
 
