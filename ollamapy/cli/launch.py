@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -39,6 +38,8 @@ from .terminal import Spinner, remark
 
 if TYPE_CHECKING:
     import subprocess
+
+    import psutil
 
 _PROBE_TIMEOUT = 2.0
 _START_TIMEOUT = 60.0
@@ -314,38 +315,47 @@ def _try_lock(file: BinaryIO) -> bool:
 
 
 def end(address: Address, daemon: Daemon, say: Callable[[str], None]) -> None:
-    """Send our daemon SIGTERM and wait until it is gone; it finishes the requests in flight first."""
-    if not _holds_port(daemon.pid, address):
+    """Terminate our daemon and wait until it is gone; it finishes the requests in flight first."""
+    import psutil
+
+    process = _listening(daemon.pid, address)
+    if process is None:
         raise OllamapyError(
             f"the daemon at {address.url} is not a process of yours on this machine, stop it where it was started"
         )
-    os.kill(daemon.pid, signal.SIGTERM)
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()  # this process, and none that has got its number since
     started, is_reported = time.monotonic(), False
-    while _alive(daemon.pid):
+    while _runs(process):
         if not is_reported and time.monotonic() - started > _PATIENCE:
             say("waiting for the daemon to finish its requests (Ctrl-C: do not wait)")
             is_reported = True
         time.sleep(_POLL)
 
 
-def _holds_port(pid: int, address: Address) -> bool:
-    """Whether that process listens there: a pid from behind a forwarded port may be another process's on this machine."""
+def _listening(pid: int, address: Address) -> psutil.Process | None:
+    """The process of that number if it listens there: a pid from behind a forwarded port may be another process's here."""
     import psutil
 
     if not (address.host.startswith("127.") or address.host in ("localhost", "::1")):
-        return False
+        return None
     try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
+        process = psutil.Process(pid)
+        connections = process.net_connections(kind="tcp")
     except (psutil.Error, OSError, ValueError):
-        return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == address.port for c in connections)
+        return None
+    listens = any(
+        c.status == psutil.CONN_LISTEN and c.laddr.port == address.port for c in connections
+    )
+    return process if listens else None
 
 
-def _alive(pid: int) -> bool:
+def _runs(process: psutil.Process) -> bool:
+    """Whether it has not ended: not even as a zombie, which its parent has to reap."""
     import psutil
 
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -325,7 +325,7 @@ def _broken(error: Exception) -> BrokenConnection:
     if isinstance(error, requests.exceptions.SSLError):
         return BrokenConnection(
             "its certificate is not trusted; if a proxy is between, set REQUESTS_CA_BUNDLE",
-            hopeless="certificate" in str(cause).lower(),
+            hopeless=is_refused_certificate(cause),
         )
     if isinstance(cause, u.NewConnectionError):
         return BrokenConnection("no connection", unreachable=True)
@@ -336,6 +336,19 @@ def _broken(error: Exception) -> BrokenConnection:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return BrokenConnection("the address is broken", hopeless=True)
     return BrokenConnection("the connection broke off")
+
+
+def is_refused_certificate(cause: BaseException) -> bool:
+    """Whether one side refused the other's certificate: then a retry fails, too; a TLS connection that broke off may be retried."""
+    import ssl
+
+    from urllib3.util.ssl_match_hostname import CertificateError
+
+    if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
+        return True
+    return isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (
+        cause.reason or ""
+    )  # a code of OpenSSL
 
 
 class PrivateAddress(Exception):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from ollamapy.errors import InvalidRequest, Offline, TransferError
 from ollamapy.registry import http
@@ -249,3 +251,26 @@ def test_addresses_are_not_logged(model: FakeHub, caplog: pytest.LogCaptureFixtu
 
 def test_settings_do_not_show_the_token() -> None:
     assert "secret" not in repr(Access("https://a.b", "Bearer secret"))
+
+
+def _tls_error(code: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {code}] in whatever language")
+    error.reason = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_refused"),
+    [
+        (ssl.SSLCertVerificationError(1, "in whatever language"), True),
+        (CertificateError("hostname 'a' does not match 'b'"), True),
+        (_tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), True),
+        (_tls_error("SSLV3_ALERT_BAD_CERTIFICATE"), True),
+        (_tls_error("WRONG_VERSION_NUMBER"), False),
+        (ssl.SSLEOFError(8, "EOF while reading the certificate"), False),
+    ],
+)
+def test_a_refused_certificate_is_told_by_its_class_or_code(
+    error: Exception, is_refused: bool
+) -> None:
+    assert http.is_refused_certificate(error) == is_refused
