@@ -266,16 +266,6 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     parallel_tool_calls: bool = True
     continues_last: bool = False
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to answer?"""
-        return bool(self.messages)
-
-    @property
-    def has_images(self) -> bool:
-        """Does a message carry images?"""
-        return any(message.images for message in self.messages)
-
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """One prompt, rendered with the model's template.
@@ -290,16 +280,6 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     context: tuple[int, ...] | None = None
     images: tuple[bytes, ...] = ()
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
-
-    @property
-    def has_images(self) -> bool:
-        """Does it carry images?"""
-        return bool(self.images)
-
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """A prompt and the text after the answer (``suffix``), for models whose Go template can fill a gap.
@@ -313,16 +293,6 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     context: tuple[int, ...] | None = None
     images: tuple[bytes, ...] = ()
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
-
-    @property
-    def has_images(self) -> bool:
-        """Does it carry images?"""
-        return bool(self.images)
-
 
 class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
     """A text or token ids that the model continues as they are, without its template.
@@ -334,16 +304,6 @@ class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
     suffix: str = ""
     images: tuple[bytes, ...] = ()
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
-
-    @property
-    def has_images(self) -> bool:
-        """Does it carry images?"""
-        return bool(self.images)
-
 
 Source = Conversation | Question | Gap | Raw
 """What the model answers or continues."""
@@ -352,7 +312,7 @@ Source = Conversation | Question | Gap | Raw
 class Request(msgspec.Struct, frozen=True):
     """Answer a conversation or continue a prompt (``source``).
 
-    A source without work loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
+    A request without work (:attr:`has_work`) loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
     ever, UNSET: the value last set. ``logprobs``: None for none, n for the n likeliest tokens beside each chosen one. ``think``:
     False turns thinking off, True or a level ("low", "medium", "high", "max") turns it on, separate from the answer's text;
     ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
@@ -372,6 +332,20 @@ class Request(msgspec.Struct, frozen=True):
     constraint: Constraint | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
     by_token: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to answer or to continue?"""
+        source = self.source
+        return bool(source.messages if isinstance(source, Conversation) else source.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does the prompt or a message carry images?"""
+        source = self.source
+        if isinstance(source, Conversation):
+            return any(message.images for message in source.messages)
+        return bool(source.images)
 
 
 Right = Literal["infer", "manage", "admin"]

@@ -61,12 +61,12 @@ async def answer(
     """
     started = time.monotonic_ns()
     spec = await services.models.load(request.model)
-    if not request.source.has_work and request.keep_alive == 0:
+    if not request.has_work and request.keep_alive == 0:
         await services.scheduler.unload(spec.files.key)
         yield Chunk(finish_reason="unload")
         return
     turn = await _turn_of(spec, request)
-    if not request.source.has_work:
+    if not request.has_work:
         async with _leased(services, turn, caller) as (lease, ready):
             yield Chunk(finish_reason="load", grown=_grown(lease, ready))
         return

@@ -167,7 +167,7 @@ def _check(spec: ModelSpec, request: Request) -> None:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
-    if source.has_images:
+    if request.has_images:
         if "vision" not in capabilities:
             raise InvalidRequest(
                 f'images were given, but "{request.model}" does not support multimodal requests, leave them out'

@@ -156,7 +156,7 @@ def parse_show(data: bytes) -> ShowRequest:
 
 def _parsed(request: Request, given: Mapping[str, Any]) -> ParsedRequest:
     """The answer to loading, unloading and ``render_only`` is one object, even with ``stream``."""
-    has_work = request.source.has_work
+    has_work = request.has_work
     render_only = has_work and given.get("_debug_render_only", False)
     stream = has_work and given.get("stream", True) and not render_only
     return ParsedRequest(request, stream, render_only)
