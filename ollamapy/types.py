@@ -315,7 +315,7 @@ class Request(msgspec.Struct, frozen=True):
     A request without work (:attr:`has_work`) loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
     ever, UNSET: the value last set. ``logprobs``: None for none, n for the n likeliest tokens beside each chosen one. ``think``:
     False turns thinking off, True or a level ("low", "medium", "high", "max") turns it on, separate from the answer's text;
-    ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
+    ``think_is_optional``: a model that cannot think answers without, else it refuses; ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
     model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
     """
@@ -327,6 +327,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     think: bool | str | None = None
     think_budget: int | None = None
+    think_is_optional: bool = False
     shift: bool | None = None
     truncate: bool = True
     constraint: Constraint | None = None
@@ -376,6 +377,25 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
 
 
+class TokenizeRequest(msgspec.Struct, frozen=True):
+    """Turn a text into token ids, with BOS and the like if ``add_special``."""
+
+    model: str
+    text: str
+    add_special: bool = True
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True):
+    """Turn token ids into a text."""
+
+    model: str
+    tokens: tuple[int, ...]
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
 class EmbedInputs(msgspec.Struct, frozen=True):
     """Inputs that a runner turns into vectors, each a text or token ids.
 
@@ -419,6 +439,10 @@ class Scores(msgspec.Struct, frozen=True):
     tokens: int
     total_duration: int = 0
     load_duration: int = 0
+
+    def best(self, count: int) -> list[int]:
+        """The places of the best ``count`` documents, the best first; of equal ones the earlier."""
+        return sorted(range(len(self.scores)), key=lambda place: -self.scores[place])[:count]
 
 
 class RenderedPrompt(msgspec.Struct, frozen=True):

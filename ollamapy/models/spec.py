@@ -220,6 +220,11 @@ def details_of(
     )
 
 
+def details_of_header(header: Header) -> Details:
+    """The details of a model whose configuration is not at hand."""
+    return details_of(Config(), header, "")
+
+
 def capabilities(
     config: Config,
     header: Header,

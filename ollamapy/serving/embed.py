@@ -12,20 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from msgspec import UnsetType
-
 from ..errors import RunnerCrashed
 from ..fleet.lease import Runner
 from ..models.spec import ModelSpec
 from ..runner.kernels import is_fault
 from ..types import (
     Caller,
+    DetokenizeRequest,
     Embeddings,
     EmbedInputs,
     EmbedRequest,
-    Options,
     RerankRequest,
     Scores,
+    TokenizeRequest,
 )
 from .answer import lease_request
 from .services import Services
@@ -52,7 +51,7 @@ async def embed(services: Services, request: EmbedRequest, caller: Caller) -> Em
     async def work() -> Embeddings:
         vectors: list[Sequence[float]] = []
         tokens = 0
-        async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
+        async with _leased(services, spec, request, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for inputs in groups(request.inputs):
                 task = EmbedInputs(
@@ -78,7 +77,7 @@ async def rerank(services: Services, request: RerankRequest, caller: Caller) -> 
     async def work() -> Scores:
         scores: list[float] = []
         tokens = 0
-        async with _leased(services, spec, request.options, request.keep_alive, caller) as runner:
+        async with _leased(services, spec, request, caller) as runner:
             load_duration = time.monotonic_ns() - started
             for documents in groups(request.documents):
                 found = await runner.rerank(request.query, tuple(documents))
@@ -89,49 +88,31 @@ async def rerank(services: Services, request: RerankRequest, caller: Caller) -> 
     return await _again_after_a_fault(spec, work)
 
 
-async def tokenize(
-    services: Services,
-    model: str,
-    text: str,
-    caller: Caller,
-    *,
-    add_special: bool,
-    options: Options,
-    keep_alive: float | None | UnsetType,
-) -> tuple[int, ...]:
-    """The token ids of a text, with BOS and the like if ``add_special``. Raises as :func:`embed`."""
-    spec = await services.models.load(model)
-    async with _leased(services, spec, options, keep_alive, caller, embeds=False) as runner:
-        return await runner.tokenize(text, add_special)
+async def tokenize(services: Services, request: TokenizeRequest, caller: Caller) -> tuple[int, ...]:
+    """The token ids of a text. Raises as :func:`embed`."""
+    spec = await services.models.load(request.model)
+    async with _leased(services, spec, request, caller, embeds=False) as runner:
+        return await runner.tokenize(request.text, request.add_special)
 
 
-async def detokenize(
-    services: Services,
-    model: str,
-    tokens: tuple[int, ...],
-    caller: Caller,
-    *,
-    options: Options,
-    keep_alive: float | None | UnsetType,
-) -> str:
+async def detokenize(services: Services, request: DetokenizeRequest, caller: Caller) -> str:
     """The text of token ids. Raises as :func:`embed`, and InvalidRequest for ids outside the vocabulary."""
-    spec = await services.models.load(model)
-    async with _leased(services, spec, options, keep_alive, caller, embeds=False) as runner:
-        return await runner.detokenize(tokens)
+    spec = await services.models.load(request.model)
+    async with _leased(services, spec, request, caller, embeds=False) as runner:
+        return await runner.detokenize(request.tokens)
 
 
 @asynccontextmanager
 async def _leased(
     services: Services,
     spec: ModelSpec,
-    options: Options,
-    keep_alive: float | None | UnsetType,
+    request: EmbedRequest | RerankRequest | TokenizeRequest | DetokenizeRequest,
     caller: Caller,
     *,
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
-    request = lease_request(spec, options, keep_alive, embeds=embeds)
-    async with services.scheduler.lease(request) as lease:
+    wanted = lease_request(spec, request.options, request.keep_alive, embeds=embeds)
+    async with services.scheduler.lease(wanted) as lease:
         yield lease.runner
 
 

@@ -142,8 +142,11 @@ def own_template(request: Request) -> str:
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
     """Turn thinking on for a model that can think, if the request does not decide (as in Ollama), but not before a forced call or if it
-    thinks on request only."""
-    if request.think is None and "thinking" in spec.capabilities:
+    thinks on request only; turn it off for one that cannot, if it is optional."""
+    can_think = "thinking" in spec.capabilities
+    if request.think and request.think_is_optional and not can_think:
+        return msgspec.structs.replace(request, think=None)
+    if request.think is None and can_think:
         source = request.source
         forced = isinstance(source, Conversation) and source.tool_choice not in ("auto", "none")
         on_request = spec.answer_format.thinking in ON_REQUEST

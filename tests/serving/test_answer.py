@@ -58,6 +58,7 @@ async def collect(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk]:
         (generate_request("rules", "Hi", context=(65, 66)), "AB<system>Be kind.<user>Hi<assistant>"),
         (generate_request("rules", "Hi", context=()), "<system>Be kind.<user>Hi<assistant>"),
         (chats(("user", "Hi")), "<user>Hi<assistant>"),
+        (chats(("user", "Hi"), think=True, think_is_optional=True), "<user>Hi<assistant>"),
         (chats(("user", "Hi"), model="plain"), "<user>Hi<assistant>"),  # ChatML, because the template is unknown
         (chats(("user", "Hi"), model="rules"), "<system>Be kind.<user>a<assistant>b<user>Hi<assistant>"),
         (chats(("system", "S"), ("user", "Hi"), model="rules"), "<user>a<assistant>b<system>S<user>Hi<assistant>"),

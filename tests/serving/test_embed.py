@@ -20,7 +20,14 @@ import pytest
 from ollamapy.errors import InvalidRequest, NotEnoughMemory
 from ollamapy.fleet import fit as memory
 from ollamapy.serving import embed
-from ollamapy.types import Embeddings, EmbedRequest, Options, Scores
+from ollamapy.types import (
+    DetokenizeRequest,
+    Embeddings,
+    EmbedRequest,
+    Options,
+    Scores,
+    TokenizeRequest,
+)
 from ollamapy.web.ollama import vectors as api
 from tests.fakes import CALLER, made
 from tests.served import Daemon, command, environment, serve, until
@@ -150,15 +157,8 @@ def test_a_loaded_model_grows_at_its_first_request_to_embed(model_store: Path) -
     async def scenario() -> None:
         async with made(model_store) as services:
             scheduler = services.services.scheduler
-            await embed.tokenize(
-                services.services,
-                "plain",
-                "a",
-                CALLER,
-                add_special=True,
-                options=Options(),
-                keep_alive=60,
-            )
+            tokens = TokenizeRequest("plain", "a", keep_alive=60)
+            await embed.tokenize(services.services, tokens, CALLER)
             [before] = scheduler.loaded()
             await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             [after] = scheduler.loaded()
@@ -175,9 +175,8 @@ def test_a_loaded_model_grows_at_its_first_request_to_embed(model_store: Path) -
 def test_no_room_to_grow(model_store: Path) -> None:
     async def scenario() -> None:
         async with made(model_store) as services:
-            await embed.detokenize(
-                services.services, "plain", (65,), CALLER, options=Options(), keep_alive=60
-            )
+            text = DetokenizeRequest("plain", (65,), keep_alive=60)
+            await embed.detokenize(services.services, text, CALLER)
             services.services.scheduler._free_memory = lambda: 1000
             with pytest.raises(NotEnoughMemory, match="embeddings of plain.* need .* are free"):
                 await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)

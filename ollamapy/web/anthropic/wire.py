@@ -105,6 +105,7 @@ def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
         _options(given),
         think=think,
         think_budget=budget,
+        think_is_optional=True,  # clients of this API turn thinking on for every model
         constraint=_form(config.get("format")),
     )
     length = len(system) + sum(len(message.role) + len(message.content) for message in messages)

@@ -89,30 +89,15 @@ async def _rerank(services: Services, call: Call) -> Reply:
 
 
 async def _tokenize(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(vectors.parse_tokenize)
-    tokens = await embed.tokenize(
-        services,
-        parsed.model,
-        parsed.text,
-        call.caller,
-        add_special=parsed.add_special,
-        options=parsed.options,
-        keep_alive=parsed.keep_alive,
-    )
-    return json_answer(vectors.encode_tokens(parsed.model, tokens))
+    request = await call.parse(vectors.parse_tokenize)
+    tokens = await embed.tokenize(services, request, call.caller)
+    return json_answer(vectors.encode_tokens(request.model, tokens))
 
 
 async def _detokenize(services: Services, call: Call) -> Reply:
-    parsed = await call.parse(vectors.parse_detokenize)
-    text = await embed.detokenize(
-        services,
-        parsed.model,
-        parsed.tokens,
-        call.caller,
-        options=parsed.options,
-        keep_alive=parsed.keep_alive,
-    )
-    return json_answer(vectors.encode_text(parsed.model, text))
+    request = await call.parse(vectors.parse_detokenize)
+    text = await embed.detokenize(services, request, call.caller)
+    return json_answer(vectors.encode_text(request.model, text))
 
 
 async def _cancel(services: Services, call: Call) -> Reply:

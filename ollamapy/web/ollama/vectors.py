@@ -19,7 +19,14 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Embeddings, EmbedRequest, Options, RerankRequest, Scores
+from ...types import (
+    DetokenizeRequest,
+    Embeddings,
+    EmbedRequest,
+    RerankRequest,
+    Scores,
+    TokenizeRequest,
+)
 from .. import body
 from .wire import encode, model_fields
 
@@ -37,18 +44,6 @@ class ParsedRerank:
 
     request: RerankRequest
     top: int
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedTokens:
-    """A text to turn into token ids, or token ids to turn into a text."""
-
-    model: str
-    options: Options
-    keep_alive: float | None | msgspec.UnsetType
-    text: str = ""
-    add_special: bool = True
-    tokens: tuple[int, ...] = ()
 
 
 def parse_embed(data: bytes) -> EmbedRequest:
@@ -92,20 +87,20 @@ def parse_rerank(data: bytes) -> ParsedRerank:
     return ParsedRerank(request, top)
 
 
-def parse_tokenize(data: bytes) -> ParsedTokens:
+def parse_tokenize(data: bytes) -> TokenizeRequest:
     """The body of /api/tokenize. Raises InvalidRequest."""
     given = body.fields(body.decode(data), TOKENIZE_FIELDS, "TokenizeRequest")
     special = given.get("add_special", True)
-    return ParsedTokens(text=given.get("text", ""), add_special=special, **model_fields(given))
+    return TokenizeRequest(text=given.get("text", ""), add_special=special, **model_fields(given))
 
 
-def parse_detokenize(data: bytes) -> ParsedTokens:
+def parse_detokenize(data: bytes) -> DetokenizeRequest:
     """The body of /api/detokenize. Raises InvalidRequest."""
     given = body.fields(body.decode(data), DETOKENIZE_FIELDS, "DetokenizeRequest")
     tokens = tuple(given.get("tokens", ()))
     if not all(0 <= token < 2**31 for token in tokens):
         raise InvalidRequest("tokens holds a number that is no token id")
-    return ParsedTokens(tokens=tokens, **model_fields(given))
+    return DetokenizeRequest(tokens=tokens, **model_fields(given))
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -158,8 +153,9 @@ def encode_vector(vector: Sequence[float]) -> bytes:
 def encode_rerank(parsed: ParsedRerank, found: Scores) -> bytes:
     """The answer of /api/rerank: the best first."""
     documents = parsed.request.documents
-    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: parsed.top]
-    results = [_Result(place, found.scores[place], documents[place]) for place in order]
+    results = [
+        _Result(place, found.scores[place], documents[place]) for place in found.best(parsed.top)
+    ]
     return encode(RerankAnswer(model=parsed.request.model, results=results, **_costs(found)))
 
 

@@ -18,7 +18,7 @@ from ... import __version__, human
 from ...errors import InvalidRequest
 from ...fleet.loaded import LoadedModel
 from ...models.listing import ListedModel
-from ...models.spec import Details
+from ...models.spec import Details, details_of_header
 from ...types import (
     THINK_LEVELS,
     Chunk,
@@ -518,22 +518,13 @@ def _remaining(loaded: LoadedModel) -> float:
 
 
 def _running(loaded: LoadedModel, now: float) -> RunningModel:
-    header = loaded.request.header
-    details = Details(
-        parent_model="",
-        format="gguf",
-        family=header.architecture,
-        families=(header.architecture,),
-        parameter_size=human.format_number(header.parameter_count),
-        quantization_level=header.file_type_name,
-    )
     name = loaded.name.display
     return RunningModel(
         name=name,
         model=name,
         size=loaded.size,
         digest=loaded.digest,
-        details=details,
+        details=details_of_header(loaded.request.header),
         expires_at=human.print_time(now + _remaining(loaded)),
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ...serving import answer, choices, embed
 from ...serving.services import Services
-from ...types import Caller, Chunk, Gap, Question, Raw, Request
+from ...types import Caller, Chunk, DetokenizeRequest, Gap, Question, Raw, Request
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines
@@ -48,14 +48,8 @@ async def _echo(services: Services, request: Request, caller: Caller) -> str:
     prompt = request.source.prompt
     if isinstance(prompt, str):
         return prompt
-    return await embed.detokenize(
-        services,
-        request.model,
-        prompt,
-        caller,
-        options=request.options,
-        keep_alive=request.keep_alive,
-    )
+    ids = DetokenizeRequest(request.model, prompt, request.options, request.keep_alive)
+    return await embed.detokenize(services, ids, caller)
 
 
 async def _answered(

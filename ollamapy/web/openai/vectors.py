@@ -118,14 +118,13 @@ def _packed(vector: Sequence[float]) -> bytes:
 def encode_rerank(parsed: ParsedRerank, found: Scores) -> bytes:
     """The answer of /v1/rerank: the best first."""
     documents = parsed.request.documents
-    order = sorted(range(len(documents)), key=lambda place: -found.scores[place])[: parsed.top]
     results = [
         {
             "index": place,
             "relevance_score": found.scores[place],
             **({"document": {"text": documents[place]}} if parsed.with_texts else {}),
         }
-        for place in order
+        for place in found.best(parsed.top)
     ]
     head = {"object": "list", "model": parsed.request.model, "results": results}
     return ollama.encode({**head, "usage": _usage(found.tokens)})
