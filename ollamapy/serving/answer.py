@@ -38,7 +38,7 @@ from ..types import (
     Usage,
     resolve_sampling,
 )
-from .prompting import Written, fitted, write
+from .prompting import PromptWriter, Written
 from .services import Services
 from .turn import Turn, own_template
 
@@ -98,12 +98,14 @@ async def _answered(
 
         # 1) the prompt
         n_ctx = _context_length(turn.options, ready)
-        prompt = await write(services.renderer, turn, runner, ready)
+        writer = PromptWriter.of(turn, services.renderer, runner, ready)
+        prompt = await writer.write()
         if turn.drops_messages:
-            prompt = await fitted(services.renderer, turn, runner, ready, prompt, n_ctx)
-        if beginning := turn.beginning(turn.parser(prompt.text)):
-            prompt = prompt.then(beginning)
+            prompt = await writer.fit(prompt, n_ctx)
         parser = turn.parser(prompt.text)
+        if beginning := turn.beginning(parser):
+            prompt = prompt.then(beginning)
+            parser = turn.parser(prompt.text)
 
         # 2) the answer
         events = runner.generate(_generation(turn, prompt, parser, n_ctx))
@@ -150,7 +152,7 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
     """The prompt of a request, without running it. Raises as :func:`answer`."""
     turn = await _turn_of(await services.models.load(request.model), request)
     async with _leased(services, turn, caller) as (lease, ready):
-        prompt = await write(services.renderer, turn, lease.runner, ready)
+        prompt = await PromptWriter.of(turn, services.renderer, lease.runner, ready).write()
         _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
         return RenderedPrompt(prompt.text, n_tokens)
 

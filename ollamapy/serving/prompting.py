@@ -32,79 +32,88 @@ class Written:
         return replace(self, text=self.text + text, tokens=None) if text else self
 
 
-async def write(
-    renderer: Renderer, turn: Turn, runner: Runner, ready: Ready, cut: int = 0
-) -> Written:
-    """The prompt of a turn, without its ``cut`` oldest messages. ``ready`` has the model's marks.
+@dataclass(frozen=True, slots=True)
+class PromptWriter:
+    """Writes the prompts of a turn, once its runner has loaded the model: ``marks`` are the model's."""
 
-    Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
-    """
-    source = turn.request.source
-    if isinstance(source, Raw):
-        if isinstance(source.prompt, str):
-            return Written(source.prompt)
-        return Written("", source.prompt)
-    try:
-        text = await _rendered(renderer, turn, ready, cut)
-    except TemplateError as error:
-        if isinstance(source, Question | Gap) and source.template:
-            raise InvalidRequest(f"template: {error}") from None
-        raise
-    if isinstance(source, Question | Gap) and source.context:
-        text = prompts.after_context(await runner.detokenize(source.context), text)
-    return Written(text)
+    turn: Turn
+    renderer: Renderer
+    runner: Runner
+    marks: Marks
 
+    @classmethod
+    def of(cls, turn: Turn, renderer: Renderer, runner: Runner, ready: Ready) -> PromptWriter:
+        """The writer for a turn, with the marks of the model that is ready."""
+        marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
+        return cls(turn, renderer, runner, marks)
 
-async def _rendered(renderer: Renderer, turn: Turn, ready: Ready, cut: int) -> str:
-    marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
-    source = turn.request.source
-    own = bool(own_template(turn.request))
-    if isinstance(source, Gap):
-        return await renderer.render_gap(
-            turn.template, source.prompt, source.suffix, marks=marks, of_request=own
+    async def write(self, cut: int = 0) -> Written:
+        """The prompt without the ``cut`` oldest messages.
+
+        Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
+        """
+        source = self.turn.request.source
+        if isinstance(source, Raw):
+            if isinstance(source.prompt, str):
+                return Written(source.prompt)
+            return Written("", source.prompt)
+        try:
+            text = await self._rendered(cut)
+        except TemplateError as error:
+            if isinstance(source, Question | Gap) and source.template:
+                raise InvalidRequest(f"template: {error}") from None
+            raise
+        if isinstance(source, Question | Gap) and source.context:
+            text = prompts.after_context(await self.runner.detokenize(source.context), text)
+        return Written(text)
+
+    async def _rendered(self, cut: int) -> str:
+        turn, marks = self.turn, self.marks
+        source = turn.request.source
+        own = bool(own_template(turn.request))
+        if isinstance(source, Gap):
+            return await self.renderer.render_gap(
+                turn.template, source.prompt, source.suffix, marks=marks, of_request=own
+            )
+        messages = prompts.without_oldest(turn.messages, cut)
+        text = await self.renderer.render(
+            turn.template,
+            messages,
+            marks=marks,
+            tools=turn.tools,
+            think=turn.request.think,
+            of_request=own,
         )
-    messages = prompts.without_oldest(turn.messages, cut)
-    text = await renderer.render(
-        turn.template,
-        messages,
-        marks=marks,
-        tools=turn.tools,
-        think=turn.request.think,
-        of_request=own,
-    )
-    if isinstance(source, Conversation) and source.continues_last:
-        return prompts.up_to_last(text, messages[-1].content)
-    return text
+        if isinstance(source, Conversation) and source.continues_last:
+            return prompts.up_to_last(text, messages[-1].content)
+        return text
 
+    async def fit(self, full: Written, n_ctx: int) -> Written:
+        """The full prompt without as many of the oldest messages as necessary to fit, found by bisection.
 
-async def fitted(
-    renderer: Renderer, turn: Turn, runner: Runner, ready: Ready, full: Written, n_ctx: int
-) -> Written:
-    """The prompt without as many of the oldest messages as necessary to fit, found by bisection.
-
-    If the last message alone is too long, the full prompt: the runner refuses it with both numbers.
-    """
-    # No token is less than a byte; BOS, EOS
-    if len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
-        return full
-    cuts = prompts.cuts(turn.messages)[1:]
-    if not cuts:
-        return full
-    tokens, n_full = await runner.tokens_within(full.text, n_ctx)
-    if n_full < n_ctx:
-        return replace(full, tokens=tokens or None)
-    best, low, high = full, 0, len(cuts)
-    while low < high:
-        middle = (low + high) // 2 if best is not full else high - 1  # the shortest first
-        prompt = await write(renderer, turn, runner, ready, cuts[middle])
-        tokens, n_tokens = await runner.tokens_within(prompt.text, n_ctx)
-        if n_tokens < n_ctx:
-            kept = len(prompts.without_oldest(turn.messages, cuts[middle]))
-            dropped = len(turn.messages) - kept
-            saved = n_full - n_tokens
-            best, high = Written(prompt.text, tokens or None, dropped, saved), middle
-        elif best is full:
-            break
-        else:
-            low = middle + 1
-    return best
+        If the last message alone is too long, the full prompt: the runner refuses it with both numbers.
+        """
+        # No token is less than a byte; BOS, EOS
+        if len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
+            return full
+        messages = self.turn.messages
+        cuts = prompts.cuts(messages)[1:]
+        if not cuts:
+            return full
+        tokens, n_full = await self.runner.tokens_within(full.text, n_ctx)
+        if n_full < n_ctx:
+            return replace(full, tokens=tokens or None)
+        best, low, high = full, 0, len(cuts)
+        while low < high:
+            middle = (low + high) // 2 if best is not full else high - 1  # the shortest first
+            prompt = await self.write(cuts[middle])
+            tokens, n_tokens = await self.runner.tokens_within(prompt.text, n_ctx)
+            if n_tokens < n_ctx:
+                dropped = len(messages) - len(prompts.without_oldest(messages, cuts[middle]))
+                saved = n_full - n_tokens
+                best, high = Written(prompt.text, tokens or None, dropped, saved), middle
+            elif best is full:
+                break
+            else:
+                low = middle + 1
+        return best
