@@ -484,6 +484,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last chunk) is
     the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, if the model was
     reloaded for this request because it needs a larger context.
+    ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
     """
 
     text: str = ""
@@ -496,6 +497,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     stop_sequence: str = ""
     grown: tuple[int, int] | None = None
+    cut_call: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

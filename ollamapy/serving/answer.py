@@ -119,10 +119,11 @@ async def _answered(
                         logprobs = []
                         yield chunk
                 else:
-                    if chunk := _chunk(parser.flush(), think, logprobs):
+                    if chunk := _chunk(parser.flush(event.reason == "length"), think, logprobs):
                         yield chunk
                     context = await _context(runner, turn, prompt.text, texts)
-                    yield _last(event, context, prompt, started, load_duration, grown)
+                    last = _last(event, context, prompt, started, load_duration, grown)
+                    yield msgspec.structs.replace(last, cut_call=parser.cut_call)
 
 
 def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) -> Generation:

@@ -104,7 +104,7 @@ KIMI_CALL = (
 # Template, what the model says, the text, the thinking, the calls.
 ANSWERS: list[tuple[str, str, str, str, Calls]] = [
     (HERMES, f"<tool_call>\n{OBJECT}\n</tool_call>", "", "", [PARIS]),
-    (HERMES, f"Sure.\n<tool_call>{OBJECT}</tool_call>", "Sure.\n", "", [PARIS]),
+    (HERMES, f"Sure.\n<tool_call>{OBJECT}</tool_call>", "Sure.", "", [PARIS]),
     (HERMES, f"<tool_call>{OBJECT}</tool_call>\n<tool_call>{OBJECT}</tool_call>", "", "", [PARIS] * 2),
     (HERMES, f"a<tool_call>{OBJECT}</tool_call>b<tool_call>{OBJECT}</tool_call> c", "ab c", "", [PARIS] * 2),
     (HERMES, f"<tool_call>{OBJECT}", "", "", [PARIS]),
@@ -121,7 +121,7 @@ ANSWERS: list[tuple[str, str, str, str, Calls]] = [
     ("<think></think>", "<think>never ending", "", "never ending", []),
     (CODER, CODER_CALL, "", "", [THREE]),
     (CODER, CODER_CALL.replace("<tool_call>\n", ""), "", "", [THREE]),
-    (CODER, f"Hi {CODER_CALL}\n{CODER_CALL} done", "Hi  done", "", [THREE] * 2),
+    (CODER, f"Hi {CODER_CALL}\n{CODER_CALL} done", "Hi done", "", [THREE] * 2),
     (CODER, f"<tool_call>{OBJECT}</tool_call>", "", "", [PARIS]),
     (CODER, "<tool_call>\n<function=now>\n</function>\n</tool_call>", "", "", [TIME]),
     (CODER, "<tool_call><function=now></func", "", "", [TIME]),
@@ -155,7 +155,7 @@ ANSWERS: list[tuple[str, str, str, str, Calls]] = [
     (DEEPSEEK, '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>', "", "", [PARIS]),
     (GRANITE, f"<think>hm</think><response>Hi</response><|tool_call|>[{OBJECT}]", "Hi", "hm", [PARIS]),
     ("<|tool|><|/tool|>", f"<|tool_call|>[{OBJECT}]<|/tool_call|>", "", "", [PARIS]),
-    ("functools", f" functools[{OBJECT}]", " ", "", [PARIS]),
+    ("functools", f" functools[{OBJECT}]", "", "", [PARIS]),
     (COHERE, f"<|START_THINKING|>hm<|END_THINKING|><|START_ACTION|>{COHERE_LIST}<|END_ACTION|>", "", "hm", [PARIS]),
     (COHERE, "<|START_RESPONSE|>Hi<|END_RESPONSE|>", "Hi", "", []),
     (COMMAND_R, f"Action: ```json\n{COHERE_LIST}\n```", "", "", [PARIS]),
@@ -380,7 +380,7 @@ def test_arguments_are_told_while_they_are_written(template: str, begun: str) ->
 @pytest.mark.parametrize(
     ("template", "said", "told"),
     [
-        (HERMES, "a <too", "a "),
+        (HERMES, "a <too", "a"),
         (HERMES, "a <b", "a <b"),
         (LLAMA, '{"x', ""),
         (LLAMA, '{"x"', '{"x"'),
@@ -485,3 +485,31 @@ def test_control_tokens_that_a_parser_must_see(source: str, marks: tuple[str, ..
     tools = [{"type": "function", "function": {"name": "f"}}]
     found = choose(answer_format(Template("jinja", source)), tools=tools if marks else ()).marks
     assert set(marks) <= set(found) and bool(marks) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "text", "cuts_call"),
+    [
+        (HERMES, 'Sure.\n<tool_call>{"name": "get_weather", "arguments": {"ci', "Sure.", True),
+        (HERMES, "Sure.\n<too", "Sure.", True),
+        (HERMES, "Sure. a <", "Sure. a", True),
+        (HERMES, f"<tool_call>{OBJECT}</tool_call>", "", False),
+        (HERMES, f"<tool_call>{OBJECT}", "", False),
+        (HERMES, f"<tool_call>{OBJECT}</tool_call>\n<tool_call>", "", True),
+        (LLAMA, '{"name": "get_w', "", True),
+        (LLAMA, '{"type": "function", "name": "get_weather", "para', "", True),
+        (LLAMA, '{"type": "fun', "", True),
+        (LLAMA, '{"type": "article", "body": "an answer in JSON', '{"type": "article", "body": "an answer in JSON', False),
+        (LLAMA, '{"name": "Ada", "age": 3', '{"name": "Ada", "age": 3', False),
+        (LLAMA, '{"city": "Paris', '{"city": "Paris', False),
+        (CODER, "<tool_call>\n<function=get_weather>\n", "", True),
+        (CODER, "<tool_call>\n<function=get_weather>\n<", "", True),
+        (MISTRAL, "[TOOL_CALLS]get_weather[ARGS]", "", True),
+    ],
+)  # fmt: skip
+def test_what_the_token_limit_cuts_off_is_no_text(
+    template: str, answer: str, text: str, cuts_call: bool
+) -> None:
+    reader = parser(template)
+    segments = reader.feed(answer) + reader.flush(cut=True)
+    assert (text_of(segments), reader.cut_call) == (text, cuts_call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ TOOLS = {line["key"]: line for line in LINES if line["kind"] == "tool"}
 ANSWERS = [line for line in LINES if line["kind"] == "answer"]
 
 
-def heard(line: dict[str, Any], pieces: Sequence[str]) -> list[Segment]:
+def heard(line: dict[str, Any], pieces: Sequence[str], *, cut: bool = False) -> list[Segment]:
     """The segments but for the pieces of calls."""
     tools = [
         {"type": "function", "function": {key: TOOLS[tool][key] for key in ("name", "parameters")}}
@@ -30,7 +31,7 @@ def heard(line: dict[str, Any], pieces: Sequence[str]) -> list[Segment]:
     reader = choose(
         answer_format(template), tools=tools, prompt_tail=line["tail"], new_id=lambda: "id"
     )
-    segments = [segment for piece in pieces for segment in reader.feed(piece)] + reader.flush()
+    segments = [segment for piece in pieces for segment in reader.feed(piece)] + reader.flush(cut)
     return merged(
         [segment for segment in segments if isinstance(segment, (Text, Thought, ToolCall))]
     )
@@ -71,3 +72,19 @@ def test_a_recipient_that_begins_a_thought_has_its_space() -> None:
     """What is put in the model's mouth is the tag as the model writes it, after the prompt's end."""
     template = Template("jinja", TEMPLATES["muse-glimmer"]["marks"])
     assert choose(answer_format(template)).opens == " to=self<|message|>"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_that_the_token_limit_cuts_has_no_markup(name: str) -> None:
+    """Its text, thinking and calls are the beginning of those of the whole answer, wherever the cut is."""
+    for line in ANSWERS:
+        if line["template"] == name:
+            whole = heard(line, [line["text"]])
+            for size in range(len(line["text"])):
+                cut = heard(line, [line["text"][:size]], cut=True)
+                for kind in (Text, Thought):
+                    text, all_of_it = ("".join(e.text for e in each if isinstance(e, kind)) for each in (cut, whole))  # fmt: skip
+                    text = re.sub(r"\s[a-z]{1,3}$", "", text).rstrip()  # letters may begin a word
+                    assert all_of_it.startswith(text), line["text"][:size]
+                calls = [e for e in cut if isinstance(e, ToolCall)]
+                assert calls == [e for e in whole if isinstance(e, ToolCall)][: len(calls)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,49 @@ def test_a_forced_call_is_made_whatever_the_form_of_answers(daemon: Daemon) -> N
     }
     message = daemon.ask("POST", "/api/chat", body).json()["message"]
     assert [call["function"]["name"] for call in message["tool_calls"]] == ["now"]
+
+
+LONG = {"type": "object", "properties": {"s": {"type": "string", "minLength": 200}}, "required": ["s"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_that_the_token_limit_cuts_is_no_text(daemon: Daemon, name: str) -> None:
+    """In every dialect, streamed or not: nothing, or pieces of a call, and the limit as the reason of the end."""
+    function = {"name": "now", "description": "Says it", "parameters": LONG}
+    question = {"model": name, "messages": [{"role": "user", "content": "Now?"}]}
+    tools = [{"type": "function", "function": function}]
+
+    chat = {**question, "tools": tools, "tool_choice": "required", "max_tokens": 24}
+    [choice] = daemon.ask("POST", "/v1/chat/completions", chat).json()["choices"]
+    assert choice["message"]["content"] == "" and "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "length"
+    events = _events(daemon, "/v1/chat/completions", chat)
+    parts = [event["choices"][0] for event in events if event["choices"]]
+    assert not any(part["delta"].get("content") for part in parts)
+    assert [part["finish_reason"] for part in parts if part["finish_reason"]] == ["length"]
+
+    native = {**question, "tools": tools, "tool_choice": "required", "options": {"num_predict": 24}}
+    whole = daemon.ask("POST", "/api/chat", {**native, "stream": False}).json()
+    lines = daemon.open("POST", "/api/chat", native).lines()
+    assert "".join(line["message"]["content"] for line in [whole, *lines]) == ""
+    assert whole["done_reason"] == lines[-1]["done_reason"] == "length"
+
+    flat = [{"type": "function", **function}]
+    asked = {"model": name, "input": "Now?", "tools": flat, "tool_choice": "required"}
+    response = daemon.ask("POST", "/v1/responses", {**asked, "max_output_tokens": 24}).json()
+    assert response["status"] == "incomplete"
+    texts = [part["text"] for item in response["output"] for part in item.get("content", ())]
+    assert "".join(texts) == ""
+
+    described = [{"name": "now", "input_schema": LONG}]
+    message = {**question, "tools": described, "tool_choice": {"type": "any"}, "max_tokens": 24}
+    whole = daemon.ask("POST", "/v1/messages", message).json()
+    assert (whole["content"], whole["stop_reason"]) == ([], "max_tokens")
+    events = _events(daemon, "/v1/messages", message)
+    assert not any(event["type"] == "content_block_delta" for event in events)
+
+
+def _events(daemon: Daemon, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    text = daemon.ask("POST", path, {**body, "stream": True}).body.decode()
+    found = [line.removeprefix("data: ") for line in text.splitlines()]
+    return [json.loads(line) for line in found if line.startswith("{")]

@@ -62,7 +62,9 @@ def new_call_id() -> str:
 
 class _Stage(Protocol):
     def feed(self, text: str) -> list[Segment]: ...
-    def flush(self) -> list[Segment]: ...
+    def flush(self, cut: bool = False) -> list[Segment]: ...
+    @property
+    def cut_call(self) -> bool: ...
 
 
 class Parser:
@@ -97,12 +99,20 @@ class Parser:
         pieces: list[Segment] = [Text(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return self._through(pieces, 0)
 
-    def flush(self) -> list[Segment]:
-        """The text held back; to be called once, at the answer's end."""
+    def flush(self, cut: bool = False) -> list[Segment]:
+        """The text held back; to be called once, at the answer's end.
+
+        ``cut``: the token limit ended the answer, so what may be the beginning of a mark or of a call is no text.
+        """
         segments: list[Segment] = []
         for place, stage in enumerate(self._stages):
-            segments += self._through(stage.flush(), place + 1)
+            segments += self._through(stage.flush(cut), place + 1)
         return merged(segments)
+
+    @property
+    def cut_call(self) -> bool:
+        """Whether the answer, flushed, ended within a call."""
+        return any(stage.cut_call for stage in self._stages)
 
     def _through(self, segments: list[Segment], first: int) -> list[Segment]:
         for stage in self._stages[first:]:

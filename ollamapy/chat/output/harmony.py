@@ -14,7 +14,7 @@ import re
 
 from .jsoncalls import JsonScanner, parsed_object
 from .segments import Segment, Text, Thought
-from .tags import held
+from .tags import held, without_mark
 from .tools import Call, Tools
 
 THINK_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -79,9 +79,18 @@ class HarmonyParser:
             pass
         return segments
 
-    def flush(self) -> list[Segment]:
-        """What was held back until the end."""
+    @property
+    def cut_call(self) -> bool:
+        """Whether a message's arguments have begun and not ended."""
+        return self._state is _State.ARGUMENTS
+
+    def flush(self, cut: bool = False) -> list[Segment]:
+        """What was held back until the end. Where that was ``cut``, a header and arguments are no text."""
         rest, self._buffer = self._buffer, ""
+        if cut and self._state not in (_State.TEXT, _State.THOUGHT):
+            return []
+        if cut:
+            rest = without_mark(rest, held(rest, _ENDS))
         if self._state is _State.THOUGHT:
             return [Thought(rest)] if rest else []
         text = "".join(self._kept) + rest

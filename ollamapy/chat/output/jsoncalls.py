@@ -107,6 +107,11 @@ _OTHERS = ("id", "type", "index", "call_id", "tool_call_id", "function", "tool_c
 
 _PLAIN = r'\s*"(?:id|type|index|call_id|tool_call_id)"\s*:\s*(?:"[^"\\]*"|\d+)\s*,'
 _NAMED = rf'\{{(?:{_PLAIN})*\s*"(?:name|tool_name)"\s*:\s*"(?P<name>[^"\\]*)"'
+_HEAD_KEYS = re.compile(rf"\{{(?:{_PLAIN})*\s*")
+_NEXT_KEY = re.compile(r'"(?P<key>[^"\\]*)(?:(?P<closed>")(?:\s*:\s*"(?P<value>[^"\\]*))?)?')
+_PLAIN_BEGUN = re.compile(
+    r'"(?:id|type|index|call_id|tool_call_id)"\s*(?::\s*(?:"[^"\\]*"?|\d*)\s*)?'
+)
 _FIRST_KEY = re.compile(r'\{\s*(?:"(?P<key>[^"\\]*)"|(?P<bad>[^\s"}]|"[^"\\]*\\))')
 _NAME = re.compile(_NAMED)
 _HEAD = re.compile(rf'{_NAMED}\s*,(?:{_PLAIN})*\s*"(?:arguments|parameters)"\s*:\s*(?=\{{)')
@@ -144,6 +149,21 @@ def calls_in(value: Mapping[str, Any], tools: Tools) -> list[FoundCall]:
         return [call for item in items for call in calls_in(item, tools)]
     found = [(key, _as_object(item)) for key, item in value.items() if key in tools.parameters]
     return [FoundCall(key, arguments) for key, arguments in found if arguments is not None]
+
+
+def may_be_call(begun: str, tools: Tools) -> bool:
+    """Whether an object that begins so may be a call of a known tool: all of its keys and values may be those of one."""
+    head = _HEAD_KEYS.match(begun)
+    rest = begun[head.end() :] if head is not None else ""
+    key = _NEXT_KEY.match(rest)
+    if key is None or _PLAIN_BEGUN.fullmatch(rest):
+        return True
+    known = (*_NAMES, *_ARGUMENTS, "function", "tool_calls", *tools.parameters)
+    if not key["closed"]:
+        return any(each.startswith(key["key"]) for each in (*known, *_OTHERS))
+    if key["key"] in _NAMES and key["value"] is not None:
+        return any(name.startswith(key["value"]) for name in tools.parameters)
+    return key["key"] in known
 
 
 def _as_object(value: Any) -> dict[str, Any] | None:
@@ -210,6 +230,7 @@ class JsonBody:
         self._arguments = JsonScanner()
         self._pieces: list[str] = []  # of the arguments of either
         self._settled = False  # nothing more can be known before the object's end
+        self.cut_call = False
 
     def feed(self, text: str) -> tuple[list[Segment], str | None]:
         segments: list[Segment] = []
@@ -222,12 +243,23 @@ class JsonBody:
                 return segments, rest or ""
         return segments, None
 
-    def flush(self) -> tuple[list[Segment], str | None]:
+    def flush(self, cut: bool = False) -> tuple[list[Segment], str | None]:
         if self._scanner is None and self._called and self._is_closing(self._text):
+            return [], None
+        if cut and self._may_call():
+            self.cut_call = True
             return [], None
         if self._scanner is None:
             return self._leave(self._text)[:2]
         return [Text("".join(self._kept))], None
+
+    def _may_call(self) -> bool:
+        """Whether what has been read is a call without its end, or the beginning of one."""
+        if self._scanner is None or self._named or self._streamed:
+            return True
+        return self._kept[0].startswith(self._form.opens or "\0") or may_be_call(
+            self._text, self._tools
+        )
 
     def _is_closing(self, text: str) -> bool:
         """Whether ``text`` is the text after a call, as far as the model has written it."""

@@ -57,6 +57,7 @@ class WholeBody:
         self._begun = False  # a known name has been seen
         self._tries = 0
         self._tag = ""
+        self.cut_call = False
 
     def feed(self, text: str) -> tuple[list[Segment], str | None]:
         if not self._begun:
@@ -70,12 +71,13 @@ class WholeBody:
                 return [], None
         return self._read(text)
 
-    def flush(self) -> tuple[list[Segment], str | None]:
-        if not self._begun:
-            return [Text(self._tail)], None
+    def flush(self, cut: bool = False) -> tuple[list[Segment], str | None]:
         text = "".join(self._kept) + self._tail
-        called = self._called(text)
-        return (called, None) if called else ([Text(text)], None)
+        called = self._called(text) if self._begun else []
+        if called or not cut:
+            return called or [Text(text)], None
+        self.cut_call = True
+        return [], None
 
     def _begin(self, text: str) -> str | None:
         """See whether the section begins with a known name; if it cannot any more, its text after

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .segments import Segment, Text
-from .tags import held
+from .tags import held, is_mark
 from .tools import Tools
 
 
@@ -21,8 +21,13 @@ class Body(Protocol):
         """The segments that are complete after ``text``; and when the section is over, what is to be read again as
         text after it (else None). Where the section ends does not depend on how text is cut."""
 
-    def flush(self) -> tuple[list[Segment], str | None]:
-        """The segments at the end of the answer, and what is to be read again as text."""
+    def flush(self, cut: bool = False) -> tuple[list[Segment], str | None]:
+        """The segments at the end of the answer, and what is to be read again as text. Where the answer was ``cut``, a call
+        that has begun (or may have) is no text."""
+
+    @property
+    def cut_call(self) -> bool:
+        """Whether the section, flushed, ended within a call."""
 
 
 class Form(Protocol):
@@ -61,7 +66,8 @@ class SectionParser:
         self._tag = ""  # one that several forms share
         self._body: Body | None = None
         self._after_call = False  # nothing but white space since a section with a call
-        self._space: list[str] = []  # this white space: text only if text follows
+        self._space: list[str] = []  # white space that came last: no text beside a call
+        self.cut_call = False
         self._left_out = ""  # is to be left out of the first text, if that begins with it
 
     def feed(self, text: str) -> list[Segment]:
@@ -88,17 +94,25 @@ class SectionParser:
         self.feed(tag)
         self._left_out = tag
 
-    def flush(self) -> list[Segment]:
-        """What was held back until the end."""
+    def flush(self, cut: bool = False) -> list[Segment]:
+        """What was held back until the end. Where that was ``cut``, the beginning of a call or of a mark is no text."""
         segments: list[Segment] = []
         while self._body is not None:
-            found, rest = self._body.flush()
+            found, rest = self._body.flush(cut)
+            self.cut_call |= self._body.cut_call
             self._add(segments, found)
             self._body = None
             if rest:
                 segments += self.feed(rest)
-        self._add(segments, [Text(self._tag + self._buffer)])
+        begun = self._tag + self._buffer
+        if cut and begun and (self._blank or is_mark(begun)):
+            self.cut_call = True
+        else:
+            self._add(segments, [Text(begun)])
+        if not self._after_call and not self.cut_call:
+            segments.append(Text("".join(self._space)))
         self._buffer = self._tag = ""
+        self._space.clear()
         return segments
 
     def _found_section(self, segments: list[Segment]) -> bool:
@@ -158,15 +172,12 @@ class SectionParser:
                 self._after_call = True
                 self._space.clear()
                 segments.append(segment)
-            elif segment.text:
-                is_space = segment.text.isspace()
-                if self._after_call and is_space:
-                    self._space.append(segment.text)
-                    continue
-                self._blank = self._blank and is_space
-                self._after_call = False
-                segments.append(Text("".join((*self._space, segment.text))))
-                self._space.clear()
+            elif text := segment.text.rstrip():
+                self._blank = self._after_call = False
+                segments.append(Text("".join((*self._space, text))))
+                self._space = [segment.text[len(text) :]]
+            else:
+                self._space.append(segment.text)
 
 
 def _any_of(tags: Sequence[str]) -> re.Pattern[str]:

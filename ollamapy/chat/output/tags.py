@@ -13,3 +13,18 @@ def held(text: str, tags: Sequence[str]) -> int:
         if text[-length] in firsts and any(tag.startswith(text[-length:]) for tag in tags):
             return length
     return 0
+
+
+_WORD_OF_A_TAG = 4
+
+
+def is_mark(begun: str) -> bool:
+    """Whether the end of an answer that the token limit cut, which may be the beginning of a tag, is taken for one: not the
+    first letters of a word, as in "half" before "functools"."""
+    return len(begun) >= _WORD_OF_A_TAG or (begun != "" and not begun.isalpha())
+
+
+def without_mark(text: str, held: int) -> str:
+    """A text that the token limit cut, ``held`` characters of which may be the beginning of a tag, without this mark."""
+    end = len(text) - held
+    return text[:end] if is_mark(text[end:]) else text

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from .segments import Segment, Text, Thought
-from .tags import held
+from .tags import held, without_mark
 
 
 class _State(enum.Enum):
@@ -59,11 +59,16 @@ class ThinkingParser:
             segments.append(Text(self._taken(len(self._buffer))))
         return segments
 
-    def flush(self) -> list[Segment]:
-        """What was held back. Thinking without an end is thinking."""
+    cut_call = False
+
+    def flush(self, cut: bool = False) -> list[Segment]:
+        """What was held back, where the answer was ``cut`` without the beginning of a tag. Thinking without an end is thinking."""
         if self._state is _State.LOOKING:
-            self._buffer = "".join(self._blank) + self._buffer
+            begun = self._buffer if not cut else without_mark(self._buffer, len(self._buffer))
+            self._buffer = "".join(self._blank) + begun
             self._state = _State.DONE
+        elif self._state is _State.THINKING and cut:
+            self._buffer = without_mark(self._buffer, held(self._buffer, self._ends))
         rest = self._taken(len(self._buffer))
         if not rest or self._state is _State.CLOSED:
             return []

@@ -73,6 +73,7 @@ class XmlBody:
         self._value: list[str] = []
         self._streams = False  # the value is text whatever comes
         self._is_padded = False  # the value has begun with a line break of its own
+        self.cut_call = False
 
     def feed(self, text: str) -> tuple[list[Segment], str | None]:
         segments: list[Segment] = []
@@ -92,15 +93,21 @@ class XmlBody:
                     segments.append(Text("".join(self._kept)))
                 return segments, rest
 
-    def flush(self) -> tuple[list[Segment], str | None]:
+    def flush(self, cut: bool = False) -> tuple[list[Segment], str | None]:
         rest = self._buffer.strip()
-        if self._call is not None and self._key is None and self._form.call_end.startswith(rest):
+        ends = self._form.call_end.startswith(rest)
+        if cut and self._form.key[0].startswith(rest):
+            ends = False  # another argument may have been cut off
+        if self._call is not None and self._key is None and ends:
             return self._done(), None  # only the end is missing
         if (
             self._call is None
             and self._called
             and any(tag.startswith(rest) for tag in ("", *self._form.closes))
         ):
+            return [], None
+        if cut:
+            self.cut_call = True
             return [], None
         return [Text("".join(self._kept) + self._buffer)], None
 

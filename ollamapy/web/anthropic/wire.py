@@ -418,7 +418,7 @@ class MessageWriter:
         expect."""
         reason = {"stop": "end_turn", "length": "max_tokens"}[chunk.finish_reason or "stop"]
         return {
-            "stop_reason": "tool_use" if self._called else reason,
+            "stop_reason": "tool_use" if self._called and not chunk.cut_call else reason,
             "stop_sequence": chunk.stop_sequence if chunk.stop_sequence in self._stops else None,
         }
 

@@ -293,7 +293,7 @@ def _choice(index: int, chunk: Chunk) -> dict[str, Any]:
             _called(i, call.id, call.name, msgspec.json.encode(call.arguments).decode())
             for i, call in enumerate(chunk.tool_calls)
         ]
-    reason = "tool_calls" if chunk.tool_calls else chunk.finish_reason
+    reason = "tool_calls" if chunk.tool_calls and not chunk.cut_call else chunk.finish_reason
     return {"index": index, "message": message, "finish_reason": reason, **_logprobs(chunk)}
 
 
@@ -320,7 +320,8 @@ class _Stream:
         if choices:
             choices[-1] |= _logprobs(chunk)
         if chunk.finish_reason:
-            choices.append(self._choice({}, "tool_calls" if self._called else chunk.finish_reason))
+            called = self._called and not chunk.cut_call
+            choices.append(self._choice({}, "tool_calls" if called else chunk.finish_reason))
         return choices
 
     def _choice(self, delta: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:

@@ -329,6 +329,11 @@ def test_a_cut_prompt_is_reported() -> None:
     }
 
 
+def test_the_token_limit_is_the_reason_where_it_cuts_a_second_call() -> None:
+    message = answered(Chunk(finish_reason="length", tool_calls=(CALL,), cut_call=True))
+    assert len(message["content"]) == 1 and message["stop_reason"] == "max_tokens"
+
+
 def test_an_empty_answer_is_an_empty_list() -> None:
     assert answered(Chunk(finish_reason="length"))["content"] == []
     assert answered(Chunk(finish_reason="length"))["stop_reason"] == "max_tokens"

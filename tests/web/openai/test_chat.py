@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import InvalidRequest
+from ollamapy.serving.answer import merge
 from ollamapy.types import (
     Chunk,
     Constraint,
@@ -319,6 +320,17 @@ def test_choices_of_a_stream_have_their_index() -> None:
     assert [each["choices"][0]["index"] for each in others] == [1, 0, 1, 0]
     assert all(each["choices"][0]["delta"]["role"] == "assistant" for each in others[:2])
     assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+def test_the_token_limit_is_the_reason_where_it_cuts_a_second_call() -> None:
+    first = Chunk(tool_deltas=(ToolDelta(0, "c", "f", "{}"),), tool_calls=(ToolCall("f", {}, "c"),))
+    begun = Chunk(tool_deltas=(ToolDelta(1, "d", "f", '{"x'),))
+    chunks = [first, begun, Chunk(finish_reason="length", cut_call=True)]
+    writer = chat.ChatWriter("m")
+    *_, last = events([writer.events((0, chunk)) for chunk in chunks])
+    assert last["choices"][0]["finish_reason"] == "length"
+    whole = json.loads(chat.ChatWriter("m").answer([merge(chunks)]))["choices"][0]
+    assert whole["finish_reason"] == "length" and len(whole["message"]["tool_calls"]) == 1
 
 
 def test_an_answer_that_is_not_streamed() -> None:
