@@ -27,13 +27,15 @@ class Span(NamedTuple):
     last: bool
 
 
-def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Span]:
+def plan_batch(
+    running: Iterable[Sequence], n_batch: int, chunk: int, alone: int | None = None
+) -> list[Span]:
     """The next batch: every decoding sequence gets its one token, prompts fill the rest in order of admission.
 
     Half of their room is for the prompt that lacks least: a short question need not wait until a long text before it is
     read, and of prompts of one length the first stays the first. ``n_batch`` bounds the whole batch; ``chunk`` bounds the
     prompt tokens while there is more than one sequence, so that none waits long for its next token, nor for the end of a
-    step that it was cancelled in.
+    step that it was cancelled in; ``alone`` those of a single one (None: not at all), for what may come meanwhile.
     """
     spans = []
     prefills = []
@@ -47,8 +49,9 @@ def plan_batch(running: Iterable[Sequence], n_batch: int, chunk: int) -> list[Sp
         return spans[:n_batch]
     spans = spans[: max(n_batch - 1, 0)]
     room = n_batch - len(spans)
-    if len(spans) + len(prefills) > 1:
-        room = min(room, max(chunk, MIN_CHUNK))
+    bound = chunk if len(spans) + len(prefills) > 1 else alone
+    if bound is not None:
+        room = min(room, max(bound, MIN_CHUNK))
     shortest = min(prefills, key=lambda sequence: sequence.n_pending)
     half = room if shortest is prefills[0] else room - room // 2
     others = [(sequence, room) for sequence in prefills if sequence is not shortest]

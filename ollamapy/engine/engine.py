@@ -27,8 +27,14 @@ from .slots import Slots
 PREFILL_SECONDS = 0.25
 """How long a step may become for a prompt's sake while there are other sequences."""
 
+ALONE_SECONDS = 0.5
+"""And for the sake of a prompt that is alone: a request may come meanwhile, for a text or a vector."""
+
+EMBEDS_LAST = 1_000_000_000
+"""Nanoseconds after an embedding in which prompts are still computed as if it were not alone: the next one is likely to come."""
+
 FIRST_CHUNK = 64
-"""Prompt tokens in the first step beside decoding sequences, when the prefill speed is not known yet."""
+"""Prompt tokens in the first step beside other sequences, half of those of one alone, when the prefill speed is not known yet."""
 
 
 class Engine:
@@ -57,6 +63,7 @@ class Engine:
         self._events: list[Event] = []
         self._prefill_rate = 0.0
         self._embeds_from = 0
+        self._embedded_at = -EMBEDS_LAST
         self._cancelled: set[int] = set()
         self._computing: frozenset[int] = frozenset()
 
@@ -90,23 +97,31 @@ class Engine:
             self._running
         )  # before a new sequence takes a lost leader's slot
         self._admit()
-        spans = plan_batch(
-            [sequence for sequence in self._running if sequence.leader is None],
-            self._model.n_batch,
-            chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK),
-        )
+        spans = self._plan()
+        embeds = self._embeddings.busy and not (spans and self._clock() < self._embeds_from)
+        if embeds:  # before a chunk of a prompt, which takes longer
+            self._embed()
         if spans:
             if len(spans) > 1 and any(span.n > 1 for span in spans):
                 self._before_long_step()
             spans.sort(key=_slot_id)
             self._commit(self._decode(spans))
-        embeds = self._embeddings.busy and not (spans and self._clock() < self._embeds_from)
-        if embeds:
-            self._embed()
         if self._events:
             self._emit(self._events)
             self._events = []
         return bool(spans) or embeds
+
+    def _plan(self) -> list[Span]:
+        """The batch of the sequences; prompts are cut for whatever else waits for its turn, or may come."""
+        chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
+        alone = chunk_tokens(self._prefill_rate, ALONE_SECONDS, 2 * FIRST_CHUNK)
+        embeds = self._embeddings.busy or self._clock() < self._embedded_at + EMBEDS_LAST
+        return plan_batch(
+            [sequence for sequence in self._running if sequence.leader is None],
+            self._model.n_batch,
+            chunk,
+            chunk if embeds else alone,
+        )
 
     def _take_inbox(self, block: bool) -> None:
         try:
@@ -219,6 +234,7 @@ class Engine:
         self._events += self._embeddings.compute()
         now = self._clock()
         self._embeds_from = now + (now - began)
+        self._embedded_at = now
 
     def _compute(self, spans: list[Span]) -> int:
         """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""

@@ -10,7 +10,7 @@ import pytest
 from ollamapy.engine.embed import Job, Unembedded, Vectors, finished
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, TextOut
-from ollamapy.engine.rows import NO_SLOT
+from ollamapy.engine.rows import NO_SLOT, Row
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Generation, Prompt
@@ -100,6 +100,43 @@ def test_one_text_need_not_wait_for_a_thousand() -> None:
     assert not [e for e in bench.events if e.id == 1]
     bench.run()
     bench.has(1, many)
+
+
+def test_a_text_waits_for_no_chunk_of_a_prompt_but_the_one_in_work_and_the_next_ones_are_short() -> (
+    None
+):
+    """A prompt of 5,000 tokens at 1,000 tokens a second."""
+    now = 0
+    order: list[tuple[str, int]] = []
+    model = FakeModel(n_ctx=8192, n_batch=4096)
+    decode, compute = model.decode, model.pooling.compute
+
+    def decoding(spans: list[Row]) -> int:
+        nonlocal now
+        n = sum(len(tokens) for _, _, tokens, _ in spans)
+        now += n * 1_000_000
+        order.append(("prompt", n))
+        return decode(spans)
+
+    def embedding(rows: list[Row]) -> int:
+        nonlocal now
+        now += 1_000_000
+        order.append(("text", sum(len(tokens) for _, _, tokens, _ in rows)))
+        return compute(rows)
+
+    model.decode, model.pooling.compute = decoding, embedding  # type: ignore[method-assign]
+    engine = Engine(model, lambda _: None, clock=lambda: now)
+    engine.submit(Sequence(1, list(range(5000)), Generation(Prompt(("",)), num_predict=1)))
+    engine.step(wait=False)
+    engine.step(wait=False)
+    assert order == [("prompt", 128), ("prompt", 500)], "half a second at most, for what may come"
+    for id in (2, 3):
+        engine.submit(Job(id, [[5] * 4], normalize=False))
+        engine.step(wait=False)
+    assert order[2:] == [("text", 4), ("prompt", 250)] * 2
+    while engine.step(wait=False):
+        pass
+    assert [n for _, n in order[6:]] == [250, 250, 250, 500, 500, 500, 500, 500, 500, 122]
 
 
 def test_it_takes_turns_with_decoding() -> None:

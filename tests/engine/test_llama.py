@@ -182,6 +182,7 @@ def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> Non
     fresh = text(run(model, request(model, 2, "ba ke li", n=10)), 2)
     events: list[Event] = []
     engine = Engine(model, events.extend)
+    engine._prefill_rate = 1e6  # so fast that all of the prompt is one batch
     engine.submit(Sequence(1, [5] * 4000, Generation(Prompt(("",)), GREEDY, num_predict=5)))
     decode, statuses = model.decode, []
 
