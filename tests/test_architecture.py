@@ -326,7 +326,7 @@ def test_only_the_cli_prints() -> None:
     }
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [str(file) for file in FILES if not ast.get_docstring(ast.parse(file.read_text()))]
     assert not silent
 

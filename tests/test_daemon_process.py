@@ -70,15 +70,17 @@ def test_a_prompt_longer_than_the_context(daemon: Daemon) -> None:
     assert answer.status == 200 and answer.json()["prompt_truncated"]["tokens"] > 1000
 
 
-def test_each_api_says_in_its_way_that_a_conversation_is_too_long(daemon: Daemon) -> None:
+def test_a_conversation_that_is_too_long_in_each_api(daemon: Daemon) -> None:
     body = {"model": "plain", "messages": [{"role": "user", "content": "ba ke " * 2000}]}
-    told = daemon.ask("POST", "/v1/chat/completions", body).json()["error"]
-    assert told["code"] == "context_length_exceeded"
-    told = daemon.ask("POST", "/v1/responses", {"model": "plain", "input": body["messages"]}).json()
-    assert told["error"]["code"] == "context_length_exceeded"
-    told = daemon.ask("POST", "/v1/messages", {**body, "max_tokens": 5}).json()["error"]
-    # How Anthropic's server says it, and Claude Code knows it
-    assert re.match(r"prompt is too long[^0-9]*\d+ tokens > \d+", told["message"])
+    reply = daemon.ask("POST", "/v1/chat/completions", body).json()["error"]
+    assert reply["code"] == "context_length_exceeded"
+    reply = daemon.ask(
+        "POST", "/v1/responses", {"model": "plain", "input": body["messages"]}
+    ).json()
+    assert reply["error"]["code"] == "context_length_exceeded"
+    reply = daemon.ask("POST", "/v1/messages", {**body, "max_tokens": 5}).json()["error"]
+    # The text of Anthropic's server, which Claude Code matches
+    assert re.match(r"prompt is too long[^0-9]*\d+ tokens > \d+", reply["message"])
 
 
 def test_ps_tells_what_is_loaded(daemon: Daemon) -> None:
@@ -115,7 +117,7 @@ def test_the_work_ends_with_its_client(daemon: Daemon, stream: bool) -> None:
     assert daemon.process.poll() is None
 
 
-def test_a_client_that_does_not_read_holds_nobody_up(daemon: Daemon) -> None:
+def test_a_client_that_does_not_read_delays_no_other(daemon: Daemon) -> None:
     answer = first_line(daemon, options={"num_predict": 4000})
     assert daemon.generate("hello").json()["response"] == HELLO
     assert daemon.generate("long", options={"num_predict": 3}).json()["done"]
@@ -136,7 +138,7 @@ def test_a_signal_lets_requests_finish(own: Daemon, number: int) -> None:
         socket.create_connection(("127.0.0.1", own.port))
 
 
-def test_while_it_ends_nobody_new_is_served(own: Daemon) -> None:
+def test_no_new_request_is_served_during_the_shutdown(own: Daemon) -> None:
     answer = first_line(own, options={"num_predict": 800})
     own.process.send_signal(signal.SIGTERM)
     until(lambda: b"stopping" in own.log.read_bytes(), "it has understood")
@@ -152,7 +154,7 @@ def _refused(daemon: Daemon) -> bool:
         return True
 
 
-def test_a_second_signal_ends_at_once_and_says_so(own: Daemon) -> None:
+def test_a_second_signal_ends_requests_at_once_with_an_error(own: Daemon) -> None:
     answer = first_line(own)
     own.process.send_signal(signal.SIGTERM)
     until(lambda: b"stopping" in own.log.read_bytes(), "it has understood")
@@ -218,12 +220,12 @@ def test_a_runner_killed_while_it_loads(own: Daemon, number: int) -> None:
 def test_a_runner_killed_in_prefill(own: Daemon, number: int) -> None:
     own.generate("long", options={"num_predict": 1})
     [runner] = own.runners()
-    asked = {**LONG, "prompt": "ba ke li " * 1500, "stream": False, "options": {"num_predict": 3}}
-    answer = own.open("POST", "/api/generate", asked)
-    until(lambda: own.busy() == 1, "it was asked")
+    body = {**LONG, "prompt": "ba ke li " * 1500, "stream": False, "options": {"num_predict": 3}}
+    answer = own.open("POST", "/api/generate", body)
+    until(lambda: own.busy() == 1, "the request is in flight")
     runner.send_signal(number)
     answer.read()
-    if number == signal.SIGSEGV:  # before its first token: it is asked once more
+    if number == signal.SIGSEGV:  # before its first token: tried once more
         assert answer.status == 200 and answer.json()["eval_count"] == 3
     else:
         name = signal.Signals(number).name
@@ -234,11 +236,11 @@ def test_an_idle_runner_killed(own: Daemon) -> None:
     own.generate("hello")
     [runner] = own.runners()
     runner.kill()
-    until(lambda: own.ask("GET", "/api/ps").json()["models"] == [], "it is missed")
+    until(lambda: own.ask("GET", "/api/ps").json()["models"] == [], "its end is noticed")
     assert own.generate("hello").json()["response"] == HELLO
 
 
-def test_a_runner_that_falls_silent(tmp_path: Path, model_store: Path) -> None:
+def test_a_runner_that_hangs(tmp_path: Path, model_store: Path) -> None:
     with serve(tmp_path, model_store, LOAD_TIMEOUT="1s") as daemon:
         answer = first_line(daemon)
         [runner] = daemon.runners()
@@ -327,13 +329,13 @@ def test_listening_beyond_this_machine(
 ) -> None:
     with serve(tmp_path, model_store, HOST=host) as daemon:
         assert ("without authentication" in daemon.log.read_text()) is warns
-        told = daemon.ask("GET", "/api/version").json()
-        assert told.get("models") == (None if warns else str(model_store))
+        version = daemon.ask("GET", "/api/version").json()
+        assert version.get("models") == (None if warns else str(model_store))
         assert daemon.ask("GET", "/api/version", Host="evil.example.com").status == 403
         assert daemon.ask("GET", "/api/version", Host="8.8.8.8").status == (200 if warns else 403)
 
 
-def test_the_log_does_not_tell_what_was_asked(own: Daemon) -> None:
+def test_the_log_has_no_prompts(own: Daemon) -> None:
     assert own.generate("hello", "a secret question").status == 200
     own.generate("hello", options={"temperature": "another secret"})
     text = own.log.read_text()

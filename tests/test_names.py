@@ -91,7 +91,7 @@ def test_a_huge_name_is_refused_at_once(text: str) -> None:
     assert time.perf_counter() - start < 0.1
 
 
-def test_the_error_says_what_a_name_looks_like() -> None:
+def test_the_error_describes_the_form_of_a_name() -> None:
     with pytest.raises(
         InvalidName, match=r"^invalid model name 'a b', write it as .*model\[:tag\]"
     ):

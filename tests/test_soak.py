@@ -109,7 +109,7 @@ def test_a_thousand_at_once_lose_and_mix_nothing(
         assert resident(daemon) < before + 30e6, "memory is flat"
 
 
-def test_more_than_the_queue_holds_are_told_to_come_back(tmp_path: Path, model_store: Path) -> None:
+def test_requests_beyond_the_queue_get_a_503(tmp_path: Path, model_store: Path) -> None:
     raise_file_limit()
     with serve(tmp_path, model_store, NUM_PARALLEL="4", MAX_QUEUE="16") as daemon:
         want = expected(daemon)
@@ -121,7 +121,7 @@ def test_more_than_the_queue_holds_are_told_to_come_back(tmp_path: Path, model_s
         )
 
 
-def test_slow_readers_hold_nobody_up(tmp_path: Path, model_store: Path) -> None:
+def test_slow_readers_delay_no_other(tmp_path: Path, model_store: Path) -> None:
     """Eight that read nothing of long answers take every slot; others still get theirs."""
     with serve(tmp_path, model_store, NUM_PARALLEL="12") as daemon:
         long = {"model": "long", "prompt": "Hi", "options": {"temperature": 0, "num_predict": 4000}}

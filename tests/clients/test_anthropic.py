@@ -91,7 +91,7 @@ def test_thoughts(client: anthropic.Anthropic, thinking: Any) -> None:
     assert texts(client.messages.create(model="think", max_tokens=512, messages=more)) == ANSWER
 
 
-def test_thinking_is_not_asked_of_who_cannot(client: anthropic.Anthropic) -> None:
+def test_thinking_is_left_out_for_a_model_without_it(client: anthropic.Anthropic) -> None:
     found = client.messages.create(
         model="hello",
         max_tokens=2048,

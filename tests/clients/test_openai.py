@@ -420,7 +420,7 @@ def test_what_is_refused(client: openai.OpenAI, path: str, body: Any, message: s
     assert error.value.type == "invalid_request_error"
 
 
-def test_a_stream_that_breaks_says_so(client: openai.OpenAI, judged: Daemon) -> None:
+def test_a_failed_stream_ends_with_an_error(client: openai.OpenAI, judged: Daemon) -> None:
     stream = client.chat.completions.create(stream=True, **FOREVER)
     next(stream)
     for runner in judged.runners():

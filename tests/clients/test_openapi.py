@@ -120,7 +120,7 @@ def _bounded(body: dict[str, Any], path: str) -> dict[str, Any]:
     return found
 
 
-def test_every_path_is_told(described: Daemon) -> None:
+def test_every_path_is_described(described: Daemon) -> None:
     answer = described.ask("GET", "/openapi.json")
     assert answer.header("Content-Type") == "application/json"
     told = answer.json()["paths"]
@@ -130,7 +130,7 @@ def test_every_path_is_told(described: Daemon) -> None:
         document([("GET", "/api/new")])
 
 
-def test_what_the_document_says_of_a_request(described: Daemon) -> None:
+def test_the_description_of_a_request(described: Daemon) -> None:
     told = described.ask("GET", "/openapi.json").json()
     chat = told["paths"]["/api/chat"]["post"]
     body = chat["requestBody"]["content"]["application/json"]["schema"]

@@ -130,7 +130,7 @@ def test_thinking_alone_is_as_the_model_writes_it(daemon: Daemon) -> None:
     assert ask(daemon, "granite", think=False)[0] == ""
 
 
-def test_a_model_that_thinks_on_request_is_asked_to_on_request_only(daemon: Daemon) -> None:
+def test_a_model_that_thinks_on_request_does_so_on_request_only(daemon: Daemon) -> None:
     def prompt(**more: Any) -> str:
         messages = [{"role": "user", "content": "Is it?"}]
         asked = {"model": "apertus", "messages": messages, "_debug_render_only": True, **more}
