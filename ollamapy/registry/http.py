@@ -346,9 +346,8 @@ def is_refused_certificate(cause: BaseException) -> bool:
 
     if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
         return True
-    return isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (
-        cause.reason or ""
-    )  # a code of OpenSSL
+    code = getattr(cause, "reason", None) or ""  # OpenSSL's; an end of file has none
+    return isinstance(cause, ssl.SSLError) and "CERTIFICATE" in code
 
 
 class PrivateAddress(Exception):
