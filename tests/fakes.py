@@ -56,8 +56,8 @@ class FakeRunner:
         await self.loaded.wait()
         return Ready(n_ctx=self.plan.n_ctx, n_slots=self.plan.n_slots, bos="<s>", eos="</s>")
 
-    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
-        self.generations.append(job)
+    async def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]:
+        self.generations.append(generation)
         self.changed.set()
         ending = "cancelled"
         try:
@@ -68,7 +68,7 @@ class FakeRunner:
                 if number == self.breaks_after:
                     raise self.error
                 some = (TokenLogprob(word, -1.0, tuple(word.encode())),)
-                yield Piece(1, word, some if job.logprobs is not None else ())
+                yield Piece(1, word, some if generation.logprobs is not None else ())
             ending = "done"
             yield Done(
                 1, "stop", n_prompt=4, n_cached=2, n_predicted=3, prompt_ns=10, predict_ns=20
@@ -77,13 +77,15 @@ class FakeRunner:
             self.endings.append(ending)
             self.changed.set()
 
-    async def embed(self, job: EmbedInputs) -> Embedded:
+    async def embed(self, inputs: EmbedInputs) -> Embedded:
         """Each vector is the length of its text and 0.5."""
-        self.embeds.append(job)
+        self.embeds.append(inputs)
         self.changed.set()
         await self.prefilled.wait()
-        numbers = [number for text in job.inputs for number in (float(len(text)), 0.5)]
-        return Embedded(1, array("f", numbers).tobytes(), tuple(len(text) for text in job.inputs))
+        numbers = [number for text in inputs.inputs for number in (float(len(text)), 0.5)]
+        return Embedded(
+            1, array("f", numbers).tobytes(), tuple(len(text) for text in inputs.inputs)
+        )
 
     async def rerank(self, query: str, documents: tuple[str, ...]) -> Embedded:
         """A document's score is its length."""

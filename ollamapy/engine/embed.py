@@ -1,6 +1,6 @@
 """Which texts are pooled next: requests for vectors, cut into batches that several of them share.
 
-    add() -> jobs, which give their next texts in turn -> running texts -> one batch a step -> vectors -> Vectors
+    add() -> tasks, which give their next texts in turn -> running texts -> one batch a step -> vectors -> Vectors
 
 A request with thousands of texts so delays one with a single text by one batch. What makes the vectors comes in as an
 argument (``pooled.py``, or a function in tests); the engine decides whether a step embeds or decodes.
@@ -35,7 +35,7 @@ class Pooling(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class EmbedTask:
     """A request: the token ids of its texts, each shorter than the context, and how its vectors are made.
 
     ``pooling`` as in ``Model.pooled``. ``dimensions``: the first so many numbers of a vector, 0 for all. ``normalize``: vectors
@@ -60,18 +60,18 @@ class Job:
 class _Text:
     """One input in work, in the sequence ``id`` of the context; ``n_past`` of its tokens are computed."""
 
-    job: Job
+    task: EmbedTask
     index: int
     id: int = -1
     n_past: int = 0
 
     @property
     def tokens(self) -> list[int]:
-        return self.job.inputs[self.index]
+        return self.task.inputs[self.index]
 
 
 class Vectors(NamedTuple):
-    """The good ending of a job: its vectors one after the other, float32 in bytes, and the tokens of each input."""
+    """The good ending of a task: its vectors one after the other, float32 in bytes, and the tokens of each input."""
 
     id: int
     vectors: bytes
@@ -79,15 +79,15 @@ class Vectors(NamedTuple):
 
 
 class Unembedded(NamedTuple):
-    """The bad ending of a job; the kinds are those of ``runner.protocol.Failed``."""
+    """The bad ending of a task; the kinds are those of ``runner.protocol.Failed``."""
 
     id: int
     kind: Literal["invalid", "internal"]
     message: str
 
 
-class Embeddings:
-    """All jobs of an engine. ``open`` gives the context for a pooling; ``clock`` counts nanoseconds."""
+class Embedder:
+    """All tasks of an engine. ``open`` gives the context for a pooling; ``clock`` counts nanoseconds."""
 
     def __init__(self, open: Callable[[str], Pooling], clock: Callable[[], int]) -> None:
         self._open = open
@@ -99,35 +99,35 @@ class Embeddings:
         """Is there work?"""
         return bool(self._queues)
 
-    def add(self, job: Job) -> list[Vectors | Unembedded]:
-        """Take a job; its ending at once where it cannot begin."""
-        if not job.inputs:
-            return [Vectors(job.id, b"", ())]
-        queue = next((q for q in self._queues if q.pooling == job.pooling), None)
+    def add(self, task: EmbedTask) -> list[Vectors | Unembedded]:
+        """Take a task; its ending at once where it cannot begin."""
+        if not task.inputs:
+            return [Vectors(task.id, b"", ())]
+        queue = next((q for q in self._queues if q.pooling == task.pooling), None)
         if queue is None:
             try:
-                queue = _Queue(job.pooling, self._open(job.pooling), self._clock)
+                queue = _Queue(task.pooling, self._open(task.pooling), self._clock)
             except InvalidRequest as error:
-                return [Unembedded(job.id, "invalid", str(error))]
+                return [Unembedded(task.id, "invalid", str(error))]
             except LoadFailed as error:
-                return [Unembedded(job.id, "internal", str(error))]
+                return [Unembedded(task.id, "internal", str(error))]
             self._queues.append(queue)
-        queue.jobs.append(job)
+        queue.tasks.append(task)
         return []
 
     def drop(self, id: int) -> bool:
-        """Forget a job; False when there is none with this id."""
+        """Forget a task; False when there is none with this id."""
         found = any(queue.drop(id) for queue in self._queues)
         self._tidy()
         return found
 
     def plan(self, *, brief: bool) -> frozenset[int]:
-        """Choose the next batch; the ids of the jobs it computes for. ``brief``: others wait for this step to end."""
+        """Choose the next batch; the ids of the tasks it computes for. ``brief``: others wait for this step to end."""
         self._queues.rotate(-1)
         return self._queues[0].plan(brief)
 
     def compute(self) -> list[Vectors | Unembedded]:
-        """Compute the batch that was planned; the jobs that it ends."""
+        """Compute the batch that was planned; the tasks that it ends."""
         endings = self._queues[0].compute()
         self._tidy()
         return endings
@@ -137,11 +137,11 @@ class Embeddings:
 
 
 class _Queue:
-    """The jobs of one pooling."""
+    """The tasks of one pooling."""
 
     def __init__(self, pooling: str, context: Pooling, clock: Callable[[], int]) -> None:
         self.pooling = pooling
-        self.jobs: deque[Job] = deque()  # with texts that are not in work yet
+        self.tasks: deque[EmbedTask] = deque()  # with texts that are not in work yet
         self._context = context
         self._clock = clock
         self._again: deque[_Text] = deque()  # started, and put back
@@ -152,18 +152,18 @@ class _Queue:
 
     @property
     def busy(self) -> bool:
-        return bool(self.jobs or self._running or self._again)
+        return bool(self.tasks or self._running or self._again)
 
     def drop(self, id: int) -> bool:
-        texts = [text for text in (*self._running, *self._again) if text.job.id == id]
-        jobs = [job for job in self.jobs if job.id == id]
+        texts = [text for text in (*self._running, *self._again) if text.task.id == id]
+        tasks = [task for task in self.tasks if task.id == id]
         for text in texts:
             self._end(text)
-        for job in jobs:
-            self.jobs.remove(job)
-        for job in (*jobs, *(text.job for text in texts)):
-            job.over = True
-        return bool(texts or jobs)
+        for task in tasks:
+            self.tasks.remove(task)
+        for task in (*tasks, *(text.task for text in texts)):
+            task.over = True
+        return bool(texts or tasks)
 
     # ---- the next batch --------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class _Queue:
                 break
             self._take(next)
             room = self._add(next, room)
-        return frozenset(text.job.id for text, _ in self._batch)
+        return frozenset(text.task.id for text, _ in self._batch)
 
     def _add(self, text: _Text, room: int) -> int:
         """Put what fits of a text into the batch, all of it if it must be whole; the room that is left."""
@@ -192,7 +192,7 @@ class _Queue:
     def _next(self) -> _Text | None:
         if self._again:
             return self._again[0]
-        return _Text(self.jobs[0], self.jobs[0].n_taken) if self.jobs else None
+        return _Text(self.tasks[0], self.tasks[0].n_taken) if self.tasks else None
 
     def _fits(self, text: _Text, room: int) -> bool:
         """Is there a place for it? The first one always fits, also a whole one that is longer than a batch."""
@@ -203,14 +203,14 @@ class _Queue:
         return n <= room if self._context.whole else held + n <= self._context.n_cells
 
     def _take(self, text: _Text) -> None:
-        """Start a text; the next one is another job's."""
+        """Start a text; the next one is another task's."""
         if self._again:
             self._again.popleft()
         else:
-            job = self.jobs.popleft()
-            job.n_taken += 1
-            if job.n_taken < len(job.inputs):
-                self.jobs.append(job)
+            task = self.tasks.popleft()
+            task.n_taken += 1
+            if task.n_taken < len(task.inputs):
+                self.tasks.append(task)
         text.id = self._free.pop()
         self._running.append(text)
 
@@ -233,29 +233,29 @@ class _Queue:
         if status == NO_SLOT and len(self._running) > 1:
             self._put_back(self._running[1:])  # the oldest has the cache for itself
             return []
-        return self._fail({text.job.id for text, _ in self._batch}, status)
+        return self._fail({text.task.id for text, _ in self._batch}, status)
 
     def _commit(self) -> list[Vectors | Unembedded]:
         endings: list[Vectors | Unembedded] = []
         for text, n in self._batch:
-            job = text.job
-            if job.over:
+            task = text.task
+            if task.over:
                 continue
             text.n_past += n
             if text.n_past < len(text.tokens):
                 continue
             vector = self._context.vector(text.id)
             try:
-                job.vectors[text.index] = finished(vector, job.dimensions, job.normalize)
+                task.vectors[text.index] = finished(vector, task.dimensions, task.normalize)
             except InvalidRequest as error:
-                self.drop(job.id)
-                endings.append(Unembedded(job.id, "invalid", str(error)))
+                self.drop(task.id)
+                endings.append(Unembedded(task.id, "invalid", str(error)))
                 continue
             self._end(text)
-            job.n_done += 1
-            if job.n_done == len(job.inputs):
-                counts = tuple(len(tokens) for tokens in job.inputs)
-                endings.append(Vectors(job.id, b"".join(job.vectors), counts))
+            task.n_done += 1
+            if task.n_done == len(task.inputs):
+                counts = tuple(len(tokens) for tokens in task.inputs)
+                endings.append(Vectors(task.id, b"".join(task.vectors), counts))
         return endings
 
     def _end(self, text: _Text) -> None:
@@ -292,7 +292,7 @@ class _Queue:
 
 
 def finished(vector: Any, dimensions: int, normalize: bool) -> bytes:
-    """A vector in the job's form: its first numbers, of length 1, as float32 in bytes.
+    """A vector in the task's form: its first numbers, of length 1, as float32 in bytes.
 
     Ollama normalises, cuts and normalises again, which is the same. Raises InvalidRequest where a number is none.
     """

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ..errors import InvalidRequest
 from ..types import TokenLogprob
 from .batch import Span, chunk_tokens, halved, plan_batch, shift_cut
-from .embed import Embeddings, Job
+from .embed import Embedder, EmbedTask
 from .events import Event, Finished, Refused, TextOut
 from .model import Model
 from .rows import ABORTED, NO_SLOT
@@ -55,8 +55,8 @@ class Engine:
         self._emit = emit
         self._before_long_step = before_long_step
         self._clock = clock
-        self._embeddings = Embeddings(model.pooled, clock)
-        self._inbox: queue.SimpleQueue[Sequence | Job | int] = queue.SimpleQueue()
+        self._embeddings = Embedder(model.pooled, clock)
+        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | int] = queue.SimpleQueue()
         self._slots = Slots(model)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -69,7 +69,7 @@ class Engine:
 
     # ---- from other threads ----------------------------------------------------------------------------------------
 
-    def submit(self, request: Sequence | Job) -> None:
+    def submit(self, request: Sequence | EmbedTask) -> None:
         """Queue a request; its ending comes through ``emit``."""
         self._inbox.put(request)
 
@@ -129,9 +129,9 @@ class Engine:
                 item = self._inbox.get(block)
                 block = False
                 if isinstance(item, Sequence):
-                    item.n_ctx = min(item.job.n_ctx or self._model.n_ctx, self._model.n_ctx)
+                    item.n_ctx = min(item.generation.n_ctx or self._model.n_ctx, self._model.n_ctx)
                     self._waiting.append(item)
-                elif isinstance(item, Job):
+                elif isinstance(item, EmbedTask):
                     self._events += self._embeddings.add(item)
                 else:
                     self._drop(item)
@@ -177,12 +177,12 @@ class Engine:
         sequence.started_at = self._clock()
         sequence.sampler = self._model.make_sampler(
             sampler_chain(
-                sequence.job.sampling,
+                sequence.generation.sampling,
                 sequence.n_ctx,
-                sequence.job.logit_bias,
+                sequence.generation.logit_bias,
                 masked=sequence.grammar is not None,
             ),
-            penalized_history(sequence.job.sampling, sequence.tokens, sequence.n_ctx),
+            penalized_history(sequence.generation.sampling, sequence.tokens, sequence.n_ctx),
         )
 
     # ---- decode ----------------------------------------------------------------------------------------------------
@@ -302,12 +302,14 @@ class Engine:
         stream = sequence.text
         text = stream.feed(model.written(token) if token in sequence.shown else model.piece(token))
         logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.job.logprobs is not None and not stream.stopped:
-            logprobs = (model.logprobs(logits, token, sequence.job.logprobs),)
+        if sequence.generation.logprobs is not None and not stream.stopped:
+            logprobs = (model.logprobs(logits, token, sequence.generation.logprobs),)
         if text or logprobs:
             first = not sequence.has_text
             sequence.has_text = sequence.has_text or text != ""
-            self._events.append(TextOut(sequence.id, text, logprobs, first, sequence.job.by_token))
+            self._events.append(
+                TextOut(sequence.id, text, logprobs, first, sequence.generation.by_token)
+            )
         if stream.stopped:
             self._finish(sequence, "stop")
         elif sequence.matcher is not None and sequence.matcher.finished:
@@ -315,7 +317,7 @@ class Engine:
                 1  # only the end-of-sequence token may follow: it counts, unsampled
             )
             self._finish(sequence, "stop")
-        elif sequence.n_predicted == sequence.job.num_predict:
+        elif sequence.n_predicted == sequence.generation.num_predict:
             self._finish(sequence, "length")
         elif len(sequence.tokens) >= sequence.n_ctx:
             self._make_room(sequence)
@@ -326,10 +328,10 @@ class Engine:
         They are those before any mask, as llama-server reports them. Raises InvalidRequest where a grammar gives up.
         """
         model, chain, matcher = self._model, sequence.sampler, sequence.matcher
-        budget = sequence.job.think_budget
+        budget = sequence.generation.think_budget
         if sequence.thinking is not None and budget is not None and sequence.n_predicted >= budget:
             sequence.end_thinking()
-        wanted = sequence.job.logprobs is not None
+        wanted = sequence.generation.logprobs is not None
         logits: Any = model.logits(row) if wanted or matcher is not None else None
         if sequence.forced:
             token = sequence.forced.popleft()
@@ -365,14 +367,14 @@ class Engine:
     def _make_room(self, sequence: Sequence) -> None:
         """The context is full: forget the older half of it, or end the answer when its last cell is used."""
         model = self._model
-        if not (sequence.job.shift and model.can_shift and sequence.slot is not None):
+        if not (sequence.generation.shift and model.can_shift and sequence.slot is not None):
             if len(sequence.tokens) > sequence.n_ctx:
                 self._finish(sequence, "length")
             return
         keep, discard = shift_cut(
             sequence.n_ctx,
             sequence.n_past,
-            sequence.job.num_keep,
+            sequence.generation.num_keep,
             sequence.n_prompt,
             model.adds_bos,
         )

@@ -35,7 +35,7 @@ class Sequence:
 
     id: int
     tokens: list[int]
-    job: Generation = Generation(Prompt(("",)))
+    generation: Generation = Generation(Prompt(("",)))
     n_truncated: int = 0
     n_ctx: int = 0
 
@@ -63,13 +63,13 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.n_prompt = len(self.tokens)
-        self.text = TextStream(self.job.stop)
-        if self.grammar is not None and self.job.constraint_after:
-            self.awaited = Awaited(self.job.constraint_after)
+        self.text = TextStream(self.generation.stop)
+        if self.grammar is not None and self.generation.constraint_after:
+            self.awaited = Awaited(self.generation.constraint_after)
         else:
             self.matcher = self.grammar
-        if self.job.think_budget is not None and self.think_end:
-            self.thinking = Awaited(self.job.think_end)
+        if self.generation.think_budget is not None and self.think_end:
+            self.thinking = Awaited(self.generation.think_end)
 
     def end_thinking(self) -> None:
         """Force the text that ends thinking as the next tokens, once."""

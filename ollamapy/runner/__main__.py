@@ -28,21 +28,21 @@ def main() -> int:
     """Do the work of the first frame, until stdin ends; the exit status."""
     pipes = Pipes(protocol.ToRunner)
     match pipes.read():
-        case [protocol.Quantize() as job, *_]:
-            return quantized(job, Outbox(pipes.write))
+        case [protocol.Quantize() as order, *_]:
+            return quantized(order, Outbox(pipes.write))
         case [protocol.Load(plan), *rest]:
             return served(plan, rest, pipes)
     return 0
 
 
-def quantized(job: protocol.Quantize, outbox: Outbox) -> int:
+def quantized(order: protocol.Quantize, outbox: Outbox) -> int:
     """Write one file in another type."""
     end_with_stdin()
     try:
         quantize(
-            Path(job.source),
-            Path(job.target),
-            job.number,
+            Path(order.source),
+            Path(order.target),
+            order.number,
             lambda fraction: outbox.send(protocol.Loading(fraction)),
         )
         outbox.send(protocol.Quantized())

@@ -168,14 +168,14 @@ class RunnerProcess:
         """Wait until the model is loaded. Raises LoadFailed, RunnerCrashed, or RunnerError (no process)."""
         return await asyncio.shield(self._ready)
 
-    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]:
         """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
 
         Raises PromptTooLong, InvalidRequest (an invalid constraint) and RunnerCrashed.
         """
         id, request = self._open()
         try:
-            self._child.send(Generate(id, job))
+            self._child.send(Generate(id, generation))
             while True:
                 item = await request.take()
                 if isinstance(item, Piece):
@@ -187,13 +187,13 @@ class RunnerProcess:
         finally:
             self._close(id)
 
-    async def embed(self, job: EmbedInputs) -> Embedded:
+    async def embed(self, inputs: EmbedInputs) -> Embedded:
         """A vector for each input. Cancelling this cancels the work.
 
         Raises InvalidRequest (an input that is too long too) and RunnerError.
         """
         id, request = self._open()
-        answer = await self._ask(id, request, Embed(id, job))
+        answer = await self._ask(id, request, Embed(id, inputs))
         assert isinstance(answer, Embedded)
         return answer
 

@@ -40,7 +40,7 @@ class Generate(Frame, frozen=True):
     """Continue a prompt; answered by Texts and a Done."""
 
     id: int
-    job: Generation
+    generation: Generation
 
 
 class Tokenize(Frame, frozen=True):
@@ -60,10 +60,10 @@ class Detokenize(Frame, frozen=True):
 
 
 class Embed(Frame, frozen=True):
-    """Ask for the vectors of a job; answered by Embedded."""
+    """Ask for vectors of texts; answered by Embedded."""
 
     id: int
-    job: EmbedInputs
+    inputs: EmbedInputs
 
 
 class Rerank(Frame, frozen=True):

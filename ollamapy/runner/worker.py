@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..engine.batch import truncated
-from ..engine.embed import Job, input_tokens, pair_tokens
+from ..engine.embed import EmbedTask, input_tokens, pair_tokens
 from ..engine.engine import Engine
 from ..engine.grammar import STACK, Grammars, Matcher, NeedsLonger
 from ..engine.llama import Model
@@ -48,7 +48,7 @@ class ShortestFirst:
 
     def put(self, frame: RequestFrame) -> None:
         """Queue a frame."""
-        form = frame.job.constraint if isinstance(frame, protocol.Generate) else None
+        form = frame.generation.constraint if isinstance(frame, protocol.Generate) else None
         self._frames.put((len(form.text) if form else 0, frame.id, frame))
 
     def get(self) -> RequestFrame:
@@ -90,16 +90,19 @@ class Worker:
         """Queue a request; the engine gets the result, or the daemon."""
         match frame:
             case (
-                protocol.Generate(job=Generation(prompt=given))
+                protocol.Generate(generation=Generation(prompt=given))
                 | protocol.Tokenize(text=given)
                 | protocol.Detokenize(tokens=given)
             ):
                 size = len(given)
-            case protocol.Embed(job=EmbedInputs(inputs=inputs)) | protocol.Rerank(documents=inputs):
+            case (
+                protocol.Embed(inputs=EmbedInputs(inputs=inputs))
+                | protocol.Rerank(documents=inputs)
+            ):
                 size = sum(map(len, inputs))
         with self._lock:
             self._pending.add(frame.id)
-        form = frame.job.constraint if isinstance(frame, protocol.Generate) else None
+        form = frame.generation.constraint if isinstance(frame, protocol.Generate) else None
         if form is not None and not self._grammars.is_ready(form):
             self._constrained.put(frame)
         else:
@@ -142,7 +145,7 @@ class Worker:
                 raise Cancelled
 
         match frame:
-            case protocol.Generate(job=Generation(prompt=prompt)) if is_far_too_long(
+            case protocol.Generate(generation=Generation(prompt=prompt)) if is_far_too_long(
                 self._model, prompt, check
             ):
                 words = (
@@ -151,15 +154,15 @@ class Worker:
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                self._submit(self._sequence(frame.id, frame.job, check, quick))
+                self._submit(self._sequence(frame.id, frame.generation, check, quick))
             case protocol.Embed():
-                self._submit(self._texts_to_embed(frame.id, frame.job, check))
+                self._submit(self._texts_to_embed(frame.id, frame.inputs, check))
             case protocol.Rerank(query=query):
                 inputs = []
                 for place, text in enumerate(frame.documents):
                     check()
                     inputs.append(pair_tokens(self._model, query, text, place))
-                self._submit(Job(frame.id, inputs, "rank", normalize=False))
+                self._submit(EmbedTask(frame.id, inputs, "rank", normalize=False))
             case protocol.Tokenize():
                 tokens, count = tokens_within(
                     self._model, frame.text, frame.most, frame.add_special, check
@@ -168,44 +171,44 @@ class Worker:
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 
-    def _submit(self, request: Sequence | Job) -> None:
+    def _submit(self, request: Sequence | EmbedTask) -> None:
         with self._lock:  # a cancel comes before this, or finds it in the engine
             if request.id in self._pending:
                 self._pending.discard(request.id)
                 self._engine.submit(request)
 
-    def _texts_to_embed(self, id: int, job: EmbedInputs, check: Check) -> Job:
+    def _texts_to_embed(self, id: int, wanted: EmbedInputs, check: Check) -> EmbedTask:
         model = self._model
-        longest = model.longest_input if job.n_ctx is None else job.n_ctx
+        longest = model.longest_input if wanted.n_ctx is None else wanted.n_ctx
         longest = min(longest, model.longest_input)
         inputs = []
-        for place, given in enumerate(job.inputs):
+        for place, given in enumerate(wanted.inputs):
             check()
-            inputs.append(input_tokens(model, given, place, longest, job.truncate))
-        return Job(id, inputs, dimensions=job.dimensions, normalize=job.normalize)
+            inputs.append(input_tokens(model, given, place, longest, wanted.truncate))
+        return EmbedTask(id, inputs, dimensions=wanted.dimensions, normalize=wanted.normalize)
 
-    def _sequence(self, id: int, job: Generation, check: Check, quick: bool) -> Sequence:
+    def _sequence(self, id: int, generation: Generation, check: Check, quick: bool) -> Sequence:
         model = self._model
         if not model.generates:
             raise InvalidRequest("the model does not support generate, it only embeds")
-        tokens = prompt_tokens(model, job.prompt, check)
-        for token, _ in job.logit_bias:
+        tokens = prompt_tokens(model, generation.prompt, check)
+        for token, _ in generation.logit_bias:
             if not 0 <= token < model.n_vocab:
                 raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")
         n_whole = len(tokens)
-        n_ctx = min(job.n_ctx or model.n_ctx, model.n_ctx)
-        if job.truncate and n_whole >= n_ctx:
-            tokens = truncated(tokens, n_ctx, job.num_keep, model.adds_bos)
+        n_ctx = min(generation.n_ctx or model.n_ctx, model.n_ctx)
+        if generation.truncate and n_whole >= n_ctx:
+            tokens = truncated(tokens, n_ctx, generation.num_keep, model.adds_bos)
         return Sequence(
             id,
             tokens,
-            job,
+            generation,
             n_truncated=n_whole - len(tokens),
-            grammar=self._grammar(job.constraint, quick),
-            think_end=tuple(model.tokenize(job.think_end, add_special=False)),
+            grammar=self._grammar(generation.constraint, quick),
+            think_end=tuple(model.tokenize(generation.think_end, add_special=False)),
             shown=frozenset(
                 control
-                for written in job.shown
+                for written in generation.shown
                 if (control := model.control_token(written)) is not None
             ),
         )

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from ollamapy.engine.embed import Job, Unembedded, Vectors, finished
+from ollamapy.engine.embed import EmbedTask, Unembedded, Vectors, finished
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.rows import NO_SLOT, Row
@@ -40,7 +40,7 @@ class Bench:
 
     def embed(self, id: int, *lengths: int) -> list[list[int]]:
         inputs = [[id * 10 + n] * length for n, length in enumerate(lengths)]
-        self.engine.submit(Job(id, inputs, normalize=False))
+        self.engine.submit(EmbedTask(id, inputs, normalize=False))
         return inputs
 
     def run(self) -> None:
@@ -54,7 +54,7 @@ class Bench:
         return ending
 
     def has(self, id: int, inputs: list[list[int]]) -> None:
-        """The job has ended well, with the vectors of these inputs."""
+        """The task has ended well, with the vectors of these inputs."""
         ending = self.ending(id)
         assert isinstance(ending, Vectors), ending
         expected = [number for tokens in inputs for number in (sum(tokens), len(tokens))]

@@ -27,8 +27,8 @@ class Bench:
         return self.now
 
     def submit(self, id: int, prompt: list[int], n: int = 5, **options: object) -> None:
-        job = Generation(Prompt(("",)), num_predict=n, **options)  # type: ignore[arg-type]
-        self.engine.submit(Sequence(id, list(prompt), job))
+        generation = Generation(Prompt(("",)), num_predict=n, **options)  # type: ignore[arg-type]
+        self.engine.submit(Sequence(id, list(prompt), generation))
 
     def run(self, limit: int = 10_000) -> None:
         for _ in range(limit):

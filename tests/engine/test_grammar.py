@@ -55,9 +55,9 @@ class Asker:
         self.engine = Engine(model, self.events.extend)
 
     def submit(
-        self, id: int, constraint: Constraint | None, prompt: str = "ba ke", **job: Any
+        self, id: int, constraint: Constraint | None, prompt: str = "ba ke", **generation: Any
     ) -> None:
-        settings: dict[str, Any] = {"sampling": GREEDY, "num_predict": 200} | job
+        settings: dict[str, Any] = {"sampling": GREEDY, "num_predict": 200} | generation
         made = Generation(Prompt((prompt,)), constraint=constraint, **settings)
         grammar = self.grammars.compile(constraint) if constraint else None
         think = tuple(self.model.tokenize(made.think_end, add_special=False))
@@ -77,10 +77,10 @@ class Asker:
         return ending
 
 
-def answer(model: Model, grammars: Grammars, constraint: Constraint, **job: Any) -> str:
+def answer(model: Model, grammars: Grammars, constraint: Constraint, **generation: Any) -> str:
     """What one request says; it must have ended by itself."""
     asker = Asker(model, grammars)
-    asker.submit(1, constraint, **job)
+    asker.submit(1, constraint, **generation)
     asker.run()
     ending = asker.ending()
     assert isinstance(ending, Finished), ending

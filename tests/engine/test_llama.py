@@ -65,8 +65,8 @@ def ending(events: list[Event], id: int = 1) -> Finished:
 
 def request(model: Model, id: int, prompt: str, n: int = 30, **options: object) -> Sequence:
     options.setdefault("sampling", GREEDY)
-    job = Generation(Prompt((prompt,)), num_predict=n, **options)  # type: ignore[arg-type]
-    return Sequence(id, model.tokenize(prompt), job)
+    generation = Generation(Prompt((prompt,)), num_predict=n, **options)  # type: ignore[arg-type]
+    return Sequence(id, model.tokenize(prompt), generation)
 
 
 PROMPTS = {

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ollamapy.engine.embed import Job, Vectors, input_tokens, pair_tokens
+from ollamapy.engine.embed import EmbedTask, Vectors, input_tokens, pair_tokens
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.llama import Model
@@ -52,19 +52,19 @@ def llama(folder: Path) -> Iterator[Model]:
     model.close()
 
 
-def answers(model: Model, *jobs: Job | Sequence) -> dict[int, Event]:
+def answers(model: Model, *requests: EmbedTask | Sequence) -> dict[int, Event]:
     """The endings of requests that run together."""
     events: list[Event] = []
     engine = Engine(model, events.extend)
-    for job in jobs:
-        engine.submit(job)
+    for request in requests:
+        engine.submit(request)
     while engine.step(wait=False):
         pass
     return {event.id: event for event in events if not isinstance(event, TextOut)}
 
 
 def vectors(model: Model, inputs: list[list[int]], **more: Any) -> Floats:
-    ending = answers(model, Job(1, inputs, **more))[1]
+    ending = answers(model, EmbedTask(1, inputs, **more))[1]
     assert isinstance(ending, Vectors), ending
     assert ending.n_tokens == tuple(map(len, inputs))
     return np.frombuffer(ending.vectors, np.float32).reshape(len(inputs), -1).astype(np.float64)
@@ -82,8 +82,8 @@ def test_batched_as_one_by_one(which: str, request: pytest.FixtureRequest) -> No
 
 
 def test_requests_share_batches(bert: Model) -> None:
-    jobs = [Job(n, [bert.tokenize(text)]) for n, text in enumerate(TEXTS)]
-    together = answers(bert, *jobs)
+    requests = [EmbedTask(n, [bert.tokenize(text)]) for n, text in enumerate(TEXTS)]
+    together = answers(bert, *requests)
     for n, text in enumerate(TEXTS):
         ending = together[n]
         assert isinstance(ending, Vectors)
@@ -174,10 +174,10 @@ def test_a_text_that_fills_the_context(bert: Model) -> None:
 
 
 def test_generating_goes_on_while_texts_are_embedded(llama: Model) -> None:
-    job = Generation(Prompt(((1, 300, 301),)), Sampling(temperature=0), num_predict=40)
-    alone = answers(llama, Sequence(1, [1, 300, 301], job))[1]
+    generation = Generation(Prompt(((1, 300, 301),)), Sampling(temperature=0), num_predict=40)
+    alone = answers(llama, Sequence(1, [1, 300, 301], generation))[1]
     inputs = [llama.tokenize(text) for text in TEXTS * 4]
-    both = answers(llama, Sequence(1, [1, 300, 301], job), Job(2, inputs))
+    both = answers(llama, Sequence(1, [1, 300, 301], generation), EmbedTask(2, inputs))
     assert isinstance(alone, Finished) and isinstance(both[1], Finished)
     assert both[1].n_predicted == alone.n_predicted
     assert isinstance(both[2], Vectors)
@@ -246,5 +246,5 @@ def test_a_long_document_loses_its_end_a_long_query_is_refused(folder: Path) -> 
 
 
 def test_no_head_no_scores(bert: Model) -> None:
-    ending = answers(bert, Job(1, [[2, 5, 3]], "rank"))[1]
+    ending = answers(bert, EmbedTask(1, [[2, 5, 3]], "rank"))[1]
     assert "does not support rerank" in str(ending)

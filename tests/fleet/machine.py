@@ -113,10 +113,10 @@ class FakeRunner:
             self.die(0)
         await self.wait()
 
-    async def generate(self, job: Generation) -> AsyncGenerator[Piece | Done, None]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]:
         yield Done(1, "stop")
 
-    async def embed(self, job: EmbedInputs) -> Embedded:
+    async def embed(self, inputs: EmbedInputs) -> Embedded:
         raise NotImplementedError
 
     async def rerank(self, query: str, documents: object) -> Embedded:

@@ -58,7 +58,7 @@ def main() -> None:
                     if how == "deaf":
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     send(protocol.Ready(n_ctx=plan.n_ctx, n_slots=plan.n_slots))
-                case protocol.Generate(job=Generation(prompt=Prompt((str(prompt),)))):
+                case protocol.Generate(generation=Generation(prompt=Prompt((str(prompt),)))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
                     if how not in ("ready", "deaf", "slow", "repack-faults") and "flood" not in how:
                         misbehave(how)

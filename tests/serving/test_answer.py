@@ -424,10 +424,10 @@ def test_the_oldest_messages_are_left_out(
 ) -> None:
     async def test(services: Made) -> None:
         *_, last = await collect(answer(services.services, request_, CALLER))
-        job = services.runners[0].generations[0]
+        generation = services.runners[0].generations[0]
         given = (
             part.encode()
-            if isinstance(part := job.prompt.parts[0], str)
+            if isinstance(part := generation.prompt.parts[0], str)
             else bytes(token for token in part if token < 256)
         )
         assert last.usage is not None and last.usage.dropped_messages == dropped
@@ -436,8 +436,8 @@ def test_the_oldest_messages_are_left_out(
         )
         assert conversation(request_).messages[-1].content.encode() in given
         assert bool(last.usage.truncated_tokens) == bool(dropped)
-        assert job.truncate == (request_.options.context_policy == "shift")
-        assert job.n_ctx == (request_.options.num_ctx or services.runners[0].plan.n_ctx)
+        assert generation.truncate == (request_.options.context_policy == "shift")
+        assert generation.n_ctx == (request_.options.num_ctx or services.runners[0].plan.n_ctx)
 
     run(model_store, test)
 
