@@ -232,10 +232,11 @@ class Settings:
         """Settings from an environment. Raises InvalidSetting for an address that is none."""
         read = _Variables(environ)
         host = read.text("HOST")
+        data, state = _folders(environ)
         return cls(
             address=parse_address(host, read.name("HOST")),
             address_given=bool(host),
-            paths=_paths(environ, read.text("MODELS")),
+            paths=_paths(environ, read.text("MODELS"), data, state),
             origins=tuple(o.strip() for o in read.text("ORIGINS").split(",") if o.strip()),
             keep_alive=read.duration("KEEP_ALIVE", 300.0, zero_is_forever=False),
             load_timeout=read.duration("LOAD_TIMEOUT", 300.0, zero_is_forever=True),
@@ -249,7 +250,7 @@ class Settings:
             serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
             keeps_history=not read.boolean("NOHISTORY"),
             editor=_editor(environ),
-            library=(_own_library(environ), builtin_library()),
+            library=(_own_library(environ, data), builtin_library()),
             hub=HubSettings.from_variables(environ),
             docker=Path(environ.get("DOCKER_CONFIG", "").strip() or "~/.docker").expanduser(),
             warnings=tuple(read.warnings),
@@ -264,45 +265,42 @@ class Settings:
             )
 
 
-def _paths(environ: Mapping[str, str], models: str) -> Paths:
-    """All files are in OLLAMAPY_HOME, else in the platform's folders for data and state. OLLAMAPY_MORE_MODELS lists roots that
-    are only read, as PATH lists directories."""
+def _folders(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """The folders of data and of state: OLLAMAPY_HOME for both, else the platform's."""
+    if home := environ.get("OLLAMAPY_HOME", "").strip():
+        return _absolute(home), _absolute(home)
+    import platformdirs
+
+    data = platformdirs.user_data_dir("ollamapy", appauthor=False)
+    return Path(data), Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
+
+
+def _paths(environ: Mapping[str, str], models: str, data: Path, state: Path) -> Paths:
+    """OLLAMAPY_MORE_MODELS lists roots that are only read, as PATH lists directories."""
     listed = environ.get("OLLAMAPY_MORE_MODELS", "").split(os.pathsep)
     more = tuple(_absolute(each.strip()) for each in listed if each.strip())
-    home = environ.get("OLLAMAPY_HOME", "").strip()
-    if home:
-        data = state = _absolute(home)
-    else:
-        import platformdirs
-
-        data = Path(platformdirs.user_data_dir("ollamapy", appauthor=False))
-        state = Path(platformdirs.user_state_dir("ollamapy", appauthor=False))
+    home_given = bool(environ.get("OLLAMAPY_HOME", "").strip())
     if models:
         shared = not environ.get("OLLAMAPY_MODELS", "").strip().strip("\"'").strip()
         return Paths(
             _absolute(models),
             state,
             models_given=True,
-            home_given=bool(home),
+            home_given=home_given,
             models_shared=shared,
             more_models=more,
         )
-    return Paths(data / "models", state, home_given=bool(home), more_models=more)
+    return Paths(data / "models", state, home_given=home_given, more_models=more)
 
 
 def _absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _own_library(environ: Mapping[str, str]) -> Path:
-    """OLLAMAPY_LIBRARY, else the folder library beside the other files."""
-    if named := environ.get("OLLAMAPY_LIBRARY", "").strip():
-        return Path(named).expanduser().absolute()
-    if home := environ.get("OLLAMAPY_HOME", "").strip():
-        return Path(home).expanduser().absolute() / "library"
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("ollamapy", appauthor=False)) / "library"
+def _own_library(environ: Mapping[str, str], data: Path) -> Path:
+    """OLLAMAPY_LIBRARY, else the folder library among the data."""
+    named = environ.get("OLLAMAPY_LIBRARY", "").strip()
+    return _absolute(named) if named else data / "library"
 
 
 def _editor(environ: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ on stderr, and nothing else translates errors. The message is one sentence: what
     +- InvalidModel                       500   a damaged model file, manifest or layer
     +- InvalidCatalog                   500   a file of the catalogue; names the file and the key
     +- ModelNotFound                      404
+    +- Forbidden                          403   the caller does not have the right
     +- RequestNotFound                    404   no request with the id to cancel
     +- RequestCancelled                   499   the client disconnected
     +- CancelRequested                    499   cancelled by its id

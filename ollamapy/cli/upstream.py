@@ -105,5 +105,5 @@ def is_same_at_source(settings: Settings, store: Store, name: Name) -> bool:
     found = source.find(source.parse(name.display), Catalog(settings.library), settings.hub)
     if found.published is not None:
         return found.published.manifest.digest == manifest.digest
-    weights = {f"sha256:{part.file.sha256}" for part in found.parts if part.kind == "model"}
+    weights = {part.file.digest for part in found.parts if part.kind == "model"}
     return weights <= {layer.digest for layer in manifest.layers}

@@ -146,7 +146,7 @@ class _Pull:
         # 2) the missing files
         if not self.limits.force:
             download.check_space([file for file, _ in found.files], self.store)
-        self.reservation.add(*(f"sha256:{file.sha256}" for file, _ in found.files if file.sha256))
+        self.reservation.add(*(file.digest for file, _ in found.files if file.digest))
         fetched = [self._fetch(file, access) for file, access in found.files]
 
         # 3) check that it is a model, and only then write its name
@@ -189,7 +189,7 @@ class _Pull:
         self.job.report(Progress("writing manifest"))
 
     def _fetch(self, file: RemoteFile, access: Access) -> Fetched:
-        digest = f"sha256:{file.sha256}" if file.sha256 else file.key.replace("-", ":", 1)
+        digest = file.digest or file.key.replace("-", ":", 1)
         reported = -1  # bytes
 
         def progress(step: Downloaded) -> None:

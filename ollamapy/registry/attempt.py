@@ -86,7 +86,7 @@ class Attempt:
 
     def report(self) -> Downloaded:
         """The current progress."""
-        digest = f"sha256:{self.file.sha256}" if self.file.sha256 else self.digest or ""
+        digest = self.file.digest or self.digest or ""
         return Downloaded(digest, self.file.size, self.pieces.present, self.received, self.note)
 
     def discard(self) -> None:

@@ -74,11 +74,11 @@ def fetch(
     """
     patience, limits = patience or Patience(), limits or Limits()
     folder = store.roots[0] / "partial"
-    if reservation is not None and file.sha256 is not None:
-        reservation.add(f"sha256:{file.sha256}")
+    if reservation is not None and file.digest:
+        reservation.add(file.digest)
     if _present(file, store):
-        store.touch(f"sha256:{file.sha256}")
-        return Fetched(f"sha256:{file.sha256}", 0)
+        store.touch(file.digest)
+        return Fetched(file.digest, 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +86,7 @@ def fetch(
     lock = _claim(file, store, progress, patience)
     try:
         if _present(file, store):  # another process finished it meanwhile
-            return Fetched(f"sha256:{file.sha256}", 0)
+            return Fetched(file.digest, 0)
         if not limits.force:
             check_space([file], store)
         return _fetch_twice(file, access, store, progress, patience, limits, reservation)
@@ -121,7 +121,7 @@ def _fetch_twice(
             if not _present(file, store):
                 raise
             attempt.discard()  # a process without the lock was first
-            return Fetched(f"sha256:{file.sha256}", received + attempt.received)
+            return Fetched(file.digest, received + attempt.received)
         except DigestMismatch as error:
             attempt.discard()
             if careful:
@@ -148,11 +148,10 @@ def check_space(files: Iterable[RemoteFile], store: Store) -> None:
 
 
 def _present(file: RemoteFile, store: Store) -> bool:
-    if file.sha256 is None:
+    if not file.digest:
         return False
-    digest = f"sha256:{file.sha256}"
     try:
-        return store.has(digest) and store.blob_path(digest).stat().st_size == file.size
+        return store.has(file.digest) and store.blob_path(file.digest).stat().st_size == file.size
     except (OSError, StoreError):
         return False
 
@@ -181,9 +180,8 @@ def _claim(
         if _present(file, store):
             return None
         there = journal.kept(folder / f"{file.key}.json", file.size)
-        digest = f"sha256:{file.sha256}"
         note = "another process is downloading it"
-        progress(Downloaded(digest, file.size, there, 0, note))
+        progress(Downloaded(file.digest, file.size, there, 0, note))
         if patience.wait(patience.cancelled, _POLL):
             raise RequestCancelled("cancelled")
 

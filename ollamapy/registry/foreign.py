@@ -57,6 +57,11 @@ class FoundFile:
     size: int
     sha256: str = ""
 
+    @property
+    def digest(self) -> str:
+        """The digest that its path contains, "" if there is none."""
+        return f"sha256:{self.sha256}" if self.sha256 else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -283,9 +288,7 @@ def take(
 
     # before anything is linked: are they GGUF files?
     headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
-    with store.reserve(
-        f"sha256:{file.sha256}" for file in found.files if file.sha256
-    ) as reservation:
+    with store.reserve(file.digest for file in found.files if file.digest) as reservation:
         for file in found.files:
             digest, way = _take_file(store, reservation, file, may_copy, verified)
             digests.append(digest)
@@ -305,9 +308,8 @@ def _take_file(
     verified: Callable[[int], None],
 ) -> tuple[str, str]:
     """The digest of a file that is a blob now, and how it came; `verified` gets the bytes read so far."""
-    known = f"sha256:{file.sha256}"
-    if file.sha256 and store.has(known):
-        return known, "cloned"
+    if file.digest and store.has(file.digest):
+        return file.digest, "cloned"
     work = reservation.work_path()
     try:
         how = _share(file.path, work)

@@ -79,7 +79,7 @@ def git_sum(size: int, content: bytes = b"") -> Any:
 def check_sums(file: RemoteFile, access: Access, sha256: str, git: Any) -> None:
     """Raise DigestMismatch unless the sums match the expected ones."""
     if file.sha256 is not None:
-        expected, got = f"sha256:{file.sha256}", f"sha256:{sha256}"
+        expected, got = file.digest, f"sha256:{sha256}"
     elif file.git_sha1 is not None:
         expected, got = f"git:{file.git_sha1}", f"git:{git.hexdigest()}"
     else:

@@ -29,6 +29,11 @@ class RemoteFile:
     page: str = ""
 
     @property
+    def digest(self) -> str:
+        """Its digest; "" where the server does not know it."""
+        return f"sha256:{self.sha256}" if self.sha256 is not None else ""
+
+    @property
     def key(self) -> str:
         """The name of its work files, made from its content rather than its address."""
         if self.sha256 is not None:

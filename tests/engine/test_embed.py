@@ -131,7 +131,7 @@ def test_a_text_waits_for_no_chunk_of_a_prompt_but_the_one_in_work_and_the_next_
     engine.step(wait=False)
     assert order == [("prompt", 128), ("prompt", 500)], "half a second at most, for what may come"
     for id in (2, 3):
-        engine.submit(Job(id, [[5] * 4], normalize=False))
+        engine.submit(EmbedTask(id, [[5] * 4], normalize=False))
         engine.step(wait=False)
     assert order[2:] == [("text", 4), ("prompt", 250)] * 2
     while engine.step(wait=False):
