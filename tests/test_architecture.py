@@ -5,7 +5,7 @@
      |                               |  |        +--> runner (quantizing, rendering)
      |                               |  +-> fleet -> runner -> engine (in the child only)
      |                               +----> chat
-     +--> registry, formats (commands on local files); daemon.serve alone in `serve`
+     +--> registry, formats, chat (commands on local files); daemon.serve alone in `serve`
 
 Every room may import the vocabulary: the modules of the package itself.
 """
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "serving": {"models", "fleet", "runner", "chat", "formats"},
     "web": {"serving", "models", "fleet", "registry"},
     "daemon": {"web", "serving", "models", "fleet", "runner", "registry"},
-    "cli": {"daemon", "registry", "formats"},
+    "cli": {"daemon", "registry", "formats", "chat"},
 }
 
 

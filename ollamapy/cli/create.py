@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ..digests import Sha256
-from ..errors import OllamapyError
+from ..errors import InvalidModel, OllamapyError
+from ..formats.architecture import check_folder
 from ..formats.folder import folder_files
+from ..formats.gguf import read_checked
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
 from ..formats.quantization import type_name
+from ..formats.safetensors import read_tensors
 from ..names import Name
 from .client import Client
 from .progress import Steps
@@ -49,6 +52,7 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
         steps.show({"status": "gathering model components"})
         parsed, folder = _read(modelfile)
         body = request(parsed, folder)
+        check_files(body)  # before anything large is sent
         for warning in _warnings(parsed):
             steps.end()
             remark(f"warning: {warning}")
@@ -139,6 +143,27 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
             path for each in adapters for path in _adapter(each, folder, alone=len(adapters) == 1)
         )
     return {key: value for key, value in body.items() if value}
+
+
+def check_files(body: dict[str, Any]) -> None:
+    """Raise OllamapyError for files of a `request` that the server would refuse, by their headers alone."""
+    for field in ("files", "adapters"):
+        files: dict[str, Path] = body.get(field, {})
+        for name, path in files.items():
+            try:
+                if path.suffix == ".safetensors":
+                    read_tensors(path)
+                elif path.suffix != ".json" and _is_gguf(path):
+                    read_checked(path)
+            except InvalidModel as error:
+                raise OllamapyError(f"{name!r}: {error}") from None
+        if field == "files" and any(name.endswith(".safetensors") for name in files):
+            check_folder({path.name: path for path in files.values()})
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == ".gguf" or file.read(_MAGIC) == b"GGUF"
 
 
 def _adapter(instruction: Instruction, folder: Path, *, alone: bool) -> list[Path]:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,6 +45,17 @@ from .safetensors import Tensor
 from .writer import OnProgress, Value, Weight, pieces_of, read_at, write
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A conversion that was checked: the tensors by GGUF's names, how each becomes a weight of an open file, and ``more`` weights."""
+
+    architecture: str
+    metadata: dict[str, Value]
+    tensors: Mapping[str, Tensor]
+    weight: Callable[[str, Tensor, BinaryIO], Weight]
+    more: Sequence[Weight] = ()
+
+
 def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None = None) -> None:
     """Write the GGUF of a model's folder (or of its files by name) at `target`.
 
@@ -51,6 +63,16 @@ def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None 
     StoreError when `target` cannot be written; `target` is then removed.
     """
     files = folder_files(source) if isinstance(source, Path) else source
+    plan = _planned(files)
+    with ExitStack() as stack:
+        opened = open_all(stack, plan.tensors.values())
+        weights = [
+            plan.weight(name, tensor, opened[tensor.path]) for name, tensor in plan.tensors.items()
+        ]
+        write(target, plan.architecture, plan.metadata, [*weights, *plan.more], progress)
+
+
+def _planned(files: Folder) -> Plan:
     config = read_config(files)
     family = family_of(config)
     sizes = sizes_of(config, family)
@@ -65,14 +87,12 @@ def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None 
     metadata |= vocabulary.metadata(files, rows, config)
     metadata["general.file_type"] = _file_type(tensors.values())
     metadata[f"{family.name}.vocab_size"] = rows
-    with ExitStack() as stack:
-        opened = open_all(stack, tensors.values())
-        weights = [
-            _weight(name, tensor, opened[tensor.path], family, sizes)
-            for name, tensor in tensors.items()
-        ]
-        weights += [_vector(name, values) for name, values in factors.items()]
-        write(target, family.name, metadata, weights, progress)
+
+    def weight(name: str, tensor: Tensor, file: BinaryIO) -> Weight:
+        return _weight(name, tensor, file, family, sizes)
+
+    more = [_vector(name, values) for name, values in factors.items()]
+    return Plan(family.name, metadata, tensors, weight, more)
 
 
 def _metadata(config: Config, family: Family, sizes: Sizes) -> dict[str, Value]:

@@ -1,11 +1,12 @@
 """Advice on a Modelfile: what would be refused (errors), and what is likely a mistake (warnings), each with its place.
 
-Pure: the caller answers whether a file exists. Templates are not compiled, only searched for marks; whether a model of a given
-name exists is not checked.
+Pure: the caller answers whether a file exists and what is wrong with a template. Whether a model of a given name exists is not
+checked.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +27,7 @@ from .modelfile import (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One piece of advice; line and column begin at 1. An error is what creating a model would refuse; but what
-    other versions may have, such as a parameter of another name, is a warning."""
+    """One piece of advice; line and column begin at 1. An error is what creating a model would refuse."""
 
     line: int
     column: int
@@ -35,10 +35,15 @@ class Finding:
     message: str
 
 
-def lint(source: bytes | str, exists: Callable[[str], bool]) -> list[Finding]:
+def lint(
+    source: bytes | str,
+    exists: Callable[[str], bool],
+    template_error: Callable[[str], str] = lambda template: "",
+) -> list[Finding]:
     """All findings, in the order of their places; one only if the text cannot be parsed.
 
-    ``exists`` tells whether the value of FROM, ADAPTER or DRAFT is there as a file or folder.
+    ``exists`` returns whether the value of FROM, ADAPTER or DRAFT is there as a file or folder, ``template_error`` what is wrong
+    with a template, "" if nothing is.
     """
     try:
         modelfile = parse(source)
@@ -50,7 +55,10 @@ def lint(source: bytes | str, exists: Callable[[str], bool]) -> list[Finding]:
         *_missing_stops(modelfile),
     ]
     for each in modelfile.instructions:
-        findings += _writing(each)
+        if each.word not in ("FROM", "ADAPTER") or not exists(each.value):
+            findings += _writing(each)
+        if each.word == "TEMPLATE" and (wrong := template_error(each.value)):
+            findings.append(_refused(each.error(f"the template is wrong: {wrong}")))
         if each.word == "PARAMETER":
             findings += _parameter(each)
         elif each.word == "REQUIRES":
@@ -93,9 +101,8 @@ def _paths(modelfile: Modelfile, exists: Callable[[str], bool]) -> Iterator[Find
         elif exists(each.value):
             continue
         elif each.word != "FROM" or _PATH.match(each.value):
-            yield _warning(
-                each, f"there is no {_line(each)}, paths begin at the folder of the Modelfile"
-            )
+            missing = f"there is no {_line(each)}, paths begin at the folder of the Modelfile"
+            yield _refused(each.error(missing))
         else:
             try:
                 Name.parse(each.value)
@@ -194,12 +201,14 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
     try:
         name, value = read_parameter(each)
     except InvalidModelfile as error:
-        # a later version may have it, as Ollama's new ones have more than its old ones
-        is_unknown = error.reason.startswith("unknown parameter")
-        reason = error.reason if error.reason.endswith("?") else f"{error.reason}."
-        refused = f"{reason} Creating the model would refuse it"
-        yield _warning(each, refused) if is_unknown else _refused(error)
+        yield _refused(error)
         return
+    if (
+        isinstance(value, int | float)
+        and (sense := _RANGES.get(name))
+        and not sense[0] <= value <= sense[1]
+    ):
+        yield _warning(each, f"{name} {value:g} makes no sense, {_shown_range(*sense)}")
     if not each.name:
         yield _warning(each, "more than one space after PARAMETER, Ollama refuses that")
     if value is None:
@@ -212,6 +221,32 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
             escape.start(),
             f"there are no escapes, {escape[0]} is a backslash and a letter: write a value of several lines",
         )
+
+
+_RANGES = {
+    "num_ctx": (1, math.inf),
+    "num_batch": (1, math.inf),
+    "num_gpu": (-1, math.inf),
+    "num_thread": (0, math.inf),
+    "num_predict": (-2, math.inf),
+    "draft_num_predict": (0, math.inf),
+    "top_k": (0, math.inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "temperature": (0, 100),
+    "repeat_last_n": (-1, math.inf),
+    "repeat_penalty": (0, 100),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "main_gpu": (0, 1023),
+    "num_keep": (-1, math.inf),
+}
+"""The values of a parameter that have a meaning; others are taken, as by Ollama, and do nothing or harm."""
+
+
+def _shown_range(least: float, most: float) -> str:
+    return f"write {least:g} or more" if most == math.inf else f"write {least:g} to {most:g}"
 
 
 def _version(each: Instruction) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -508,6 +509,24 @@ def read_version(instruction: Instruction) -> str:
     return version[1]
 
 
+def shell_reading(value: str) -> str:
+    """A path as a shell would read it, where it is written for one: `./a\\ b` and `'a b'` are `./a b` and `a b`."""
+    if not re.search(r"\\[ ()&'\"]|\A'.*'\Z", value, re.DOTALL):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 else value
+
+
 def local_path(value: str, folder: Path) -> Path:
-    """The path of the value of FROM, ADAPTER or DRAFT: "~" and "~user" expanded, else relative to the Modelfile's folder."""
-    return folder / os.path.expanduser(value)
+    """The path of the value of FROM, ADAPTER or DRAFT: "~" and "~user" expanded, else relative to the Modelfile's folder.
+
+    Where there is no such file, but one of the name that a shell would read, it is that.
+    """
+    path = folder / os.path.expanduser(value)
+    if (plain := shell_reading(value)) != value and not os.path.lexists(path):
+        other = folder / os.path.expanduser(plain)
+        return other if os.path.lexists(other) else path
+    return path

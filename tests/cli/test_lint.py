@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollamapy.formats.lint import lint
+from tests.small_models import random_model
 
 from .conftest import Command
 
@@ -30,7 +31,7 @@ def told(text: str, exists: Callable[[str], bool] = nothing_exists) -> list[str]
     [
         # What would be refused
         ("PARAMETER tempratur 1",
-         ["2:1: warning: unknown parameter 'tempratur', did you mean 'temperature'? Creating the model would refuse it"]),
+         ["2:1: error: unknown parameter 'tempratur', did you mean 'temperature'?"]),
         ("PARAMETER top_k many", ["2:1: error: invalid int value [many] for top_k, write a whole number"]),
         ("REQUIRES latest", ["2:1: error: requires must be a valid semver (e.g. 0.14.0)"]),
         ("SYSTEM \"a", ["2:8: error: unexpected EOF: the \" that begins this value has no \" at the end of a line, "
@@ -38,6 +39,11 @@ def told(text: str, exists: Callable[[str], bool] = nothing_exists) -> list[str]
         ('SYSTEM """a""" b', ['2:8: error: unexpected EOF: the """ that begins this value has no """ at the end of '
                               'a line, put what follows the """ on the same line before it']),
         ("DRAFT m", ["2:1: error: DRAFT must not reference the same local path as FROM: 'm'"]),
+        # Values without a meaning
+        ("PARAMETER num_ctx -5", ["2:1: warning: num_ctx -5 makes no sense, write 1 or more"]),
+        ("PARAMETER top_p 7", ["2:1: warning: top_p 7 makes no sense, write 0 to 1"]),
+        ("PARAMETER temperature -3", ["2:1: warning: temperature -3 makes no sense, write 0 to 100"]),
+        ("PARAMETER num_predict -2", []),
         # Deprecated, ignored, refused by Ollama alone
         (" PARAMETER mirostat 1", ["2:2: warning: parameter mirostat is deprecated and does nothing, leave it out"]),
         ('PARAMETER stop ""', ["2:1: warning: an empty stop does nothing, leave it out"]),
@@ -77,11 +83,11 @@ def told(text: str, exists: Callable[[str], bool] = nothing_exists) -> list[str]
         ("TEMPLATE {{ .Prompt }}<|endoftext|>", []),
         ("TEMPLATE {{ .Prompt }}", []),
         # Paths
-        ("ADAPTER ./a", ["2:1: warning: there is no './a', paths begin at the folder of the Modelfile"]),
+        ("ADAPTER ./a", ["2:1: error: there is no './a', paths begin at the folder of the Modelfile"]),
         ("ADAPTER ./a\nADAPTER ./b", [
-            "2:1: warning: there is no './a', paths begin at the folder of the Modelfile",
-            "3:1: warning: there is no './b', paths begin at the folder of the Modelfile"]),
-        ("DRAFT d", ["2:1: warning: there is no 'd', paths begin at the folder of the Modelfile"]),
+            "2:1: error: there is no './a', paths begin at the folder of the Modelfile",
+            "3:1: error: there is no './b', paths begin at the folder of the Modelfile"]),
+        ("DRAFT d", ["2:1: error: there is no 'd', paths begin at the folder of the Modelfile"]),
     ],
 )  # fmt: skip
 def test_advice(text: str, findings: list[str]) -> None:
@@ -100,7 +106,7 @@ def test_advice(text: str, findings: list[str]) -> None:
     ],
 )
 def test_from_is_a_name_or_a_path(value: str, findings: list[str]) -> None:
-    assert told(f"FROM {value}") == [f"1:1: warning: {each}" for each in findings]
+    assert told(f"FROM {value}") == [f"1:1: error: {each}" for each in findings]
     assert told(f"FROM {value}\nFROM b\nADAPTER c", lambda value: True) == []
 
 
@@ -119,13 +125,48 @@ def test_a_file_without_from_is_wrong_at_its_beginning() -> None:
 
 def test_warnings_are_status_0(ollamapy: Command, tmp_path: Path) -> None:
     path = tmp_path / "Modelfile"
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    path.write_text(f"FROM ./m.gguf\nADAPTER {'x' * 5000}\n{CHATML}\n")
+    random_model(tmp_path / "m.gguf")
+    path.write_text(f"FROM ./m.gguf\n{CHATML}\n")
     result = ollamapy("lint", str(path))
-    first, second = result.stdout.splitlines()
+    [only] = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (0, "")
-    assert first.startswith(f"{path}:2:1: warning: there is no 'xxx")
-    assert second.startswith(f'{path}:3:40: warning: "<|im_end|>" of the template is no stop')
+    assert only.startswith(f'{path}:2:40: warning: "<|im_end|>" of the template is no stop')
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"FROM m\nADAPTER {'x' * 5000}\n", ":2:1: error: there is no 'xxx"),
+        ("FROM ./damaged.gguf\n", ":1:1: error: 'damaged.gguf': the model file cannot be used"),
+        ("FROM ./mamba\n", ":1:1: error: the model's architecture (MambaForCausalLM)"),
+        ("FROM m\nTEMPLATE {{ if .Prompt }}\n", ":2:1: error: the template is wrong: "),
+        ("FROM m\nFROM ./m.gguf\n", ":1:1: error: FROM names both files and the model"),
+        ("FROM m\nADAPTER ./m.gguf\nDRAFT d\n", ":3:1: error: there is no 'd'"),
+        ("FROM m\n" + "PARAMETER stop x\n" * 300, ':1:1: error: option "stop" has 300'),
+    ],
+)
+def test_what_create_would_refuse_is_an_error(
+    ollamapy: Command, tmp_path: Path, text: str, says: str
+) -> None:
+    random_model(tmp_path / "m.gguf")
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
+    (tmp_path / "mamba").mkdir()
+    (tmp_path / "mamba" / "config.json").write_text('{"architectures": ["MambaForCausalLM"]}')
+    head = b"{}      "
+    (tmp_path / "mamba" / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+    path = tmp_path / "Modelfile"
+    path.write_text(text)
+    result = ollamapy("lint", str(path))
+    assert result.returncode == 1 and says in result.stdout
+
+
+@pytest.mark.parametrize("value", ["./dir\\ x/m.gguf", "'./dir x/m.gguf'", '"./dir x/m.gguf"'])
+def test_a_path_as_a_shell_takes_it(ollamapy: Command, tmp_path: Path, value: str) -> None:
+    (tmp_path / "dir x").mkdir()
+    random_model(tmp_path / "dir x" / "m.gguf")
+    (tmp_path / "Modelfile").write_text(f"FROM {value}\n")
+    result = ollamapy("lint", str(tmp_path / "Modelfile"))
+    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_errors_are_status_1(ollamapy: Command, tmp_path: Path) -> None:

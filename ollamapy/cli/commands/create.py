@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import typer
 from typer import Option
 
 from ...errors import OllamapyError, reason
-from ...formats import lint as advice
-from ...formats.modelfile import LIMIT, local_path
+from ...formats.modelfile import LIMIT
 from .. import create as creation
+from .. import lint as linting
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
 
 app = group_app()
@@ -62,8 +61,7 @@ def lint(context: typer.Context, as_json: Json = False) -> None:
         raise OllamapyError(
             f"cannot read {path} ({reason(error)}): name the file, as in 'ollamapy lint MODELFILE'"
         ) from error
-    # Not Path.exists(), which fails for names that are too long
-    findings = advice.lint(source, lambda value: os.path.exists(local_path(value, path.parent)))
+    findings = linting.findings(source, path.parent)
     if as_json:
         names = ("line", "column", "severity", "message")
         found = [{name: getattr(each, name) for name in names} for each in findings]
