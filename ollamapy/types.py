@@ -201,11 +201,13 @@ class Constraint(msgspec.Struct, frozen=True):
     """The form that an answer must have. ``text`` is a JSON Schema ("schema"), a regular expression ("regex"), a JSON list of
     strings ("choice"), a GBNF grammar ("gbnf"), a Lark grammar ("lark"), or nothing ("json": any JSON object).
     ``unless`` (with "json" and "schema" only): an answer that begins with one of these texts, a tool call, is not constrained.
+    ``parts``: names of what the text is made of, and the JSON Schema of each: an error tells which one is wrong.
     """
 
     kind: Literal["json", "schema", "regex", "choice", "gbnf", "lark"]
     text: str = ""
     unless: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 class Prompt(msgspec.Struct, frozen=True, array_like=True):

@@ -39,6 +39,7 @@ VOCABULARY = {
     "loading",
     "machine",
     "secret",
+    "schemas",
     "",
 }
 

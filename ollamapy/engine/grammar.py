@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import schemas
 from ..errors import InvalidRequest
 from ..types import Constraint
 
@@ -103,11 +104,21 @@ class Grammars:
         except InvalidRequest as error:
             if quick:
                 raise NeedsLonger from None
-            words = f"the {_WHAT[constraint.kind]} cannot be used: {error}"
+            part = self._wrong_part(constraint, tokenizer)
+            words = part or f"the {_WHAT[constraint.kind]} cannot be used: {error}"
         self._refused[constraint] = words
         while len(self._refused) > MOST_REFUSALS:
             del self._refused[next(iter(self._refused))]
         raise InvalidRequest(words)
+
+    def _wrong_part(self, constraint: Constraint, tokenizer: Any) -> str:
+        """Which part of a constraint cannot be used and why; "" if each can."""
+        for name, schema in constraint.parts:
+            try:
+                _compiled(_grammar(Constraint("schema", schema), self._controls), tokenizer, FUEL)
+            except InvalidRequest as error:
+                return f"the schema of {name} cannot be used: {error}"
+        return ""
 
     def is_ready(self, constraint: Constraint) -> bool:
         """Does :meth:`compile` give a copy of what is there, on any thread?"""
@@ -293,7 +304,7 @@ def _parsed(constraint: Constraint) -> Any:
 def _schema(constraint: Constraint) -> Any:
     if constraint.kind == "json":
         return {"type": "object"}
-    schema = _closed(_parsed(constraint))
+    schema = schemas.closed(schemas.usable(_parsed(constraint)))
     if not isinstance(schema, (dict, bool)):
         raise InvalidRequest("a JSON schema must be an object or a boolean")
     if schema is False:
@@ -335,40 +346,6 @@ def _from_gbnf(text: str) -> str:
         return gbnf_to_lark(text)
     except Exception as error:  # it raises bare Exceptions, too
         raise InvalidRequest(f"the GBNF grammar cannot be used: {_one_line(str(error))}") from None
-
-
-_IN_A_DICT = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_IN_A_LIST = ("anyOf", "oneOf", "prefixItems")
-_DIRECT = ("items", "additionalProperties", "contains", "unevaluatedProperties")
-_COMBINING = ("allOf", "anyOf", "oneOf", "$ref", "not", "if", "dependentSchemas")
-_OPEN = ("additionalProperties", "unevaluatedProperties", "patternProperties")
-
-
-def _closed(schema: Any) -> Any:
-    """A schema whose objects have no properties but the named ones, where it leaves that open.
-
-    JSON Schema would allow any, and a model does invent some; Ollama's grammars allow none. Where schemas are combined into
-    one object, closing a part could forbid what another part requires: such a schema stays as it is.
-    """
-    nodes: list[dict[str, Any]] = []
-    waiting = [schema]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, dict):
-            continue
-        nodes.append(node)
-        if "allOf" in node or ("properties" in node and any(key in node for key in _COMBINING)):
-            return schema
-        for key in _DIRECT:
-            waiting.append(node.get(key))
-        for key in _IN_A_LIST:
-            waiting.extend(found if isinstance(found := node.get(key), list) else [])
-        for key in _IN_A_DICT:
-            waiting.extend(found.values() if isinstance(found := node.get(key), dict) else [])
-    for node in nodes:
-        if "properties" in node and not any(key in node for key in _OPEN):
-            node["additionalProperties"] = False
-    return schema
 
 
 _EXPLAINED = {

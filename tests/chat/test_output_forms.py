@@ -18,6 +18,7 @@ from ollamapy.chat.output.sections import SectionParser
 from ollamapy.chat.output.thinking import ThinkingParser
 from ollamapy.chat.output.tools import Tools
 from ollamapy.chat.template import Template
+from ollamapy.errors import InvalidRequest
 from ollamapy.types import Constraint, ToolCall
 
 DATA = Path(__file__).parent.parent / "data" / "output"
@@ -325,3 +326,16 @@ def test_each_tool_has_definitions_of_its_own() -> None:
     assert accepts(constraint, hermes('{"name": "a", "arguments": {"x": "1"}}'))
     assert accepts(constraint, hermes('{"name": "b", "arguments": {"x": 1}}'))
     assert not accepts(constraint, hermes('{"name": "b", "arguments": {"x": "1"}}'))
+
+
+@pytest.mark.parametrize("template", [HERMES, HARMONY])
+def test_the_tool_whose_schema_is_wrong_is_named(template: Template) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(130):
+        schema = {"properties": {"x": schema}}
+    odd = {"type": "function", "function": {"name": "odd_one", "parameters": schema}}
+    with pytest.raises(InvalidRequest, match="tool odd_one .*nests"):
+        call_grammar(answer_format(template), [*TOOLS, odd], "required")
+    constraint = call_grammar(answer_format(template), TOOLS, "required")
+    assert constraint is not None
+    assert [name for name, _ in constraint.parts] == ["tool get_weather", "tool now"]

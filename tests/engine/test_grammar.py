@@ -635,3 +635,19 @@ def test_json_is_kept_ready_from_the_first_constraint_on(model: Model) -> None:
     tokens = model.tokenize("{", add_special=False)[-1:]
     first.take(tokens[0])
     second.take(tokens[0])  # it begins at the beginning
+
+
+def test_the_part_that_cannot_be_used_is_named(grammars: Grammars) -> None:
+    good, wrong = json.dumps({"type": "object"}), json.dumps({"type": "no such type"})
+    schema = {"type": "object", "properties": {"x": {"anyOf": [{}, json.loads(wrong)]}}}
+    parts = (("tool good", good), ("tool odd", wrong))
+    with pytest.raises(InvalidRequest, match="schema of tool odd cannot be used: .*no such type"):
+        grammars.compile(Constraint("schema", json.dumps(schema), parts=parts))
+
+
+def test_a_schema_that_nests_130_deep_is_refused(grammars: Grammars) -> None:
+    schema: dict[str, Any] = {"type": "boolean"}
+    for _ in range(130):
+        schema = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    with pytest.raises(InvalidRequest, match="nests"):
+        grammars.compile(Constraint("schema", json.dumps(schema)))

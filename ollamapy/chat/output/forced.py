@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ... import schemas
+from ...errors import InvalidRequest
 from ...types import Constraint
 from . import harmony
 from .families import Writing
@@ -51,26 +53,33 @@ def call_marks(format: AnswerFormat) -> tuple[str, ...]:
 
 def _harmony_constraint(functions: Sequence[Mapping[str, Any]]) -> Constraint:
     """One call, whose header has the name, and the message the arguments alone."""
-    rules = []
+    rules, parts = [], []
     for place, function in enumerate(functions):
         header = json.dumps(harmony.CALL_HEADER.format(name=function.get("name")))
-        schema = {**_arguments_schema(function), "x-guidance": _WITHIN_LARK}
-        rules.append(f"f{place}: {header} j{place}\nj{place}: %json {json.dumps(schema)}\n")
+        arguments = _arguments_schema(function)
+        parts.append(_part(function, arguments))
+        schema = json.dumps({**arguments, "x-guidance": _WITHIN_LARK})
+        rules.append(f"f{place}: {header} j{place}\nj{place}: %json {schema}\n")
     start = " | ".join(f"f{place}" for place in range(len(functions)))
-    return Constraint("lark", f"start: {start}\n{''.join(rules)}")
+    return Constraint("lark", f"start: {start}\n{''.join(rules)}", parts=tuple(parts))
+
+
+def _part(function: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[str, str]:
+    return f"tool {function.get('name')}", json.dumps(arguments)
 
 
 def _constraint(
     writing: Writing, functions: Sequence[Mapping[str, Any]], parallel: bool
 ) -> Constraint:
-    schema, definitions = _calls_schema(functions, writing)
+    schema, parts = _calls_schema(functions, writing)
+    definitions = schema.pop("$defs", {})
     if writing.shape == "list":
         most = MAX_CALLS if parallel else 1
         schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": most}
     if definitions:
         schema = {**schema, "$defs": definitions}
     if not writing.before and not writing.after:
-        return Constraint("schema", json.dumps(schema, ensure_ascii=False))
+        return Constraint("schema", json.dumps(schema, ensure_ascii=False), parts=parts)
     text = json.dumps({**schema, "x-guidance": _WITHIN_LARK}, ensure_ascii=False)
     before, after = json.dumps(writing.before), json.dumps(writing.after)
     call = " ".join(
@@ -79,23 +88,25 @@ def _constraint(
     more = f'("\\n"? call){{0,{MAX_CALLS - 1}}}'
     several = parallel and writing.shape == "object"
     start = f"call {more}" if several else "call"
-    return Constraint("lark", f"start: {start}\ncall: {call}\njson: %json {text}\n")
+    lark = f"start: {start}\ncall: {call}\njson: %json {text}\n"
+    return Constraint("lark", lark, parts=parts)
 
 
 def _calls_schema(
     functions: Sequence[Mapping[str, Any]], writing: Writing
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema of one call of any of the functions, and the definitions that it refers to."""
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """The schema of one call of any of the functions, with the definitions that it refers to; and the parts that it is made of."""
     calls: list[dict[str, Any]] = []
+    parts: list[tuple[str, str]] = []
     definitions: dict[str, Any] = {}
     for place, function in enumerate(functions):
-        parameters = _arguments_schema(function)
-        prefix = f"f{place}_"
-        for key in ("$defs", "definitions"):
-            inner = parameters.pop(key, None)
-            for name, item in (inner if isinstance(inner, Mapping) else {}).items():
-                definitions[prefix + name] = _renamed(item, prefix)
-        arguments = _renamed(parameters, prefix)
+        schema = _arguments_schema(function)
+        parts.append(_part(function, schema))
+        try:
+            arguments, own = schemas.embedded(schema, f"f{place}_")
+        except InvalidRequest as error:
+            raise _named(function, error) from None
+        definitions |= own
         calls.append(
             {
                 "type": "object",
@@ -107,38 +118,27 @@ def _calls_schema(
                 "additionalProperties": False,
             }
         )
-    return (calls[0] if len(calls) == 1 else {"anyOf": calls}), definitions
+    call = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**call, "$defs": definitions}, tuple(parts)
 
 
 def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arguments of a function must be: an object of the named parameters alone, unless the schema allows others."""
+    """What the arguments of a function must be: an object of the named parameters alone, unless the schema allows others.
+
+    Raises InvalidRequest, naming the tool, for a schema that nests too deeply.
+    """
     given = function.get("parameters")
-    parameters = dict(given) if isinstance(given, Mapping) else {}
+    try:
+        parameters = schemas.closed(schemas.usable(given)) if isinstance(given, Mapping) else {}
+    except InvalidRequest as error:
+        raise _named(function, error) from None
+    keywords = (*schemas.OPEN, *schemas.COMBINING)
     if isinstance(parameters.get("properties"), Mapping) and not any(
-        k in parameters for k in _OPEN
+        key in parameters for key in keywords
     ):
         parameters["additionalProperties"] = False
     return {"type": "object", **parameters}
 
 
-_OPEN = (
-    *("additionalProperties", "unevaluatedProperties", "patternProperties"),
-    *("allOf", "anyOf", "oneOf", "$ref", "not", "if"),
-)
-"""Keywords of a schema that names some properties, with which it may have others, too."""
-
-
-def _renamed(schema: Any, prefix: str) -> Any:
-    """The schema with its references to definitions given their new names: each tool's are its own,
-    and all are together at the root."""
-    if isinstance(schema, list):
-        return [_renamed(item, prefix) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    result = {key: _renamed(value, prefix) for key, value in schema.items()}
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        for start in ("#/$defs/", "#/definitions/"):
-            if reference.startswith(start):
-                result["$ref"] = f"#/$defs/{prefix}{reference[len(start) :]}"
-    return result
+def _named(function: Mapping[str, Any], error: InvalidRequest) -> InvalidRequest:
+    return InvalidRequest(f"the schema of tool {function.get('name')} cannot be used: {error}")
