@@ -43,11 +43,13 @@ class Poor(socket.socket):
 
 
 @asynccontextmanager
-async def accepting(n_places: int, listener: socket.socket) -> AsyncIterator[int]:
+async def accepting(
+    n_places: int, listener: socket.socket, protocol: type[Greeter] = Greeter
+) -> AsyncIterator[int]:
     places = asyncio.Semaphore(n_places)
     listener.bind(("127.0.0.1", 0))
     listener.listen(50)
-    acceptor = Acceptor(listener, lambda: Greeter(places), places)
+    acceptor = Acceptor(listener, lambda: protocol(places), places)
     try:
         yield listener.getsockname()[1]
     finally:
@@ -67,6 +69,26 @@ def test_connections_beyond_the_places_wait_for_one() -> None:
                 writer.close()
 
     asyncio.run(scenario())
+
+
+def test_small_writes_are_sent_at_once() -> None:
+    """The head and the body of an answer are two: the second must not wait for the client to acknowledge the first."""
+    options: list[int] = []
+
+    class Asked(Greeter):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            peer = transport.get_extra_info("socket")
+            options.append(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            super().connection_made(transport)
+
+    async def scenario() -> None:
+        async with accepting(1, socket.socket(), Asked) as port, asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read(1) == b"!"
+            writer.close()
+
+    asyncio.run(scenario())
+    assert len(options) == 1 and options[0] != 0
 
 
 def test_running_out_of_files_is_retried_and_logged_once(
