@@ -38,7 +38,7 @@ from ..secret import ensure_secret
 from ..serving.answer import lease_request
 from ..serving.services import Services
 from ..serving.turn import template_of
-from ..types import Conversation, Options, Request
+from ..types import Conversation, Request
 from .log import OneLine, RotatedLog, is_stderr
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ async def _load_ahead(
     """Start loading a model, and return once its process has the Load. Errors of loading are raised by the first request."""
     try:
         spec = await models.load(name)
-        request = lease_request(spec, Options())
+        request = lease_request(spec, spec.options)
         plan = fit.best(request, settings, free_memory())
     except OllamapyError as error:
         log.warning("cannot preload %s: %s", name, error)

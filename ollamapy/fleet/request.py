@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from ..formats.gguf import Header
 from ..loading import Files
 from ..names import Name
-from ..types import Options
+from ..types import Caller, Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class LeaseRequest:
 
     ``digest`` is the manifest's, ``header`` that of all weights; ``options`` holds only what the request and the model's
     parameters gave; ``embeds``: it is for embeddings. ``keep_alive`` (seconds; None, infinite or negative: for ever) changes
-    how long the model stays after this request and later ones; UNSET leaves it.
+    how long the model stays after this request and later ones; UNSET leaves it. ``caller`` is for the log.
     """
 
     name: Name
@@ -29,6 +29,7 @@ class LeaseRequest:
     options: Options = Options()
     embeds: bool = False
     keep_alive: float | None | UnsetType = UNSET
+    caller: Caller = Caller()
 
     @property
     def key(self) -> str:

@@ -458,7 +458,9 @@ class Scheduler:
     def _watch(self, resident: Resident, runner: Runner) -> None:
         """Post what becomes of a resident's runner."""
         name, plan = resident.request.name.display, resident.plan
-        log.info("loading %s: %d x %d tokens", name, plan.n_slots, plan.n_ctx)
+        id = resident.request.caller.id
+        reason = f", for request {id}" if id else ""
+        log.info("loading %s: %d x %d tokens%s", name, plan.n_slots, plan.n_ctx, reason)
         resident.runner = runner
         runner.on_progress = lambda fraction: self._post(_LoadProgressed(resident, fraction))
         _spawn(self._attend(resident, runner), self._watching)

@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 DEFAULT_NUM_KEEP = 4
 """Tokens kept at the beginning when a context is shifted, if no option sets it (Ollama's default)."""
 
+_DAEMON = Caller()
+"""The caller of what the daemon asks by itself: a model to preload."""
+
 CONTEXTS_PER_ANSWER = 10
 """An answer is cut off after this many contexts of tokens: a model that never stops must not run for ever (as in Ollama)."""
 
@@ -188,18 +191,20 @@ def lease_request(
     spec: ModelSpec,
     options: Options,
     keep_alive: float | None | UnsetType = UNSET,
+    caller: Caller = _DAEMON,
     *,
     embeds: bool = False,
 ) -> LeaseRequest:
-    """The scheduler's request for a model with these options; ``embeds``: for embeddings."""
+    """The scheduler's request for a model with these options, which include its own; ``embeds``: for embeddings."""
     return LeaseRequest(
         name=spec.name,
         digest=spec.digest,
         files=spec.files,
         header=spec.header,
-        options=options.over(spec.options),
+        options=options,
         embeds=embeds,
         keep_alive=keep_alive,
+        caller=caller,
     )
 
 
@@ -214,7 +219,7 @@ async def _leased(
     """A lease on the model's runner; the child that renders its prompts starts while it loads."""
     if turn.template.is_foreign:
         services.renderer.warm()
-    request = lease_request(turn.spec, turn.request.options, turn.request.keep_alive)
+    request = lease_request(turn.spec, turn.options, turn.request.keep_alive, caller)
     async with services.scheduler.lease(request) as lease:
         yield lease, await lease.runner.ready()
 

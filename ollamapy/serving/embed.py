@@ -111,7 +111,8 @@ async def _leased(
     *,
     embeds: bool = True,
 ) -> AsyncIterator[Runner]:
-    wanted = lease_request(spec, request.options, request.keep_alive, embeds=embeds)
+    options = request.options.over(spec.options)
+    wanted = lease_request(spec, options, request.keep_alive, caller, embeds=embeds)
     async with services.scheduler.lease(wanted) as lease:
         yield lease.runner
 

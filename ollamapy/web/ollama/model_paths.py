@@ -20,7 +20,7 @@ from ...registry.manifest import MANIFEST_TYPE
 from ...secret import NONCE, PROOF, is_proof, read_secret
 from ...serving.answer import lease_request
 from ...serving.services import Services
-from ...types import Options, Progress
+from ...types import Progress
 from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
 from ..stream import Lines, drop_rest
 from . import model_wire, wire
@@ -42,7 +42,7 @@ async def _show(services: Services, call: Call) -> Reply:
         user_agent=call.headers.get("user-agent", ""),
     )
     spec = await services.models.load(parsed.model)
-    context = services.scheduler.context_of(lease_request(spec, Options()))
+    context = services.scheduler.context_of(lease_request(spec, spec.options))
     return json_answer(wire.encode({**shown, "effective_context_length": context}))
 
 
