@@ -78,22 +78,20 @@ class Jobs:
             async for step in steps:
                 yield step
 
-    async def push(self, request: PushRequest) -> AsyncGenerator[Progress, None]:
-        """Upload a model to where its name points; closing this ends it.
+    def push(self, request: PushRequest) -> AsyncGenerator[Progress, None]:
+        """Upload a model to where its name points; closing the steps ends it.
 
-        Raises InvalidName, ModelNotFound, InvalidRequest, TransferError, ServerBusy.
+        They raise InvalidName, ModelNotFound, InvalidRequest, TransferError, ServerBusy.
         """
         story = partial(push, self._store, self._hub_for(request), request)
-        async with aclosing(self.follow("push", request.model, story)) as steps:
-            async for step in steps:
-                yield step
+        return self.follow("push", request.model, story)
 
-    async def create(
+    def create(
         self, request: CreateRequest, *, is_local: bool = True
     ) -> AsyncGenerator[Progress, None]:
-        """Make a model; closing this ends it. A model of that name is replaced. ``is_local``: as in `PullRequest`.
+        """Make a model; closing the steps ends it. A model of that name is replaced. ``is_local``: as in `PullRequest`.
 
-        Raises InvalidName and InvalidRequest for a request that cannot be fulfilled, StoreError, RunnerError (quantizing), ServerBusy, what a
+        They raise InvalidName and InvalidRequest for a request that cannot be fulfilled, StoreError, RunnerError (quantizing), ServerBusy, what a
         pull of the base raises; no part of the new model is left then.
         """
 
@@ -101,9 +99,7 @@ class Jobs:
             return self.pull(PullRequest(model, is_local=is_local))
 
         story = partial(create, self._store, self._renderer, pull_base, request)
-        async with aclosing(self.follow("create", request.model, story)) as steps:
-            async for step in steps:
-                yield step
+        return self.follow("create", request.model, story)
 
     async def close(self) -> None:
         """Cancel all jobs, and start no more. A thread that waits for another machine is left behind after CLOSE_SECONDS."""
