@@ -1,7 +1,7 @@
 """From a request to a conversation, and from there to a prompt where no foreign program is needed.
 
 Pure. Rendering a model's own template is ``chat/jinja.py`` and ``chat/golang/``, run by
-``daemon/render.py``.
+``runner/render_child.py``.
 """
 
 from __future__ import annotations

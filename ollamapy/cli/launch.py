@@ -166,7 +166,7 @@ class Launcher:
         if place.daemon is None:
             place, _ = self.start(preload)
         elif is_newer(__version__, place.daemon.version):
-            place = self._upgrade(place, place.daemon)
+            place = self._upgrade()
         self.remark(place)
         return Client(place.address)
 
@@ -202,7 +202,7 @@ class Launcher:
         end(place.address, place.daemon, self.say)
         return True
 
-    def _upgrade(self, place: Place, daemon: Daemon) -> Place:
+    def _upgrade(self) -> Place:
         """Replace an idle daemon that is older than this program; leave a busy one alone and say so."""
         with self._lock():
             place = self.find()

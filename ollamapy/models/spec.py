@@ -54,14 +54,12 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
 class ModelSpec:
     """Everything known about one stored model.
 
-    `name` is its installed spelling, `digest` its manifest's (bare hex), `size` bytes of all blobs,
-    `modified_at` seconds. `header` is that of all files of the weights. `parameters` is the params layer as written,
+    `name` is its installed spelling, `digest` its manifest's (bare hex), `modified_at` seconds. `header` is that of all files of the weights. `parameters` is the params layer as written,
     `options` what of it is valid. `template` is the one that chats use; `fills_gaps`: the Go template can write a prompt with a suffix.
     """
 
     name: Name
     digest: str
-    size: int
     modified_at: float
     config: Config
     details: Details
@@ -69,7 +67,6 @@ class ModelSpec:
     header: Header
     go_template: str | None
     jinja_template: str | None
-    joins_messages: bool
     system: str | None
     messages: tuple[Message, ...]
     options: Options
@@ -108,7 +105,6 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
     return ModelSpec(
         name=name,
         digest=manifest.digest,
-        size=manifest.size,
         modified_at=manifest.modified_at,
         config=config,
         details=details_of(config, header, model.from_),
@@ -116,7 +112,6 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
         header=header,
         go_template=go_template,
         jinja_template=jinja,
-        joins_messages=joins_messages,
         system=last(texts["system"]) or None,
         messages=_messages(texts["messages"]),
         options=_options(parameters, name),

@@ -1,7 +1,7 @@
 """Chat formats that are in the world, each as a Go and as a Jinja template: the same prompts, and those of its makers.
 
 The Go templates are the catalogue's (``library/formats``) and those that a GGUF's own template is recognised by
-(``chat/known.py``); the Jinja ones are written as models carry them. BOS is left out: tokenizing adds it.
+(``chat/formats.py``); the Jinja ones are written as models carry them. BOS is left out: tokenizing adds it.
 """
 
 from __future__ import annotations

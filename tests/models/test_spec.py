@@ -42,7 +42,7 @@ def test_everything_about_a_model(tmp_path: Path, scripted: Path) -> None:
     assert spec.files.weights.path.read_bytes() == scripted.read_bytes()
     assert spec.files.weights.path.name == spec.files.weights.digest.replace(":", "-")
     assert spec.header.context_length == 2048
-    assert not spec.joins_messages
+    assert spec.template.kind != "plain"
     assert spec.files.projector is None and spec.files.adapters == ()
 
 
