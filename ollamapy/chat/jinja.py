@@ -25,6 +25,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..cache import cached
@@ -317,19 +318,21 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class _Missing(jinja2.Undefined):
-    """A name without a value: nothing, where text is put before or after it (as in llama.cpp, whose
-    users' templates rely on it). Any other use fails, as in transformers."""
-
-    def __add__(self, other: Any) -> Any:
-        return other
-
-    __radd__ = __add__
-
-
 class _Environment(ImmutableSandboxedEnvironment):
-    """Lists may grow and shrink by an item, though nothing else may be changed: Kimi's templates do it. They are this prompt's, and
+    """A value that is missing (undefined or none) is nothing beside a text: "a" + missing is "a", as in llama.cpp.
+
+    Lists may grow and shrink by an item, though nothing else may be changed: Kimi's templates do it. They are this prompt's, and
     the process has little memory."""
+
+    intercepted_binops = frozenset({"+"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """The sum of two values."""
+        if isinstance(left, str) and _is_missing(right):
+            return left
+        if isinstance(right, str) and _is_missing(left):
+            return right
+        return super().call_binop(context, operator, left, right)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may have this attribute of that object."""
@@ -338,12 +341,15 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or isinstance(value, jinja2.Undefined)
+
+
 _environment = _Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     extensions=["jinja2.ext.loopcontrols", _Generation],
     cache_size=0,
-    undefined=_Missing,
 )
 _environment.globals["raise_exception"] = _raise_exception
 _environment.globals["strftime_now"] = _strftime_now

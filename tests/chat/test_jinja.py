@@ -100,6 +100,7 @@ WORKS = [
     ("{{ 'a b'.split(' ')[1] }}{{ messages[-1]['content'].strip() }}", "bHi there"),
     # an undefined name is nothing beside a text, and no text is marked as safe for HTML
     ("{{ 'a' + messages[0].nothing }}{{ nothing + 'b' }}{{ 'c' ~ nothing }}", "abc"),
+    ("{{ 'a' + none + 'b' }}{{ none + 'c' }}{{ 1 + 2 }}{{ [1] + [2] }}", "abc3[1, 2]"),
     ("{{ 'a'|safe + ({'b': 1}|tojson) }}", 'a{"b": 1}'),
     ("{{ ('<'|e) + '<' }}{{ ('<'|forceescape) + '<' }}{{ ('<'|escape) ~ '<' }}", "&lt;<&lt;<&lt;<"),
     # what llama.cpp puts in
