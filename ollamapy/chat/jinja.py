@@ -129,7 +129,9 @@ def _adapted(
         turns = _without_system(turns)
     if calls.has_calls(turns):
         turns = calls.adapted(turns, _call_style(source), source)
-    return orders.alternating(turns) if order.alternates else turns
+    turns = orders.alternating(turns) if order.alternates else turns
+    thinks = any(turn.get("reasoning_content") for turn in turns)
+    return [_in_blocks(turn) for turn in turns] if thinks and _takes_blocks(source) else turns
 
 
 def _named(tools: Sequence[Mapping[str, Any]] | None, source: str) -> dict[str, Any]:
@@ -191,11 +193,19 @@ def without_surrogates(text: str) -> str:
 
 
 def _turn(message: TemplateMessage, source: str) -> dict[str, Any]:
-    """OpenAI's ``developer`` is ``system`` elsewhere, but for gpt-oss (the ``<|channel|>``
-    format), which has both."""
+    """A message as the model of the template knows it: OpenAI's ``developer`` is ``system``, but
+    for gpt-oss (the ``<|channel|>`` format), which has both; StepFun's texts are stripped, as white
+    space at their ends drives it into loops (llama.cpp's issue 24181)."""
+    turn = dict(message)
     if message["role"] == "developer" and "<|channel|>" not in source:
-        return {**message, "role": "system"}
-    return dict(message)
+        turn["role"] = "system"
+    if _STEPFUN in source:
+        turn |= {key: turn[key].strip() for key in _TEXTS if isinstance(turn.get(key), str)}
+    return turn
+
+
+_STEPFUN = "You have access to the following functions in JSONSchema format"
+_TEXTS = ("content", "thinking", "reasoning_content")
 
 
 _SYSTEM = {"role": "system", "content": "System message"}
@@ -248,6 +258,26 @@ def _attempt(source: str) -> calls.Attempt:
             return None
 
     return attempt
+
+
+@cached(_CACHED_BYTES)
+def _takes_blocks(source: str) -> bool:
+    """Whether the template finds thinking only in a block of the content, as Mistral's do."""
+    thought, text = "needle thought", "needle text"
+    answer = {"role": "assistant", "content": text, "reasoning_content": thought}
+    attempt = _attempt(source)
+    plain = attempt([_QUESTION, answer, _QUESTION], ()) or ""
+    blocks = attempt([_QUESTION, _in_blocks(answer), _QUESTION], ()) or ""
+    return thought not in plain and thought in blocks and text in blocks
+
+
+def _in_blocks(turn: TemplateMessage) -> TemplateMessage:
+    """A message with thinking as blocks of thinking and text."""
+    thought, text = turn.get("reasoning_content"), turn["content"]
+    if not thought:
+        return turn
+    blocks = [{"type": "thinking", "thinking": thought}]
+    return {**turn, "content": [*blocks, *([{"type": "text", "text": text}] if text else [])]}
 
 
 def _without_system(turns: list[TemplateMessage]) -> list[TemplateMessage]:

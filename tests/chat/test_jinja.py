@@ -292,3 +292,24 @@ LONE = "{% for m in messages %}{% if m.role == 'user' %}{{ messages[0].content }
 )
 def test_a_lone_system_message_reaches_the_prompt(source: str) -> None:
     assert "S" in jinja.render(source, [system("S")])
+
+
+BLOCKS = (  # Mistral's
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for b in m.content %}"
+    "{{ '[THINK]' + b.thinking + '[/THINK]' if b.type == 'thinking' else b.text }}{% endfor %}{% endif %}|{% endfor %}"
+)
+
+
+def test_earlier_thoughts_reach_a_template_that_takes_them_as_blocks() -> None:
+    answer = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    assert jinja.render(BLOCKS, [user("a"), answer, user("c")]) == "a|[THINK]hm[/THINK]b|c|"
+    both = BLOCKS.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")
+    assert jinja.render(both, [user("a"), answer, user("c")]) == "a|hmb|c|"
+    dropped = BLOCKS.replace("'[THINK]' + b.thinking + '[/THINK]'", "''")
+    assert jinja.render(dropped, [user("a"), answer, user("c")]) == "a|b|c|"
+
+
+def test_the_texts_for_stepfun_are_stripped() -> None:
+    source = "{# You have access to the following functions in JSONSchema format #}{{ messages[0].content }}|"
+    assert jinja.render(source, [user(" a\n")]) == "a|"
+    assert jinja.render("{{ messages[0].content }}|", [user(" a\n")]) == " a\n|"
