@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """What a developer has set for an ollamapy or a hub of theirs is nothing to the tests'."""
+    # A shell ignores Ctrl-C in what it runs in the background, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("OLLAMA", "HF_", "HUGGING")):
             del os.environ[name]

@@ -32,7 +32,7 @@ with store.reserve() as reservation:
     folder.mkdir()
     (folder / "link").symlink_to(file)
     with store.new_blob() as blob:
-        blob.write(b"half of a blob")
+        blob.write(bytes(10_000_000))
         print(file, flush=True)
         sys.stdin.read()
 """
