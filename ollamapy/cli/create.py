@@ -22,12 +22,12 @@ from typing import Any
 
 from ..digests import Sha256
 from ..errors import InvalidModel, OllamapyError
-from ..formats.architecture import check_folder
-from ..formats.folder import folder_files
+from ..formats.folder import POOLING, folder_files
 from ..formats.gguf import read_checked
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
 from ..formats.quantization import type_name
 from ..formats.safetensors import read_tensors
+from ..formats.supported import check_folder
 from ..names import Name
 from .client import Client
 from .progress import Steps
@@ -52,7 +52,8 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
         steps.show({"status": "gathering model components"})
         parsed, folder = _read(modelfile)
         body = request(parsed, folder)
-        check_files(body)  # before anything large is sent
+        client.version()  # a server that is not there is an error before anything large is read, and so are wrong files
+        check_files(body)
         for warning in _warnings(parsed):
             steps.end()
             remark(f"warning: {warning}")
@@ -158,7 +159,12 @@ def check_files(body: dict[str, Any]) -> None:
             except InvalidModel as error:
                 raise OllamapyError(f"{name!r}: {error}") from None
         if field == "files" and any(name.endswith(".safetensors") for name in files):
-            check_folder({path.name: path for path in files.values()})
+            check_folder({_in_folder(name): path for name, path in files.items()})
+
+
+def _in_folder(name: str) -> str:
+    nested = POOLING.search(name)
+    return nested[0] if nested else name.rpartition("/")[2]
 
 
 def _is_gguf(path: Path) -> bool:

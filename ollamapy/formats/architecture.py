@@ -110,12 +110,6 @@ def read_config(files: Folder) -> Config:
     return config
 
 
-def check_folder(files: Folder) -> None:
-    """Raise InvalidModel for a model's folder that cannot be converted, by its configuration alone."""
-    config = read_config(files)
-    sizes_of(config, family_of(config))
-
-
 def family_of(config: Config) -> Family:
     """Raises InvalidModel for an architecture that is not converted here, and for weights that are quantised already."""
     known = [FAMILIES[name] for name in config.architectures if name in FAMILIES]

@@ -18,14 +18,13 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ..errors import InvalidModel, reason
-from . import safetensors, vocabulary
+from . import bert, safetensors, vocabulary
 from .architecture import (
     GEMMA_3,
     MAX_SIZE,
@@ -39,21 +38,21 @@ from .architecture import (
     refuse,
     sizes_of,
 )
+from .bert import is_encoder
 from .folder import Folder, folder_files
 from .rope import rope_scaling
 from .safetensors import Tensor
-from .writer import OnProgress, Value, Weight, pieces_of, read_at, write
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A conversion that was checked: the tensors by GGUF's names, how each becomes a weight of an open file, and ``more`` weights."""
-
-    architecture: str
-    metadata: dict[str, Value]
-    tensors: Mapping[str, Tensor]
-    weight: Callable[[str, Tensor, BinaryIO], Weight]
-    more: Sequence[Weight] = ()
+from .writer import (
+    OnProgress,
+    Plan,
+    Value,
+    Weight,
+    float32,
+    pieces_of,
+    read_at,
+    tensor_names,
+    write,
+)
 
 
 def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None = None) -> None:
@@ -63,7 +62,8 @@ def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None 
     StoreError when `target` cannot be written; `target` is then removed.
     """
     files = folder_files(source) if isinstance(source, Path) else source
-    plan = _planned(files)
+    encoder = is_encoder(read_config(files).architectures)
+    plan = bert.planned(files) if encoder else _planned(files)
     with ExitStack() as stack:
         opened = open_all(stack, plan.tensors.values())
         weights = [
@@ -194,15 +194,6 @@ def _named(found: Mapping[str, Tensor], family: Family, sizes: Sizes) -> dict[st
     return tensors
 
 
-def tensor_names(architecture: str, layers: int) -> Any:
-    """A function from Hugging Face's name of a tensor to GGUF's, or None."""
-    import gguf
-
-    number = next(n for n, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    table = gguf.get_tensor_name_map(number, layers)
-    return lambda name: table.get_name(name, try_suffixes=(".weight", ".bias"))
-
-
 def _check_tensors(
     tensors: dict[str, Tensor], config: Config, family: Family, sizes: Sizes
 ) -> None:
@@ -319,15 +310,6 @@ def _paired(file: BinaryIO, tensor: Tensor, heads: int) -> Iterator[bytes]:
         raw = read_at(file, tensor.offset + head * n_bytes, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(2, tensor.shape[0] // heads // 2, -1)
         yield rows.swapaxes(0, 1).tobytes()
-
-
-def float32(raw: bytes, dtype: str) -> Any:
-    """Bytes of type F32, F16 or BF16 as a numpy array of float32. BF16 is the upper half of a float32."""
-    import numpy as np
-
-    if dtype == "BF16":
-        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float32)
 
 
 def _vector(name: str, values: list[float]) -> Weight:

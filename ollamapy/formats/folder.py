@@ -6,6 +6,7 @@ the folder's author may have no right to read the file behind the link.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +25,16 @@ READ = frozenset(
     {
         *("config.json", "generation_config.json", "adapter_config.json"),
         *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json"),
-        *("chat_template.json", "chat_template.jinja"),
+        *("chat_template.json", "chat_template.jinja", "vocab.txt", "modules.json"),
     }
 )
 """The names that are read beside *.safetensors and *.safetensors.index.json."""
 
 T = TypeVar("T")
+
+
+POOLING = re.compile(r"[0-9]_Pooling/config\.json")
+"""A file in a folder of a sentence-transformers model: how the vector of a text is made of its tokens'."""
 
 
 def is_read(name: str) -> bool:
@@ -38,13 +43,15 @@ def is_read(name: str) -> bool:
 
 
 def folder_files(directory: Path) -> dict[str, Path]:
-    """The files of a folder that a conversion reads; folders in it are not looked into.
+    """The files of a folder that a conversion reads; of the folders in it only one that tells of the pooling is looked into.
 
     Raises InvalidModel for a link that leads out of it, for what is no regular file, and when it cannot be read.
     """
     try:
         root = directory.resolve(strict=True)
         found = {path.name: path for path in sorted(root.iterdir()) if is_read(path.name)}
+        nested = (path / "config.json" for path in root.glob("[0-9]_Pooling"))
+        found |= {f"{path.parent.name}/config.json": path for path in nested if path.exists()}
         for name, path in found.items():
             if not path.resolve(strict=True).is_relative_to(root):
                 raise InvalidModel(

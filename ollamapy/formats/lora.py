@@ -22,10 +22,10 @@ from ollamapy.errors import InvalidModel
 
 from . import gguf
 from .architecture import FAMILIES
-from .convert import float32, open_all, plain_name, tensor_names
+from .convert import open_all, plain_name
 from .folder import Folder, folder_files, read_json
 from .safetensors import Tensor, read_model
-from .writer import OnProgress, Value, Weight, read_at, write
+from .writer import OnProgress, Value, Weight, float32, read_at, tensor_names, write
 
 _PREFIX = "base_model.model."
 _HALF = re.compile(r"(.+)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?")

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ollamapy.errors import InvalidModel, StoreError, reason
+
+from .safetensors import Tensor
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes of weights that are written, and of all. An error that it raises ends the conversion."""
 
-Value = str | bool | int | float | Sequence[str] | Sequence[int] | Sequence[float]
+Value = str | bytes | bool | int | float | Sequence[str] | Sequence[int] | Sequence[float]
 """A value of metadata. A number is written as u32 or f32, one in a sequence as i32 or f32."""
 
 PIECE = 4 * 2**20
@@ -41,6 +43,17 @@ class Weight:
     def n_bytes(self) -> int:
         """The bytes that all pieces have together."""
         return prod(self.shape) * _ELEMENT_BYTES[self.type]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A conversion that was checked: the tensors by GGUF's names, how each becomes a weight of an open file, and ``more`` weights."""
+
+    architecture: str
+    metadata: dict[str, Value]
+    tensors: Mapping[str, Tensor]
+    weight: Callable[[str, Tensor, BinaryIO], Weight]
+    more: Sequence[Weight] = ()
 
 
 def write(
@@ -163,3 +176,21 @@ def _append_weights(target: Path, weights: Sequence[Weight], progress: OnProgres
 
 
 _ALIGNMENT = 32
+
+
+def tensor_names(architecture: str, layers: int) -> Any:
+    """A function from Hugging Face's name of a tensor to GGUF's, or None."""
+    import gguf
+
+    number = next(n for n, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    table = gguf.get_tensor_name_map(number, layers)
+    return lambda name: table.get_name(name, try_suffixes=(".weight", ".bias"))
+
+
+def float32(raw: bytes, dtype: str) -> Any:
+    """Bytes of type F32, F16 or BF16 as a numpy array of float32. BF16 is the upper half of a float32."""
+    import numpy as np
+
+    if dtype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import InvalidModel, InvalidRequest
 from ...formats import llama2c
+from ...formats.folder import POOLING
 from ...formats.gguf import Header, read_checked
 from ...human import quote
 from ...registry.manifest import LAYER_PREFIX, Layer
@@ -30,7 +31,11 @@ class Upload:
 
 def by_name(files: Sequence[Upload]) -> dict[str, Path]:
     """The files of a model's folder by their names in it."""
-    return {file.name.rpartition("/")[2]: file.path for file in files}
+    found = {}
+    for file in files:
+        nested = POOLING.search(file.name)
+        found[nested[0] if nested else file.name.rpartition("/")[2]] = file.path
+    return found
 
 
 def llama2c_of(files: Sequence[Upload]) -> dict[str, Path] | None:

@@ -1,0 +1,138 @@
+"""A BERT of random weights as Hugging Face's programs save it, and the vectors of any BERT's folder, computed with numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.formats.folders import Array, write_safetensors
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, "a", "cat", "dog", "the", "sat", "on", "mat", "##s", ",", *"bcefghij"]
+WIDTH, HIDDEN, HEADS, LAYERS, CONTEXT = 32, 64, 4, 2, 64
+
+CONFIG = {
+    "architectures": ["BertModel"],
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": HIDDEN,
+    "hidden_act": "gelu",
+    "max_position_embeddings": CONTEXT,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+}
+TOKENIZER = {
+    "added_tokens": [{"id": i, "content": t, "special": True} for i, t in enumerate(SPECIAL)],
+    "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},
+    "model": {"type": "WordPiece", "vocab": {text: number for number, text in enumerate(WORDS)}},
+}
+
+
+def make(folder: Path, *, pooling: str = "mean", **config: Any) -> Path:
+    """A model's folder; `pooling` is what sentence-transformers calls it, "" for a folder that says nothing of it."""
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(WORDS), WIDTH),
+        "embeddings.position_embeddings.weight": (CONTEXT, WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        "pooler.dense.weight": (WIDTH, WIDTH),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(LAYERS):
+        at = f"encoder.layer.{layer}."
+        norms += [at + "attention.output.LayerNorm", at + "output.LayerNorm"]
+        for name, rows, columns in (
+            *((f"attention.self.{part}", WIDTH, WIDTH) for part in ("query", "key", "value")),
+            ("attention.output.dense", WIDTH, WIDTH),
+            ("intermediate.dense", HIDDEN, WIDTH),
+            ("output.dense", WIDTH, HIDDEN),
+        ):
+            shapes |= {f"{at}{name}.weight": (rows, columns), f"{at}{name}.bias": (rows,)}
+    tensors = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    for norm in norms:
+        tensors[f"{norm}.weight"] = rng.normal(1, 0.1, WIDTH)
+        tensors[f"{norm}.bias"] = rng.normal(0, 0.1, WIDTH)
+    folder.mkdir(parents=True)
+    write_safetensors(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps(CONFIG | config))
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    if pooling:
+        (folder / "1_Pooling").mkdir()
+        modes = {f"pooling_mode_{each}": each == pooling for each in ("mean_tokens", "cls_token")}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    return folder
+
+
+class Reference:
+    """The vectors of a folder's model, for weights in F32."""
+
+    def __init__(self, folder: Path) -> None:
+        raw = (folder / "model.safetensors").read_bytes()
+        [length] = struct.unpack("<Q", raw[:8])
+        header = json.loads(raw[8 : 8 + length])
+        header.pop("__metadata__", None)
+        self._w: dict[str, Array] = {}
+        for name, each in header.items():
+            if each["dtype"] != "F32":
+                continue
+            begin, end = (8 + length + offset for offset in each["data_offsets"])
+            self._w[name] = np.frombuffer(raw[begin:end], "<f4").reshape(each["shape"])
+        self._config = json.loads((folder / "config.json").read_text())
+        self._vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+
+    def tokens(self, text: str) -> list[int]:
+        """The numbers of a text's pieces, the longest first, between [CLS] and [SEP]."""
+        found = ["[CLS]"]
+        for word in re.findall(r"\w+|[^\w\s]", text.lower()):
+            begin = 0
+            while begin < len(word):
+                mark = "##" if begin else ""
+                ends = range(len(word), begin, -1)
+                end = next(e for e in ends if mark + word[begin:e] in self._vocab)
+                found.append(mark + word[begin:end])
+                begin = end
+        return [self._vocab[each] for each in (*found, "[SEP]")]
+
+    def vector(self, text: str, *, mean: bool = True) -> Array:
+        """The text's vector, of length 1."""
+        ids = self.tokens(text)
+        table = "embeddings.{}_embeddings.weight".format
+        x = self._w[table("word")][ids] + self._w[table("position")][: len(ids)]
+        x = self._norm(x + self._w[table("token_type")][0], "embeddings.LayerNorm")
+        for layer in range(self._config["num_hidden_layers"]):
+            at = f"encoder.layer.{layer}."
+            attended = self._attention(x, at + "attention.self.")
+            attended = self._linear(attended, at + "attention.output.dense")
+            x = self._norm(x + attended, at + "attention.output.LayerNorm")
+            inner = self._linear(x, at + "intermediate.dense")
+            inner = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+            x = self._norm(x + self._linear(inner, at + "output.dense"), at + "output.LayerNorm")
+        pooled = x.mean(0) if mean else x[0]
+        return np.asarray(pooled / np.linalg.norm(pooled))
+
+    def _attention(self, x: Array, at: str) -> Array:
+        heads = self._config["num_attention_heads"]
+        q, k, v = (
+            self._linear(x, at + part).reshape(len(x), heads, -1).swapaxes(0, 1)
+            for part in ("query", "key", "value")
+        )
+        scores = q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1])
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        return np.asarray((weights @ v).swapaxes(0, 1).reshape(len(x), -1))
+
+    def _linear(self, x: Array, name: str) -> Array:
+        return np.asarray(x @ self._w[name + ".weight"].T + self._w[name + ".bias"])
+
+    def _norm(self, x: Array, name: str) -> Array:
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt(x.var(-1, keepdims=True) + self._config["layer_norm_eps"])
+        return np.asarray(scaled * self._w[name + ".weight"] + self._w[name + ".bias"])

