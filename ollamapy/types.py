@@ -234,7 +234,8 @@ class Generation(msgspec.Struct, frozen=True):
     after ``think_budget`` tokens without it, it is appended to the answer (None: never). ``n_ctx``: tokens of the slot's
     context that may be used (None: all). ``by_token``: each token's text is its own piece; otherwise the text of 25 ms is
     joined. ``shown``: texts of control tokens ("[TOOL_CALLS]") that are kept in the answer's text; other control tokens have
-    no text. A text that is no control token of the model is ignored.
+    no text. A text that is no control token of the model is ignored. ``prompt_logprobs``: the log probabilities of the prompt's
+    tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache.
     """
 
     prompt: Prompt
@@ -253,6 +254,7 @@ class Generation(msgspec.Struct, frozen=True):
     n_ctx: int | None = None
     shown: tuple[str, ...] = ()
     by_token: bool = False
+    prompt_logprobs: int | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -320,6 +322,7 @@ class Request(msgspec.Struct, frozen=True):
     ``think_is_optional``: a model that cannot think answers without, else it refuses; ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
     model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
+    ``prompt_logprobs`` is that of :class:`Generation`.
     """
 
     model: str
@@ -335,6 +338,7 @@ class Request(msgspec.Struct, frozen=True):
     constraint: Constraint | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
     by_token: bool = False
+    prompt_logprobs: int | None = None
 
     @property
     def has_work(self) -> bool:
@@ -463,6 +467,18 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
     top_logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class PromptToken(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A token of a prompt with its log probability after the tokens before it, None for the first. ``rank`` 1 is the likeliest
+    token at its place. ``top`` are the likeliest tokens at this place.
+    """
+
+    id: int
+    token: str
+    logprob: float | None
+    rank: int = 0
+    top: tuple[PromptToken, ...] = ()
+
+
 class Usage(msgspec.Struct, frozen=True):
     """The tokens and times of an answer. Durations in nanoseconds; ``prompt_tokens`` includes the cached ones, but not those
     that were cut because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` counts messages left out.
@@ -487,6 +503,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, if the model was
     reloaded for this request because it needs a larger context.
     ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
+    ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
+    log probabilities are requested.
     """
 
     text: str = ""
@@ -499,6 +517,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     stop_sequence: str = ""
     grown: tuple[int, int] | None = None
+    prompt_usage: Usage | None = None
+    prompt_tokens: tuple[PromptToken, ...] = ()
     cut_call: bool = False
 
 

@@ -16,7 +16,7 @@ from ollamapy.models.jobs import Jobs
 from ollamapy.models.models import Models
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
-from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
+from ollamapy.runner.protocol import Done, Embedded, Piece, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.services import Services
 from ollamapy.types import Caller, EmbedInputs, Generation, TokenLogprob
@@ -56,12 +56,15 @@ class FakeRunner:
         await self.loaded.wait()
         return Ready(n_ctx=self.plan.n_ctx, n_slots=self.plan.n_slots, bos="<s>", eos="</s>")
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]:
+    async def generate(
+        self, generation: Generation
+    ) -> AsyncGenerator[PromptRead | Piece | Done, None]:
         self.generations.append(generation)
         self.changed.set()
         ending = "cancelled"
         try:
             await self.prefilled.wait()
+            yield PromptRead(1, 4, 2)
             for number, word in enumerate(self.words):
                 await self.next_word.wait()
                 await asyncio.sleep(0)  # a pipe would not have everything at once either

@@ -18,6 +18,10 @@ MIN_CHUNK = 16
 """Tokens: prefill never continues in smaller pieces than this, however slow the machine."""
 
 
+MOST_SCORED = 64
+"""Tokens of a prompt in one batch that need logits, a row of the whole vocabulary each."""
+
+
 class Span(NamedTuple):
     """Tokens [start, start + n) of a sequence go into the next batch; ``last``: the logits of the last one are wanted."""
 
@@ -25,6 +29,11 @@ class Span(NamedTuple):
     start: int
     n: int
     last: bool
+
+    @property
+    def n_outputs(self) -> int:
+        """So many of the last tokens need logits."""
+        return self.n if self.sequence.scores else int(self.last)
 
 
 def plan_batch(
@@ -56,7 +65,7 @@ def plan_batch(
     half = room if shortest is prefills[0] else room - room // 2
     others = [(sequence, room) for sequence in prefills if sequence is not shortest]
     for sequence, most in [(shortest, half), *others]:
-        n = min(sequence.n_pending, most, room)
+        n = min(sequence.n_pending, most, room, MOST_SCORED if sequence.scores else room)
         if n == 0:
             break
         spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..errors import InvalidRequest
-from ..types import TokenLogprob
+from ..types import PromptToken, TokenLogprob
 from .batch import Span, chunk_tokens, halved, plan_batch, shift_cut
 from .embed import Embedder, EmbedTask
-from .events import Event, Finished, Refused, TextOut
+from .events import Event, Finished, PromptRead, Refused, TextOut
 from .model import Model
 from .rows import ABORTED, NO_SLOT
 from .sampling import penalized_history, sampler_chain
@@ -239,7 +239,7 @@ class Engine:
     def _compute(self, spans: list[Span]) -> int:
         """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""
         rows = [
-            (s.sequence.slot.id, s.start, s.sequence.tokens[s.start : s.start + s.n], s.last)
+            (s.sequence.slot.id, s.start, s.sequence.tokens[s.start : s.start + s.n], s.n_outputs)
             for s in spans
             if s.sequence.slot is not None
         ]
@@ -277,11 +277,35 @@ class Engine:
     def _commit(self, spans: list[Span]) -> None:
         """The batch is in the KV cache: sample where a sequence's last token was computed."""
         row = 0
-        for sequence, start, n, last in spans:
-            sequence.n_past = start + n
-            if last:
-                self._next_token(sequence, row)
-                row += 1
+        for span in spans:
+            sequence, n_outputs = span.sequence, span.n_outputs
+            sequence.n_past = span.start + span.n
+            if sequence.scores:
+                self._score(span, row)
+            row += n_outputs
+            if span.last:
+                self._next_token(sequence, row - 1)
+
+    def _score(self, span: Span, row: int) -> None:
+        """Report the log probabilities of the prompt's tokens whose logits begin at ``row``; the first token has none.
+
+        A preempted sequence computes its tokens again, but reports each once.
+        """
+        model, sequence = self._model, span.sequence
+        top = sequence.generation.prompt_logprobs or 0
+        found = []
+        if sequence.n_scored == 0:
+            found.append(model.prompt_token(None, sequence.tokens[0], top))
+        first, end = max(sequence.n_scored, 1), min(span.start + span.n + 1, sequence.n_prompt)
+        for at in range(max(first, span.start + 1), end):
+            logits = model.logits(row + at - 1 - span.start)
+            found.append(model.prompt_token(logits, sequence.tokens[at], top))
+        sequence.n_scored += len(found)
+        self._report_prompt(sequence, tuple(found))
+
+    def _report_prompt(self, sequence: Sequence, tokens: tuple[PromptToken, ...] = ()) -> None:
+        counts = sequence.n_prompt, sequence.n_cached, sequence.n_truncated
+        self._events.append(PromptRead(sequence.id, *counts, tokens))
 
     def _next_token(self, sequence: Sequence, row: int) -> None:
         model = self._model
@@ -292,6 +316,7 @@ class Engine:
             return
         if sequence.n_predicted == 0:
             sequence.first_token_at = self._clock()
+            self._report_prompt(sequence)
         sequence.n_predicted += 1
         if model.ends(token):
             self._finish(sequence, "stop")

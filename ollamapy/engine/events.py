@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ..types import TokenLogprob
+from ..types import PromptToken, TokenLogprob
 from .embed import Unembedded, Vectors
 
 
@@ -20,6 +20,18 @@ class TextOut(NamedTuple):
     logprobs: tuple[TokenLogprob, ...]
     first: bool
     alone: bool = False
+
+
+class PromptRead(NamedTuple):
+    """A part of a prompt's tokens was computed, if their log probabilities were requested; at the latest with the first token of
+    the answer. The counts are final in the last one.
+    """
+
+    id: int
+    n_prompt: int
+    n_cached: int
+    n_truncated: int
+    tokens: tuple[PromptToken, ...] = ()
 
 
 class Finished(NamedTuple):
@@ -44,4 +56,4 @@ class Refused(NamedTuple):
     message: str
 
 
-Event = TextOut | Finished | Refused | Vectors | Unembedded
+Event = TextOut | PromptRead | Finished | Refused | Vectors | Unembedded

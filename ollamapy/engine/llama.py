@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
-from ..types import TokenLogprob
+from ..types import PromptToken, TokenLogprob
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
 from .pooled import Pooled, scores
@@ -226,7 +226,7 @@ class Model:
     # ---- the batch -------------------------------------------------------------------------------------------------
 
     def decode(self, spans: list[Row]) -> int:
-        """Compute a batch of (slot, first position, tokens, whether the last one's logits are needed).
+        """Compute a batch of (slot, first position, tokens, how many of the last ones need logits).
 
         Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that needs them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
@@ -259,16 +259,38 @@ class Model:
         logits = logits.astype(numpy.float64)
         highest = logits.max()
         total = float(highest) + math.log(float(numpy.exp(logits - highest).sum()))
-        best: Sequence[int] = ()
-        if top > 0:
-            top = min(top, self.n_vocab)
-            likeliest = numpy.argpartition(-logits, top - 1)[:top]
-            best = likeliest[numpy.argsort(-logits[likeliest], kind="stable")].tolist()
+        best = self._likeliest(logits, top)
         return self._token_logprob(
             token,
             float(logits[token]) - total,
             tuple(self._token_logprob(t, float(logits[t]) - total) for t in best),
         )
+
+    def prompt_token(self, logits: Any, token: int, top: int) -> PromptToken:
+        """A token of a prompt, from the raw :meth:`logits` of the one before it; None for the first."""
+        if logits is None:
+            return PromptToken(token, self._text(token), None)
+        found = self.logprobs(logits, token, 0).logprob
+        rank = 1 + int((logits > logits[token]).sum())
+        best = (
+            PromptToken(other, self._text(other), found + float(logits[other] - logits[token]), n)
+            for n, other in enumerate(self._likeliest(logits, top), 1)
+        )
+        return PromptToken(token, self._text(token), found, rank, tuple(best))
+
+    def _text(self, token: int) -> str:
+        return self.piece(token).decode(errors="replace")
+
+    def _likeliest(self, logits: Any, n: int) -> Sequence[int]:
+        """The ``n`` tokens with the highest logits, the highest first."""
+        import numpy
+
+        if n <= 0:
+            return ()
+        n = min(n, self.n_vocab)
+        found = numpy.argpartition(-logits, n - 1)[:n]
+        likeliest: Sequence[int] = found[numpy.argsort(-logits[found], kind="stable")].tolist()
+        return likeliest
 
     def _token_logprob(
         self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()

@@ -6,8 +6,8 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-Row = tuple[int, int, list[int], bool]
-"""Tokens of one sequence in a batch: (sequence id, first position, tokens, whether the last one's output is needed)."""
+Row = tuple[int, int, list[int], int]
+"""Tokens of one sequence in a batch: (sequence id, first position, tokens, how many of the last ones need an output)."""
 
 NO_SLOT, ABORTED = 1, 2
 """What computing a batch returns besides 0: no room in the KV cache; stopped by the abort callback."""
@@ -48,15 +48,14 @@ class Rows:
                 self._tokens[at] = tokens[0]
                 self._positions[at] = position
                 self._ids[at] = id
-                self._outputs[at] = wanted or all_outputs
+                self._outputs[at] = wanted > 0 or all_outputs
             else:
                 self._tokens[at:end] = tokens  # type: ignore[assignment]
                 self._positions[at:end] = list(range(position, position + n))
                 self._ids[at:end] = [id] * n
                 self._outputs[at:end] = [int(all_outputs)] * n
-                self._outputs[end - 1] = wanted or all_outputs
-            if wanted:
-                self.wanted.append(end - 1)
+                self._outputs[end - wanted : end] = [1] * wanted
+            self.wanted.extend(range(end - wanted, end))
             at = end
         self._batch.n_tokens = at
         return self._batch

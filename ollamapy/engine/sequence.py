@@ -29,7 +29,7 @@ class Sequence:
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler continues where it was. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
     are nanoseconds of the engine's clock.
     """
 
@@ -48,6 +48,7 @@ class Sequence:
     n_cached: int = 0
     n_predicted: int = 0
     n_pure: int | None = None
+    n_scored: int = 0
     slot: Slot | None = None
     leader: Sequence | None = None
     shared: int = 0
@@ -75,6 +76,11 @@ class Sequence:
         """Force the text that ends thinking as the next tokens, once."""
         self.forced.extend(self.think_end)
         self.think_end, self.thinking = (), None
+
+    @property
+    def scores(self) -> bool:
+        """Are logits of the prompt's tokens still needed?"""
+        return self.generation.prompt_logprobs is not None and self.n_scored < self.n_prompt
 
     @property
     def n_pending(self) -> int:

@@ -24,7 +24,8 @@ class Slots:
 
     def place(self, sequence: Sequence) -> Placement | None:
         """The best free slot for a sequence; None where all are taken."""
-        return place(self._slots, sequence.tokens, shares=not self._model.recurrent)
+        tokens = [] if sequence.scores else sequence.tokens  # the cache has no logits
+        return place(self._slots, tokens, shares=not self._model.recurrent)
 
     def give(self, sequence: Sequence, placement: Placement) -> None:
         """Let a sequence run in a slot, with what it can keep of the slot's or another's cache."""
@@ -33,7 +34,8 @@ class Slots:
         slot.last_used = self._admissions
         slot.sequence, sequence.slot = sequence, slot
         if placement.donor is slot or placement.donor is None:
-            shared, cached = common_prefix(slot.cached, sequence.tokens), len(slot.cached)
+            shared = 0 if sequence.scores else common_prefix(slot.cached, sequence.tokens)
+            cached = len(slot.cached)
             slot.cached = []
             self._reuse(sequence, slot, shared, cached)
         else:

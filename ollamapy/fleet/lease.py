@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..runner.protocol import Done, Embedded, Piece, Ready
+from ..runner.protocol import Done, Embedded, Piece, PromptRead, Ready
 from ..types import EmbedInputs, Generation
 
 
@@ -17,7 +17,9 @@ class Runner(Protocol):
 
     async def ready(self) -> Ready: ...
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]: ...
+    def generate(
+        self, generation: Generation
+    ) -> AsyncGenerator[PromptRead | Piece | Done, None]: ...
 
     async def embed(self, inputs: EmbedInputs) -> Embedded: ...
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..engine.embed import Vectors
-from ..engine.events import Event, Finished, TextOut
+from ..engine.events import Event, Finished, PromptRead, TextOut
 from . import protocol
 from .frames import Frame, encode
 from .protocol import Piece
@@ -93,6 +93,8 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
         flush()
         if isinstance(event, Frame):
             frames.append(event)
+        elif isinstance(event, PromptRead):
+            frames.append(protocol.PromptRead(*event))
         elif isinstance(event, Finished):
             frames.append(protocol.Done(*event))
         elif isinstance(event, Vectors):

@@ -43,6 +43,7 @@ from .protocol import (
     Load,
     Loading,
     Piece,
+    PromptRead,
     Ready,
     Rerank,
     Stop,
@@ -168,8 +169,10 @@ class RunnerProcess:
         """Wait until the model is loaded. Raises LoadFailed, RunnerCrashed, or RunnerError (no process)."""
         return await asyncio.shield(self._ready)
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Piece | Done, None]:
-        """Continue a prompt: pieces of text, then one Done. Closing the iterator cancels the request.
+    async def generate(
+        self, generation: Generation
+    ) -> AsyncGenerator[PromptRead | Piece | Done, None]:
+        """Continue a prompt: what was read of it, pieces of text, then one Done. Closing the iterator cancels the request.
 
         Raises PromptTooLong, InvalidRequest (an invalid constraint) and RunnerCrashed.
         """
@@ -180,6 +183,8 @@ class RunnerProcess:
                 item = await request.take()
                 if isinstance(item, Piece):
                     request.waiting -= _weight(item)
+                    yield item
+                elif isinstance(item, PromptRead):
                     yield item
                 elif isinstance(item, Done):
                     yield item
@@ -320,6 +325,9 @@ class RunnerProcess:
             case Texts():
                 for piece in frame.pieces:
                     self._piece_arrived(piece)
+            case PromptRead():
+                if request := self._requests.get(frame.id):
+                    request.put(frame)
             case Done() | Embedded() | Tokens() | Text():
                 if request := self._requests.pop(frame.id, None):
                     request.put(frame)

@@ -18,10 +18,10 @@ from typing import Literal
 import msgspec
 
 from ..loading import LoadPlan
-from ..types import EmbedInputs, Generation, TokenLogprob
+from ..types import EmbedInputs, Generation, PromptToken, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -169,6 +169,18 @@ class Texts(Frame, frozen=True):
     pieces: tuple[Piece, ...]
 
 
+class PromptRead(Frame, frozen=True):
+    """How long the prompt of an id is and how much of it was in the cache, before the first text; ``tokens`` are the next ones
+    whose log probabilities were requested, in as many frames as it takes.
+    """
+
+    id: int
+    n_prompt: int
+    n_cached: int
+    n_truncated: int = 0
+    tokens: tuple[PromptToken, ...] = ()
+
+
 class Done(Frame, frozen=True):
     """The one good ending of a Generate: why it ended, and what it cost in tokens and nanoseconds.
 
@@ -262,7 +274,17 @@ class Refused(Frame, frozen=True):
 
 ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
 FromRunner = (
-    Loading | Quantized | Ready | Working | Texts | Done | Embedded | Tokens | Text | Failed
+    Loading
+    | Quantized
+    | Ready
+    | Working
+    | Texts
+    | PromptRead
+    | Done
+    | Embedded
+    | Tokens
+    | Text
+    | Failed
 )
 FromConverter = Converting | Converted | Failed
 FromRenderer = RendererReady | Rendered | Refused

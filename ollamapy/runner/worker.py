@@ -24,6 +24,10 @@ LONG_TEXT = 16_384
 """Characters; a longer text is tokenized by a thread of its own, so that short ones need not wait for it."""
 
 
+MOST_SCORES = 250_000
+"""Log probabilities of one prompt, with those of the likeliest tokens: 100 MB in the daemon, or so."""
+
+
 class Cancelled(Exception):
     """The request that was worked on is not wanted any more."""
 
@@ -199,6 +203,12 @@ class Worker:
         n_ctx = min(generation.n_ctx or model.n_ctx, model.n_ctx)
         if generation.truncate and n_whole >= n_ctx:
             tokens = truncated(tokens, n_ctx, generation.num_keep, model.adds_bos)
+        n_scores = len(tokens) * (1 + (generation.prompt_logprobs or 0))
+        if generation.prompt_logprobs is not None and n_scores > MOST_SCORES:
+            raise InvalidRequest(
+                f"{n_scores} log probabilities of the prompt are too many, at most {MOST_SCORES}:"
+                " shorten it or ask for fewer at each token"
+            )
         return Sequence(
             id,
             tokens,

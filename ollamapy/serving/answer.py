@@ -22,7 +22,7 @@ from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
 from ..models.spec import ModelSpec
 from ..runner.kernels import is_fault
-from ..runner.protocol import Done, Piece, Ready
+from ..runner.protocol import Done, Piece, PromptRead, Ready
 from ..types import (
     Caller,
     Chunk,
@@ -30,6 +30,7 @@ from ..types import (
     Generation,
     Options,
     Prompt,
+    PromptToken,
     RenderedPrompt,
     Request,
     TokenLogprob,
@@ -113,20 +114,50 @@ async def _answered(
         # 2) the answer
         events = runner.generate(_generation(turn, prompt, parser, n_ctx))
         think, logprobs = turn.request.think, list[TokenLogprob]()
+        first = _Beginning(prompt)
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, Piece):
+                if isinstance(event, PromptRead):
+                    first.note(event)
+                elif isinstance(event, Piece):
                     texts.append(event.text)
                     logprobs += event.logprobs
                     if chunk := _chunk(parser.feed(event.text), think, logprobs):
                         logprobs = []
-                        yield chunk
+                        yield first.put_on(chunk)
                 else:
                     if chunk := _chunk(parser.flush(event.reason == "length"), think, logprobs):
-                        yield chunk
+                        yield first.put_on(chunk)
                     context = await _context(runner, turn, prompt.text, texts)
                     last = _last(event, context, prompt, started, load_duration, grown)
-                    yield msgspec.structs.replace(last, cut_call=parser.cut_call)
+                    yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
+
+
+class _Beginning:
+    """What the runner reported of the prompt, for the first chunk of the answer."""
+
+    def __init__(self, prompt: Written) -> None:
+        self._prompt = prompt
+        self._usage: Usage | None = None
+        self._tokens: list[PromptToken] = []
+
+    def note(self, event: PromptRead) -> None:
+        """Take a report; the counts of the last one hold."""
+        self._tokens += event.tokens
+        self._usage = Usage(
+            prompt_tokens=event.n_prompt,
+            cached_tokens=event.n_cached,
+            truncated_tokens=event.n_truncated + self._prompt.dropped_tokens,
+            dropped_messages=self._prompt.dropped_messages,
+        )
+
+    def put_on(self, chunk: Chunk) -> Chunk:
+        """The chunk, with the reports where it is the first one after them."""
+        if self._usage is None:
+            return chunk
+        usage, tokens = self._usage, tuple(self._tokens)
+        self._usage, self._tokens = None, []
+        return msgspec.structs.replace(chunk, prompt_usage=usage, prompt_tokens=tokens)
 
 
 def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) -> Generation:
@@ -149,6 +180,7 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
         n_ctx=n_ctx,
         shown=parser.marks,
         by_token=request.by_token,
+        prompt_logprobs=request.prompt_logprobs,
     )
 
 
@@ -176,6 +208,7 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
         text="".join(chunk.text for chunk in chunks),
         thinking="".join(chunk.thinking for chunk in chunks),
         logprobs=tuple(each for chunk in chunks for each in chunk.logprobs),
+        prompt_tokens=tuple(each for chunk in chunks for each in chunk.prompt_tokens),
         tool_deltas=tuple(each for chunk in chunks for each in chunk.tool_deltas),
         tool_calls=tuple(each for chunk in chunks for each in chunk.tool_calls),
     )

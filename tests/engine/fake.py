@@ -13,7 +13,7 @@ import numpy as np
 
 from ollamapy.engine.rows import ABORTED, Row
 from ollamapy.engine.sampling import Stage
-from ollamapy.types import TokenLogprob
+from ollamapy.types import PromptToken, TokenLogprob
 
 END = 0
 
@@ -105,7 +105,7 @@ class FakeModel:
         self.pooling.aborted = lambda: self.aborted
         self._logits: dict[int, Any] = {}
 
-    def decode(self, spans: list[tuple[int, int, list[int], bool]]) -> int:
+    def decode(self, spans: list[Row]) -> int:
         assert sum(len(tokens) for _, _, tokens, _ in spans) <= self.n_batch
         assert len({slot for slot, *_ in spans}) == len(spans)
         if self.statuses and (status := self.statuses.pop(0)):
@@ -124,8 +124,7 @@ class FakeModel:
             assert position == len(self.held[slot]), "a gap or an overlap in the KV cache"
             self.held[slot] += tokens
             assert len(self.held[slot]) <= self.n_ctx
-            if wanted:
-                self._rows.append(slot)
+            self._rows += [slot] * wanted
         self.decoded.append([(slot, position, len(tokens)) for slot, position, tokens, _ in spans])
         return 0
 
@@ -147,6 +146,9 @@ class FakeModel:
     def logprobs(self, logits: Any, token: int, top: int) -> TokenLogprob:
         assert (logits == 0).all(), "log probabilities are those before the mask"
         return TokenLogprob(chr(token), -1.0, (token,))
+
+    def prompt_token(self, logits: Any, token: int, top: int) -> PromptToken:
+        return PromptToken(token, chr(token), None if logits is None else -1.0)
 
     def trim(self, slot: int, n: int) -> bool:
         if self.recurrent and 0 < n < len(self.held[slot]):

@@ -9,7 +9,7 @@ import pytest
 
 from ollamapy.engine.embed import EmbedTask, Unembedded, Vectors, finished
 from ollamapy.engine.engine import Engine
-from ollamapy.engine.events import Event, Finished, TextOut
+from ollamapy.engine.events import Event, Finished, PromptRead, TextOut
 from ollamapy.engine.rows import NO_SLOT, Row
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest
@@ -50,7 +50,9 @@ class Bench:
         raise AssertionError("the engine does not come to an end")
 
     def ending(self, id: int) -> Event:
-        (ending,) = [e for e in self.events if not isinstance(e, TextOut) and e.id == id]
+        (ending,) = [
+            e for e in self.events if not isinstance(e, TextOut | PromptRead) and e.id == id
+        ]
         return ending
 
     def has(self, id: int, inputs: list[list[int]]) -> None:

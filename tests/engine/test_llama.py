@@ -11,6 +11,7 @@ import pytest
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.llama import Model
+from ollamapy.engine.rows import Row
 from ollamapy.engine.sequence import Sequence
 from ollamapy.errors import InvalidRequest, LoadFailed
 from ollamapy.types import Generation, Prompt, Sampling
@@ -113,7 +114,7 @@ def test_a_preempted_sequence_goes_on_where_it_was(model: Model) -> None:
     alone = {id: text(run(model, request(model, id, PROMPTS[id])), id) for id in (1, 2)}
     decode, calls = model.decode, 0
 
-    def sometimes_full(spans: list[tuple[int, int, list[int], bool]]) -> int:
+    def sometimes_full(spans: list[Row]) -> int:
         nonlocal calls
         calls += 1
         return 1 if calls == 5 else decode(spans)
@@ -186,7 +187,7 @@ def test_cancel_aborts_a_prefill_in_the_middle_of_a_batch(tmp_path: Path) -> Non
     engine.submit(Sequence(1, [5] * 4000, Generation(Prompt(("",)), GREEDY, num_predict=5)))
     decode, statuses = model.decode, []
 
-    def watched(spans: list[tuple[int, int, list[int], bool]]) -> int:
+    def watched(spans: list[Row]) -> int:
         canceller = threading.Timer(0.02, engine.cancel, (1,))
         canceller.start()
         statuses.append(decode(spans))

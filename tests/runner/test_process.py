@@ -48,7 +48,7 @@ async def answer(runner: RunnerProcess, prompt: str = "hello") -> tuple[str, Don
     async for item in runner.generate(Generation(Prompt((prompt,)))):
         if isinstance(item, Piece):
             text += item.text
-        else:
+        elif isinstance(item, Done):
             done = item
     return text, done
 

@@ -49,7 +49,7 @@ async def ask(
     async for item in runner.generate(Generation(Prompt((prompt,)), GREEDY, n, **more)):
         if isinstance(item, Piece):
             text += item.text
-        else:
+        elif isinstance(item, Done):
             return text, item
     raise AssertionError("no ending")
 

@@ -16,7 +16,7 @@ from ollamapy.chat import golang
 from ollamapy.chat.template import MAX_TEMPLATE
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
-from ollamapy.types import Chunk, Message, Options, Prompt, Request, Sampling
+from ollamapy.types import Chunk, Message, Options, Prompt, Request, Sampling, Usage
 from tests.fakes import CALLER, FakeRunner, Made, made
 from tests.requests_made import chat_request, conversation, generate_request
 from tests.small_models import install, scripted_model
@@ -189,6 +189,8 @@ def test_the_chunks_and_their_usage(model_store: Path) -> None:
         )
         assert [chunk.text for chunk in words] == ["one", " two", " three"]
         assert all(chunk.finish_reason is None and chunk.usage is None for chunk in words)
+        read = Usage(prompt_tokens=4, cached_tokens=2)
+        assert [chunk.prompt_usage for chunk in words] == [read, *[None] * (len(words) - 1)]
         assert (last.text, last.finish_reason) == ("", "stop")
         assert last.context == tuple(b"Hione two three")
         assert last.usage is not None

@@ -364,7 +364,7 @@ class MessageWriter:
 
     def events(self, chunk: Chunk) -> bytes:
         """The events of a chunk, without the last line feed."""
-        found = self._beginning()
+        found = self._beginning(chunk.prompt_usage)
         if chunk.thinking:
             found += self._piece("thinking", "thinking_delta", chunk.thinking)
         if chunk.text:
@@ -384,11 +384,12 @@ class MessageWriter:
         """The event of a pause in the answer, also before its first chunk."""
         return sse.write([*self._beginning(), {"type": "ping"}])
 
-    def _beginning(self) -> list[dict[str, Any]]:
+    def _beginning(self, prompt: Usage | None = None) -> list[dict[str, Any]]:
+        """The first event, once. Before the prompt was read (a ping came first) its length is an estimate."""
         if self._begun:
             return []
         self._begun = True
-        usage = _usage(Usage(prompt_tokens=self._about_tokens))
+        usage = _usage(prompt or Usage(prompt_tokens=self._about_tokens))
         ending = {"stop_reason": None, "stop_sequence": None}
         message: dict[str, Any] = {**self._head, "content": [], **ending, "usage": usage}
         return [{"type": "message_start", "message": message}]

@@ -1,6 +1,7 @@
 """/v1/completions: continue prompts, each with several choices; the answers as one object or as events. Pure.
 
-A text is rendered with the model's template, as in Ollama; token ids go to the model unchanged. Thinking, which this API does
+A text is rendered with the model's template, as in Ollama; token ids go to the model unchanged, and so does a text whose own log
+probabilities are requested (``echo`` with ``logprobs``, or vLLM's ``prompt_logprobs``): a benchmark measures it as it is. Thinking, which this API does
 not have, is in ``reasoning`` beside the text, as in chats.
 """
 
@@ -10,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from ...errors import InvalidRequest
-from ...types import Chunk, Gap, Question, Raw, Request, TokenLogprob
+from ...types import Chunk, Gap, PromptToken, Question, Raw, Request, TokenLogprob
 from .. import body
 from ..ollama import wire as ollama
 from . import wire
@@ -22,6 +25,7 @@ MOST_ANSWERS = 2048
 _OWNER = "CompletionRequest"
 FIELDS = wire.COMMON | {
     "prompt": "any", "suffix": "string", "echo": "bool", "logprobs": "int", "best_of": "int",
+    "prompt_logprobs": "int",
 }  # fmt: skip
 _OBJECT = "text_completion"
 
@@ -31,7 +35,8 @@ Prompt = str | tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
     """A request for each answer, ``n`` in a row for each prompt, and how the answers are sent. ``echo``: each after its prompt.
-    ``tops``: the number of likely tokens beside each chosen one."""
+    ``tops``: the number of likely tokens beside each chosen one. ``prompt_tops``: the same for each token of the prompt, in
+    vLLM's form; None: not requested."""
 
     requests: tuple[Request, ...]
     n: int
@@ -39,6 +44,7 @@ class ParsedCompletion:
     include_usage: bool
     echo: bool
     tops: int
+    prompt_tops: int | None = None
 
 
 def parse(data: bytes) -> ParsedCompletion:
@@ -54,7 +60,8 @@ def parse(data: bytes) -> ParsedCompletion:
         include_usage = wire.include_usage(given, _OWNER)
     common = ollama.common(fields)
     suffix = given.get("suffix", "")
-    requests = (_request(prompt, suffix, common) for prompt in prompts)
+    scores = _scores(given)
+    requests = (_request(prompt, suffix, common, scores) for prompt in prompts)
     return ParsedCompletion(
         requests=tuple(each for request in requests for each in wire.choices(request, n)),
         n=n,
@@ -62,7 +69,15 @@ def parse(data: bytes) -> ParsedCompletion:
         include_usage=include_usage,
         echo=given.get("echo", False),
         tops=tops or 0,
+        prompt_tops=given.get("prompt_logprobs"),
     )
+
+
+def _scores(given: Mapping[str, Any]) -> int | None:
+    """How many likely tokens are requested beside each of the prompt's, for either form; None: no log probabilities of it."""
+    tops = given.get("logprobs") if given.get("echo") else None
+    wanted = [each for each in (tops, given.get("prompt_logprobs")) if each is not None]
+    return max(wanted, default=None)
 
 
 def _check(given: Mapping[str, Any], prompts: Sequence[Prompt], n: int) -> None:
@@ -72,13 +87,18 @@ def _check(given: Mapping[str, Any], prompts: Sequence[Prompt], n: int) -> None:
         raise InvalidRequest(f"prompt[{prompts.index('')}] is empty, leave it out")
     if given.get("best_of", n) != n:
         raise InvalidRequest("best_of is not supported, leave it out and choose among n")
-    if given.get("echo") and given.get("logprobs") is not None:
-        raise InvalidRequest("logprobs of a prompt are not supported, leave echo or logprobs out")
+    if not 0 <= given.get("prompt_logprobs", 0) <= ollama.MOST_LOGPROBS:
+        raise InvalidRequest(f"prompt_logprobs must be between 0 and {ollama.MOST_LOGPROBS}")
+    if given.get("suffix") and _scores(given) is not None:
+        raise InvalidRequest("logprobs of a prompt with a suffix are not supported, leave one out")
     if given.get("suffix") and not all(isinstance(prompt, str) for prompt in prompts):
         raise InvalidRequest("a suffix needs a prompt that is a text")
 
 
-def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any]) -> Request:
+def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any], scores: int | None) -> Request:
+    if scores is not None:
+        request = Request(source=Raw(prompt), **common)
+        return replace(request, prompt_logprobs=scores, truncate=False)
     if isinstance(prompt, str):
         source = Gap(prompt, suffix) if suffix else Question(prompt)
         return Request(source=source, **common)
@@ -96,9 +116,7 @@ class CompletionWriter:
         self._n = parsed.n
         self._include_usage = parsed.include_usage
         count = range(len(parsed.requests))
-        self._choices = [
-            _Choice(i, echoes[i // parsed.n] if echoes else "", parsed.tops) for i in count
-        ]
+        self._choices = [_Choice(i, echoes[i // parsed.n] if echoes else "", parsed) for i in count]
         self._lasts: list[Chunk | None] = [None for _ in count]
 
     def answer(self, chunks: Sequence[Chunk]) -> bytes:
@@ -132,10 +150,11 @@ class CompletionWriter:
 class _Choice:
     """One choice: its first piece begins with the prompt, and offsets count from there."""
 
-    def __init__(self, index: int, echo: str, tops: int) -> None:
+    def __init__(self, index: int, echo: str, parsed: ParsedCompletion) -> None:
         self._index = index
         self._echo = echo
-        self._tops = tops
+        self._tops, self._prompt_tops = parsed.tops, parsed.prompt_tops
+        self._scores = parsed.echo
         self._offset = 0
 
     def encode(self, chunk: Chunk) -> dict[str, Any]:
@@ -144,20 +163,42 @@ class _Choice:
         self._echo = ""
         if chunk.thinking:
             found["reasoning"] = chunk.thinking
-        if chunk.logprobs:
-            found["logprobs"] = self._logprobs(chunk.logprobs)
+        echoed = chunk.prompt_tokens if self._scores else ()
+        if chunk.logprobs or echoed:
+            found["logprobs"] = self._logprobs(echoed, chunk.logprobs)
+        if chunk.prompt_tokens and self._prompt_tops is not None:
+            found["prompt_logprobs"] = [
+                _vllm(each, self._prompt_tops) for each in chunk.prompt_tokens
+            ]
         return {**found, "finish_reason": chunk.finish_reason}
 
-    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """Four lists of one length; an offset counts the characters before a token."""
+    def _logprobs(
+        self, prompt: Sequence[PromptToken], tokens: Sequence[TokenLogprob]
+    ) -> dict[str, Any]:
+        """Four lists of one length; an offset counts the characters before a token. The prompt's first token has null."""
+        texts = [each.token for each in prompt] + [each.token for each in tokens]
         offsets = []
-        for each in tokens:
+        for text in texts:
             offsets.append(self._offset)
-            self._offset += len(each.token)
-        tops = [{other.token: other.logprob for other in each.top_logprobs} for each in tokens]
+            self._offset += len(text)
+        tops: list[dict[str, float | None] | None] = [
+            None if each.logprob is None else {o.token: o.logprob for o in each.top[: self._tops]}
+            for each in prompt
+        ]
+        tops += [{other.token: other.logprob for other in each.top_logprobs} for each in tokens]
         return {
-            "tokens": [each.token for each in tokens],
-            "token_logprobs": [each.logprob for each in tokens],
+            "tokens": texts,
+            "token_logprobs": [e.logprob for e in prompt] + [e.logprob for e in tokens],
             "top_logprobs": tops if self._tops else None,
             "text_offset": offsets,
         }
+
+
+def _vllm(token: PromptToken, tops: int) -> dict[str, Any] | None:
+    """A token of a prompt and the likeliest at its place, by their ids; null for the first one."""
+    if token.logprob is None:
+        return None
+    return {
+        str(each.id): {"logprob": each.logprob, "rank": each.rank, "decoded_token": each.token}
+        for each in (token, *token.top[:tops])
+    }

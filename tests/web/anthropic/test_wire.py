@@ -385,6 +385,13 @@ def test_a_stream_without_text() -> None:
     assert found == ["message_start", "message_delta", "message_stop"]
 
 
+def test_the_first_event_has_the_counts_of_the_prompt_where_it_was_read() -> None:
+    read = Usage(prompt_tokens=100, cached_tokens=60)
+    start, *_ = events(Chunk("a", prompt_usage=read))
+    counts = {"input_tokens": 40, "cache_read_input_tokens": 60, "output_tokens": 0}
+    assert start["message"]["usage"] == counts
+
+
 def test_a_ping_before_the_first_chunk_begins_the_stream() -> None:
     writer = anthropic.MessageWriter(parsed())
     stream = writer.ping() + b"\n" + writer.ping() + b"\n" + writer.events(Chunk("a"))

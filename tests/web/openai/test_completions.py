@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Chunk, Options, Question, Request, TokenLogprob, Usage
+from ollamapy.types import Chunk, Options, PromptToken, Question, Raw, Request, TokenLogprob, Usage
 from ollamapy.web.openai import completions
 from tests.requests_made import generate_request
 
@@ -92,6 +92,62 @@ def test_the_prompt_comes_once_and_offsets_count_the_answer() -> None:
         "text_offset": [0],
     }
     assert second["logprobs"]["text_offset"] == [2]
+
+
+def test_a_prompt_whose_log_probabilities_are_requested_is_raw_and_whole() -> None:
+    for fields, scores in (
+        ({"echo": True, "logprobs": 2}, 2),
+        ({"prompt_logprobs": 0}, 0),
+        ({"echo": True, "logprobs": 1, "prompt_logprobs": 3}, 3),
+    ):
+        for prompt in ("Hi", (1, 2)):
+            (request,) = parse(prompt=prompt, **fields).requests
+            assert request.source == Raw(prompt)
+            assert request.prompt_logprobs == scores and not request.truncate
+    assert parse(prompt="Hi", echo=True).requests[0].prompt_logprobs is None
+    assert parse(prompt="Hi", logprobs=1).requests[0].prompt_logprobs is None
+    for wrong in (
+        {"prompt_logprobs": 21},
+        {"prompt_logprobs": -1},
+        {"prompt_logprobs": 1, "suffix": "b"},
+    ):
+        with pytest.raises(InvalidRequest, match="logprobs"):
+            parse(prompt="a", **wrong)
+
+
+PROMPT = (
+    PromptToken(1, "", None),
+    PromptToken(
+        7, " Hi", -2.0, 2, (PromptToken(8, " Ho", -0.5, 1), PromptToken(7, " Hi", -2.0, 2))
+    ),
+)
+
+
+def test_an_echoed_prompt_with_its_log_probabilities() -> None:
+    writer = completions.CompletionWriter(parse(prompt="Hi", echo=True, logprobs=1), ["Hi"])
+    top = (TokenLogprob("!", -0.1, ()),)
+    chunk = Chunk("!", (TokenLogprob("!", -0.1, (), top),), prompt_tokens=PROMPT)
+    found = _choice(writer.events((0, chunk)))
+    assert found["text"] == "Hi!" and "prompt_logprobs" not in found
+    assert found["logprobs"] == {
+        "tokens": ["", " Hi", "!"],
+        "token_logprobs": [None, -2.0, -0.1],
+        "top_logprobs": [None, {" Ho": -0.5}, {"!": -0.1}],
+        "text_offset": [0, 0, 3],
+    }
+
+
+def test_prompt_logprobs_as_vllm_has_them() -> None:
+    writer = completions.CompletionWriter(parse(prompt="Hi", prompt_logprobs=1))
+    found = _choice(writer.events((0, Chunk("!", prompt_tokens=PROMPT))))
+    assert found["text"] == "!" and "logprobs" not in found
+    assert found["prompt_logprobs"] == [
+        None,
+        {
+            "7": {"logprob": -2.0, "rank": 2, "decoded_token": " Hi"},
+            "8": {"logprob": -0.5, "rank": 1, "decoded_token": " Ho"},
+        },
+    ]
 
 
 def _choice(event: bytes) -> Any:
