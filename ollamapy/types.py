@@ -309,12 +309,12 @@ class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
     images: tuple[bytes, ...] = ()
 
 
-Source = Conversation | Question | Gap | Raw
+Input = Conversation | Question | Gap | Raw
 """What the model answers or continues."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Answer a conversation or continue a prompt (``source``).
+    """Answer a conversation or continue a prompt (``input``).
 
     A request without work (:attr:`has_work`) loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
     ever, UNSET: the value last set. ``logprobs``: None for none, n for the n likeliest tokens beside each chosen one. ``think``:
@@ -326,7 +326,7 @@ class Request(msgspec.Struct, frozen=True):
     """
 
     model: str
-    source: Source
+    input: Input
     options: Options = Options()
     keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
     logprobs: int | None = None
@@ -343,16 +343,16 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def has_work(self) -> bool:
         """Is there anything to answer or to continue?"""
-        source = self.source
-        return bool(source.messages if isinstance(source, Conversation) else source.prompt)
+        given = self.input
+        return bool(given.messages if isinstance(given, Conversation) else given.prompt)
 
     @property
     def has_images(self) -> bool:
         """Does the prompt or a message carry images?"""
-        source = self.source
-        if isinstance(source, Conversation):
-            return any(message.images for message in source.messages)
-        return bool(source.images)
+        given = self.input
+        if isinstance(given, Conversation):
+            return any(message.images for message in given.messages)
+        return bool(given.images)
 
 
 Right = Literal["infer", "manage", "admin"]

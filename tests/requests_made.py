@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ollamapy.types import Conversation, Gap, Message, Options, Question, Raw, Request, Source
+from ollamapy.types import Conversation, Gap, Input, Message, Options, Question, Raw, Request
 
 
 def generate_request(
@@ -21,14 +21,14 @@ def generate_request(
     **more: Any,
 ) -> Request:
     """Continue one prompt."""
-    source: Source
+    given: Input
     if raw:
-        source = Raw(tokens or prompt, suffix, images)
+        given = Raw(tokens or prompt, suffix, images)
     elif suffix:
-        source = Gap(prompt, suffix, template, context, images)
+        given = Gap(prompt, suffix, template, context, images)
     else:
-        source = Question(prompt, system, template, context, images)
-    return Request(model, source, **more)
+        given = Question(prompt, system, template, context, images)
+    return Request(model, given, **more)
 
 
 def chat_request(
@@ -41,11 +41,11 @@ def chat_request(
     **more: Any,
 ) -> Request:
     """Answer a conversation."""
-    source = Conversation(tuple(messages), tools, tool_choice, parallel_tool_calls)
-    return Request(model, source, options or Options(), **more)
+    given = Conversation(tuple(messages), tools, tool_choice, parallel_tool_calls)
+    return Request(model, given, options or Options(), **more)
 
 
 def conversation(request: Request) -> Conversation:
     """The conversation that a request asks to answer."""
-    assert isinstance(request.source, Conversation)
-    return request.source
+    assert isinstance(request.input, Conversation)
+    return request.input

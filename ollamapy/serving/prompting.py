@@ -52,28 +52,28 @@ class PromptWriter:
 
         Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
         """
-        source = self.turn.request.source
-        if isinstance(source, Raw):
-            if isinstance(source.prompt, str):
-                return Written(source.prompt)
-            return Written("", source.prompt)
+        given = self.turn.request.input
+        if isinstance(given, Raw):
+            if isinstance(given.prompt, str):
+                return Written(given.prompt)
+            return Written("", given.prompt)
         try:
             text = await self._rendered(cut)
         except TemplateError as error:
-            if isinstance(source, Question | Gap) and source.template:
+            if isinstance(given, Question | Gap) and given.template:
                 raise InvalidRequest(f"template: {error}") from None
             raise
-        if isinstance(source, Question | Gap) and source.context:
-            text = prompts.after_context(await self.runner.detokenize(source.context), text)
+        if isinstance(given, Question | Gap) and given.context:
+            text = prompts.after_context(await self.runner.detokenize(given.context), text)
         return Written(text)
 
     async def _rendered(self, cut: int) -> str:
         turn, marks = self.turn, self.marks
-        source = turn.request.source
+        given = turn.request.input
         own = bool(own_template(turn.request))
-        if isinstance(source, Gap):
+        if isinstance(given, Gap):
             return await self.renderer.render_gap(
-                turn.template, source.prompt, source.suffix, marks=marks, of_request=own
+                turn.template, given.prompt, given.suffix, marks=marks, of_request=own
             )
         messages = prompts.without_oldest(turn.messages, cut)
         text = await self.renderer.render(
@@ -84,7 +84,7 @@ class PromptWriter:
             think=turn.request.think,
             of_request=own,
         )
-        if isinstance(source, Conversation) and source.continues_last:
+        if isinstance(given, Conversation) and given.continues_last:
             return prompts.up_to_last(text, messages[-1].content)
         return text
 

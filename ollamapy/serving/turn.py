@@ -75,7 +75,7 @@ class Turn:
     @property
     def is_chat(self) -> bool:
         """Is the request a conversation?"""
-        return isinstance(self.request.source, Conversation)
+        return isinstance(self.request.input, Conversation)
 
     @property
     def drops_messages(self) -> bool:
@@ -97,12 +97,12 @@ class Turn:
     @property
     def returns_context(self) -> bool:
         """Does the answer include the token ids that a later request can continue?"""
-        return isinstance(self.request.source, Question | Gap)
+        return isinstance(self.request.input, Question | Gap)
 
     def parser(self, prompt: str) -> output.Parser:
         """The parser that splits the answer to ``prompt`` into text, thinking and tool calls. For a gap and a raw text, all is
         text."""
-        if isinstance(self.request.source, Gap | Raw):
+        if isinstance(self.request.input, Gap | Raw):
             return output.choose(output.PLAIN)
         return output.choose(
             self.format, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
@@ -129,15 +129,15 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
     """
     if own := own_template(request):
         return Template("go", own)
-    if isinstance(request.source, Gap) and spec.fills_gaps:
+    if isinstance(request.input, Gap) and spec.fills_gaps:
         return Template("go", spec.go_template or "")
-    is_chat = isinstance(request.source, Conversation)
+    is_chat = isinstance(request.input, Conversation)
     return spec.template if is_chat else spec.template.for_generate
 
 
 def own_template(request: Request) -> str:
     """The Go template in the request, "" for none."""
-    return request.source.template if isinstance(request.source, Question | Gap) else ""
+    return request.input.template if isinstance(request.input, Question | Gap) else ""
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
@@ -147,8 +147,8 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
     if request.think and request.think_is_optional and not can_think:
         return msgspec.structs.replace(request, think=None)
     if request.think is None and can_think:
-        source = request.source
-        forced = isinstance(source, Conversation) and source.tool_choice not in ("auto", "none")
+        given = request.input
+        forced = isinstance(given, Conversation) and given.tool_choice not in ("auto", "none")
         on_request = spec.answer_format.thinking in ON_REQUEST
         return msgspec.structs.replace(request, think=not forced and not on_request)
     return request
@@ -156,17 +156,17 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
 
 def _check(spec: ModelSpec, request: Request) -> None:
     """Raise InvalidRequest for the first feature that the model does not support."""
-    source, capabilities = request.source, spec.capabilities
+    given, capabilities = request.input, spec.capabilities
     try:
         check_size(own_template(request))
     except TemplateError as error:
         raise InvalidRequest(f"template: {error}") from None
     if "completion" not in capabilities:
-        verb = "chat" if isinstance(source, Conversation) else "generate"
+        verb = "chat" if isinstance(given, Conversation) else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {verb}')
-    if isinstance(source, Gap | Raw) and source.suffix and "insert" not in capabilities:
+    if isinstance(given, Gap | Raw) and given.suffix and "insert" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support insert")
-    if isinstance(source, Conversation) and source.tools and "tools" not in capabilities:
+    if isinstance(given, Conversation) and given.tools and "tools" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
@@ -180,15 +180,15 @@ def _check(spec: ModelSpec, request: Request) -> None:
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     """The tools that the prompt describes: none if none may be called."""
-    source = request.source
-    if not isinstance(source, Conversation) or source.tool_choice == "none":
+    given = request.input
+    if not isinstance(given, Conversation) or given.tool_choice == "none":
         return ()
-    return tuple(prompts.tool_for_template(tool) for tool in source.tools)
+    return tuple(prompts.tool_for_template(tool) for tool in given.tools)
 
 
 def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:
     """The messages of a request with the model's own; empty for a gap and a raw text."""
-    match request.source:
+    match request.input:
         case Conversation(messages):
             found = prompts.chat_messages(
                 prompts.with_known_roles(messages, template),
@@ -212,10 +212,10 @@ def _forced_call(
     format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
     """The grammar of an answer that must call a tool; the request's own constraint is for answers without a call."""
-    source = request.source
-    if not isinstance(source, Conversation) or not tools:
+    given = request.input
+    if not isinstance(given, Conversation) or not tools:
         return None
-    return output.call_grammar(format, source.tools, source.tool_choice, source.parallel_tool_calls)
+    return output.call_grammar(format, given.tools, given.tool_choice, given.parallel_tool_calls)
 
 
 def _form(

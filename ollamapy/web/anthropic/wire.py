@@ -93,7 +93,7 @@ def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
     config = given.get("output_config", {})
     think, budget = _thinking(given.get("thinking", {}), config, given.get("max_tokens", 0))
     forced = _tool_choice(choice, tools)
-    source = Conversation(
+    conversation = Conversation(
         (Message("system", system), *messages) if system else messages,
         tools=tools,
         tool_choice=forced,
@@ -101,7 +101,7 @@ def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
     )
     request = Request(
         given["model"],
-        source,
+        conversation,
         _options(given),
         think=think,
         think_budget=budget,

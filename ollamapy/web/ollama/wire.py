@@ -25,13 +25,13 @@ from ...types import (
     Constraint,
     Conversation,
     Gap,
+    Input,
     Message,
     Options,
     Question,
     Raw,
     RenderedPrompt,
     Request,
-    Source,
     TokenLogprob,
     ToolCall,
     Usage,
@@ -101,10 +101,10 @@ def parse_generate(data: bytes) -> ParsedRequest:
         raise InvalidRequest("raw mode does not support template, system, or context")
     if context is not None and not all(0 <= token < 2**31 for token in context):
         raise InvalidRequest("context holds a number that is no token id")
-    return _parsed(Request(source=_source(given), **common(given)), given)
+    return _parsed(Request(input=_input(given), **common(given)), given)
 
 
-def _source(given: Mapping[str, Any]) -> Source:
+def _input(given: Mapping[str, Any]) -> Input:
     """The prompt of /api/generate: raw, a gap where there is a suffix, or a question."""
     prompt, suffix, images = given.get("prompt", ""), given.get("suffix", ""), _images(given)
     if given.get("raw"):
@@ -127,18 +127,18 @@ def parse_chat(data: bytes) -> ParsedRequest:
 
 def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Request:
     """A chat from its messages and its other fields, by Ollama's names, without null. Raises InvalidRequest."""
-    source = Conversation(
+    conversation = Conversation(
         messages=messages,
         tools=_given_tools(given.get("tools")),
         tool_choice=given.get("tool_choice", "auto"),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
         continues_last=given.get("continue_final_message", False),
     )
-    request = Request(source=source, **common(given))
-    names = {tool["function"]["name"] for tool in source.tools}
-    if source.tool_choice not in ("auto", "none") and not names:
+    request = Request(input=conversation, **common(given))
+    names = {tool["function"]["name"] for tool in conversation.tools}
+    if conversation.tool_choice not in ("auto", "none") and not names:
         raise InvalidRequest("tool_choice asks for a tool, but no tools are given")
-    if source.tool_choice not in ("auto", "none", "required", *names):
+    if conversation.tool_choice not in ("auto", "none", "required", *names):
         raise InvalidRequest("tool_choice must be auto, none, required or the name of a given tool")
     return request
 

@@ -97,12 +97,12 @@ def _check(given: Mapping[str, Any], prompts: Sequence[Prompt], n: int) -> None:
 
 def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any], scores: int | None) -> Request:
     if scores is not None:
-        request = Request(source=Raw(prompt), **common)
+        request = Request(input=Raw(prompt), **common)
         return replace(request, prompt_logprobs=scores, truncate=False)
     if isinstance(prompt, str):
-        source = Gap(prompt, suffix) if suffix else Question(prompt)
-        return Request(source=source, **common)
-    return Request(source=Raw(prompt), **common)
+        given = Gap(prompt, suffix) if suffix else Question(prompt)
+        return Request(input=given, **common)
+    return Request(input=Raw(prompt), **common)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ async def _completions(services: Services, call: Call) -> Reply:
 
 async def _echo(services: Services, request: Request, caller: Caller) -> str:
     """The text of a prompt, which may be given as token ids."""
-    assert isinstance(request.source, Question | Gap | Raw)
-    prompt = request.source.prompt
+    assert isinstance(request.input, Question | Gap | Raw)
+    prompt = request.input.prompt
     if isinstance(prompt, str):
         return prompt
     ids = DetokenizeRequest(request.model, prompt, request.options, request.keep_alive)

@@ -198,7 +198,7 @@ def test_options(body: dict[str, Any], options: dict[str, Any]) -> None:
 )
 def test_fields(body: dict[str, Any], field: str, value: Any) -> None:
     found = request(**body)
-    assert getattr(found if hasattr(found, field) else found.source, field) == value
+    assert getattr(found if hasattr(found, field) else found.input, field) == value
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_prompts(body: dict[str, Any], requests: list[Request]) -> None:
 
 def test_choices_of_a_prompt_follow_one_another() -> None:
     parsed = parse(prompt=["a", "b"], n=2, seed=3)
-    found = [(each.source, each.options.seed) for each in parsed.requests]
+    found = [(each.input, each.options.seed) for each in parsed.requests]
     assert found == [
         (Question("a"), 3),
         (Question("a"), 4),
@@ -102,7 +102,7 @@ def test_a_prompt_whose_log_probabilities_are_requested_is_raw_and_whole() -> No
     ):
         for prompt in ("Hi", (1, 2)):
             (request,) = parse(prompt=prompt, **fields).requests
-            assert request.source == Raw(prompt)
+            assert request.input == Raw(prompt)
             assert request.prompt_logprobs == scores and not request.truncate
     assert parse(prompt="Hi", echo=True).requests[0].prompt_logprobs is None
     assert parse(prompt="Hi", logprobs=1).requests[0].prompt_logprobs is None
