@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..digests import Sha256
 from ..errors import InvalidModel, OllamapyError
+from ..formats.architecture import UnknownArchitecture
 from ..formats.folder import POOLING, folder_files
 from ..formats.gguf import read_checked
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
@@ -39,7 +41,13 @@ _MOST_FILES = 1024
 _PATHS, _WEIGHTS = ("/", "./", "../", "~"), (".gguf", ".safetensors", ".bin")
 
 
-def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> None:
+def run(
+    client: Client,
+    name: str,
+    modelfile: Path | None,
+    quantize: str,
+    families: Sequence[str] = (),
+) -> None:
     """Make the model ``name`` from a Modelfile (None: ./Modelfile, and without one from the weights in the working folder; "-":
     what stdin holds).
 
@@ -53,7 +61,7 @@ def run(client: Client, name: str, modelfile: Path | None, quantize: str) -> Non
         parsed, folder = _read(modelfile)
         body = request(parsed, folder)
         client.version()  # a server that is not there is an error before anything large is read, and so are wrong files
-        check_files(body)
+        check_files(body, families)
         for warning in _warnings(parsed):
             steps.end()
             remark(f"warning: {warning}")
@@ -146,8 +154,11 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value}
 
 
-def check_files(body: dict[str, Any]) -> None:
-    """Raise OllamapyError for files of a `request` that the server would refuse, by their headers alone."""
+def check_files(body: dict[str, Any], families: Sequence[str] = ()) -> None:
+    """Raise OllamapyError for files of a `request` that the server would refuse, by their headers alone.
+
+    ``families`` are the catalogue's: one of them may be the model that cannot be converted.
+    """
     for field in ("files", "adapters"):
         files: dict[str, Path] = body.get(field, {})
         for name, path in files.items():
@@ -159,7 +170,20 @@ def check_files(body: dict[str, Any]) -> None:
             except InvalidModel as error:
                 raise OllamapyError(f"{name!r}: {error}") from None
         if field == "files" and any(name.endswith(".safetensors") for name in files):
-            check_folder({_in_folder(name): path for name, path in files.items()})
+            try:
+                check_folder({_in_folder(name): path for name, path in files.items()})
+            except UnknownArchitecture as error:
+                raise OllamapyError(f"{error}{_like_it(error.model_type, families)}") from None
+
+
+def _like_it(model_type: str, families: Sequence[str]) -> str:
+    """The way to the catalogue's model of a family, "" if there is none of that name."""
+    names = {re.sub(r"[^a-z0-9]", "", each.lower()): each for each in families}
+    wanted = re.sub(r"[^a-z0-9]|_?moe$", "", model_type.lower())
+    found = names.get(wanted) or next(
+        (each for name, each in sorted(names.items()) if wanted and name.startswith(wanted)), None
+    )
+    return f"; in the catalogue: ollamapy pull {found}" if found else ""
 
 
 def _in_folder(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..chat.template import check_go
@@ -13,8 +14,9 @@ from ..types import parse_options
 from . import create
 
 
-def findings(source: bytes, folder: Path) -> list[Finding]:
-    """The findings in a Modelfile whose paths begin at a folder; its files are looked at where there are no errors else."""
+def findings(source: bytes, folder: Path, families: Sequence[str] = ()) -> list[Finding]:
+    """The findings in a Modelfile whose paths begin at a folder; its files are looked at where there are no errors else.
+    ``families`` are the catalogue's."""
     # Not Path.exists(), which fails for names that are too long
     found = lint(source, lambda value: os.path.exists(local_path(value, folder)), template_error)
     if any(each.severity == "error" for each in found):
@@ -23,7 +25,7 @@ def findings(source: bytes, folder: Path) -> list[Finding]:
     try:
         body = create.request(modelfile, folder)
         parse_options(body.get("parameters", {}))
-        create.check_files(body)
+        create.check_files(body, families)
     except InvalidModelfile as error:
         place = max(error.line, 1), max(error.column, 1)
         found.append(Finding(*place, "error", error.reason))

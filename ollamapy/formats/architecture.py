@@ -48,10 +48,19 @@ FAMILIES = {
 """By the name in config.json's `architectures`."""
 
 
+class UnknownArchitecture(InvalidModel):
+    """No conversion of this architecture is known here; ``model_type`` is config.json's name of the family."""
+
+    def __init__(self, message: str, model_type: str) -> None:
+        super().__init__(message)
+        self.model_type = model_type
+
+
 class Config(vocabulary.Ids, frozen=True):
     """config.json, as far as it matters here. None: not given, its family's default."""
 
     architectures: list[str] = []
+    model_type: str = ""
     hidden_size: int = 0
     intermediate_size: int = 0
     num_hidden_layers: int = 0
@@ -115,9 +124,11 @@ def family_of(config: Config) -> Family:
     known = [FAMILIES[name] for name in config.architectures if name in FAMILIES]
     if not known:
         given = ", ".join(config.architectures)[:100] or "none"
-        raise InvalidModel(
-            f"the model's architecture ({given}) cannot be converted, get a GGUF of it;"
-            f" convertible: {', '.join(FAMILIES)}"
+        raise UnknownArchitecture(
+            f"the model's architecture ({given}) cannot be converted here: pull a GGUF of it, or make one with"
+            " llama.cpp's convert_hf_to_gguf.py and name that in FROM;"
+            f" convertible: {', '.join((*FAMILIES, 'BertModel', 'XLMRobertaModel', 'NomicBertModel'))}",
+            config.model_type,
         )
     if config.quantization_config is not None:
         raise InvalidModel("the model is quantised already, take the one in F16 or BF16")

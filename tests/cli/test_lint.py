@@ -151,13 +151,17 @@ def test_what_create_would_refuse_is_an_error(
     random_model(tmp_path / "m.gguf")
     (tmp_path / "damaged.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
     (tmp_path / "mamba").mkdir()
-    (tmp_path / "mamba" / "config.json").write_text('{"architectures": ["MambaForCausalLM"]}')
+    config = '{"architectures": ["MambaForCausalLM"], "model_type": "olmo2"}'
+    (tmp_path / "mamba" / "config.json").write_text(config)
     head = b"{}      "
     (tmp_path / "mamba" / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
     path = tmp_path / "Modelfile"
     path.write_text(text)
     result = ollamapy("lint", str(path))
     assert result.returncode == 1 and says in result.stdout
+    if "mamba" in text:  # the way, and the catalogue's model of that family
+        assert "convert_hf_to_gguf.py" in result.stdout
+        assert result.stdout.endswith("in the catalogue: ollamapy pull olmo2\n")
 
 
 @pytest.mark.parametrize("value", ["./dir\\ x/m.gguf", "'./dir x/m.gguf'", '"./dir x/m.gguf"'])

@@ -36,7 +36,7 @@ TOKENIZER = {
 }
 
 
-def make(folder: Path, *, pooling: str = "mean", **config: Any) -> Path:
+def make(folder: Path, *, pooling: str = "mean_tokens", **config: Any) -> Path:
     """A model's folder; `pooling` is what sentence-transformers calls it, "" for a folder that says nothing of it."""
     rng = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {
@@ -68,6 +68,70 @@ def make(folder: Path, *, pooling: str = "mean", **config: Any) -> Path:
         (folder / "1_Pooling").mkdir()
         modes = {f"pooling_mode_{each}": each == pooling for each in ("mean_tokens", "cls_token")}
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    return folder
+
+
+SENTENCE_PIECES = [
+    "<s>",
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "▁",
+    "▁a",
+    "▁cat",
+    "▁sat",
+    "s",
+    *"abcdefghijklm",
+]
+
+
+def make_xlm(folder: Path) -> Path:
+    """An XLM-RoBERTa: the same weights, where positions begin behind that of padding, with a Unigram tokenizer."""
+    make(folder, architectures=["XLMRobertaModel"], pad_token_id=1)
+    pieces = [[text, 0.0 if n < 4 else -float(n)] for n, text in enumerate(SENTENCE_PIECES)]
+    pieces += [[f"x{n}", -100.0] for n in range(len(WORDS) - len(pieces))]
+    special = [{"id": n, "content": SENTENCE_PIECES[n], "special": True} for n in range(4)]
+    model = {"type": "Unigram", "vocab": pieces, "unk_id": 3}
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": special, "model": model}))
+    return folder
+
+
+def make_nomic(folder: Path) -> Path:
+    """A Nomic Embed: rotated positions, a gate, and no biases but the norms'."""
+    make(folder)
+    rng = np.random.default_rng(1)
+    tensors = {"emb_ln.weight": rng.normal(1, 0.1, WIDTH), "emb_ln.bias": rng.normal(0, 0.1, WIDTH)}
+    shapes = {
+        "embeddings.word_embeddings.weight": (len(WORDS), WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+    }
+    for layer in range(LAYERS):
+        at = f"encoder.layers.{layer}."
+        shapes |= {
+            f"{at}attn.Wqkv.weight": (3 * WIDTH, WIDTH),
+            f"{at}attn.out_proj.weight": (WIDTH, WIDTH),
+            f"{at}mlp.fc11.weight": (HIDDEN, WIDTH),
+            f"{at}mlp.fc12.weight": (HIDDEN, WIDTH),
+            f"{at}mlp.fc2.weight": (WIDTH, HIDDEN),
+        }
+        for norm in (f"{at}norm1", f"{at}norm2"):
+            tensors[f"{norm}.weight"] = rng.normal(1, 0.1, WIDTH)
+            tensors[f"{norm}.bias"] = rng.normal(0, 0.1, WIDTH)
+    tensors |= {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = {
+        "architectures": ["NomicBertModel"],
+        "n_embd": WIDTH,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_inner": HIDDEN,
+        "n_positions": 8192,
+        "type_vocab_size": 2,
+        "layer_norm_epsilon": 1e-12,
+        "activation_function": "swiglu",
+        "rotary_emb_base": 1000,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -103,9 +167,12 @@ class Reference:
 
     def vector(self, text: str, *, mean: bool = True) -> Array:
         """The text's vector, of length 1."""
-        ids = self.tokens(text)
+        return self.vector_of(self.tokens(text), mean=mean)
+
+    def vector_of(self, ids: list[int], *, first: int = 0, mean: bool = True) -> Array:
+        """The vector of tokens, the first of which is at the position `first`."""
         table = "embeddings.{}_embeddings.weight".format
-        x = self._w[table("word")][ids] + self._w[table("position")][: len(ids)]
+        x = self._w[table("word")][ids] + self._w[table("position")][first : first + len(ids)]
         x = self._norm(x + self._w[table("token_type")][0], "embeddings.LayerNorm")
         for layer in range(self._config["num_hidden_layers"]):
             at = f"encoder.layer.{layer}."
@@ -118,21 +185,59 @@ class Reference:
         pooled = x.mean(0) if mean else x[0]
         return np.asarray(pooled / np.linalg.norm(pooled))
 
+    def nomic_vector(self, text: str) -> Array:
+        """The text's vector by a Nomic Embed."""
+        ids = self.tokens(text)
+        x = self._w["embeddings.word_embeddings.weight"][ids]
+        x = self._norm(x + self._w["embeddings.token_type_embeddings.weight"][0], "emb_ln")
+        for layer in range(self._config["n_layer"]):
+            at = f"encoder.layers.{layer}."
+            q, k, v = np.split(x @ self._w[at + "attn.Wqkv.weight"].T, 3, axis=-1)
+            heads = self._config["n_head"]
+            q, k, v = (each.reshape(len(x), heads, -1).swapaxes(0, 1) for each in (q, k, v))
+            q, k = self._rotated(q), self._rotated(k)
+            x = self._norm(
+                x + self._mixed(q, k, v) @ self._w[at + "attn.out_proj.weight"].T, at + "norm1"
+            )
+            gate = x @ self._w[at + "mlp.fc12.weight"].T
+            inner = x @ self._w[at + "mlp.fc11.weight"].T * gate / (1 + np.exp(-gate))
+            x = self._norm(x + inner @ self._w[at + "mlp.fc2.weight"].T, at + "norm2")
+        pooled = x.mean(0)
+        return np.asarray(pooled / np.linalg.norm(pooled))
+
+    def _rotated(self, x: Array) -> Array:
+        half = x.shape[-1] // 2
+        frequencies = self._config["rotary_emb_base"] ** (-np.arange(half) / half)
+        angles = np.arange(x.shape[1])[:, None] * frequencies
+        left, right = x[..., :half], x[..., half:]
+        return np.concatenate(
+            [
+                left * np.cos(angles) - right * np.sin(angles),
+                right * np.cos(angles) + left * np.sin(angles),
+            ],
+            axis=-1,
+        )
+
     def _attention(self, x: Array, at: str) -> Array:
         heads = self._config["num_attention_heads"]
         q, k, v = (
             self._linear(x, at + part).reshape(len(x), heads, -1).swapaxes(0, 1)
             for part in ("query", "key", "value")
         )
+        return self._mixed(q, k, v)
+
+    def _mixed(self, q: Array, k: Array, v: Array) -> Array:
         scores = q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        return np.asarray((weights @ v).swapaxes(0, 1).reshape(len(x), -1))
+        return np.asarray((weights @ v).swapaxes(0, 1).reshape(q.shape[1], -1))
 
     def _linear(self, x: Array, name: str) -> Array:
         return np.asarray(x @ self._w[name + ".weight"].T + self._w[name + ".bias"])
 
     def _norm(self, x: Array, name: str) -> Array:
         centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt(x.var(-1, keepdims=True) + self._config["layer_norm_eps"])
+        scaled = centred / np.sqrt(
+            x.var(-1, keepdims=True) + self._config.get("layer_norm_eps", 1e-12)
+        )
         return np.asarray(scaled * self._w[name + ".weight"] + self._w[name + ".bias"])

@@ -56,6 +56,26 @@ def test_a_small_one(own: Daemon, tmp_path: Path, pooling: str) -> None:
     assert shown["capabilities"] == ["embedding"] and shown["details"]["family"] == "bert"
 
 
+def test_positions_behind_padding_and_a_unigram_tokenizer(own: Daemon, tmp_path: Path) -> None:
+    folder = encoders.make_xlm(tmp_path / "weights")
+    create(own, "xlm", folder)
+    number = {text: n for n, text in enumerate(encoders.SENTENCE_PIECES)}
+    for text, pieces in (
+        ("a cats sat", ["▁a", "▁cat", "s", "▁sat"]),
+        ("  a   cat ", ["▁a", "▁cat"]),
+    ):
+        ids = [number[each] for each in ("<s>", *pieces, "</s>")]
+        wanted = Reference(folder).vector_of(ids, first=2)
+        assert cosine(own, "xlm", text, wanted) > 0.999
+
+
+def test_rotated_positions_and_a_gate(own: Daemon, tmp_path: Path) -> None:
+    folder = encoders.make_nomic(tmp_path / "weights")
+    create(own, "nomic", folder)
+    for text in ("a cat", "the dogs sat on the mat"):
+        assert cosine(own, "nomic", text, Reference(folder).nomic_vector(text)) > 0.999
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not MINILM.exists(), reason="scripts/judges could not get the model MiniLM")
 def test_the_real_minilm(own: Daemon, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typer import Option
 
 from ...errors import OllamapyError, reason
 from ...formats.modelfile import LIMIT
+from ...registry.catalog import Catalog
 from .. import create as creation
 from .. import lint as linting
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
@@ -44,7 +45,9 @@ def create(
 ) -> None:
     """Create a model from a Modelfile, or from weights in this folder."""
     [name] = exactly(context, 1)
-    creation.run(launcher_of(context).connect(), name, file, quantize)
+    launcher = launcher_of(context)
+    families = Catalog(launcher.settings.library).families()
+    creation.run(launcher.connect(), name, file, quantize, families)
 
 
 @app.command("lint", options_metavar="[MODELFILE] [--json]", context_settings=POSITIONAL)
@@ -61,7 +64,9 @@ def lint(context: typer.Context, as_json: Json = False) -> None:
         raise OllamapyError(
             f"cannot read {path} ({reason(error)}): name the file, as in 'ollamapy lint MODELFILE'"
         ) from error
-    findings = linting.findings(source, path.parent)
+    findings = linting.findings(
+        source, path.parent, Catalog(launcher_of(context).settings.library).families()
+    )
     if as_json:
         names = ("line", "column", "severity", "message")
         found = [{name: getattr(each, name) for name in names} for each in findings]
