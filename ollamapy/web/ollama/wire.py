@@ -143,8 +143,14 @@ def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Req
     return request
 
 
+MAX_SHOW = 8 * 2**20
+"""Bytes of a body of /api/show, whose texts come back in the answer, which the event loop encodes."""
+
+
 def parse_show(data: bytes) -> ShowRequest:
-    """The body of /api/show. Raises InvalidRequest."""
+    """The body of /api/show. Raises InvalidRequest, BodyTooLarge."""
+    if len(data) > MAX_SHOW:
+        raise body.BodyTooLarge(f"the request is longer than {human.format_bytes(MAX_SHOW)}")
     given = body.fields(body.decode(data), SHOW_FIELDS, "ShowRequest")
     return ShowRequest(
         model=body.model_name(given),

@@ -221,6 +221,8 @@ def test_show() -> None:
     parsed = ollama.parse_show(b'{"name": "x", "verbose": true, "options": {"a": 1}}')
     assert parsed == ollama.ShowRequest("x", True, "", {"a": 1})
     assert ollama.parse_show(b'{"model": "y", "name": "x"}').model == "y"
+    with pytest.raises(InvalidRequest, match="longer than 8.4 MB"):
+        ollama.parse_show(b'{"model": "y", "system": "%s"}' % bytes(ollama.MAX_SHOW))
     with pytest.raises(InvalidRequest, match="model is required"):
         ollama.parse_show(b"{}")
 
