@@ -101,10 +101,11 @@ belongs there may write it for ever."""
 
 def _with_required(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with all its required properties among the named ones."""
-    properties, required = schema.get("properties"), schema.get("required")
+    others = schema.get("additionalProperties", False)
+    nothing: dict[str, Any] | None = {} if schema.get("additionalProperties") is False else None
+    properties, required = schema.get("properties", nothing), schema.get("required")
     if not isinstance(properties, dict) or not isinstance(required, list):
         return schema
-    others = schema.get("additionalProperties", False)
     if others not in (True, False) or any(
         key in schema for key in (*COMBINING, "patternProperties")
     ):

@@ -58,6 +58,13 @@ def test_what_is_required_and_not_described_may_be_anything(others: dict[str, An
     assert inside["properties"] == {"a": FLAG, "b": schemas.ANY_VALUE}
 
 
+def test_an_object_of_required_properties_only() -> None:
+    schema = {"type": "object", "required": ["b"], "additionalProperties": False}
+    assert schemas.usable(schema) == {**schema, "properties": {"b": schemas.ANY_VALUE}}
+    open_one = {"type": "object", "required": ["b"]}
+    assert schemas.usable(open_one) == open_one
+
+
 @pytest.mark.parametrize(
     "more",
     [

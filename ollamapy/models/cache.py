@@ -19,7 +19,7 @@ from ..files import replace_file
 MAX_FILE = 64 * 2**20
 """Bytes: a hundred thousand models."""
 
-_FORMAT = f"1 {__version__}"
+_FORMAT = f"2 {__version__}"
 
 Value = TypeVar("Value")
 
