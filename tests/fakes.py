@@ -127,6 +127,7 @@ class Made:
 
     def __init__(self, store: Path, prepare: Callable[[FakeRunner], None], **environ: str) -> None:
         self.runners: list[FakeRunner] = []
+        self.free_memory = 10**10  # bytes, as the scheduler measures them
         self.started = asyncio.Event()
         settings = Settings.from_env(
             {
@@ -148,7 +149,7 @@ class Made:
         self.services = Services(
             settings,
             Models(Store([store])),
-            Scheduler(start_runner=start, free_memory=lambda: 10**10, settings=settings),
+            Scheduler(start_runner=start, free_memory=lambda: self.free_memory, settings=settings),
             renderer,
             Jobs(Store([store]), Catalog(()), renderer, settings.hub),
         )

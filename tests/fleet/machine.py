@@ -185,10 +185,11 @@ class Machine:
         self.memory_error: Exception | None = None
         self.obedient = True
         self.most_alive = 0
+        self.settings = settings(**environ)
         self.scheduler = Scheduler(
             start_runner=self._start,
-            free_memory=self._free,
-            settings=settings(**environ),
+            free_memory=self.free,
+            settings=self.settings,
             clock=lambda: self.time.now,
             call_later=self.time.call_later,
         )
@@ -201,7 +202,8 @@ class Machine:
         self.most_alive = max(self.most_alive, len(self.alive))
         return runner
 
-    def _free(self) -> int:
+    def free(self) -> int:
+        """Bytes that no runner has taken."""
         if self.memory_error:
             raise self.memory_error
         return round(self.memory_size * GB) - sum(

@@ -214,7 +214,7 @@ async def live(seed: int, n_events: int) -> None:
         OLLAMA_MAX_QUEUE=chance.choice([1, 5, 512]),
         OLLAMA_LOAD_TIMEOUT=50,
     )
-    most = machine.scheduler._state.settings.max_loaded_models
+    most = machine.settings.max_loaded_models
 
     def pick(status: str) -> Client | None:
         found = [client for client in machine.clients if client.status == status]

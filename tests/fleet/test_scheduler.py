@@ -349,7 +349,7 @@ def test_memory_is_not_spent_twice() -> None:
         machine.runners[1].become_ready()
         machine.runners[2].become_ready()
         await quiet()
-        assert small.status == "served" and machine._free() > 0
+        assert small.status == "served" and machine.free() > 0
         await machine.scheduler.close()
 
     run(main())
@@ -393,7 +393,7 @@ def test_embeddings_leave_what_a_load_will_still_take() -> None:
         machine.ask("big")
         await quiet()
         loading = machine.runners[-1]
-        machine.memory_size -= (machine._free() - size(loading) - 10**7) / GB
+        machine.memory_size -= (machine.free() - size(loading) - 10**7) / GB
         embedding = Client(machine.scheduler, request("a", embeds=True))
         await quiet()
         assert embedding.status == "NotEnoughMemory"
@@ -411,7 +411,7 @@ def test_embeddings_leave_what_other_embeddings_will_still_take() -> None:
         machine = Machine(memory_size=99)
         await machine.load("a")
         await machine.load("b")
-        machine.memory_size -= (machine._free() - 1.5 * growth) / GB
+        machine.memory_size -= (machine.free() - 1.5 * growth) / GB
         first = Client(machine.scheduler, request("a", embeds=True))
         await quiet()
         second = Client(machine.scheduler, request("b", embeds=True))

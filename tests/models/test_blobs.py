@@ -66,20 +66,24 @@ def test_a_request_that_is_broken_off_ends_the_writing(tmp_path: Path) -> None:
             finally:
                 ended.set()
 
-    async def silent() -> AsyncIterator[bytes]:
-        yield CONTENT
+    async def silent(silence: asyncio.Event) -> AsyncIterator[bytes]:
+        yield CONTENT * (
+            2**20 // len(CONTENT) + 1
+        )  # a whole batch: it is written when the next part is asked for
+        silence.set()
         await asyncio.Event().wait()
 
     async def run() -> None:
-        task = asyncio.ensure_future(sent.receive(Watched([tmp_path]), DIGEST, silent(), None))
+        silence = asyncio.Event()
+        parts = silent(silence)
+        task = asyncio.ensure_future(sent.receive(Watched([tmp_path]), DIGEST, parts, None))
         async with asyncio.timeout(30):
-            while not list((tmp_path / "partial").glob("work-*")):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+            await silence.wait()
+            assert list((tmp_path / "partial").glob("work-*"))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while not ended.is_set():  # noqa: ASYNC110 - set by a thread
-                await asyncio.sleep(0.001)
+            assert await asyncio.to_thread(ended.wait, 30)
 
     asyncio.run(run())
     assert files_below(tmp_path) == set()

@@ -165,7 +165,7 @@ def test_a_loaded_model_grows_at_its_first_request_to_embed(model_store: Path) -
             load = services.runners[0].plan
             more = memory.embedding_size(after.request.header, load)
             assert len(services.runners) == 1 and after.size == before.size + more > before.size
-            scheduler._free_memory = lambda: 1000
+            services.free_memory = 1000
             await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             await scheduler.unload(after.request.key)
 
@@ -177,7 +177,7 @@ def test_no_room_to_grow(model_store: Path) -> None:
         async with made(model_store) as services:
             text = DetokenizeRequest("plain", (65,), keep_alive=60)
             await embed.detokenize(services.services, text, CALLER)
-            services.services.scheduler._free_memory = lambda: 1000
+            services.free_memory = 1000
             with pytest.raises(NotEnoughMemory, match="embeddings of plain.* need .* are free"):
                 await embed.embed(services.services, EmbedRequest("plain", ("a",)), CALLER)
             await services.idle()

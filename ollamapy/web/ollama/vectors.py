@@ -30,12 +30,13 @@ from ...types import (
 from .. import body
 from .wire import encode, model_fields
 
-_MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
-EMBED_FIELDS = _MODEL | {"input": "any", "truncate": "bool", "dimensions": "int"}
-EMBEDDINGS_FIELDS = _MODEL | {"prompt": "string"}
-RERANK_FIELDS = _MODEL | {"query": "string", "documents": "[]string", "top_n": "int"}
-TOKENIZE_FIELDS = _MODEL | {"text": "string", "add_special": "bool"}
-DETOKENIZE_FIELDS = _MODEL | {"tokens": "[]int"}
+MODEL_FIELDS = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
+"""Fields of every request for vectors -> their Go types (body.py)."""
+EMBED_FIELDS = MODEL_FIELDS | {"input": "any", "truncate": "bool", "dimensions": "int"}
+EMBEDDINGS_FIELDS = MODEL_FIELDS | {"prompt": "string"}
+RERANK_FIELDS = MODEL_FIELDS | {"query": "string", "documents": "[]string", "top_n": "int"}
+TOKENIZE_FIELDS = MODEL_FIELDS | {"text": "string", "add_special": "bool"}
+DETOKENIZE_FIELDS = MODEL_FIELDS | {"tokens": "[]int"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,11 @@ from ...errors import InvalidRequest
 from ...types import Embeddings, EmbedRequest, RerankRequest, Scores
 from .. import body
 from ..ollama import wire as ollama
-from ..ollama.vectors import encode_vector
+from ..ollama.vectors import MODEL_FIELDS, encode_vector
 from . import wire
 
-_MODEL = {"model": "string", "keep_alive": "any", "options": "map[string]interface {}"}
-EMBED_FIELDS = _MODEL | {"input": "any", "dimensions": "int", "encoding_format": "string"}
-RERANK_FIELDS = _MODEL | {
+EMBED_FIELDS = MODEL_FIELDS | {"input": "any", "dimensions": "int", "encoding_format": "string"}
+RERANK_FIELDS = MODEL_FIELDS | {
     "query": "string", "documents": "any", "texts": "any", "top_n": "int", "return_documents": "bool",
 }  # fmt: skip
 
