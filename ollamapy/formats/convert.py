@@ -1,7 +1,7 @@
 """A model's folder as Hugging Face's programs save it (config.json, tokenizer, *.safetensors) -> GGUF.
 
-Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3 (of a Gemma 3 that sees, the part that reads) and Phi-3. Weights keep their type:
-F32, F16 or BF16; vectors become F32, as llama.cpp requires. What changes on the way:
+Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3 (of a Gemma 3 that sees, the part that reads) and Phi-3; BERT's
+family is in bert.py. Weights keep their type: F32, F16 or BF16; vectors become F32, as llama.cpp requires. What changes on the way:
 
     Llama, Mistral   the rows of Q and K, head by head: Hugging Face rotates (i, i + half) of a head, GGUF's `llama` (2i, 2i + 1)
     Gemma            norms: Gemma multiplies with 1 + weight, llama.cpp with the weight

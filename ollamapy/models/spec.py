@@ -20,7 +20,7 @@ from ..chat.output import AnswerFormat, answer_format
 from ..chat.template import Template
 from ..errors import InvalidModel, InvalidRequest
 from ..formats.configuration import Config, parse_config
-from ..formats.gguf import Header, check, joined, read_header
+from ..formats.gguf import Header, check, check_tokens, joined, read_header
 from ..formats.parameters import parse_json, read_parameters
 from ..loading import Files
 from ..names import Name
@@ -95,8 +95,9 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
     if model is None:
         raise _without_weights(config)
     files = resolve(manifest, store)
-    header = read_headers(tuple([file.path for file in files.weight_files]))
+    header = joined([read_header(f.path, checks_tokens=True) for f in files.weight_files])
     check(header)
+    check_tokens(header.metadata.get("tokenizer.ggml.tokens"))
 
     # 3) what follows from them
     jinja = header.chat_template or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import InvalidModel
-from ollamapy.formats.gguf import ArrayInfo, Header, Tensor, check, check_tokens, read_checked
+from ollamapy.formats.gguf import (
+    ArrayInfo,
+    Header,
+    Tensor,
+    check,
+    check_tokens,
+    read_checked,
+    read_header,
+)
 from tests.small_models import random_model
 
 GOOD = {
@@ -100,6 +109,22 @@ def test_a_token_twice() -> None:
     check_tokens(("a", "b"))
     with pytest.raises(InvalidModel, match="the token 'a' twice"):
         check_tokens(("a", "b", "a"))
+
+
+@pytest.mark.parametrize("vocab", [700, 2000])  # a vocabulary that is kept, and one that is skipped
+def test_a_token_twice_in_a_file(tmp_path: Path, vocab: int) -> None:
+    path = random_model(tmp_path / "m.gguf", vocab=vocab)
+    tokens = read_header(path, arrays=True).metadata["tokenizer.ggml.tokens"]
+    one, other = next(
+        (a.encode(), b.encode())
+        for a, b in itertools.combinations(tokens[400:], 2)
+        if len(a.encode()) == len(b.encode())
+    )
+    length = len(one).to_bytes(8, "little")
+    path.write_bytes(path.read_bytes().replace(length + one, length + other))
+    with pytest.raises(InvalidModel, match="twice"):
+        read_checked(path)
+    read_header(path)
 
 
 def test_no_layers_of_attention_and_projectors() -> None:

@@ -36,10 +36,7 @@ def read_checked(path: Path) -> Header:
 
     Raises InvalidModel, as `read_header`.
     """
-    header = read_header(path)
+    header = read_header(path, checks_tokens=True)
     check(header)
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    if isinstance(tokens, ArrayInfo):
-        tokens = read_header(path, arrays=True).metadata.get("tokenizer.ggml.tokens")
-    check_tokens(tokens)
+    check_tokens(header.metadata.get("tokenizer.ggml.tokens"))
     return header

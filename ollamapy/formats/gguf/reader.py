@@ -58,27 +58,30 @@ _OTHER_KINDS = {
 _NO_GGUF = ("not a GGUF file, its first four bytes are wrong", "get it again or convert it to GGUF")
 
 
-def read_header(source: Path | BinaryIO, *, arrays: bool = False) -> Header:
+def read_header(
+    source: Path | BinaryIO, *, arrays: bool = False, checks_tokens: bool = False
+) -> Header:
     """Read and check the header of a GGUF file, given by its path or open for reading.
 
-    Arrays longer than SHORT_ARRAY are skipped and become ArrayInfo, unless `arrays`. Strings that
+    Arrays longer than SHORT_ARRAY are skipped and become ArrayInfo, unless `arrays`. With `checks_tokens` no two tokens of a
+    skipped vocabulary may be equal. Strings that
     are not UTF-8 get replacement characters (vocabularies hold odd bytes); keys and tensor names
     must be UTF-8. Raises InvalidModel, also when the file cannot be opened or read.
     """
     try:
         if not isinstance(source, Path):
-            return _read(Window(source), arrays)
+            return _read(Window(source), arrays, checks_tokens)
         if not stat.S_ISREG(source.stat().st_mode):  # opening a pipe or a device may never return
             refuse("it is not a regular file", "put the GGUF file itself in its place")
         with source.open("rb", buffering=0) as file:
-            return _read(Window(file), arrays)
+            return _read(Window(file), arrays, checks_tokens)
     except OSError as error:
         raise InvalidModel(
             f"cannot read the model file ({reason(error)}), make it readable or get it again"
         ) from error
 
 
-def _read(window: Window, arrays: bool) -> Header:
+def _read(window: Window, arrays: bool, checks_tokens: bool) -> Header:
     # 1) what kind of file
     magic = window.peek(4)
     if magic != b"GGUF":
@@ -95,7 +98,7 @@ def _read(window: Window, arrays: bool) -> Header:
         refuse(f"it claims {n_pairs} metadata entries")
     if n_tensors > min(MAX_TENSORS, window.left // 24):
         refuse(f"it claims {n_tensors} tensors")
-    values = Values(window, arrays)
+    values = Values(window, arrays, checks_tokens)
     metadata: dict[str, Any] = {}
     alignment = 32
     for _ in range(n_pairs):

@@ -15,6 +15,11 @@ def refuse(why: str, way_out: str = _DAMAGED) -> NoReturn:
     raise InvalidModel(f"the model file cannot be used: {why}; {way_out}")
 
 
+def refuse_twice(token: str) -> NoReturn:
+    """Refuse a file whose vocabulary has a token twice."""
+    refuse(f"its tokenizer has the token {shown(token)} twice")
+
+
 def shown(name: str) -> str:
     """A name from the file for a message: ASCII, at most 64 characters."""
     return ascii(name if len(name) <= 64 else name[:61] + "...")

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from .header import ArrayInfo, Header
-from .refusal import refuse, shown
+from .refusal import refuse, refuse_twice, shown
 
 MAX_LAYERS = 512
 MAX_EXPERTS = 1024
@@ -115,12 +115,12 @@ def _check_types(header: Header) -> None:
 
 
 def check_tokens(tokens: Any) -> None:
-    """Raise InvalidModel for a token that is in the vocabulary twice. ``tokens`` as read with all arrays."""
+    """Raise InvalidModel for a token that is twice in a vocabulary that was kept."""
     if isinstance(tokens, tuple) and len(set(tokens)) < len(tokens):
         seen: set[str] = set()
         for token in tokens:
             if token in seen:
-                refuse(f"its tokenizer has the token {shown(str(token))} twice")
+                refuse_twice(str(token))
             seen.add(token)
 
 

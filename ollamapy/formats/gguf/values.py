@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from .header import ArrayInfo
-from .refusal import refuse, shown
+from .refusal import refuse, refuse_twice, shown
 from .window import MAX_STRING_BYTES, Window
 
 # Real headers: 40 pairs, 262,144 tokens, 600,000 merges, 20 MB.
@@ -36,15 +36,17 @@ _SCALARS = {
     12: ("float64", struct.Struct("<d")),
 }
 _FLOAT32 = 6
+_TOKENS = "tokenizer.ggml.tokens"
 UINT32 = 4
 
 
 class Values:
     """Reads metadata values and keeps account of the memory that they take together."""
 
-    def __init__(self, window: Window, arrays: bool) -> None:
+    def __init__(self, window: Window, arrays: bool, checks_tokens: bool = False) -> None:
         self.window = window
         self.arrays = arrays
+        self.checks_tokens = checks_tokens
         self.strings_left = MAX_STRINGS
         self.elements_left = MAX_KEPT_ELEMENTS
         self.bytes_left = MAX_KEPT_BYTES
@@ -86,7 +88,10 @@ class Values:
             refuse(f"metadata key {shown(key)} claims {length} strings")
         if keep:
             return tuple(self._text() for _ in range(length))
-        self.window.skip_strings(length)
+        if not (self.checks_tokens and key == _TOKENS):
+            self.window.skip_strings(length)
+        elif (twice := self.window.skip_distinct_strings(length)) is not None:
+            refuse_twice(twice.decode("utf-8", "replace"))
         return ArrayInfo("string", length)
 
     def _text(self) -> str:

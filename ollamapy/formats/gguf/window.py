@@ -74,6 +74,17 @@ class Window:
             refuse(f"it has a string of {length} bytes")
         return self.take(length)
 
+    def skip_distinct_strings(self, count: int) -> bytes | None:
+        """Pass over `count` strings; the first that is there a second time, None where all differ."""
+        seen: set[bytes] = set()
+        twice = None
+        for _ in range(count):
+            text = self.string(MAX_STRING_BYTES)
+            if text in seen and twice is None:
+                twice = text
+            seen.add(text)
+        return twice
+
     def skip_strings(self, count: int) -> None:
         """Pass over `count` strings. The loop that vocabularies spend their time in."""
         unpack, data, position = _U64.unpack_from, self.data, self.position
