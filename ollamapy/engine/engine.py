@@ -319,6 +319,10 @@ class Engine:
             self._report_prompt(sequence)
         sequence.n_predicted += 1
         if model.ends(token):
+            if sequence.generation.prompt_logprobs is not None and logits is not None:
+                # who measures a prompt leaves out the last entry: there must be one
+                ending = model.logprobs(logits, token, sequence.generation.logprobs or 0)
+                self._events.append(TextOut(sequence.id, "", (ending,), False))
             self._finish(sequence, "stop")
             return
         sequence.tokens.append(token)

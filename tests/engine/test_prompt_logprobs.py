@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ollamapy.engine.batch import MOST_SCORED
 from ollamapy.engine.engine import Engine
-from ollamapy.engine.events import Event, Finished, PromptRead
+from ollamapy.engine.events import Event, Finished, PromptRead, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.sequence import Sequence
 from ollamapy.types import Generation, Prompt, PromptToken, Sampling
@@ -73,6 +74,15 @@ def test_a_prompt_of_one_token_has_none() -> None:
     model, events = FakeModel(), list[Event]()
     run(Engine(model, events.extend), events, scoring(1, [5]))
     assert scored(events, 1) == [PromptToken(5, chr(5), None)]
+
+
+def test_an_answer_that_ends_at_once_still_has_an_entry_for_its_first_token() -> None:
+    """lm-evaluation-harness leaves out the last entry, whatever it is."""
+    model, events = FakeModel(ends_at=3), list[Event]()
+    sequence = scoring(1, [5, 6, 7])
+    sequence.generation = replace(sequence.generation, logprobs=1)
+    run(Engine(model, events.extend), events, sequence)
+    assert [len(e.logprobs) for e in events if isinstance(e, TextOut)] == [1]
 
 
 @pytest.mark.llama
