@@ -13,7 +13,7 @@ def main() -> int:
         from .cli.main import main as run
 
         return run()
-    except KeyboardInterrupt:  # while modules are imported; later ones are known there
+    except KeyboardInterrupt:  # while modules are imported; cli.main handles later ones
         return 130
 
 

@@ -109,7 +109,7 @@ class _Remote(io.RawIOBase):
             except Refused as refused:
                 self._route.refused(
                     refused, number + 1
-                )  # raises what was said if that is the last way
+                )  # raises the error if there is no other way
                 reason = str(refused.error)
             except Odd as odd:
                 reason = str(odd)
