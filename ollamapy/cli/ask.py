@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OllamapyError
 from . import media, terminal
 from .client import AnsweredError, Client, Unreachable
+from .repeats import Repeats
+from .screen import open_screen
 from .session import is_base
 from .thoughts import Thoughts
 
@@ -25,53 +28,62 @@ def prompt(words: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def print_answer(
-    client: Client, body: Mapping[str, Any], *, wrap: bool, thoughts: Thoughts
-) -> dict[str, Any]:
-    """Stream an answer to stdout; returns its last chunk. On a terminal: without control characters, wrapped, and after the prompt that it continues."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an answer is shown: ``wraps`` breaks lines at words, ``draws`` shows markdown; both on a terminal alone."""
+
+    wraps: bool = True
+    draws: bool = True
+    hides_thinking: bool = False
+
+
+def print_answer(client: Client, body: Mapping[str, Any], look: Look) -> dict[str, Any]:
+    """Stream an answer to stdout; returns its last chunk. On a terminal: without control characters, and after the prompt that it
+    continues. An answer that only repeats itself is ended, unless ``num_predict`` is given."""
     body = _with_files(client, body)
-    out = sys.stdout
-    on_terminal = out.isatty()
-    wrapping = terminal.Wrap(terminal.columns) if wrap and terminal.has_cursor(out) else None
-
-    def put(text: str, style: Callable[[str], str] = str) -> None:
-        text = terminal.printable(text) if on_terminal else text
-        out.write(style(wrapping.feed(text) if wrapping else text))
-        out.flush()
-
+    on_terminal = sys.stdout.isatty()
+    bounded = "num_predict" not in body.get("options", ())
+    repeats, thoughts = Repeats(), Thoughts(look.hides_thinking)
     stream = client.generate(body)
-    faint = terminal.dim if terminal.has_colour(out) else str
     spinner = terminal.Spinner(f"loading {body['model']}")
     written, final = False, dict[str, Any]()
     try:
         with spinner:
             opening = _opening(client, body) if on_terminal and body["prompt"] else ""
+            draws = look.draws and not opening and "format" not in body
+            screen = open_screen(draws=draws, wraps=look.wraps)
             for chunk in stream:
                 for text, is_thought in thoughts.pieces(
                     chunk.get("thinking") or "", chunk.get("response") or ""
                 ):
                     spinner.stop()
                     if opening:
-                        put(opening, faint)
-                    put(text, faint if is_thought else str)
+                        screen.remark(opening)
+                    (screen.remark if is_thought else screen.put)(text)
                     opening, written = "", True
+                    repeats.feed(text)
                 final = chunk
+                if bounded and repeats.found:
+                    final = {**chunk, "repeats": True}
+                    break
+            screen.end()
     except BaseException:
         if written and on_terminal:
-            out.write("\n")
+            sys.stdout.write("\n")
         raise
     finally:
         stream.close()
     if body["prompt"]:
-        out.write("\n\n")
-        out.flush()
+        sys.stdout.write("\n\n")
+        sys.stdout.flush()
     return final
 
 
 def _with_files(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The request, with the files that its prompt names attached if the model takes images or audio."""
-    if not media.names_files(body["prompt"]) or not media.perceives(client.show(body["model"])):
+    """The request, with the files that its prompt names attached. Raises InvalidRequest for a model that takes none."""
+    if not media.names_files(body["prompt"]):
         return body
+    media.check(client.show(body["model"]), body["model"], body["prompt"])
     text, files, notes = media.attach(body["prompt"])
     for note in notes:
         terminal.remark(note)

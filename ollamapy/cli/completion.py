@@ -19,7 +19,17 @@ Candidate = tuple[str, str]
 """What to type, and what it means ("" = plain)."""
 
 _NAMES_STORED = {
-    *(("run",), ("render",), ("show",), ("list",), ("ls",), ("rm",), ("cp",), ("push",)),
+    *(
+        ("run",),
+        ("render",),
+        ("embed",),
+        ("show",),
+        ("list",),
+        ("ls",),
+        ("rm",),
+        ("cp",),
+        ("push",),
+    ),
     *(("verify",), ("export",), ("outdated",), ("update",)),
 }
 _NAMES_LOADED = {("stop",), ("ps",)}

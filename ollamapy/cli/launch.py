@@ -194,6 +194,29 @@ class Launcher:
                 )
             return self._spawn(place, preload), True
 
+    def restart(self) -> Place:
+        """Our daemon, started anew. Questions of other commands wait meanwhile: see `awaits_restart`."""
+        with self._lock():
+            place = self.find()
+            if place.daemon is not None:
+                end(place.address, place.daemon, self.say)
+                place = self.find()
+            if place.holder is not None:
+                raise Unreachable(f"{place.address.url} is held by another program")
+            return self._spawn(place, None)
+
+    def awaits_restart(self) -> bool:
+        """Wait while another command starts or restarts the daemon; False at once if none does."""
+        try:
+            file = open(self.settings.paths.start_lock, "ab")
+        except OSError:
+            return False
+        with file:
+            if _try_lock(file):
+                return False
+        with Spinner("waiting for the daemon, which another command restarts"), self._lock():
+            return True
+
     def stop(self) -> bool:
         """End our daemon, after the requests in flight; False if none ran."""
         place = self.find()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import Settings
 from ..errors import OllamapyError, reason
 from . import faults, terminal
+from .drawing import complain
 
 if TYPE_CHECKING:
     from .launch import Launcher
@@ -76,10 +77,10 @@ def _serve(
 
 
 def _fail(message: str) -> int:
-    """One line on stderr, whatever the message holds."""
+    """The error on stderr, whatever the message holds; one line, but on a terminal."""
     try:
         sys.stdout.flush()
     except OSError:
         terminal.silence_stdout()
-    terminal.remark(f"Error: {' '.join(message.split())}")
+    complain(message)
     return 1

@@ -1,8 +1,8 @@
 """Pictures and sounds that a prompt names by their paths: found, read, and taken out of the text.
 
 A path begins with "/", "./", "../", "~/", a drive letter or a backslash, where a word may begin, and ends with one of ENDINGS; it
-may hold spaces, plain or with the shell's backslash before them, and stand in quotes. What names no file is text like any other, and
-for a model that can neither see nor hear all of it is: the caller asks :func:`perceives` first. Prints nothing.
+may hold spaces, plain or with the shell's backslash before them, and stand in quotes. What names no file is text like any other. A
+model that can neither see nor hear must not be sent the path in its place: the caller asks :func:`check` first. Prints nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ def perceives(show: Mapping[str, Any]) -> bool:
     """Whether a model, from its /api/show, takes images or audio."""
     able = {"vision", "audio"} & set(show.get("capabilities") or ())
     return bool(able or show.get("projector_info"))
+
+
+def check(show: Mapping[str, Any], model: str, text: str) -> None:
+    """Raises InvalidRequest if a text names files and the model, of that /api/show, takes none."""
+    found = next(_found(text), None)
+    if found and not perceives(show):
+        raise InvalidRequest(
+            f"model {model!r} cannot see images or hear audio, and the prompt names '{found.path}': leave the file out, or use "
+            "a model with the capability vision or audio (ollamapy show MODEL lists them)"
+        )
 
 
 def names_files(text: str) -> bool:

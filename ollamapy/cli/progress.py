@@ -1,20 +1,30 @@
-"""The progress of pulls, pushes and creations on stderr: a line a step, with a bar where bytes are counted.
+"""The progress of pulls, pushes, creations and checks on stderr: a line a step, with a bar where bytes are counted.
 
-Where there is no cursor each step is one line, when it begins, and one every five seconds; nothing is redrawn. Knows the API's steps, not what they mean.
+On a terminal rich redraws the steps that go on, several at once, each with its rate and the time that is left; a step that has
+ended is a line above them, which stays. Elsewhere each step is one line, when it begins, and one every five seconds; nothing is
+redrawn. Knows the API's steps, not what they mean.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import human
-from . import terminal
+from . import drawing, terminal
 
-_REDRAW_SECONDS = 0.1
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+_REDRAWS = 10
+"""Times a second that the board is redrawn."""
+
 _PRINT_SECONDS = 5.0
 """Seconds between lines of progress where nothing is redrawn."""
 
@@ -24,19 +34,56 @@ _RATE_SECONDS = 1.0
 _RATE_WINDOW = 5.0
 """Seconds that a rate is the average of."""
 
+_DONE = "success"
+"""The last step of every job."""
+
 _MARGIN = 3
 """Cells left free behind a bar: the cursor, and the ^C that a terminal writes there."""
 
 
-class Steps:
-    """``with Steps() as steps: steps.show(step)`` for each step as the API gives it: status, total, completed, note."""
+def is_drawn() -> bool:
+    """Whether progress is redrawn: on a terminal that can."""
+    return terminal.has_cursor(sys.stderr) and sys.stdout.isatty()
+
+
+class Rate:
+    """How fast bytes come: ``count`` what is there, ``now`` bytes a second."""
 
     def __init__(self) -> None:
-        self._draws = terminal.has_cursor(sys.stderr)
-        self._status = ""
-        self._is_open = False  # a line is drawn and not ended
-        self._drawn_at = 0.0
         self._counted = deque[tuple[float, int]]()  # times and the bytes that were there
+
+    def count(self, completed: int) -> None:
+        """Take note of the bytes that are there now."""
+        now = time.monotonic()
+        self._counted.append((now, completed))
+        while now - self._counted[0][0] > _RATE_WINDOW and len(self._counted) > 2:
+            self._counted.popleft()
+
+    def now(self) -> float:
+        """Bytes a second lately, without those that were there when the step began; 0 before it can be measured."""
+        if not self._counted:
+            return 0.0
+        (began, first), (_, last) = self._counted[0], self._counted[-1]
+        # Not to the last count: there is none while nothing comes
+        seconds = time.monotonic() - began
+        return (last - first) / seconds if seconds >= _RATE_SECONDS and last > first else 0.0
+
+
+class Steps:
+    """``with Steps() as steps: steps.show(step)`` for each step as the API gives it: status, total, completed, note.
+
+    With a ``board`` several show their steps there at once, each under its ``label``.
+    """
+
+    def __init__(self, board: Board | None = None, label: str = "") -> None:
+        self._draws = is_drawn()
+        self._board = board or (Board() if self._draws else None)
+        self._is_own = board is None
+        self._label = label
+        self._status = ""
+        self._is_kept = False  # the step's line is above the board already
+        self._printed_at = 0.0
+        self._rate = Rate()
         self._last: Mapping[str, Any] = {}
 
     def __enter__(self) -> Steps:
@@ -48,61 +95,139 @@ class Steps:
     def show(self, step: Mapping[str, Any]) -> None:
         """Take note of a step; a new status ends the line of the one before. A remark on a step without bytes is a line of its
         own, which stays."""
-        status, note = str(step.get("status") or ""), step.get("note")
-        now = time.monotonic()
+        status, note, now = str(step.get("status") or ""), step.get("note"), time.monotonic()
         if status != self._status:
-            self.end()
-            self._status = status
-            self._counted.clear()
-            self._drawn_at = 0.0 if self._draws else now
-            self._is_open = self._draws
-            if not self._draws and status:
-                terminal.remark(status)
-        note_before = self._last.get("note")
-        self._last = step
-        self._count(now)
-        if note and note != note_before and not (self._draws and step.get("total")):
             self._end_line()
-            terminal.remark(f"  {note}")
-        if not self._draws and step.get("total") and now - self._drawn_at >= _PRINT_SECONDS:
-            self._drawn_at = now
-            terminal.remark(line(step, self._rate(), 0))
-        if self._is_open and now - self._drawn_at >= _REDRAW_SECONDS:
-            self._drawn_at = now
-            self._draw()
+            self._status, self._rate, self._printed_at = status, Rate(), now
+            self._is_kept = False
+            if not self._board and status:
+                terminal.remark(status)
+        note_before, self._last = self._last.get("note"), step
+        self._rate.count(int(step.get("completed") or 0))
+        if note and note != note_before and not (self._board and step.get("total")):
+            self._note(f"  {note}")
+        if self._board:
+            if self._status and not self._is_kept:
+                self._board.put(self, self._now())
+        elif step.get("total") and now - self._printed_at >= _PRINT_SECONDS:
+            self._printed_at = now
+            terminal.remark(line(step, self._rate.now(), 0))
 
     def end(self) -> None:
         """End the line of the last step, as it stands."""
         self._end_line()
         self._status, self._last = "", {}
+        if self._board and self._is_own:
+            self._board.close()
+
+    def _now(self) -> Bar:
+        step = self._last if self._last.get("total") else {"status": self._status}
+        return Bar(self._label, step, self._rate)
+
+    def _note(self, text: str) -> None:
+        if not self._board:
+            return terminal.remark(text)
+        self._end_line()
+        self._board.say(f"{self._label}{text}" if self._label else text)
 
     def _end_line(self) -> None:
-        if self._is_open and self._status:
-            self._draw()
-            sys.stderr.write("\n")
-            sys.stderr.flush()
-        self._is_open = False
+        """Leave the step's line above the board; of several models only what they got and that they are done."""
+        if not self._board or not self._status or self._is_kept:
+            return
+        self._is_kept = True
+        if self._label and not self._last.get("total") and self._status != _DONE:
+            return self._board.drop(self)
+        self._board.keep(self, self._now())
 
-    def _draw(self) -> None:
-        step = self._last if self._last.get("total") else {"status": self._status}
-        text = line(step, self._rate(), terminal.columns() - _MARGIN)
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
 
-    def _count(self, now: float) -> None:
-        self._counted.append((now, int(self._last.get("completed") or 0)))
-        while now - self._counted[0][0] > _RATE_WINDOW and len(self._counted) > 2:
-            self._counted.popleft()
+class Bar:
+    """One step on the board: what is drawn of it now."""
 
-    def _rate(self) -> float:
-        """Bytes a second lately, without those that were there when the step began; 0 before it can be measured."""
-        if not self._counted:
-            return 0.0
-        (began, first), (_, last) = self._counted[0], self._counted[-1]
-        seconds = (
-            time.monotonic() - began
-        )  # not to the last step: there is none while nothing comes
-        return (last - first) / seconds if seconds >= _RATE_SECONDS and last > first else 0.0
+    def __init__(self, label: str, step: Mapping[str, Any], rate: Rate) -> None:
+        self._label, self._step, self._rate = label, step, rate
+
+    def text(self, columns: int) -> Text:
+        """Its line, in colour."""
+        from rich.text import Text
+
+        status = _DIGEST.sub(r"\1", str(self._step.get("status") or ""))
+        if self._label:
+            label = _cut(human.one_line(self._label), max(columns // 3, 12))
+            status = label if self._step.get("total") else f"{label}: {status}"
+        text = Text(line({**self._step, "status": status}, self._rate.now(), columns - _MARGIN))
+        text.no_wrap = True
+        text.highlight_regex("█+", "green")
+        text.highlight_regex(r"(?<=\d/)?\d[\d.]* [KMGT]?B/s", "cyan")
+        return text
+
+
+_DIGEST = re.compile(r"\bsha256:([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+class Board:
+    """The lines on stderr that go on, redrawn in their place, below those that have ended. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: dict[Steps, Bar] = {}
+        self._live: Live | None = None
+
+    def put(self, owner: Steps, bar: Bar) -> None:
+        """Show a step in the line of its owner."""
+        with self._lock:
+            self._bars = {**self._bars, owner: bar}
+            if self._live is None:
+                self._live = self._started()
+
+    def keep(self, owner: Steps, bar: Bar) -> None:
+        """Print a step's line for good."""
+        with self._lock:
+            self._bars = {each: other for each, other in self._bars.items() if each is not owner}
+            self._print(bar.text(terminal.columns()))
+
+    def drop(self, owner: Steps) -> None:
+        """Take away the line of an owner."""
+        with self._lock:
+            self._bars = {each: bar for each, bar in self._bars.items() if each is not owner}
+
+    def say(self, text: str) -> None:
+        """Print a remark above the lines that go on."""
+        from rich.text import Text
+
+        with self._lock:
+            self._print(Text(human.one_line(text)))
+
+    def close(self) -> None:
+        """Take the lines away that go on."""
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+            self._live, self._bars = None, {}
+
+    def _started(self) -> Live:
+        from rich.live import Live
+
+        live = Live(
+            get_renderable=self._drawn,
+            console=drawing.console_for(sys.stderr, None),
+            refresh_per_second=_REDRAWS,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        live.start()
+        return live
+
+    def _print(self, text: Text) -> None:
+        if self._live is None:
+            self._live = self._started()
+        self._live.console.print(text, soft_wrap=False)
+
+    def _drawn(self) -> Text:
+        from rich.text import Text
+
+        columns = terminal.columns()
+        return Text("\n").join(bar.text(columns) for bar in self._bars.values())
 
 
 def line(step: Mapping[str, Any], rate: float, columns: int) -> str:

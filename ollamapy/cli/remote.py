@@ -18,7 +18,8 @@ from ..registry.catalog import Catalog
 from ..registry.patience import Patience
 from ..registry.source import Source
 from . import views
-from .terminal import remark, table
+from .drawing import Card
+from .terminal import remark
 
 CONTEXTS = (4096, 8192, 32768, 131072)
 """Tokens for which `show --remote` shows the memory that a model needs, up to the context that it was trained for."""
@@ -78,7 +79,7 @@ def show_remote(settings: Settings, text: str) -> dict[str, Any]:
     }
 
 
-def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
+def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> Card:
     """The text of `show --remote`: the card of `show`, and the memory that each quantisation needs."""
     contexts = [each["context"] for each in answer["fits"][0]["needs"]]
     rows = []
@@ -95,12 +96,11 @@ def remote_card(answer: dict[str, Any], *, verbose: bool = False) -> str:
         "template": "yes" if answer["template"] else "none",
         "file": answer["note"],
     }
-    where = table((), [("", name, value) for name, value in facts.items() if value])
+    where = [("", name, value) for name, value in facts.items() if value]
     free = human.format_bytes(answer["free"])
-    return (
-        f"{views.card(answer, verbose=verbose)}  Source\n{where}\n"
-        f"  Memory needed ({free} are free)\n{table((), [header, *rows])}\n"
-    )
+    own = views.card(answer, verbose=verbose).sections
+    memory = (f"Memory needed ({free} are free)", [header, *rows])
+    return Card([*own, ("Source", where), memory])
 
 
 def _fits_of(found: Source, header: Header, settings: Settings, patience: Patience) -> list[Fit]:

@@ -11,9 +11,10 @@ was stopped before the first word is taken back.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,10 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InvalidName, OllamapyError
 from ..human import one_line
 from ..names import Name
-from . import completion, faults, media, slash, terminal, views
+from . import clipboard, completion, faults, media, slash, terminal, views
+from .ask import Look
 from .client import AnsweredError, Client, Stream, Unreachable
+from .drawing import Card, complain, shown
 from .form import read_form
 from .launch import Launcher
+from .repeats import Repeats
+from .screen import Screen, open_screen
 from .session import SHOWN, Ending, Post, Session
 from .thoughts import Thoughts
 
@@ -40,8 +45,8 @@ _STATUS_COLUMNS = 60
 class Repl:
     """A chat with one model at a time.
 
-    ``keep_alive``, ``format`` and ``think`` are sent with every request; ``verbose`` shows figures after answers; ``wraps``
-    breaks lines at words; ``hides_thinking`` shows answers only.
+    ``keep_alive``, ``format``, ``think``, ``parameters`` and ``system`` are the session's at its beginning; ``verbose`` shows
+    figures after answers; ``look`` is how these are shown.
     """
 
     def __init__(
@@ -49,8 +54,9 @@ class Repl:
         launcher: Launcher,
         *,
         verbose: bool,
-        wraps: bool,
-        hides_thinking: bool = False,
+        look: Look,
+        parameters: Mapping[str, Any] | None = None,
+        system: str = "",
         keep_alive: str | None = None,
         format: Any = None,
         think: bool | str | None = None,
@@ -58,9 +64,9 @@ class Repl:
         self._launcher = launcher
         self._keep_alive = keep_alive
         self._format, self._think = format, think
-        self._hides_thinking = hides_thinking
+        self._options, self._system = parameters or {}, system
         self._verbose = verbose
-        self._wraps = wraps
+        self._look = look
         self._used: int | None = 0  # tokens of the conversation; None after a part of an answer
         self._context = 0  # tokens that the loaded model has room for; 0 = not known
         self._interrupts = terminal.Interrupts()
@@ -80,6 +86,8 @@ class Repl:
             session = Session(
                 model,
                 self._client.show(model),
+                system=self._system,
+                parameters=self._options,
                 keep_alive=self._keep_alive,
                 format=self._format,
                 think=self._think,
@@ -96,6 +104,7 @@ class Repl:
                 lambda: completion.stored_names(self._launcher),
                 self._interrupts,
             )
+            self._screen(session)  # its imports, for the same reason
             with closing(loading), terminal.Spinner(f"loading {model}"):
                 loaded = _last(loading)
             with self._interrupts:
@@ -116,7 +125,7 @@ class Repl:
         command = slash.parse(text)
         if (
             isinstance(command, slash.Wrong)
-            and media.perceives(self._session.show)
+            and not self._session.is_base
             and media.begins_with_file(text)
         ):
             command = slash.Say(text)
@@ -126,9 +135,9 @@ class Repl:
         except KeyboardInterrupt:
             print()
         except OllamapyError as error:
-            _complain(str(error))
+            complain(str(error))
         except Exception as error:  # a bug of ours must not cost the user the conversation
-            _complain(faults.recorded(error, self._launcher.settings.paths.state))
+            complain(faults.recorded(error, self._launcher.settings.paths.state))
         return True
 
     def _do(self, command: slash.Command) -> bool:
@@ -137,10 +146,10 @@ class Repl:
             case slash.Say(text):
                 if text or self._session.is_base:
                     self._answer(text)
-            case slash.SetParameter(name, value, shown):
+            case slash.SetParameter(name, value, words):
                 parameters = {**self._session.parameters, name: value}
                 self._session = replace(self._session, parameters=parameters)
-                print(f"Set parameter '{name}' to '{shown}'")
+                print(f"Set parameter '{name}' to '{words}'")
             case slash.SetSystem(text):
                 self._session = replace(self._session, system=text)
                 print("Set system message." if text else "Removed the system message.")
@@ -160,7 +169,9 @@ class Repl:
                 self._save(model)
             case slash.ListModels(prefix):
                 models = views.with_prefix(self._ask(Client.tags), prefix)
-                print(_fitted(views.stored(models, time.time())), end="")
+                print(shown(views.stored(models, time.time())), end="")
+            case slash.Copy():
+                self._copy()
             case slash.Clear():
                 self._session, self._used = replace(self._session, messages=()), 0
                 print("Cleared session context")
@@ -180,25 +191,31 @@ class Repl:
         """Send a message, and print the answer as it comes; both join the conversation."""
         session = self._with_message(line)
         request = session.request()
-        screen, thoughts = _Screen(self._wraps), Thoughts(self._hides_thinking)
+        screen, thoughts = self._screen(session), Thoughts(self._look.hides_thinking)
+        bounded, repeats = "num_predict" not in session.parameters, Repeats()
         pieces, thought = list[str](), list[str]()
         ending: Ending = ""
         failure: OllamapyError | None = None
         final: Mapping[str, Any] = {}
         try:
             with (
-                closing(self._open(request)) as stream,
+                closing(self._chunks(request)) as chunks,
                 terminal.Spinner(f"waiting for {session.model}") as spinner,
             ):
-                for final in stream:
+                for final in chunks:
                     thought.append(request.thinking(final))
                     for text, is_thought in thoughts.pieces(thought[-1], request.text(final)):
                         spinner.stop()
-                        if not is_thought:
+                        repeats.feed(text)
+                        if is_thought:
+                            screen.remark(text)
+                        else:
+                            # A base model's text may begin with white space
+                            screen.put(text if pieces or not session.is_base else text.lstrip())
                             pieces.append(text)
-                        screen.put(
-                            text, opens=not session.is_base, style=_dim if is_thought else str
-                        )
+                    if bounded and repeats.found:
+                        ending = "cut off"
+                        break
         except KeyboardInterrupt:
             ending = "stopped"
         except OllamapyError as error:
@@ -209,21 +226,39 @@ class Repl:
             self._session = session.with_answer("".join(pieces), ending, "".join(thought))
             self._used = None
         if pieces or not failure:
-            screen.end(ending)
+            _end(screen, ending, bool(pieces))
         if failure:
             raise failure
+        if bounded and repeats.found:
+            terminal.remark(views.repeating("/set parameter num_predict -1"))
         if final.get("done"):
             _tell(final)
             self._account(final)
 
     def _with_message(self, line: str) -> Session:
         """The conversation with a line; files that it names are attached if the model takes images or audio."""
-        if self._session.is_base or not media.perceives(self._session.show):
+        if self._session.is_base or not media.names_files(line):
             return self._session.with_message(line)
+        media.check(self._session.show, self._session.model, line)
         text, files, notes = media.attach(line)
         for note in notes:
             terminal.remark(note)
         return self._session.with_message(text, files)
+
+    def _chunks(self, request: Post) -> Generator[dict[str, Any]]:
+        """The answer. A daemon that is being restarted refuses new questions: they wait for the next one."""
+        begun = False
+        try:
+            with closing(self._open(request)) as stream:
+                for chunk in stream:
+                    begun = True
+                    yield chunk
+            return
+        except AnsweredError as error:
+            if begun or error.status != 503 or not self._launcher.awaits_restart():
+                raise
+        with closing(self._open(request)) as stream:
+            yield from stream
 
     def _open(self, request: Post) -> Stream:
         return self._ask(
@@ -231,11 +266,17 @@ class Repl:
         )
 
     def _ask(self, question: Callable[[Client], T]) -> T:
-        """Ask the server; when nothing listens there any more, start the daemon again and ask that."""
+        """Ask the server; when nothing listens there any more, wait for a restart, else start the daemon again, and ask that."""
         try:
             return question(self._client)
         except Unreachable as error:
-            if self._launcher.settings.address_given or not error.refused:
+            if not error.refused:
+                raise
+            restarted, given = (
+                self._launcher.awaits_restart(),
+                self._launcher.settings.address_given,
+            )
+            if given and not restarted:
                 raise
         self._client = self._launcher.connect(preload=self._session.model)
         return question(self._client)
@@ -307,24 +348,37 @@ class Repl:
 
     def _begin(self, session: Session) -> None:
         """Take a loaded model's session; show what its conversations begin with, and that it is a base model."""
-        self._session, self._used = session, 0
+        self._session, self._used, self._context = session, 0, 0
         self._look_up_context()
         for message in session.show.get("messages") or ():
             content = terminal.printable(str(message.get("content") or ""))
             if message.get("role") == "user":
                 print(slash.PROMPT + content.replace("\n", f"\n{slash.MORE}"))
             elif message.get("role") == "assistant":
-                screen = _Screen(self._wraps)
+                screen = self._screen(session)
                 screen.put(content)
-                screen.end("")
+                _end(screen, "", True)
         if session.is_base:
-            note = _Screen(self._wraps)
-            note.put(
+            note = self._screen(session)
+            note.remark(
                 f"{session.model} has no chat template: it continues text. "
-                "Write how it begins, or press Enter for a story.",
-                style=_dim,
+                "Write how it begins, or press Enter for a story."
             )
-            note.end("")
+            _end(note, "", True)
+
+    def _screen(self, session: Session) -> Screen:
+        """Where an answer is shown: a base model writes text, and a format is JSON, both no markdown."""
+        draws = self._look.draws and not session.is_base and session.format is None
+        return open_screen(draws=draws, wraps=self._look.wraps)
+
+    def _copy(self) -> None:
+        """The last answer, as the model wrote it, into the clipboard."""
+        answers = [each.content for each in self._session.messages if each.role == "assistant"]
+        if not answers:
+            print("There is no answer to copy yet.")
+            return
+        where = clipboard.copy(answers[-1].strip())
+        print(f"Copied {len(answers[-1].strip())} characters to {where}.")
 
     def _installed(self) -> str:
         names = [str(model.get("name")) for model in self._ask(Client.tags)]
@@ -333,7 +387,7 @@ class Repl:
     def _show(self, part: slash.Part) -> None:
         """Print a part of the model's details, and of the session's."""
         if part == "info":
-            print(self._card(), end="", file=sys.stderr)
+            print(shown(self._card()), end="", file=sys.stderr)
         elif part == "parameters":
             print(self._parameters())
         else:
@@ -342,14 +396,26 @@ class Repl:
                 text = self._session.system or text
             print(terminal.printable(text) or _NOTHING[part])
 
-    def _card(self) -> str:
-        rows = [
-            ("", "model", self._session.model),
-            ("", "context", str(self._context or "unknown")),
-        ]
-        rows.append(("", "context used", str(self._used)))
-        session = f"  Session\n{terminal.table((), rows)}\n"
-        return terminal.printable(views.card(self._session.show)) + session
+    def _card(self) -> Card:
+        """The model's sections, and the session: its model, its context, and every setting that is its own."""
+        session = self._session
+        facts = {
+            "model": session.model,
+            "context": str(self._context or "unknown"),
+            "context used": "unknown" if self._used is None else str(self._used),
+            "messages": str(len(session.messages)),
+            **{name: slash.print_value(value) for name, value in session.parameters.items()},
+            "system": session.system,
+            "format": "" if session.format is None else json.dumps(session.format),
+            "think": "" if session.think is None else views.plain(session.think),
+            "keep alive": session.keep_alive or "",
+            "markdown": "on" if self._look.draws else "off",
+            "word wrap": "on" if self._look.wraps else "off",
+            "history": "on" if self._line.keeps_history else "off",
+            "verbose": "on" if self._verbose else "off",
+        }
+        rows = [("", name, value) for name, value in facts.items() if value]
+        return Card([*views.card(session.show).sections, ("Session", rows)])
 
     def _parameters(self) -> str:
         own = str(self._session.show.get("parameters") or "")
@@ -378,8 +444,10 @@ class Repl:
             return
         if switch == "verbose":
             self._verbose = on
+        elif switch == "markdown":
+            self._look = replace(self._look, draws=on)
         else:
-            self._wraps = on
+            self._look = replace(self._look, wraps=on)
         print(f"Set '{word}' mode.")
 
     # ---- beside the prompt
@@ -420,38 +488,10 @@ def _thinks(show: Mapping[str, Any]) -> bool:
     return "thinking" in (show.get("capabilities") or ())
 
 
-class _Screen:
-    """A text on stdout that comes in pieces, wrapped if it may be; then an empty line."""
-
-    def __init__(self, wraps: bool) -> None:
-        wrapping = wraps and terminal.has_cursor(sys.stdout)
-        self._wrap = terminal.Wrap(terminal.columns).feed if wrapping else str
-        self._begun = False
-
-    def put(self, text: str, *, opens: bool = True, style: Callable[[str], str] = str) -> None:
-        """Print a piece; ``opens`` False leaves out the white space that the whole text begins with."""
-        text = terminal.printable(text)
-        text = text if opens or self._begun else text.lstrip()
-        self._begun = self._begun or bool(text)
-        sys.stdout.write(style(self._wrap(text)))
-        sys.stdout.flush()
-
-    def end(self, ending: Ending) -> None:
-        """End the text, with the ending behind it if it is a part."""
-        if ending in SHOWN:
-            self.put(f"{' ' if self._begun else ''}[{ending}]", style=_dim)
-        sys.stdout.write("\n\n")
-        sys.stdout.flush()
-
-
-def _fitted(table: str) -> str:
-    """A table without the padding after its last column, which a narrow terminal would show as empty lines."""
-    return "".join(f"{line.rstrip()}\n" for line in table.splitlines())
-
-
-def _dim(text: str) -> str:
-    return terminal.dim(text) if terminal.has_colour(sys.stdout) else text
-
-
-def _complain(message: str) -> None:
-    terminal.remark(f"Error: {' '.join(message.split())}")
+def _end(screen: Screen, ending: Ending, begun: bool) -> None:
+    """End a text, with the ending behind it if it is a part, and an empty line."""
+    screen.end()
+    if ending in SHOWN:
+        screen.remark(f"{' ' if begun else ''}[{ending}]")
+    sys.stdout.write("\n\n")
+    sys.stdout.flush()

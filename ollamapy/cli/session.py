@@ -99,6 +99,10 @@ class Session:
         return is_base(self.show)
 
     @property
+    def _joins(self) -> bool:
+        return bool((self.show.get("model_info") or {}).get(JOINS_MESSAGES))
+
+    @property
     def wanted_context(self) -> int | None:
         """The tokens of context that the session or the model asks for, as llama.cpp rounds them; None if neither does."""
         lines = str(self.show.get("parameters") or "").splitlines()
@@ -129,7 +133,10 @@ class Session:
         return Post(False, {**self._common(), "prompt": ""})
 
     def with_message(self, line: str, images: tuple[str, ...] = ()) -> Session:
-        """With a message of the user; an empty line (base models only) goes on with a part or begins a new text."""
+        """With a message of the user; an empty line (base models only) goes on with a part or begins a new text. The built-in
+        model tells stories: what is typed begins the next one."""
+        if line and self.is_base and self._joins:
+            return replace(self, messages=(Message("user", line),))
         if line or images:
             return replace(self, messages=(*self.messages, Message("user", line, images=images)))
         return self if self.is_open else replace(self, messages=())
@@ -162,7 +169,7 @@ class Session:
         if not self.is_base:
             messages = [message.message for message in self.messages]
             return Post(True, {**self._asked(), "messages": [*self._system(), *messages]})
-        if (self.show.get("model_info") or {}).get(JOINS_MESSAGES):
+        if self._joins:
             messages = [*self._system(), {"role": "user", "content": self.text}]
             return Post(True, {**self._asked(), **self._policy(), "messages": messages})
         prompt = joined(self.system or str(self.show.get("system") or ""), self.text)

@@ -1,8 +1,9 @@
 '''What a line typed in the REPL means: a message, or a command with its arguments. Pure; does and prints nothing.
 
     /set parameter|system|format|noformat|think|nothink     /set verbose|quiet|history|nohistory|wordwrap|nowordwrap
+    /set markdown [on|off]
     /show info|license|modelfile|parameters|system|template
-    /load MODEL    /save MODEL    /list [PREFIX]    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
+    /load MODEL    /save MODEL    /list [PREFIX]    /copy    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
 
 A command is one line that begins with "/", and its words match whole: "/listing" is unknown and not "/list". Several lines are
 a message whatever they begin with, and so is what stands between """ and """; only ``/set system """`` takes several lines.
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import human
 from ..errors import InvalidRequest
 from ..types import OPTION_KINDS, THINK_LEVELS, parse_options
+from .closest import closest
 
 PROMPT = ">>> "
 MORE = "... "
@@ -30,7 +32,7 @@ Topic = Literal["", "set", "show", "parameters", "shortcuts"]
 """The topics of help."""
 Part = Literal["info", "license", "modelfile", "parameters", "system", "template"]
 """The parts that `/show` shows."""
-Switch = Literal["verbose", "history", "wordwrap"]
+Switch = Literal["verbose", "history", "wordwrap", "markdown"]
 
 PARTS: Sequence[Part] = ("info", "license", "modelfile", "parameters", "system", "template")
 SWITCHES: Mapping[str, tuple[Switch, bool]] = {
@@ -120,6 +122,11 @@ class ListModels:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """Put the last answer, as the model wrote it, into the clipboard."""
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """Forget the conversation."""
 
@@ -146,7 +153,7 @@ class Wrong:
 
 Command = (
     Say | SetParameter | SetSystem | SetFormat | SetThink | SetSwitch | Show | Load | Save
-    | ListModels | Clear | Help | Leave | Wrong
+    | ListModels | Copy | Clear | Help | Leave | Wrong
 )  # fmt: skip
 
 
@@ -174,13 +181,15 @@ def parse(text: str) -> Command:
             return Save(words[0]) if len(words) == 1 else Wrong("Usage:\n  /save <modelname>")
         case "/list":
             return ListModels("".join(words[:1]))
+        case "/copy":
+            return Copy()
         case "/clear":
             return Clear()
         case "/?" | "/help":
             return Help(_TOPICS.get("".join(words[:1]).removeprefix("/"), ""))
         case "/bye" | "/exit":
             return Leave()
-    return _unknown(name)
+    return _unknown(name, _FIRST)
 
 
 def is_unfinished(text: str) -> bool:
@@ -199,8 +208,11 @@ def _unquoted(text: str) -> str:
     return inner.removeprefix("\n").removesuffix("\n")
 
 
-def _unknown(command: str) -> Wrong:
-    return Wrong(f"Unknown command '{command}'. Type /? for help")
+def _unknown(word: str, known: Iterable[str], before: str = "") -> Wrong:
+    """``before`` is the command that a word of the known ones should follow."""
+    like = closest(word, known)
+    meant = f", did you mean '{before}{like}'?" if like and like != word else "."
+    return Wrong(f"Unknown command '{before}{word}'{meant} Type /? for help")
 
 
 def _set(words: Sequence[str], rest: str) -> Command:
@@ -230,16 +242,22 @@ def _set(words: Sequence[str], rest: str) -> Command:
             return Wrong(f"Usage:\n  /set think [{'|'.join(THINK_LEVELS)}]")
         case ["nothink"]:
             return SetThink(False)
+        case ["markdown"] | ["markdown", "on"]:
+            return SetSwitch("markdown", True, "markdown")
+        case ["markdown", "off"] | ["nomarkdown"]:
+            return SetSwitch("markdown", False, "nomarkdown")
+        case ["markdown", *_]:
+            return Wrong("Usage:\n  /set markdown [on|off]")
         case [word] if word in SWITCHES:
             return SetSwitch(*SWITCHES[word], word)
-    return _unknown(f"/set {words[0]}")
+    return _unknown(words[0], _SET, "/set ")
 
 
 def _show(words: Sequence[str]) -> Command:
     if not words:
         return Help("show")
     part = next((part for part in PARTS if part == words[0]), None)
-    return Show(part) if part else _unknown(f"/show {words[0]}")
+    return Show(part) if part else _unknown(words[0], PARTS, "/show ")
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------
@@ -251,16 +269,22 @@ def _parameter(name: str, text: str) -> Command:
     """Typed as in a Modelfile, whose errors these are. A word in double quotes may hold spaces and \\n."""
     words = [_word(word) for word in _WORD.findall(text)]
     try:
-        kind = OPTION_KINDS.get(name)
-        if kind is None:
-            raise ValueError(f"unknown parameter '{name}'")
-        value = words if kind == "array" else _scalar(kind, words)
-        options, _ = parse_options({name: value})
+        value = typed(name, words)
     except (ValueError, InvalidRequest) as error:
         return Wrong(f"Couldn't set parameter: {human.quote(str(error))}")
-    typed = getattr(options, name)
-    shown = words if kind == "array" else words[:1]
-    return SetParameter(name, typed, ", ".join(shown))
+    return SetParameter(name, value, ", ".join(words))
+
+
+def typed(name: str, words: Sequence[str]) -> Any:
+    """The value of an option from words: one, but for a list. Raises ValueError and InvalidRequest in Ollama's words."""
+    kind = OPTION_KINDS.get(name)
+    if kind is None:
+        like = closest(name, OPTION_KINDS)
+        raise ValueError(
+            f"unknown parameter '{name}'" + (f", did you mean '{like}'?" if like else "")
+        )
+    options, _ = parse_options({name: list(words) if kind == "array" else _scalar(kind, words)})
+    return getattr(options, name)
 
 
 def _word(word: str) -> str:
@@ -300,8 +324,12 @@ def print_value(value: object) -> str:
 
 # ---- completion ------------------------------------------------------------------------------------------------------
 
-_FORMS = ("format", "noformat", "think", "nothink")
-_FIRST = ("/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit")
+_FORMS = ("format", "noformat", "think", "nothink", "markdown")
+_SET = ("parameter", "system", *_FORMS, *SWITCHES)
+_FIRST = (
+    *("/set", "/show", "/load", "/save", "/list", "/copy", "/clear"),
+    *("/help", "/?", "/bye", "/exit"),
+)
 
 
 def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
@@ -316,13 +344,15 @@ def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
         case []:
             found: Sequence[str] = _FIRST
         case ["/set"]:
-            found = ("parameter", "system", *_FORMS, *SWITCHES)
+            found = _SET
         case ["/set", "parameter"]:
             found = sorted(OPTION_KINDS)
         case ["/set", "format"]:
             found = ("json",)
         case ["/set", "think"]:
             found = THINK_LEVELS
+        case ["/set", "markdown"]:
+            found = ("on", "off")
         case ["/show"]:
             found = PARTS
         case ["/?" | "/help"]:
@@ -352,6 +382,7 @@ Available Commands:
   /load <model>   Load another model
   /save <model>   Save this session
   /list [prefix]  List the stored models
+  /copy           Copy the last answer
   /clear          Clear session context
   /bye, /exit     Exit (also: Ctrl-D)
   /?, /help       Help for a command
@@ -372,6 +403,8 @@ Available Commands:
   /set nohistory      Keep no history
   /set wordwrap       Wrap long lines
   /set nowordwrap     Do not wrap them
+  /set markdown       Draw markdown
+  /set markdown off   Show it as it is
   /set verbose        Show figures
   /set quiet          Show no figures
 

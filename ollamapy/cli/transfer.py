@@ -7,10 +7,13 @@ old as the daemon; but only to a daemon on this machine, and the token to this u
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 from ..config import Settings
@@ -18,8 +21,11 @@ from ..errors import OllamapyError
 from ..names import part_of
 from . import trust
 from .client import AnsweredError, Client
-from .progress import Steps
+from .progress import Board, Steps
 from .terminal import remark
+
+_TOGETHER = 4
+"""Models that are pulled at once."""
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?(?:/s)?", re.IGNORECASE)
 
@@ -47,17 +53,23 @@ def _rate(number: str, prefix: str, binary: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmg".index(prefix.lower() or " "))
 
 
-def pull(client: Client, settings: Settings, model: str, options: PullOptions | None = None) -> str:
-    """Get a model, showing each step on stderr; returns the name that it is stored as."""
+def pull(
+    client: Client,
+    settings: Settings,
+    model: str,
+    options: PullOptions | None = None,
+    steps: Steps | None = None,
+) -> str:
+    """Get a model, showing each step on stderr, by ``steps`` if they are given; returns the name that it is stored as."""
     if model.lower().startswith("file:"):
-        return _take(client, model)
+        return _take(client, model, steps or Steps())
     options = options or PullOptions()
     step: Mapping[str, Any] = {}
     hub, body = settings.hub, _body(model, options)
     server = trust.look(client, settings, "HF_TOKEN" if hub.token else "")
     if server.is_ours:
         body["hub"] = {"endpoint": hub.endpoint, "token": hub.token, "offline": hub.offline}
-    with closing(client.pull(body, server.proven)) as stream, Steps() as steps:
+    with closing(client.pull(body, server.proven)) as stream, steps or Steps() as steps:
         try:
             for step in stream:
                 steps.show(step)
@@ -70,10 +82,48 @@ def pull(client: Client, settings: Settings, model: str, options: PullOptions | 
             raise
         except KeyboardInterrupt:
             steps.end()
-            again = " ".join(["ollamapy pull", *_flags(options), model])
-            remark(f"interrupted, progress is kept; continue with: {again}")
+            remark(interrupted(options, [model]))
             raise
     return str(step.get("model") or model)
+
+
+def interrupted(options: PullOptions, models: Sequence[str]) -> str:
+    """The remark on pulls that the user interrupted."""
+    again = " ".join(["ollamapy pull", *_flags(options), *models])
+    return f"interrupted, progress is kept; continue with: {again}"
+
+
+def pull_together(
+    client: Client, settings: Settings, models: Sequence[str], options: PullOptions
+) -> list[tuple[str, str | OllamapyError]]:
+    """Pull several models at once, a bar each; returns each model with the name that it is stored as, or with its error. An interrupt is raised at once: the connections end with the process, and the server cancels."""
+    board, ended = Board(), Queue[tuple[str, str | OllamapyError]]()
+    waiting = deque(dict.fromkeys(models))
+
+    def work() -> None:
+        while True:
+            try:
+                model = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                ended.put((model, pull(client, settings, model, options, Steps(board, model))))
+            except OllamapyError as error:
+                ended.put((model, error))
+            except BaseException as error:  # a bug of ours must not leave the caller waiting
+                ended.put((model, OllamapyError(f"{type(error).__name__}: {error}")))
+
+    number = len(waiting)
+    for _ in range(min(number, _TOGETHER)):
+        Thread(target=work, daemon=True).start()
+    try:
+        return [ended.get() for _ in range(number)]
+    except KeyboardInterrupt:
+        board.close()
+        remark(interrupted(options, models))
+        raise
+    finally:
+        board.close()
 
 
 def _flags(options: PullOptions) -> list[str]:
@@ -94,7 +144,7 @@ def _body(model: str, options: PullOptions) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value}
 
 
-def _take(client: Client, model: str) -> str:
+def _take(client: Client, model: str, steps: Steps) -> str:
     """Make a model of a file of this machine, which the daemon takes by its content and not by its path."""
     from ..formats.modelfile import Instruction, Modelfile
     from . import create
@@ -104,7 +154,7 @@ def _take(client: Client, model: str) -> str:
         raise OllamapyError(f"there is no file {path}")
     name = part_of(path.stem)
     source = Modelfile((Instruction("FROM", str(path.absolute())),))
-    with Steps() as steps:
+    with steps:
         create.make(client, name, create.request(source, Path()), steps)
     return name
 

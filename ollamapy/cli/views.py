@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import human
-from .terminal import table
+from .drawing import Card, Table
 
 _LIST_COLUMNS = ("NAME", "ID", "SIZE", "MODIFIED")
 _PS_COLUMNS = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
@@ -25,7 +25,7 @@ def with_prefix(models: Sequence[Mapping[str, Any]], prefix: str) -> list[Mappin
     ]
 
 
-def stored(models: Sequence[Mapping[str, Any]], now: float) -> str:
+def stored(models: Sequence[Mapping[str, Any]], now: float) -> Table:
     """The table of `list`; ``now`` in seconds since the epoch."""
     rows = [
         (
@@ -36,10 +36,10 @@ def stored(models: Sequence[Mapping[str, Any]], now: float) -> str:
         )
         for model in models
     ]
-    return table(_LIST_COLUMNS, rows)
+    return Table(_LIST_COLUMNS, rows)
 
 
-def loaded(models: Sequence[Mapping[str, Any]], now: float) -> str:
+def loaded(models: Sequence[Mapping[str, Any]], now: float) -> Table:
     """The table of `ps`; ``now`` in seconds since the epoch."""
     rows = [
         (
@@ -52,7 +52,7 @@ def loaded(models: Sequence[Mapping[str, Any]], now: float) -> str:
         )
         for model in models
     ]
-    return table(_PS_COLUMNS, rows)
+    return Table(_PS_COLUMNS, rows)
 
 
 def _age(timestamp: object, now: float) -> float | None:
@@ -79,9 +79,9 @@ def _processor(size: int, vram: int) -> str:
     return f"{cpu}%/{100 - cpu}% CPU/GPU"
 
 
-def card(show: Mapping[str, Any], *, verbose: bool = False) -> str:
+def card(show: Mapping[str, Any], *, verbose: bool = False) -> Card:
     """The sections that `show` prints of ``/api/show``'s answer."""
-    sections = [("Model", _model_rows(show))]
+    sections: list[tuple[str, list[tuple[str, ...]]]] = [("Model", _model_rows(show))]
     sections.append(("Capabilities", [("", str(name)) for name in show.get("capabilities") or ()]))
     sections.append(("Parameters", [("", *line.split()) for line in _lines(show, "parameters")]))
     if verbose:
@@ -98,7 +98,7 @@ def card(show: Mapping[str, Any], *, verbose: bool = False) -> str:
         )
     sections.append(("System", _text_rows(_lines(show, "system"))))
     sections.append(("License", _text_rows(_lines(show, "license"))))
-    return "".join(f"  {title}\n{table((), rows)}\n" for title, rows in sections if rows)
+    return Card([(title, rows) for title, rows in sections if rows])
 
 
 def _model_rows(show: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -179,6 +179,11 @@ def notes(final: Mapping[str, Any]) -> Iterator[str]:
         )
     if cut := final.get("prompt_truncated"):
         yield _truncated(cut)
+
+
+def repeating(option: str) -> str:
+    """The note that an answer was ended, with the option that lifts the bound."""
+    return f"Note: the answer only repeated itself and was ended; {option} lifts this bound"
 
 
 def _truncated(cut: Mapping[str, Any]) -> str:

@@ -61,8 +61,8 @@ def test_help_on_every_command_says_how_it_is_used(capsys: pytest.CaptureFixture
         return capsys.readouterr().out
 
     assert shown("help") == shown("--help")
-    listed = shown("help").partition("Commands:\n")[2].partition("\n\n")[0]
-    commands = [line.split()[0] for line in listed.splitlines()]
+    listed = shown("help").partition("Talk:\n")[2].partition("Examples:")[0]
+    commands = [line.split()[0] for line in listed.splitlines() if line.startswith("  ")]
     assert {"serve", "run", "daemon", "help"} <= set(commands)
     for words in [*([each] for each in commands), ["daemon", "start"], ["daemon", "logs"]]:
         said = shown("help", *words)

@@ -8,6 +8,7 @@ from ollamapy.cli import slash
 from ollamapy.cli.slash import (
     Clear,
     Command,
+    Copy,
     Help,
     Leave,
     ListModels,
@@ -49,11 +50,11 @@ NO_FORMAT = Wrong("Invalid or missing format. For 'json' mode use '/set format j
         ("/clear", Clear()),
         ("/list", ListModels("")),
         ("/list tiny", ListModels("tiny")),
-        ("/listing", Wrong("Unknown command '/listing'. Type /? for help")),
-        ("/byebye", Wrong("Unknown command '/byebye'. Type /? for help")),
+        ("/listing", Wrong("Unknown command '/listing', did you mean '/list'? Type /? for help")),
+        ("/byebye", Wrong("Unknown command '/byebye', did you mean '/bye'? Type /? for help")),
         ("/", Wrong("Unknown command '/'. Type /? for help")),
-        ("/LIST", Wrong("Unknown command '/LIST'. Type /? for help")),
-        ("/saved x", Wrong("Unknown command '/saved'. Type /? for help")),
+        ("/LIST", Wrong("Unknown command '/LIST', did you mean '/list'? Type /? for help")),
+        ("/saved x", Wrong("Unknown command '/saved', did you mean '/save'? Type /? for help")),
         ("/usr/bin/env is what?", Wrong("Unknown command '/usr/bin/env'. Type /? for help")),
         # Help
         ("/?", Help("")),
@@ -73,6 +74,14 @@ NO_FORMAT = Wrong("Invalid or missing format. For 'json' mode use '/set format j
         ("/show", Help("show")),
         ("/show info", Show("info")),
         ("/show template", Show("template")),
+        (
+            "/show infos",
+            Wrong("Unknown command '/show infos', did you mean '/show info'? Type /? for help"),
+        ),
+        ("/set markdown", SetSwitch("markdown", True, "markdown")),
+        ("/set markdown off", SetSwitch("markdown", False, "nomarkdown")),
+        ("/set markdown maybe", Wrong("Usage:\n  /set markdown [on|off]")),
+        ("/copy", Copy()),
         ("/show x", Wrong("Unknown command '/show x'. Type /? for help")),
         # Settings
         ("/set", Help("set")),
@@ -107,7 +116,10 @@ NO_FORMAT = Wrong("Invalid or missing format. For 'json' mode use '/set format j
         (r'/set parameter stop "\n\n"', SetParameter("stop", ("\n\n",), "\n\n")),
         ('/set parameter stop "a', SetParameter("stop", ('"a',), '"a')),
         ("/set parameter nope 1", Wrong("Couldn't set parameter: \"unknown parameter 'nope'\"")),
-        ("/set parameter Seed 1", Wrong("Couldn't set parameter: \"unknown parameter 'Seed'\"")),
+        (
+            "/set parameter Seed 1",
+            Wrong("Couldn't set parameter: \"unknown parameter 'Seed', did you mean 'seed'?\""),
+        ),
     ],
 )
 def test_a_line_means(text: str, command: Command) -> None:
@@ -166,7 +178,19 @@ def test_what_waits_for_its_end(text: str, unfinished: bool) -> None:
         ("/sh", ["/show"]),
         (
             "/",
-            ["/set", "/show", "/load", "/save", "/list", "/clear", "/help", "/?", "/bye", "/exit"],
+            [
+                "/set",
+                "/show",
+                "/load",
+                "/save",
+                "/list",
+                "/copy",
+                "/clear",
+                "/help",
+                "/?",
+                "/bye",
+                "/exit",
+            ],
         ),
         ("/set no", ["noformat", "nothink", "nohistory", "nowordwrap"]),
         ("/set format ", ["json"]),

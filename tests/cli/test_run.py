@@ -107,15 +107,16 @@ def test_a_picture_is_attached_for_a_model_that_sees(
     picture = tmp_path / "my cat.PNG"
     picture.write_bytes(PNG)
     result = ollamapy("run", model, f"What is {picture} doing?", host=server.host)
-    assert result.stdout == HELLO
-    body = server.body("/api/generate")
     if attached:
+        assert result.stdout == HELLO
+        body = server.body("/api/generate")
         assert body["prompt"] == "What is  doing?"
         assert base64.b64decode(body["images"][0]) == PNG
         assert result.stderr == f"Added image '{picture}'\n"
     else:
-        assert body == {"model": model, "prompt": f"What is {picture} doing?"}
-        assert result.stderr == ""
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"Error: model '{model}' cannot see images or hear audio")
+        assert f"names '{picture}'" in result.stderr
 
 
 def test_no_other_request_is_made_for_a_pipe(server: Standin, ollamapy: Command) -> None:

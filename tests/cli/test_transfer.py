@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -136,9 +137,17 @@ def test_copies_and_deletions(ollamapy: Command) -> None:
     ollamapy("pull", "hf.co/me/repo")
     assert ollamapy("cp", "hf.co/me/repo", "b").stdout == "copied 'hf.co/me/repo' to 'b'\n"
     run = ollamapy("rm", "b", "nosuch", "hf.co/me/repo")
-    assert (run.returncode, run.stdout) == (1, "deleted 'b'\n")
+    assert (run.returncode, run.stdout) == (1, "deleted 'b'\ndeleted 'hf.co/me/repo'\n")
     assert run.stderr == "Error: model 'nosuch' not found\n"
-    assert listed(ollamapy) == ["hf.co/me/repo:latest"]
+    assert not listed(ollamapy)
+    ollamapy("pull", "hf.co/me/repo")
+    made = ollamapy("cp", "hf.co/me/repo", "c", "--json")
+    assert json.loads(made.stdout) == {"source": "hf.co/me/repo", "destination": "c"}
+    gone = ollamapy("rm", "c", "hf.co/me/rep", "--json")
+    found = json.loads(gone.stdout)
+    assert gone.returncode == 1 and found["deleted"] == ["c"]
+    assert found["failed"][0]["model"] == "hf.co/me/rep"
+    assert "did you mean 'hf.co/me/repo'?" in gone.stderr
 
 
 def test_interrupted_it_says_how_to_go_on(

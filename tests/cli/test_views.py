@@ -30,7 +30,7 @@ def test_ps_tells_the_processor(size: int, vram: int, expected: str) -> None:
         "size_vram": vram,
         "context_length": 4096,
     }
-    row = re.split(" {4,}", views.loaded([model], NOW).splitlines()[1])
+    row = re.split(" {4,}", views.loaded([model], NOW).plain.splitlines()[1])
     assert (row[1], row[3]) == ("abababababab", expected)
 
 
@@ -44,7 +44,7 @@ def test_ps_tells_the_processor(size: int, vram: int, expected: str) -> None:
     ],
 )
 def test_ps_tells_until_when(expires: str, expected: str) -> None:
-    table = views.loaded([{"name": "m", "expires_at": expires, "size": 1}], NOW)
+    table = views.loaded([{"name": "m", "expires_at": expires, "size": 1}], NOW).plain
     assert table.splitlines()[1].rstrip().endswith(expected)
 
 
@@ -60,7 +60,7 @@ def test_system_and_licence_show_their_first_two_lines() -> None:
         "system": "\n  One.  \n\nTwo.\nThree.\n",
         "license": "MIT " + "word " * 30,
     }
-    assert views.card(answer) == (
+    assert views.card(answer).plain == (
         "  Model\n    architecture    llama    \n    parameters      1B       \n\n"
         "  System\n    One.    \n    Two.    \n    ...     \n\n"
         "  License\n"
@@ -81,7 +81,7 @@ def test_metadata_fits_a_line() -> None:
         "h.empty": [],
         "i.texts": ["a\nb\x1b"],
     }
-    rows = views.card({"details": {}, "model_info": info}, verbose=True).splitlines()[1:]
+    rows = views.card({"details": {}, "model_info": info}, verbose=True).plain.splitlines()[1:]
     assert [row.split(None, 1)[1].rstrip() for row in rows if row] == [
         "{% for x in y %}...",
         "x" * 60 + "...",

@@ -5,6 +5,7 @@ arguments   positional arguments, counted; what all commands print alike
 daemon      serve; daemon start, stop, restart, status, logs
 run         run
 prompt      render
+embed       embed
 transfer    pull, push
 create      create, lint
 models      list, ps, show, stop, rm, cp

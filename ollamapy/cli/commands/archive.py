@@ -18,6 +18,7 @@ from ...registry import archive, foreign
 from ...registry.archive import Imported
 from ...registry.store import Store, open_store
 from .. import terminal
+from ..drawing import Table, shown
 from ..launch import Launcher
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
 from .local import agrees, reporting
@@ -25,8 +26,8 @@ from .local import agrees, reporting
 app = group_app()
 
 
-@app.command("export", options_metavar="MODEL FILE", context_settings=POSITIONAL)
-def export(context: typer.Context) -> None:
+@app.command("export", options_metavar="MODEL FILE [--json]", context_settings=POSITIONAL)
+def export(context: typer.Context, as_json: Json = False) -> None:
     """Write a model to one file, for a machine without network.
 
     The file is a tar archive; `import` reads it.
@@ -36,7 +37,10 @@ def export(context: typer.Context) -> None:
     store = open_store(launcher_of(context).settings.paths)
     with reporting("exporting") as report:
         archive.export(store, name, target, report)
-    print(f"{name.display} is in {target} ({format_bytes(target.stat().st_size)})")
+    size = target.stat().st_size
+    if as_json:
+        return print_json({"model": name.display, "file": str(target), "size": size})
+    print(f"{name.display} is in {target} ({format_bytes(size)})")
 
 
 @app.command(
@@ -107,7 +111,7 @@ def _import_from(
             {"models": [{"name": e.name.display, "size": e.size, "how": e.how} for e in linked]}
         )
     rows = [(each.name.display, format_bytes(each.size), each.how) for each in linked]
-    print(terminal.table(("NAME", "SIZE", "HOW"), rows), end="")
+    print(shown(Table(("NAME", "SIZE", "HOW"), rows)), end="")
 
 
 def _named(there: list[foreign.Found], name: str) -> list[foreign.Found]:

@@ -6,6 +6,7 @@ Positional arguments are counted here and not by typer, whose messages for them 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from ...errors import OllamapyError
 from ...human import CONTROLS
 from ..client import AnsweredError, Client, Unreachable
+from ..closest import closest
 from ..launch import Launcher
 
 POSITIONAL = {"allow_extra_args": True}
@@ -69,15 +71,33 @@ def print_json(value: object) -> None:
     print(text.translate(_JSON_ESCAPES))
 
 
-def with_installed(client: Client, error: AnsweredError) -> OllamapyError:
-    """The error for an unknown model, with the names of the installed ones."""
-    if error.status != 404:
-        return error
-    try:
-        names = [str(model.get("name")) for model in client.tags()]
-    except (AnsweredError, Unreachable):
+def with_installed(client: Client, error: AnsweredError, model: str = "") -> OllamapyError:
+    """The error for an unknown model, with the names of the installed ones, and the one that was probably meant."""
+    names = _installed(client) if error.status == 404 else None
+    if names is None:
         return error
     if not names:
         return OllamapyError(f"{error}, no model is installed")
+    meant = f" (did you mean '{like}'?)" if (like := _closest(model, names)) else ""
     more = f" and {len(names) - 8} more (ollamapy list)" if len(names) > 8 else ""
-    return OllamapyError(f"{error}, installed: {', '.join(names[:8])}{more}")
+    return OllamapyError(f"{error}{meant}, installed: {', '.join(names[:8])}{more}")
+
+
+def with_meant(client: Client, model: str, error: AnsweredError) -> OllamapyError:
+    """The error for an unknown model, with the one that was probably meant."""
+    names = _installed(client) if error.status == 404 else None
+    like = _closest(model, names or ())
+    return OllamapyError(f"{error} (did you mean '{like}'?)") if like else error
+
+
+def _installed(client: Client) -> list[str] | None:
+    """The names of the installed models; None if the server does not tell."""
+    try:
+        return [str(model.get("name")) for model in client.tags()]
+    except (AnsweredError, Unreachable):
+        return None
+
+
+def _closest(model: str, names: Sequence[str]) -> str:
+    """The installed model that a name was probably meant to be, without the usual tag."""
+    return closest(model, [name.removesuffix(":latest") for name in names]) if model else ""

@@ -42,12 +42,15 @@ def create(
             help="Quantize F32, F16 or BF16 weights: Q4_K_M, Q8_0...",
         ),
     ] = "",
+    as_json: Json = False,
 ) -> None:
     """Create a model from a Modelfile, or from weights in this folder."""
     [name] = exactly(context, 1)
     launcher = launcher_of(context)
     families = Catalog(launcher.settings.library).families()
     creation.run(launcher.connect(), name, file, quantize, families)
+    if as_json:
+        print_json({"created": name})
 
 
 @app.command("lint", options_metavar="[MODELFILE] [--json]", context_settings=POSITIONAL)

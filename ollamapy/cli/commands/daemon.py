@@ -16,7 +16,7 @@ from ...errors import OllamapyError
 from ...human import one_line
 from .. import launch, views
 from ..client import Client
-from ..launch import Launcher, Stranger
+from ..launch import Launcher, Place, Stranger
 from .arguments import POSITIONAL, Json, exactly, group_app, launcher_of, print_json
 
 SERVE_VARIABLES = """\b
@@ -83,35 +83,40 @@ def daemon_root(context: typer.Context) -> None:
 
 
 @daemon.command("start", options_metavar="[flags]", context_settings=POSITIONAL)
-def start(context: typer.Context) -> None:
+def start(context: typer.Context, as_json: Json = False) -> None:
     """Start the daemon, if it does not run."""
     exactly(context, 0)
-    _start(launcher_of(context))
+    place, started = launcher_of(context).start()
+    _print_place(launcher_of(context), place, "started" if started else "runs already", as_json)
 
 
-def _start(launcher: Launcher) -> None:
-    place, started = launcher.start()
+def _print_place(launcher: Launcher, place: Place, state: str, as_json: bool) -> None:
     assert place.daemon is not None
     launcher.remark(place)
-    state = "started" if started else "runs already"
-    print(
-        f"ollamapy {place.daemon.version} {state} at {place.address.url} (pid {place.daemon.pid})"
-    )
+    version, pid, url = place.daemon.version, place.daemon.pid, place.address.url
+    if as_json:
+        return print_json({"state": state, "version": version, "address": url, "pid": pid})
+    print(f"ollamapy {version} {state} at {url} (pid {pid})")
 
 
 @daemon.command("stop", options_metavar="[flags]", context_settings=POSITIONAL)
-def stop_daemon(context: typer.Context) -> None:
+def stop_daemon(context: typer.Context, as_json: Json = False) -> None:
     """Stop the daemon, after the requests in flight."""
     exactly(context, 0)
-    print("stopped" if launcher_of(context).stop() else "the daemon is not running")
+    stopped = launcher_of(context).stop()
+    if as_json:
+        return print_json({"stopped": stopped})
+    print("stopped" if stopped else "the daemon is not running")
 
 
 @daemon.command("restart", options_metavar="[flags]", context_settings=POSITIONAL)
-def restart(context: typer.Context) -> None:
-    """Stop the daemon, if it runs, and start it."""
+def restart(context: typer.Context, as_json: Json = False) -> None:
+    """Stop the daemon, if it runs, and start it.
+
+    Questions that are asked meanwhile wait.
+    """
     exactly(context, 0)
-    launcher_of(context).stop()
-    _start(launcher_of(context))
+    _print_place(launcher_of(context), launcher_of(context).restart(), "started", as_json)
 
 
 @daemon.command("status", options_metavar="[--json]", context_settings=POSITIONAL)

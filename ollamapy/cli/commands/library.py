@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,8 @@ from ...errors import InvalidCatalog, ModelNotFound, OllamapyError
 from ...machine import free_memory
 from ...names import DEFAULT_HOST, Name
 from ...registry.catalog import Catalog, Entry, Family, guessed_size
-from ..terminal import remark, table
+from ..drawing import Table, shown
+from ..terminal import remark
 from .arguments import POSITIONAL, Json, at_least, at_most_one, group_app, launcher_of, print_json
 
 app = group_app()
@@ -56,7 +58,7 @@ def _print_families(found: Sequence[Family], as_json: bool) -> None:
     if as_json:
         print_json({"families": [family_json(each, free) for each in found]})
     else:
-        print(listing(found, free), end="")
+        print(shown(listing(found, free, cut=not sys.stdout.isatty())), end="")
 
 
 def families(catalog: Catalog) -> list[Family]:
@@ -89,8 +91,8 @@ def matching(found: Iterable[Family], text: str) -> list[Family]:
     return sorted(hits, key=lambda family: not any(word in family.name for word in words))
 
 
-def listing(found: Sequence[Family], free: int) -> str:
-    """The table of families; `free` are the bytes of memory that are free."""
+def listing(found: Sequence[Family], free: int, *, cut: bool) -> Table:
+    """The table of families; `free` are the bytes of memory that are free, ``cut`` shortens what they are about."""
     rows = []
     for family in found:
         sizes = [size for entry in family.entries if (size := guessed_size(entry))]
@@ -99,7 +101,8 @@ def listing(found: Sequence[Family], free: int) -> str:
         fitting = [_fits(entry, free) for entry in family.entries]
         fits = "yes" if all(fitting) else "some" if any(fitting) else "no"
         about = family.about
-        about = about if len(about) <= _ABOUT_COLUMN else f"{about[: _ABOUT_COLUMN - 3]}..."
+        if cut and len(about) > _ABOUT_COLUMN:
+            about = f"{about[: _ABOUT_COLUMN - 3]}..."
         rows.append(
             (
                 family.name,
@@ -111,7 +114,7 @@ def listing(found: Sequence[Family], free: int) -> str:
                 about,
             )
         )
-    return table(("NAME", "TAGS", "SIZE", "CONTEXT", "LICENCE", "FITS", "ABOUT"), rows)
+    return Table(("NAME", "TAGS", "SIZE", "CONTEXT", "LICENCE", "FITS", "ABOUT"), rows, True)
 
 
 def _span(sizes: Sequence[int]) -> str:
@@ -138,7 +141,7 @@ def card(family: Family, free: int) -> str:
     ]
     columns = ("NAME", "SIZE", "PARAMETERS", "QUANT", "CONTEXT", "LICENCE", "FITS", "ALSO")
     notes = [f"{e.name.display}: {human.one_line(e.note)}\n" for e in family.entries if e.note]
-    text = f"{human.one_line(family.about)}\n\n{table(columns, rows)}"
+    text = f"{human.one_line(family.about)}\n\n{shown(Table(columns, rows))}"
     return f"{text}\n{''.join(notes)}" if notes else text
 
 

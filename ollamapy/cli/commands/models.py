@@ -10,8 +10,9 @@ import typer
 from typer import Option
 
 from ...errors import OllamapyError
-from .. import terminal, views
+from .. import terminal, views, watching
 from ..client import AnsweredError, Client
+from ..drawing import shown
 from .arguments import (
     POSITIONAL,
     Json,
@@ -21,6 +22,7 @@ from .arguments import (
     launcher_of,
     print_json,
     with_installed,
+    with_meant,
 )
 
 app = group_app()
@@ -34,7 +36,7 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json({"models": models})
     else:
-        print(views.stored(models, time.time()), end="")
+        print(shown(views.stored(models, time.time())), end="")
 
 
 app.command("ls", hidden=True, options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)(
@@ -42,18 +44,28 @@ app.command("ls", hidden=True, options_metavar="[PREFIX] [--json]", context_sett
 )
 
 
-@app.command("ps", options_metavar="[PREFIX] [--json]", context_settings=POSITIONAL)
-def ps(context: typer.Context, as_json: Json = False) -> None:
+@app.command("ps", options_metavar="[PREFIX] [flags]", context_settings=POSITIONAL)
+def ps(
+    context: typer.Context,
+    watch: Annotated[
+        bool, Option("--watch", "-w", help="Show the list anew every second, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the loaded models."""
-    launcher = launcher_of(context)
+    launcher, prefix = launcher_of(context), "".join(context.args[:1])
+    if watch:
+        if as_json:
+            raise OllamapyError("--watch shows a table: leave out --json")
+        return watching.watch(launcher, prefix)
     client = launcher.running()
     if client is None:
         launcher.say("the daemon is not running")
-    models = views.with_prefix(client.ps() if client else (), "".join(context.args[:1]))
+    models = views.with_prefix(client.ps() if client else (), prefix)
     if as_json:
         print_json({"models": models})
     else:
-        print(views.loaded(models, time.time()), end="")
+        print(shown(views.loaded(models, time.time())), end="")
 
 
 @app.command("show", options_metavar="MODEL [flags]", context_settings=POSITIONAL)
@@ -97,30 +109,36 @@ def show(
         try:
             answer = client.show(model, verbose=verbose)
         except AnsweredError as error:
-            raise with_installed(client, error) from error
+            raise with_installed(client, error, model) from error
     if as_json:
         print_json({field: answer.get(field, "") for field in only} if only else answer)
         return
     if only:
         text = str(answer.get(only[0]) or "")
     elif remote:
-        text = elsewhere.remote_card(answer, verbose=verbose)
+        return print(shown(elsewhere.remote_card(answer, verbose=verbose)), end="")
     else:
-        text = views.card(answer, verbose=verbose)
+        return print(shown(views.card(answer, verbose=verbose)), end="")
     text = terminal.printable(text) if sys.stdout.isatty() else text
     # A template and a system message are printed as they are, for a file; the others as lines
     print(text, end="\n" if only and only[0] in ("license", "modelfile", "parameters") else "")
 
 
-@app.command("stop", options_metavar="MODEL", context_settings=POSITIONAL)
-def stop(context: typer.Context) -> None:
+@app.command("stop", options_metavar="MODEL [--json]", context_settings=POSITIONAL)
+def stop(context: typer.Context, as_json: Json = False) -> None:
     """Unload a model."""
     [model] = exactly(context, 1)
     launcher = launcher_of(context)
     client = launcher.running()
     if client is None:
         launcher.say("the daemon is not running")
-        return
+    else:
+        _stop(client, model)
+    if as_json:
+        print_json({"stopped": model if client else None})
+
+
+def _stop(client: Client, model: str) -> None:
     try:
         _unload(client, model)
     except AnsweredError as error:
@@ -129,13 +147,32 @@ def stop(context: typer.Context) -> None:
         raise OllamapyError(f'couldn\'t find model "{model}" to stop, see: ollamapy ps') from error
 
 
-@app.command("rm", options_metavar="MODEL...", context_settings=POSITIONAL)
-def rm(context: typer.Context) -> None:
-    """Delete models."""
+@app.command("rm", options_metavar="MODEL... [--json]", context_settings=POSITIONAL)
+def rm(context: typer.Context, as_json: Json = False) -> None:
+    """Delete models.
+
+    If one of several cannot be deleted, the others still are; exit status 1 then.
+    """
     models = at_least(context, 1)
     client = launcher_of(context).connect()
+    deleted, failed = list[str](), list[dict[str, str]]()
     for model in models:
-        _remove(client, model)
+        try:
+            _remove(client, model)
+        except AnsweredError as error:
+            if len(models) == 1:
+                raise with_meant(client, model, error) from error
+            meant = str(with_meant(client, model, error))
+            failed.append({"model": model, "error": meant})
+            terminal.remark(f"Error: {meant}" if model in meant else f"Error: {model}: {meant}")
+            continue
+        deleted.append(model)
+        if not as_json:
+            print(f"deleted '{model}'", flush=True)
+    if as_json:
+        print_json({"deleted": deleted, "failed": failed})
+    if failed:
+        raise typer.Exit(1)
 
 
 def _remove(client: Client, model: str) -> None:
@@ -146,7 +183,6 @@ def _remove(client: Client, model: str) -> None:
         if not (isinstance(error, AnsweredError) and error.status == 404):
             terminal.remark(f"Warning: unable to stop model '{model}'")
     client.delete(model)
-    print(f"deleted '{model}'", flush=True)
 
 
 def _unload(client: Client, model: str) -> None:
@@ -154,9 +190,15 @@ def _unload(client: Client, model: str) -> None:
         pass
 
 
-@app.command("cp", options_metavar="MODEL NEW_NAME", context_settings=POSITIONAL)
-def cp(context: typer.Context) -> None:
+@app.command("cp", options_metavar="MODEL NEW_NAME [--json]", context_settings=POSITIONAL)
+def cp(context: typer.Context, as_json: Json = False) -> None:
     """Give a model a second name."""
     source, destination = exactly(context, 2)
-    launcher_of(context).connect().copy(source, destination)
+    client = launcher_of(context).connect()
+    try:
+        client.copy(source, destination)
+    except AnsweredError as error:
+        raise with_meant(client, source, error) from error
+    if as_json:
+        return print_json({"source": source, "destination": destination})
     print(f"copied '{source}' to '{destination}'")

@@ -57,7 +57,7 @@ def render(
     try:
         found = client.render(body)
     except AnsweredError as error:
-        raise with_installed(client, error) from error
+        raise with_installed(client, error, model) from error
     text, tokens = str(found.get("rendered_template", "")), found.get("prompt_tokens")
     if as_json:
         print_json({"prompt": text, "tokens": tokens})

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
 
 from ... import human
-from ...config import Settings
 from ...errors import OllamapyError
 from .. import ask, transfer, views
-from ..client import AnsweredError, Client
+from ..ask import Look
+from ..client import AnsweredError, Client, Unreachable
 from ..form import read_form
 from ..launch import Launcher
 from ..terminal import remark
-from ..thoughts import Thoughts, parse_think
+from ..thoughts import parse_think
 from .arguments import POSITIONAL, at_least, group_app, launcher_of, with_installed
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ Examples:
   ollamapy run llama3.2 "Why is the sky blue?"
   cat notes.txt | ollamapy run llama3.2 "Sum this up:"
   ollamapy run --format json llama3.2 "Three colours and their hex codes"
+  ollamapy run llama3.2 --system "Answer in French." -o temperature=0 "Good morning"
 """
 
 
@@ -48,7 +50,28 @@ def run_(
     insecure: Annotated[
         bool, Option("--insecure", help="Allow http:// if the model is pulled.")
     ] = False,
-    nowordwrap: Annotated[bool, Option("--nowordwrap", help="Do not wrap lines.")] = False,
+    nowordwrap: Annotated[
+        bool, Option("--nowordwrap", help="Do not wrap lines, nor draw markdown.")
+    ] = False,
+    plain: Annotated[bool, Option("--plain", help="Show markdown as it is written.")] = False,
+    system: Annotated[str, Option(metavar="TEXT", help="The system message.")] = "",
+    option: Annotated[
+        list[str] | None,
+        Option(
+            "--option", "-o", metavar="KEY=VALUE", help="A parameter, as in a Modelfile: -o top_k=7"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, Option(metavar="N", help="Chance begins here: the same seed, the same answer.")
+    ] = None,
+    num_predict: Annotated[
+        int | None,
+        Option(
+            "--num-predict",
+            metavar="N",
+            help="Longest answer in tokens; -1: no bound, not even on repetitions.",
+        ),
+    ] = None,
     format: Annotated[
         str | None, Option(metavar="FORM", help="Answer in JSON: json, a JSON Schema or its file.")
     ] = None,
@@ -76,35 +99,39 @@ def run_(
     """Answer a prompt with a model; without a prompt, chat with it.
 
     The prompt is stdin, unless that is a terminal, followed by the arguments. An empty prompt only loads the model. A
-    model that is not installed is pulled first. An embedding model prints its vector.
+    model that is not installed is pulled first. An embedding model prints its vector. An answer that only repeats itself
+    is ended, unless --num-predict is given.
     """
     model, *words = at_least(context, 1)
     fields = _fields(keepalive, think, format)
+    options = _options(option or (), seed, num_predict)
+    look = Look(wraps=not nowordwrap, draws=not plain, hides_thinking=hidethinking)
     ready = launcher_of(context)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
         from ..repl import Repl
 
-        repl = Repl(
-            ready, verbose=verbose, wraps=not nowordwrap, hides_thinking=hidethinking, **fields
-        )
+        repl = Repl(ready, verbose=verbose, look=look, parameters=options, system=system, **fields)
         _chat(ready, model, repl, insecure)
         return
     model = _of_address(ready, model, insecure)
     client = ready.connect(preload=model)
     body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **fields}
+    if system:
+        body["system"] = system
+    if options:
+        body["options"] = options
     try:
-        thoughts = Thoughts(hidethinking)
-        final = _answer(
-            client, ready.settings, body, insecure, wrap=not nowordwrap, thoughts=thoughts
-        )
+        final = _answer(client, ready, body, insecure, look)
     except AnsweredError as error:
         if not ask.only_embeds(error):
-            raise with_installed(client, error) from error
+            raise with_installed(client, error, model) from error
         cuts = None if truncate is None else _boolean("truncate", truncate)
         ask.print_embedding(client, body, cuts, dimensions)
         return
     for note in views.notes(final):
         remark(note)
+    if final.get("repeats"):
+        remark(views.repeating("--num-predict -1"))
     if verbose:
         print(views.statistics(final), end="", file=sys.stderr)
 
@@ -122,21 +149,46 @@ def _fields(keepalive: str | None, think: str | None, format: str | None) -> dic
     return fields
 
 
+def _options(pairs: Sequence[str], seed: int | None, num_predict: int | None) -> dict[str, Any]:
+    """The options of every request that follow from the flags; of a list each flag gives one more."""
+    options: dict[str, Any] = {}
+    if pairs:
+        from .. import slash
+
+        words: dict[str, list[str]] = {}
+        for pair in pairs:
+            name, separator, value = pair.partition("=")
+            if not separator:
+                raise OllamapyError(f"-o takes KEY=VALUE, not {pair!r}: write -o temperature=0")
+            words.setdefault(name.strip(), []).append(value)
+        try:
+            options = {name: slash.typed(name, given) for name, given in words.items()}
+        except ValueError as error:
+            raise OllamapyError(f"-o: {error}") from error
+    given = {"seed": seed, "num_predict": num_predict}
+    return options | {name: value for name, value in given.items() if value is not None}
+
+
 def _answer(
     client: Client,
-    settings: Settings,
+    launcher: Launcher,
     body: dict[str, Any],
     insecure: bool,
-    *,
-    wrap: bool,
-    thoughts: Thoughts,
+    look: Look,
 ) -> dict[str, Any]:
-    """Print the answer; returns its last chunk. A model that is not installed is pulled first, and its name is put into the body."""
+    """Print the answer; returns its last chunk. A question while the daemon is restarted waits; a model that is not installed is
+    pulled first, and its name is put into the body."""
     try:
-        return ask.print_answer(client, body, wrap=wrap, thoughts=thoughts)
+        return ask.print_answer(client, body, look)
+    except Unreachable as error:
+        if not error.refused or not launcher.awaits_restart():
+            raise
     except AnsweredError as error:
-        body["model"] = transfer.pull_absent(client, settings, body["model"], error, insecure)
-    return ask.print_answer(client, body, wrap=wrap, thoughts=thoughts)
+        if error.status != 503 or not launcher.awaits_restart():
+            body["model"] = transfer.pull_absent(
+                client, launcher.settings, body["model"], error, insecure
+            )
+    return ask.print_answer(client, body, look)
 
 
 def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
@@ -160,7 +212,7 @@ def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
     except AnsweredError as error:
         if ask.only_embeds(error):
             raise OllamapyError(ask.NOTHING_TO_EMBED) from error
-        raise with_installed(launcher.connect(), error) from error
+        raise with_installed(launcher.connect(), error, model) from error
 
 
 def _boolean(flag: str, text: str) -> bool:

@@ -22,6 +22,7 @@ from ...registry import verify as verifying
 from ...registry.store import Store, open_store
 from ...registry.verify import Checked
 from .. import terminal, transfer, upstream
+from ..drawing import Table, shown
 from ..launch import Launcher
 from .arguments import POSITIONAL, Json, at_most_one, exactly, group_app, launcher_of, print_json
 from .local import agrees, reporting
@@ -182,7 +183,7 @@ def du(context: typer.Context, as_json: Json = False) -> None:
         (each.name, format_bytes(each.size), format_bytes(each.own), str(each.root))
         for each in found.models
     ]
-    print(terminal.table(("NAME", "SIZE", "OWN", "DIRECTORY"), rows), end="")
+    print(shown(Table(("NAME", "SIZE", "OWN", "DIRECTORY"), rows)), end="")
     parts = [f"{format_bytes(found.total)} in all"]
     parts += [f"{format_bytes(found.unused)} unreferenced"] if found.unused else []
     parts += [f"{format_bytes(found.unfinished)} of unfinished pulls"] if found.unfinished else []

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ... import __version__
 from ...errors import OllamapyError
 from ...human import one_line
 from .. import completion
+from ..closest import closest
 from ..launch import Launcher
 
 
@@ -44,6 +45,7 @@ TABLE = {
     "outdated": Row("upstream", "List the installed models that have changed at their source."),
     "update": Row("upstream", "Pull again the models that `outdated` lists."),
     "render": Row("prompt", "Print the prompt that a model would get."),
+    "embed": Row("embed", "Print the vectors of texts."),
     "stop": Row("models", "Unload a model."),
     "lint": Row("create", "Check a Modelfile (./Modelfile)."),
     "verify": Row("store", "Compare the files of a model, or of all models, with their digests."),
@@ -56,6 +58,25 @@ TABLE = {
     "daemon": Row("daemon", "Start, stop and inspect the daemon."),
 }
 """The commands in the order of the help. Their own first sentences are the same (tests/cli/test_commands.py)."""
+
+GROUPS = {
+    "Talk": ("run", "embed", "render"),
+    "Models": ("list", "show", "pull", "push", "create", "lint", "cp", "rm", "outdated", "update"),
+    "Catalogue": ("search", "library"),
+    "Daemon": ("serve", "daemon", "ps", "stop"),
+    "Disk": ("du", "verify", "prune", "export", "import"),
+    "Shell": ("completion", "help"),
+}
+"""The visible commands as the help lists them."""
+
+_EXAMPLES = """\
+Examples:
+  ollamapy run llama3.2                        chat with a model, which is pulled first
+  ollamapy run llama3.2 "Why is the sky blue?"
+  ollamapy pull llama2:13b mistral
+  ollamapy create mario -f Modelfile
+  ollamapy list
+"""
 
 _EPILOG = (
     "Help on a command: ollamapy help COMMAND. The daemon's address is OLLAMAPY_HOST, OLLAMA_HOST or"
@@ -106,6 +127,7 @@ def group(arguments: Sequence[str] | None = None) -> TyperGroup:
     """The commands in the order of the table: those that the arguments name, and others of their groups, as they are; the
     rest with a name and a line only, for nothing is imported for them. Without arguments: all as they are."""
     app = typer.Typer(
+        cls=_Commands,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -127,6 +149,23 @@ def group(arguments: Sequence[str] | None = None) -> TyperGroup:
     return command
 
 
+class _Commands(TyperGroup):
+    """The commands, whose help lists them in groups, with examples."""
+
+    def format_commands(self, context: Any, formatter: Any) -> None:
+        """The lists of the help."""
+        width = max(map(len, (name for names in GROUPS.values() for name in names)))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                limit = formatter.width - 6 - width
+                rows = [
+                    (f"{n:<{width}}", self.commands[n].get_short_help_str(limit)) for n in names
+                ]
+                formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write(_EXAMPLES)
+
+
 def _not_named() -> None:
     """Stands for a command that the arguments do not name."""
     raise AssertionError("the arguments name this command")
@@ -146,6 +185,10 @@ def _root(
         print(context.get_help())
 
 
+def _flags(params: Sequence[Any]) -> list[str]:
+    return [flag for each in params for flag in each.opts if flag.startswith("--")]
+
+
 def _explain(error: typer.TyperException) -> str:
     """A usage error in cobra's words, and where the help is. (Typer's classes for them are private: they are told apart by
     their fields.)"""
@@ -154,15 +197,19 @@ def _explain(error: typer.TyperException) -> str:
     message, option = error.format_message(), getattr(error, "option_name", "")
     if hasattr(error, "possibilities"):  # no such option
         message = f"unknown {'flag' if option.startswith('--') else 'shorthand flag'}: {option}"
-        if error.possibilities:
-            message += f" (like {', '.join(sorted(error.possibilities))})"
+        command = context.command if context else None
+        known = command.params if isinstance(command, TyperCommand) else ()
+        if option.startswith("--") and (like := closest(option, _flags(known))):
+            message += f" (did you mean '{like}'?)"
     elif option and "requires" in message:
         message = f"flag needs an argument: {option}"
     elif message.startswith("No such command"):
-        name, _, like = message.removeprefix("No such command ").partition(". ")
+        name = message.removeprefix("No such command ").partition(". ")[0]
         name = name.rstrip(".").strip("'\"")
+        group = context.command if context else None
+        like = closest(name, group.commands) if isinstance(group, TyperGroup) else ""
         message = f'unknown command "{name}" for "{path}"' + (
-            f" ({like[0].lower()}{like[1:]})" if like else ""
+            f" (did you mean '{like}'?)" if like else ""
         )
     elif isinstance(error, typer.BadParameter):
         message = f"{message[0].lower()}{message[1:].rstrip('.')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,16 @@ import typer
 from typer import Option
 
 from ...config import Settings
+from ...errors import OllamapyError
 from ...human import one_line
 from ...names import Name
 from ...registry.hub import access_of
 from ...registry.oci import HUB_HOSTS
 from .. import transfer, trust
 from ..client import AnsweredError, Client
-from ..progress import Steps
+from ..progress import Steps, is_drawn
 from ..terminal import remark
-from .arguments import POSITIONAL, at_least, exactly, group_app, launcher_of
+from .arguments import POSITIONAL, Json, at_least, exactly, group_app, launcher_of, print_json
 
 app = group_app()
 
@@ -50,12 +52,14 @@ def pull(
     force: Annotated[
         bool, Option("--force", help="Pull even if the disk seems too small.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Download models from the catalogue, the hub or a registry.
 
     MODEL is a name of the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
     the https address of a .gguf file. An interrupted pull continues where it stopped.
-    If one of several models fails, the others are still pulled.
+    If one of several models fails, the others are still pulled. On a terminal several are pulled at once, unless
+    --limit-rate is given.
     """
     models = at_least(context, 1)
     rate = transfer.parse_rate(limit_rate) if limit_rate else 0
@@ -63,26 +67,42 @@ def pull(
     options = transfer.PullOptions(insecure, via, rate, connections, force)
     launcher = launcher_of(context)
     client = launcher.connect()
-    failed = False
+    pulled, failed = list[dict[str, str]](), list[dict[str, str]]()
+    for model, found in _pulled(client, launcher.settings, models, options):
+        if isinstance(found, str):
+            pulled.append({"model": model, "name": found})
+            if found != model and not as_json:
+                print(one_line(f"{model} is installed as {found}"))
+        else:
+            failed.append({"model": model, "error": str(found)})
+            remark(f"Error: {model}: {found}")
+    if as_json:
+        print_json({"pulled": pulled, "failed": failed})
+    if failed:
+        raise typer.Exit(1)
+
+
+def _pulled(
+    client: Client, settings: Settings, models: Sequence[str], options: transfer.PullOptions
+) -> Iterator[tuple[str, str | OllamapyError]]:
+    """Each model with its name, or with its error if there are several: at once where bars can show it, else one by one."""
+    if len(models) > 1 and is_drawn() and not options.rate:
+        yield from transfer.pull_together(client, settings, models, options)
+        return
     for model in models:
         try:
-            name = transfer.pull(client, launcher.settings, model, options)
+            yield model, transfer.pull(client, settings, model, options)
         except AnsweredError as error:
             if len(models) == 1:
                 raise
-            remark(f"Error: {model}: {error}")
-            failed = True
-            continue
-        if name != model:
-            print(one_line(f"{model} is installed as {name}"))
-    if failed:
-        raise typer.Exit(1)
+            yield model, error
 
 
 @app.command("push", options_metavar="MODEL [flags]", context_settings=POSITIONAL)
 def push(
     context: typer.Context,
     insecure: Annotated[bool, Option("--insecure", help="Allow http://.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Upload a model to the registry or the hub that its name points to.
 
@@ -92,6 +112,8 @@ def push(
     [model] = exactly(context, 1)
     launcher = launcher_of(context)
     _push(launcher.connect(), launcher.settings, model, insecure)
+    if as_json:
+        print_json({"pushed": model})
 
 
 def _push(client: Client, settings: Settings, model: str, insecure: bool) -> None:

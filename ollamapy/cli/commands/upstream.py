@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import typer
 
 from .. import transfer, upstream
-from ..terminal import remark, table
+from ..drawing import Table, shown
+from ..terminal import remark
 from ..upstream import Stale
 from .arguments import POSITIONAL, Json, group_app, launcher_of, print_json
 
@@ -25,18 +26,19 @@ def outdated(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json({"models": [_json(each) for each in found]})
     elif found:
-        print(_table(found), end="")
+        print(shown(_table(found)), end="")
     _print_faults(faults, "nothing is outdated" if not found else "")
 
 
-@app.command(options_metavar="[MODEL]...", context_settings=POSITIONAL)
-def update(context: typer.Context) -> None:
+@app.command(options_metavar="[MODEL]... [--json]", context_settings=POSITIONAL)
+def update(context: typer.Context, as_json: Json = False) -> None:
     """Pull again the models that `outdated` lists.
 
     A model that may have been created here is replaced only if it is named.
     """
     launcher = launcher_of(context)
     found, faults = upstream.outdated(launcher.settings, context.args)
+    updated = list[str]()
     for each in found:
         if not each.is_pulled and not context.args:
             name = each.name.display
@@ -46,7 +48,11 @@ def update(context: typer.Context) -> None:
             )
             continue
         transfer.pull(launcher.connect(), launcher.settings, each.pull)
-        print(f"updated '{each.name.display}'", flush=True)
+        updated.append(each.name.display)
+        if not as_json:
+            print(f"updated '{each.name.display}'", flush=True)
+    if as_json:
+        print_json({"updated": updated})
     _print_faults(faults, "nothing is outdated" if not found else "")
 
 
@@ -60,9 +66,9 @@ def _print_faults(faults: Sequence[str], well: str) -> None:
         print(well, file=sys.stderr)
 
 
-def _table(found: Sequence[Stale]) -> str:
+def _table(found: Sequence[Stale]) -> Table:
     rows = [(each.name.display, each.here[:12], each.there[:12]) for each in found]
-    return table(("NAME", "HERE", "THERE"), rows)
+    return Table(("NAME", "HERE", "THERE"), rows)
 
 
 def _json(stale: Stale) -> dict[str, str]:
