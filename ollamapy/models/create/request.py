@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +38,9 @@ class CreateRequest:
     requires: str = ""
 
 
+_one_parses = threading.Lock()
+
+
 def checked(request: CreateRequest) -> CreateRequest:
     """The request with its values as they are stored. Raises InvalidName, InvalidRequest; looks at no file."""
     Name.parse(request.model)
@@ -60,9 +64,13 @@ def checked(request: CreateRequest) -> CreateRequest:
 
 
 def check_template(template: str) -> None:
-    """Raises InvalidRequest if this is no Go template."""
+    """Raises InvalidRequest if this is no Go template.
+
+    One thread at a time: parsing holds the interpreter's lock, for which the event loop would wait behind all of them.
+    """
     try:
-        templates.check_go(template)
+        with _one_parses:
+            templates.check_go(template)
     except TemplateError as error:
         raise InvalidRequest(f"template error: {error}") from None
 
