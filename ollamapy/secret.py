@@ -18,6 +18,7 @@ import hmac
 import os
 import re
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -55,13 +56,20 @@ def ensure_secret(path: Path) -> None:
 
 def read_secret(path: Path) -> bytes | None:
     """The secret; None if there is none, or if others can read its file."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open(path, "rb", opener=_open_without_waiting) as file:
         status = os.fstat(file.fileno())
-        content = file.read(65)
         private = os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-        if private and _HEX.fullmatch(content):
+        if not (private and stat.S_ISREG(status.st_mode)):
+            return None
+        content = file.read(65)
+        if _HEX.fullmatch(content):
             return bytes.fromhex(content.decode())
     return None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe in the file's place would otherwise wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def new_nonce() -> str:

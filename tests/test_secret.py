@@ -73,3 +73,11 @@ def test_what_is_no_nonce_gets_no_proof(nonce: str) -> None:
     assert not is_proof("0" * 64, bytes(32), "daemon", nonce, HERE)
     with pytest.raises(ValueError, match="64 hex digits"):
         proof(bytes(32), "daemon", nonce, HERE)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_its_place_is_no_secret(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "secret", 0o600)
+    assert read_secret(tmp_path / "secret") is None
+    ensure_secret(tmp_path / "secret")
+    assert read_secret(tmp_path / "secret") is not None

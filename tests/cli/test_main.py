@@ -136,26 +136,29 @@ def test_an_interrupt_is_quiet_from_the_beginning(module: str, variables: dict[s
 
 
 @pytest.mark.parametrize(
-    ("host", "url"),
+    ("host", "error"),
     [
-        ("foo bar", "'http://foo bar:11434'"),
-        (f"{'x' * 70}.example", f"'http://{'x' * 70}.example:11434'"),
+        (
+            "foo bar",
+            "OLLAMAPY_HOST is 'foo bar': it is no address; write one host[:port] such as 127.0.0.1:11434 or [::1]:11434",
+        ),
+        (
+            f"{'x' * 70}.example",
+            f"'http://{'x' * 70}.example:11434' is no address: set OLLAMAPY_HOST or OLLAMA_HOST to HOST:PORT or http://HOST:PORT",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", [["ps"], ["run", "m", "Hi"], ["daemon", "status"]])
 def test_an_address_that_is_none(
-    command: list[str], host: str, url: str, ollamapy: Command
+    command: list[str], host: str, error: str, ollamapy: Command
 ) -> None:
     result = ollamapy(*command, host=host)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (
-        f"Error: {url} is no address: set OLLAMAPY_HOST or OLLAMA_HOST to HOST:PORT or http://HOST:PORT\n"
-    )
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"Error: {error}\n")
 
 
 def test_a_path_that_is_none(standin: Any, ollamapy: Command) -> None:
     result = ollamapy("ps", host=f"{standin().host}/a b")
-    assert result.returncode == 1 and "/a b' is no address" in result.stderr
+    assert result.returncode == 1 and "/a b': it is no address" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "ps", "show", "stop", "run"])
