@@ -20,8 +20,9 @@ import pytest
 
 from ollamapy import __version__
 from ollamapy.cli.launch import is_newer
+from tests.served import until
 
-from .conftest import STANDIN, Command, Place, Standin
+from .conftest import STANDIN, Command, Place, Standin, free_ports
 
 OLD = (*STANDIN, "--version", "0.0.9")
 
@@ -317,6 +318,34 @@ def test_the_life_of_a_daemon(place: Place) -> None:
     assert place.daemons() == []
     ended = place.run("daemon", "status")
     assert (ended.returncode, ended.stdout) == (1, "not running\n")
+
+
+def test_a_question_during_a_restart_waits(
+    standin: Callable[..., Standin], variables: dict[str, str], home: Path, ollamapy: Command
+) -> None:
+    """The lock that `daemon restart` holds; nothing listens yet. Without it the same question fails at once."""
+    import fcntl
+
+    [port] = free_ports(1)
+    host = f"127.0.0.1:{port}"
+    assert ollamapy("run", "hello", "Hi", host=host).returncode == 1
+    home.mkdir(exist_ok=True)
+    with (home / "start.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asking = subprocess.Popen(
+            [sys.executable, "-m", "ollamapy", "run", "hello", "Hi"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**variables, "OLLAMAPY_HOST": host},
+        )
+        until(lambda: str(lock.name) in opened_by(asking.pid), "it waits for the lock")
+        standin(port=port)
+    assert asking.communicate()[0].startswith("Hello!") and asking.returncode == 0
+
+
+def opened_by(pid: int) -> list[str]:
+    return [each.path for each in psutil.Process(pid).open_files()]
 
 
 def test_stop_waits_for_the_requests_in_flight(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,23 @@ def test_ps_shows_what_is_loaded(standin: Any, ollamapy: Command) -> None:
         "NAME            ID              SIZE      PROCESSOR    CONTEXT    UNTIL              \n"
         "hello:latest    07ec5185ab5d    9.2 MB    100% CPU     2048       4 minutes from now    \n"
     )
+
+
+def test_ps_watch_shows_the_list_again(standin: Any, variables: dict[str, str]) -> None:
+    server = standin("--loaded")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "ollamapy", "ps", "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**variables, "OLLAMAPY_HOST": server.host},
+    )
+    assert watching.stdout is not None
+    lines = [watching.stdout.readline() for _ in range(4)]
+    watching.send_signal(signal.SIGINT)
+    watching.communicate()
+    assert watching.returncode == 130
+    assert lines[0] == lines[2] and lines[0].startswith("NAME")
+    assert lines[1].startswith("hello:latest") and lines[3].startswith("hello:latest")
 
 
 def test_a_bug_is_one_line_and_its_traceback_a_file(home: Path, variables: dict[str, str]) -> None:

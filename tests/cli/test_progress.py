@@ -109,6 +109,20 @@ def test_on_a_terminal(start: Start, hub: FakeHub, gguf: bytes, columns: int) ->
     assert hub.sent("cdn") - sent < len(gguf)
 
 
+def test_several_have_a_bar_each_at_once(start: Start, hub: FakeHub, gguf: bytes) -> None:
+    other = gguf + b"other"
+    hub.add_repo("me/other", {"m.gguf": other})
+    release = slowed(hub, gguf)
+    slowed(hub, other)
+    it = start("pull", "hf.co/me/repo", "hf.co/me/other", "hf.co/me/none")
+    bars = [re.compile(rf"hf.co/me/{name}: +[2-9]\d?% ▕█.*/s +\d+s") for name in ("repo", "other")]
+    it.until(lambda: all(bar.search(it.screen) for bar in bars))
+    release()
+    assert it.status() == 1
+    assert "hf.co/me/repo: success" in it.lines and "hf.co/me/other: success" in it.lines
+    assert "Error: hf.co/me/none: me/none does not exist" in it.words
+
+
 def test_where_nothing_can_be_redrawn(start: Start) -> None:
     it = start("pull", "hf.co/me/repo", TERM="dumb")
     assert it.status() == 0

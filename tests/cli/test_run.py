@@ -82,6 +82,47 @@ def test_forms_and_thinking(
 
 
 @pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--system", "Be brief."], {"system": "Be brief."}),
+        (["-o", "top_k=7", "-o", "temperature=0"], {"options": {"top_k": 7, "temperature": 0.0}}),
+        (["-o", "stop=a b", "-o", "stop=c"], {"options": {"stop": ["a b", "c"]}}),
+        (["--seed", "5", "--num-predict", "6"], {"options": {"seed": 5, "num_predict": 6}}),
+        (["-o", "seed=1", "--seed", "2"], {"options": {"seed": 2}}),
+    ],
+)
+def test_options(
+    flags: list[str], expected: dict[str, Any], server: Standin, ollamapy: Command
+) -> None:
+    result = ollamapy("run", "hello", "Hi", *flags, host=server.host)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert server.body("/api/generate") == {"model": "hello", "prompt": "Hi", **expected}
+
+
+@pytest.mark.parametrize(
+    ("pair", "complaint"),
+    [
+        ("top_k", "-o takes KEY=VALUE, not 'top_k': write -o temperature=0"),
+        ("top_q=1", "-o: unknown parameter 'top_q', did you mean 'top_p'?"),
+        ("top_k=much", "-o: invalid int value [much]"),
+    ],
+)
+def test_what_is_no_option(pair: str, complaint: str, ollamapy: Command) -> None:
+    result = ollamapy("run", "hello", "Hi", "-o", pair)
+    assert (result.returncode, result.stderr) == (1, f"Error: {complaint}\n")
+
+
+def test_an_answer_that_only_repeats_itself_is_ended(server: Standin, ollamapy: Command) -> None:
+    result = ollamapy("run", "endless", "Hi", host=server.host)
+    assert result.returncode == 0 and 5000 <= len(result.stdout) < 50_000
+    assert result.stderr == (
+        "Note: the answer only repeated itself and was ended; --num-predict -1 lifts this bound\n"
+    )
+    while server.next() != "gone":
+        pass
+
+
+@pytest.mark.parametrize(
     ("flag", "complaint"),
     [
         ("--think=yes", 'invalid value for --think: "yes" (must be true, false, high, medium'),

@@ -42,6 +42,21 @@ def test_the_vector_of_a_text(embedder: Daemon, ollamapy: Command) -> None:
     assert len(short) == 8 and math.isclose(short[0] / short[1], whole[0] / whole[1], rel_tol=1e-3)
 
 
+def test_embed_prints_a_vector_a_line(embedder: Daemon, ollamapy: Command) -> None:
+    host = f"127.0.0.1:{embedder.port}"
+    given = ollamapy("embed", "vectors", "a cat", "a dog", host=host)
+    assert (given.returncode, given.stderr) == (0, "")
+    vectors = [json.loads(line) for line in given.stdout.splitlines()]
+    asked = {"model": "vectors", "input": ["a cat", "a dog"]}
+    assert vectors == embedder.ask("POST", "/api/embed", asked).json()["embeddings"]
+    piped = ollamapy("embed", "vectors", host=host, stdin="a cat\n\na dog\n")
+    assert piped.stdout == given.stdout
+    whole = json.loads(ollamapy("embed", "vectors", "a cat", "--json", host=host).stdout)
+    assert whole["embeddings"] == vectors[:1]
+    nothing = ollamapy("embed", "vectors", host=host)
+    assert nothing.returncode == 1 and "there is no text to embed" in nothing.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
