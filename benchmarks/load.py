@@ -61,11 +61,13 @@ def rate_together(answers: Sequence[Answer]) -> float:
 
 
 def words(n: int, salt: int = 0) -> str:
-    """A prompt of ``n`` tokens for the bench models (each word is one token); another salt begins differently."""
-    return "".join(
-        f" {SYLLABLES[(i * 7 + salt) % 15]}{SYLLABLES[(i * 3 + salt * 11 + i // 15) % 15]}"
-        for i in range(n)
-    )
+    """A prompt of ``n`` tokens for the bench models (each word is one token).
+
+    The first two words write the salt, so that prompts of different salts (below 50,625) share no prefix.
+    """
+    numbers = [salt % 225, salt // 225 % 225]
+    numbers += [(i * 7 + salt) % 15 * 15 + (i * 3 + salt * 11 + i // 15) % 15 for i in range(2, n)]
+    return "".join(f" {SYLLABLES[each // 15]}{SYLLABLES[each % 15]}" for each in numbers[:n])
 
 
 class Server:

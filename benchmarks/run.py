@@ -118,29 +118,33 @@ def decode_8(server: Server, model: str, big: bool, salt: int) -> tuple[float, f
     return rate_together(answers), statistics.median(each.first for each in answers)
 
 
-def prompts_load(server: Server, model: str, big: bool) -> dict[str, float]:
-    """Long prompts: cold, with a cached prefix, and shared by sixteen requests of eight clients; seconds."""
-    cold = server.stream(model, words(1220, 3), 4, num_ctx=N_CTX)
+def prompts_load(server: Server, model: str, big: bool, turn: int = 0) -> dict[str, float]:
+    """Long prompts: cold, with a cached prefix, and shared by sixteen requests of eight clients; seconds.
+
+    Each turn has prompts of its own, which a server that stays cannot have cached.
+    """
+    salt = 1000 * (turn + 1)
+    cold = server.stream(model, words(1220, salt), 4, num_ctx=N_CTX)
     out = {"first_cold": cold.first, "prefill": cold.prompt_tokens / cold.first}
-    cached = server.stream(model, words(1200, 3) + words(20, 77), 4, num_ctx=N_CTX)
+    cached = server.stream(model, words(1200, salt) + words(20, salt + 1), 4, num_ctx=N_CTX)
     out["first_cached"] = cached.first
-    system = words(600, 5)
-    shared = [system + words(20, 60 + i) for i in range(16)]
+    system = words(600, salt + 2)
+    shared = [system + words(20, salt + 10 + i) for i in range(16)]
     out["shared_wall"], _ = server.streams(model, shared, 16, 8, num_ctx=N_CTX)
     n = 8 if big else 16
-    separate = [words(620, 200 + i) for i in range(n)]
+    separate = [words(620, salt + 100 + i) for i in range(n)]
     wall, _ = server.streams(model, separate, 16, 8, num_ctx=N_CTX)
     out["separate_wall"] = wall * 16 / n
     return out
 
 
-def http_load(server: Server, model: str, big: bool) -> dict[str, float]:
+def http_load(server: Server, model: str, big: bool, turn: int = 0) -> dict[str, float]:
     """The same load for another server."""
     server.load(model, num_ctx=N_CTX)
     server.stream(model, words(20, 99), 8, num_ctx=N_CTX)
     out = {"decode1": max(decode_1(server, model, big, salt) for salt in (1, 2, 3))}
     out["decode8"], out["first8"] = max(decode_8(server, model, big, salt) for salt in (10, 40))
-    return out | prompts_load(server, model, big)
+    return out | prompts_load(server, model, big, turn)
 
 
 def start_up(repeat: int = 7) -> dict[str, float]:
@@ -221,7 +225,7 @@ def measure(name: str, path: Path, store: Path) -> dict[str, Any]:
                 base[key].append(value)
             server.unload(model)
             ours["load"].append(server.load(model, num_ctx=N_CTX))
-        cold = server.stream(model, words(1220, 3), 4, num_ctx=N_CTX)
+        cold = server.stream(model, words(1220, 4), 4, num_ctx=N_CTX)
         prompts["prefill"] = max(prompts["prefill"], cold.prompt_tokens / cold.first)
     finally:
         own.close()
@@ -281,11 +285,11 @@ def against(server: Server, name: str, store: Path) -> dict[str, dict[str, float
         "theirs": defaultdict(list),
         "ours": defaultdict(list),
     }
-    for _ in range(TURNS - 1):
+    for turn in range(TURNS - 1):
         for who in ("theirs", "ours"):
             own = Own(store) if who == "ours" else None
             try:
-                load = http_load(own.server if own else server, model, big)
+                load = http_load(own.server if own else server, model, big, turn)
             finally:
                 if own:
                     own.close()
