@@ -391,7 +391,11 @@ def test_unknown_models(client: openai.OpenAI) -> None:
         ("completions", {"prompt": "a", "suffix": "b"}, "does not support insert"),
         ("completions", {"prompt": [1], "suffix": "b"}, "suffix needs"),
         ("completions", {"prompt": "a", "best_of": 3}, "best_of is not supported"),
-        ("completions", {"prompt": "a", "suffix": "b", "echo": True, "logprobs": 1}, "logprobs of a prompt"),
+        (
+            "completions",
+            {"prompt": "a", "suffix": "b", "echo": True, "logprobs": 1},
+            "logprobs of a prompt",
+        ),
         ("completions", {"prompt": "a", "logprobs": 50}, "top_logprobs"),
         ("completions", {"prompt": "a", "logprobs": True}, "of type int"),
         ("completions", {"prompt": ["a"] * 100, "n": 100}, "at most 2048"),
