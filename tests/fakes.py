@@ -16,10 +16,11 @@ from ollamapy.models.jobs import Jobs
 from ollamapy.models.models import Models
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
+from ollamapy.request import Caller
 from ollamapy.runner.protocol import Done, Embedded, Piece, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.services import Services
-from ollamapy.types import Caller, EmbedInputs, Generation, TokenLogprob
+from ollamapy.types import EmbedInputs, Generation, TokenLogprob
 
 CALLER = Caller("test")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ollamapy.types import Conversation, Gap, Input, Message, Options, Question, Raw, Request
+from ollamapy.request import Conversation, Gap, Input, Question, Raw, Request
+from ollamapy.types import Message, Options
 
 
 def generate_request(

@@ -40,6 +40,7 @@ VOCABULARY = {
     "machine",
     "secret",
     "schemas",
+    "request",
     "",
 }
 

@@ -30,6 +30,7 @@ from ..machine import free_memory
 from ..models.models import Models
 from ..registry.prune import sweep
 from ..registry.store import Store, open_store
+from ..request import Conversation, Request
 from ..runner import adopted, early
 from ..runner.kernels import Kernels
 from ..runner.process import RunnerProcess
@@ -38,7 +39,6 @@ from ..secret import ensure_secret
 from ..serving.answer import lease_request
 from ..serving.services import Services
 from ..serving.turn import template_of
-from ..types import Conversation, Request
 from .log import OneLine, RotatedLog, is_stderr
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LoadFailed
-from .llama import _ctypes_layer, usable_cores
+from .cores import usable_cores
+from .llama import _ctypes_layer
 
 _LOG_ERROR = 4
 _TENSOR = re.compile(r"\[ *(\d+)/ *(\d+)\]")

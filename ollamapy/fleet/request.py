@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 from ..formats.gguf import Header
 from ..loading import Files
 from ..names import Name
-from ..types import Caller, Options
+from ..request import Caller
+from ..types import Options
 
 
 @dataclass(frozen=True, eq=False)

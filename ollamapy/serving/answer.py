@@ -21,10 +21,10 @@ from ..errors import RunnerCrashed
 from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
 from ..models.spec import ModelSpec
+from ..request import Caller, Request
 from ..runner.kernels import is_fault
 from ..runner.protocol import Done, Piece, PromptRead, Ready
 from ..types import (
-    Caller,
     Chunk,
     FinishReason,
     Generation,
@@ -32,7 +32,6 @@ from ..types import (
     Prompt,
     PromptToken,
     RenderedPrompt,
-    Request,
     TokenLogprob,
     ToolCall,
     ToolDelta,
@@ -41,7 +40,7 @@ from ..types import (
 )
 from .prompting import PromptWriter, Written
 from .services import Services
-from .turn import Turn, own_template
+from .turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +194,7 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
 
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
     """The request's turn, made in a thread if the request has a template of its own."""
-    if own_template(request):
+    if request.input.own_template:
         return await asyncio.to_thread(Turn.of, spec, request)
     return Turn.of(spec, request)
 

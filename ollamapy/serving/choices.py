@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from ..types import Caller, Chunk, Request
+from ..request import Caller, Request
+from ..types import Chunk
 from .answer import answer
 from .services import Services
 

@@ -15,17 +15,9 @@ from typing import TypeVar
 from ..errors import RunnerCrashed
 from ..fleet.lease import Runner
 from ..models.spec import ModelSpec
+from ..request import Caller, DetokenizeRequest, EmbedRequest, RerankRequest, TokenizeRequest
 from ..runner.kernels import is_fault
-from ..types import (
-    Caller,
-    DetokenizeRequest,
-    Embeddings,
-    EmbedInputs,
-    EmbedRequest,
-    RerankRequest,
-    Scores,
-    TokenizeRequest,
-)
+from ..types import Embeddings, EmbedInputs, Scores
 from .answer import lease_request
 from .services import Services
 

@@ -11,10 +11,10 @@ from ..chat import prompt as prompts
 from ..chat.template import Marks
 from ..errors import InvalidRequest, TemplateError
 from ..fleet.lease import Runner
+from ..request import Conversation, Gap, Raw
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
-from ..types import Conversation, Gap, Question, Raw
-from .turn import Turn, own_template
+from .turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +53,30 @@ class PromptWriter:
         Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
         """
         given = self.turn.request.input
-        if isinstance(given, Raw):
-            if isinstance(given.prompt, str):
-                return Written(given.prompt)
-            return Written("", given.prompt)
+        match given:
+            case Raw(str() as prompt):
+                return Written(prompt)
+            case Raw(tuple() as tokens):
+                return Written("", tokens)
         try:
             text = await self._rendered(cut)
         except TemplateError as error:
-            if isinstance(given, Question | Gap) and given.template:
+            if given.own_template:
                 raise InvalidRequest(f"template: {error}") from None
             raise
-        if isinstance(given, Question | Gap) and given.context:
-            text = prompts.after_context(await self.runner.detokenize(given.context), text)
+        if given.earlier:
+            text = prompts.after_context(await self.runner.detokenize(given.earlier), text)
         return Written(text)
 
     async def _rendered(self, cut: int) -> str:
         turn, marks = self.turn, self.marks
         given = turn.request.input
-        own = bool(own_template(turn.request))
-        if isinstance(given, Gap):
-            return await self.renderer.render_gap(
-                turn.template, given.prompt, given.suffix, marks=marks, of_request=own
-            )
+        own = bool(given.own_template)
+        match given:
+            case Gap(prompt, suffix):
+                return await self.renderer.render_gap(
+                    turn.template, prompt, suffix, marks=marks, of_request=own
+                )
         messages = prompts.without_oldest(turn.messages, cut)
         text = await self.renderer.render(
             turn.template,
@@ -84,8 +86,9 @@ class PromptWriter:
             think=turn.request.think,
             of_request=own,
         )
-        if isinstance(given, Conversation) and given.continues_last:
-            return prompts.up_to_last(text, messages[-1].content)
+        match given:
+            case Conversation(continues_last=True):
+                return prompts.up_to_last(text, messages[-1].content)
         return text
 
     async def fit(self, full: Written, n_ctx: int) -> Written:

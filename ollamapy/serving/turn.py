@@ -16,7 +16,8 @@ from ..chat.template import Template, check_size
 from ..chat.thinking import ON_REQUEST
 from ..errors import InvalidRequest, TemplateError
 from ..models.spec import ModelSpec
-from ..types import Constraint, Conversation, Gap, Message, Options, Question, Raw, Request
+from ..request import Conversation, Question, Request
+from ..types import Constraint, Message, Options
 
 UNSHIFTABLE = ("deepseek2",)
 """Architectures whose attention cannot shift a full context (as in Ollama)."""
@@ -55,7 +56,9 @@ class Turn:
         request = _with_thinking(spec, request)
         _check(spec, request)
         template = template_of(spec, request)
-        format = output.answer_format(template) if own_template(request) else spec.answer_format
+        format = (
+            output.answer_format(template) if request.input.own_template else spec.answer_format
+        )
         tools = _tools(request)
         forced = _forced_call(format, tools, request)
         options = request.options.over(spec.options)
@@ -75,7 +78,7 @@ class Turn:
     @property
     def is_chat(self) -> bool:
         """Is the request a conversation?"""
-        return isinstance(self.request.input, Conversation)
+        return self.request.input.is_chat
 
     @property
     def drops_messages(self) -> bool:
@@ -97,12 +100,12 @@ class Turn:
     @property
     def returns_context(self) -> bool:
         """Does the answer include the token ids that a later request can continue?"""
-        return isinstance(self.request.input, Question | Gap)
+        return self.request.input.returns_context
 
     def parser(self, prompt: str) -> output.Parser:
         """The parser that splits the answer to ``prompt`` into text, thinking and tool calls. For a gap and a raw text, all is
         text."""
-        if isinstance(self.request.input, Gap | Raw):
+        if self.request.input.is_plain:
             return output.choose(output.PLAIN)
         return output.choose(
             self.format, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
@@ -127,17 +130,12 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
 
     A suffix needs the Go template, even if the Jinja template is preferred for chats.
     """
-    if own := own_template(request):
-        return Template("go", own)
-    if isinstance(request.input, Gap) and spec.fills_gaps:
+    given = request.input
+    if given.own_template:
+        return Template("go", given.own_template)
+    if given.needs_insert and spec.fills_gaps:
         return Template("go", spec.go_template or "")
-    is_chat = isinstance(request.input, Conversation)
-    return spec.template if is_chat else spec.template.for_generate
-
-
-def own_template(request: Request) -> str:
-    """The Go template in the request, "" for none."""
-    return request.input.template if isinstance(request.input, Question | Gap) else ""
+    return spec.template if given.is_chat else spec.template.for_generate
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
@@ -147,10 +145,10 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
     if request.think and request.think_is_optional and not can_think:
         return msgspec.structs.replace(request, think=None)
     if request.think is None and can_think:
-        given = request.input
-        forced = isinstance(given, Conversation) and given.tool_choice not in ("auto", "none")
         on_request = spec.answer_format.thinking in ON_REQUEST
-        return msgspec.structs.replace(request, think=not forced and not on_request)
+        return msgspec.structs.replace(
+            request, think=not request.input.forces_call and not on_request
+        )
     return request
 
 
@@ -158,15 +156,15 @@ def _check(spec: ModelSpec, request: Request) -> None:
     """Raise InvalidRequest for the first feature that the model does not support."""
     given, capabilities = request.input, spec.capabilities
     try:
-        check_size(own_template(request))
+        check_size(given.own_template)
     except TemplateError as error:
         raise InvalidRequest(f"template: {error}") from None
     if "completion" not in capabilities:
-        verb = "chat" if isinstance(given, Conversation) else "generate"
+        verb = "chat" if given.is_chat else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {verb}')
-    if isinstance(given, Gap | Raw) and given.suffix and "insert" not in capabilities:
+    if given.needs_insert and "insert" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support insert")
-    if isinstance(given, Conversation) and given.tools and "tools" not in capabilities:
+    if given.needs_tools and "tools" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
@@ -180,10 +178,7 @@ def _check(spec: ModelSpec, request: Request) -> None:
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     """The tools that the prompt describes: none if none may be called."""
-    given = request.input
-    if not isinstance(given, Conversation) or given.tool_choice == "none":
-        return ()
-    return tuple(prompts.tool_for_template(tool) for tool in given.tools)
+    return tuple(prompts.tool_for_template(tool) for tool in request.input.callable_tools)
 
 
 def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:
@@ -212,10 +207,10 @@ def _forced_call(
     format: output.AnswerFormat, tools: Sequence[dict[str, Any]], request: Request
 ) -> Constraint | None:
     """The grammar of an answer that must call a tool; the request's own constraint is for answers without a call."""
-    given = request.input
-    if not isinstance(given, Conversation) or not tools:
-        return None
-    return output.call_grammar(format, given.tools, given.tool_choice, given.parallel_tool_calls)
+    match request.input:
+        case Conversation(_, given, choice, parallel) if tools:
+            return output.call_grammar(format, given, choice, parallel)
+    return None
 
 
 def _form(

@@ -20,9 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestCancelled, ServerBusy
+from ..request import Caller
 from ..serving.requests import Cancellation, id_for
 from ..serving.services import Services
-from ..types import Caller
 from . import description
 from .anthropic import paths as anthropic_paths
 from .body import AnnouncedTooLarge, BodyTooLarge, BodyTooSlow, Misread

@@ -12,8 +12,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from ..errors import OllamapyError
+from ..request import Caller, Right
 from ..serving.services import Services
-from ..types import Caller, Chunk, Progress, Right
+from ..types import Chunk, Progress
 from .stream import Body, Lines
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ import pytest
 from ollamapy.chat import golang
 from ollamapy.chat.template import MAX_TEMPLATE
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
+from ollamapy.request import Request
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
-from ollamapy.types import Chunk, Message, Options, Prompt, Request, Sampling, Usage
+from ollamapy.types import Chunk, Message, Options, Prompt, Sampling, Usage
 from tests.fakes import CALLER, FakeRunner, Made, made
 from tests.requests_made import chat_request, conversation, generate_request
 from tests.small_models import install, scripted_model

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ollamapy.errors import OllamapyError
+from ollamapy.request import Request
 from ollamapy.serving.choices import AT_ONCE, answers
-from ollamapy.types import Request
 from tests.fakes import CALLER, FakeRunner, Made, made
 from tests.requests_made import generate_request
 

@@ -19,15 +19,9 @@ import pytest
 
 from ollamapy.errors import InvalidRequest, NotEnoughMemory
 from ollamapy.fleet import fit as memory
+from ollamapy.request import DetokenizeRequest, EmbedRequest, TokenizeRequest
 from ollamapy.serving import embed
-from ollamapy.types import (
-    DetokenizeRequest,
-    Embeddings,
-    EmbedRequest,
-    Options,
-    Scores,
-    TokenizeRequest,
-)
+from ollamapy.types import Embeddings, Options, Scores
 from ollamapy.web.ollama import vectors as api
 from tests.fakes import CALLER, made
 from tests.served import Daemon, command, environment, serve, until

@@ -19,7 +19,7 @@ from ollamapy.daemon.log import OneLine
 from ollamapy.errors import LoadFailed, RunnerCrashed
 from ollamapy.names import Name
 from ollamapy.registry.store import Store
-from ollamapy.types import RIGHTS, Caller
+from ollamapy.request import RIGHTS, Caller
 from ollamapy.web import server as web
 from ollamapy.web import stream
 from ollamapy.web.anthropic import paths as anthropic

@@ -15,17 +15,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest, PromptTooLong
-from ...types import (
-    Chunk,
-    Constraint,
-    Conversation,
-    Message,
-    Options,
-    Request,
-    ToolCall,
-    Usage,
-    parse_options,
-)
+from ...request import Conversation, Request
+from ...types import Chunk, Constraint, Message, Options, ToolCall, Usage, parse_options
 from .. import body, sse
 from ..ollama import wire as ollama
 

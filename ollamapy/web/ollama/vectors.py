@@ -19,14 +19,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import (
-    DetokenizeRequest,
-    Embeddings,
-    EmbedRequest,
-    RerankRequest,
-    Scores,
-    TokenizeRequest,
-)
+from ...request import DetokenizeRequest, EmbedRequest, RerankRequest, TokenizeRequest
+from ...types import Embeddings, Scores
 from .. import body
 from .wire import encode, model_fields
 

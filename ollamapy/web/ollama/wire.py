@@ -19,19 +19,14 @@ from ...errors import InvalidRequest
 from ...fleet.loaded import LoadedModel
 from ...models.listing import ListedModel
 from ...models.spec import Details, details_of_header
+from ...request import Conversation, Gap, Input, Question, Raw, Request
 from ...types import (
     THINK_LEVELS,
     Chunk,
     Constraint,
-    Conversation,
-    Gap,
-    Input,
     Message,
     Options,
-    Question,
-    Raw,
     RenderedPrompt,
-    Request,
     TokenLogprob,
     ToolCall,
     Usage,

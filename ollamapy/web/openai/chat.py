@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Chunk, Message, Request, TokenLogprob, ToolCall, ToolDelta
+from ...request import Request
+from ...types import Chunk, Message, TokenLogprob, ToolCall, ToolDelta
 from .. import body
 from ..ollama import wire as ollama
 from . import wire

@@ -14,7 +14,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from ...errors import InvalidRequest
-from ...types import Chunk, Gap, PromptToken, Question, Raw, Request, TokenLogprob
+from ...request import Gap, Question, Raw, Request
+from ...types import Chunk, PromptToken, TokenLogprob
 from .. import body
 from ..ollama import wire as ollama
 from . import wire

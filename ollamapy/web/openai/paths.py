@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from ...request import Caller, DetokenizeRequest, Gap, Question, Raw, Request
 from ...serving import answer, choices, embed
 from ...serving.services import Services
-from ...types import Caller, Chunk, DetokenizeRequest, Gap, Question, Raw, Request
+from ...types import Chunk
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..stream import Lines

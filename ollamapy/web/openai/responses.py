@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Message, Request, ToolCall
+from ...request import Request
+from ...types import Message, ToolCall
 from .. import body
 from ..ollama import wire as ollama
 from . import chat, wire

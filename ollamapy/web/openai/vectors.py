@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Embeddings, EmbedRequest, RerankRequest, Scores
+from ...request import EmbedRequest, RerankRequest
+from ...types import Embeddings, Scores
 from .. import body
 from ..ollama import wire as ollama
 from ..ollama.vectors import MODEL_FIELDS, encode_vector

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequest
-from ...types import Chunk, Options, Request, Usage
+from ...request import Request
+from ...types import Chunk, Options, Usage
 from .. import body
 from ..ollama.wire import encode, truncated
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.types import Chunk, Constraint, Message, Request, ToolCall, Usage
+from ollamapy.request import Request
+from ollamapy.types import Chunk, Constraint, Message, ToolCall, Usage
 from ollamapy.web.anthropic import wire as anthropic
 from ollamapy.web.body import Misread
 from tests.requests_made import conversation

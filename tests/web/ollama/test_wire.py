@@ -18,13 +18,13 @@ from ollamapy.fleet.state import Status
 from ollamapy.formats.gguf import Header
 from ollamapy.loading import File, Files
 from ollamapy.names import Name
+from ollamapy.request import Request
 from ollamapy.types import (
     Chunk,
     Constraint,
     Message,
     Options,
     RenderedPrompt,
-    Request,
     TokenLogprob,
     ToolCall,
     Usage,

@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import InvalidRequest
+from ollamapy.request import Request
 from ollamapy.serving.answer import merge
-from ollamapy.types import (
-    Chunk,
-    Constraint,
-    Message,
-    Request,
-    TokenLogprob,
-    ToolCall,
-    ToolDelta,
-    Usage,
-)
+from ollamapy.types import Chunk, Constraint, Message, TokenLogprob, ToolCall, ToolDelta, Usage
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import chat
 from tests.requests_made import conversation

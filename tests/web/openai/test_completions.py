@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Chunk, Options, PromptToken, Question, Raw, Request, TokenLogprob, Usage
+from ollamapy.request import Question, Raw, Request
+from ollamapy.types import Chunk, Options, PromptToken, TokenLogprob, Usage
 from ollamapy.web.openai import completions
 from tests.requests_made import generate_request
 

@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import (
-    Chunk,
-    Constraint,
-    Message,
-    Request,
-    TokenLogprob,
-    ToolCall,
-    Usage,
-)
+from ollamapy.request import Request
+from ollamapy.types import Chunk, Constraint, Message, TokenLogprob, ToolCall, Usage
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import responses
 from ollamapy.web.openai.response_events import ResponseWriter

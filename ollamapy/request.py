@@ -1,0 +1,323 @@
+"""What a caller requests of a model: the vocabulary that every dialect is translated to.
+
+Pure values. "Unset" is ``None`` until the defaults are put in (types.resolve_sampling, fleet/fit.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .types import Constraint, Message, Options
+
+
+class _Input(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The questions that every kind of input answers, with the answers of a kind that has nothing of the sort."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Is it a conversation?"""
+        return False
+
+    @property
+    def is_plain(self) -> bool:
+        """Is all of the answer text, without thinking and tool calls?"""
+        return False
+
+    @property
+    def returns_context(self) -> bool:
+        """Does the answer include the token ids that a later request can continue?"""
+        return False
+
+    @property
+    def own_template(self) -> str:
+        """A Go template to use instead of the model's; "" for none."""
+        return ""
+
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The token ids of an earlier answer, which come first in the prompt."""
+        return ()
+
+    @property
+    def needs_insert(self) -> bool:
+        """Does it need a model that can fill a gap?"""
+        return False
+
+    @property
+    def needs_tools(self) -> bool:
+        """Does it need a model that can call tools?"""
+        return False
+
+    @property
+    def callable_tools(self) -> tuple[dict[str, Any], ...]:
+        """The tools that the answer may call."""
+        return ()
+
+    @property
+    def forces_call(self) -> bool:
+        """Must the answer call a tool?"""
+        return False
+
+
+class Conversation(_Input, frozen=True, omit_defaults=True):
+    """A request's messages, and the tools that the answer may call.
+
+    ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
+    one tool that must be called. ``continues_last``: the answer continues the last message, which is the assistant's.
+    """
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    continues_last: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to answer?"""
+        return bool(self.messages)
+
+    @property
+    def has_images(self) -> bool:
+        """Does a message carry images?"""
+        return any(message.images for message in self.messages)
+
+    @property
+    def is_chat(self) -> bool:
+        """It is one."""
+        return True
+
+    @property
+    def needs_tools(self) -> bool:
+        """If tools are given, even where none may be called."""
+        return bool(self.tools)
+
+    @property
+    def callable_tools(self) -> tuple[dict[str, Any], ...]:
+        """The tools, unless none may be called."""
+        return () if self.tool_choice == "none" else self.tools
+
+    @property
+    def forces_call(self) -> bool:
+        """If the choice is "required" or one tool's name."""
+        return self.tool_choice not in ("auto", "none")
+
+
+class Question(_Input, frozen=True, omit_defaults=True):
+    """One prompt, rendered with the model's template.
+
+    ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; if it is given,
+    even empty, the model's MESSAGEs are left out. ``images`` are the files' bytes.
+    """
+
+    prompt: str = ""
+    system: str = ""
+    template: str = ""
+    context: tuple[int, ...] | None = None
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does the prompt carry images?"""
+        return bool(self.images)
+
+    @property
+    def returns_context(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def own_template(self) -> str:
+        """The request's template."""
+        return self.template
+
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The context."""
+        return self.context or ()
+
+
+class Gap(_Input, frozen=True, omit_defaults=True):
+    """A prompt and the text after the answer (``suffix``), for models whose Go template can fill a gap.
+
+    The template gets the prompt and the suffix only. The other fields are those of :class:`Question`.
+    """
+
+    prompt: str
+    suffix: str
+    template: str = ""
+    context: tuple[int, ...] | None = None
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does the prompt carry images?"""
+        return bool(self.images)
+
+    @property
+    def returns_context(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def own_template(self) -> str:
+        """The request's template."""
+        return self.template
+
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The context."""
+        return self.context or ()
+
+    @property
+    def is_plain(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def needs_insert(self) -> bool:
+        """If there is a suffix."""
+        return bool(self.suffix)
+
+
+class Raw(_Input, frozen=True, omit_defaults=True):
+    """A text or token ids that the model continues as they are, without its template.
+
+    ``suffix`` is not used, but as in Ollama it is refused for a model that cannot fill a gap.
+    """
+
+    prompt: str | tuple[int, ...]
+    suffix: str = ""
+    images: tuple[bytes, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to continue?"""
+        return bool(self.prompt)
+
+    @property
+    def has_images(self) -> bool:
+        """Does the prompt carry images?"""
+        return bool(self.images)
+
+    @property
+    def is_plain(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def needs_insert(self) -> bool:
+        """If there is a suffix."""
+        return bool(self.suffix)
+
+
+Input = Conversation | Question | Gap | Raw
+"""What the model answers or continues."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Answer a conversation or continue a prompt (``input``).
+
+    A request without work (:attr:`has_work`) loads the model or, with a ``keep_alive`` of 0, unloads it. ``keep_alive`` is in seconds; None: for
+    ever, UNSET: the value last set. ``logprobs``: None for none, n for the n likeliest tokens beside each chosen one. ``think``:
+    False turns thinking off, True or a level ("low", "medium", "high", "max") turns it on, separate from the answer's text;
+    ``think_is_optional``: a model that cannot think answers without, else it refuses; ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
+    model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
+    ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
+    ``prompt_logprobs`` is that of :class:`Generation`.
+    """
+
+    model: str
+    input: Input
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    logprobs: int | None = None
+    think: bool | str | None = None
+    think_budget: int | None = None
+    think_is_optional: bool = False
+    shift: bool | None = None
+    truncate: bool = True
+    constraint: Constraint | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    by_token: bool = False
+    prompt_logprobs: int | None = None
+
+    @property
+    def has_work(self) -> bool:
+        """Is there anything to answer or to continue?"""
+        return self.input.has_work
+
+    @property
+    def has_images(self) -> bool:
+        """Does the prompt or a message carry images?"""
+        return self.input.has_images
+
+
+Right = Literal["infer", "manage", "admin"]
+"""What a caller may do: use models; change the store; inspect and change the daemon itself."""
+
+
+RIGHTS: frozenset[Right] = frozenset(("infer", "manage", "admin"))
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The sender of a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine."""
+
+    id: str = ""
+    is_local: bool = True
+    rights: frozenset[Right] = RIGHTS
+
+
+class EmbedRequest(msgspec.Struct, frozen=True):
+    """Turn texts (or token ids) into vectors. ``truncate``: an input that does not fit loses its end; else it is refused.
+    ``dimensions``: keep the first so many numbers of each vector (None: all), scaled to length 1 again.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    truncate: bool = True
+    dimensions: int | None = None
+    normalize: bool = True
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class TokenizeRequest(msgspec.Struct, frozen=True):
+    """Turn a text into token ids, with BOS and the like if ``add_special``."""
+
+    model: str
+    text: str
+    add_special: bool = True
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True):
+    """Turn token ids into a text."""
+
+    model: str
+    tokens: tuple[int, ...]
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class RerankRequest(msgspec.Struct, frozen=True):
+    """Score documents by how well they answer a query; with a model whose pooling is rank."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    options: Options = Options()
+    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
