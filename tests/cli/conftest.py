@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,10 @@ class Place:
         """The process ids of stand-ins that listen at the two ports."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            if STANDIN[1] in (process.info["cmdline"] or ()) and process.status() != "zombie":
-                held = {c.laddr.port for c in process.net_connections() if c.laddr}
-                found += [process.pid] if held & set(self.ports) else []
+            with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                if STANDIN[1] in (process.info["cmdline"] or ()) and process.status() != "zombie":
+                    held = {c.laddr.port for c in process.net_connections() if c.laddr}
+                    found += [process.pid] if held & set(self.ports) else []
         return found
 
 
@@ -175,4 +177,5 @@ def place(home: Path, variables: dict[str, str]) -> Iterator[Place]:
     found = Place((first, second), home, variables)
     yield found
     for pid in found.daemons():
-        psutil.Process(pid).kill()
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
