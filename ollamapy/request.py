@@ -12,56 +12,7 @@ import msgspec
 from .types import Constraint, Message, Options
 
 
-class _Input(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The questions that every kind of input answers, with the answers of a kind that has nothing of the sort."""
-
-    @property
-    def is_chat(self) -> bool:
-        """Is it a conversation?"""
-        return False
-
-    @property
-    def is_plain(self) -> bool:
-        """Is all of the answer text, without thinking and tool calls?"""
-        return False
-
-    @property
-    def returns_context(self) -> bool:
-        """Does the answer include the token ids that a later request can continue?"""
-        return False
-
-    @property
-    def own_template(self) -> str:
-        """A Go template to use instead of the model's; "" for none."""
-        return ""
-
-    @property
-    def earlier(self) -> tuple[int, ...]:
-        """The token ids of an earlier answer, which come first in the prompt."""
-        return ()
-
-    @property
-    def needs_insert(self) -> bool:
-        """Does it need a model that can fill a gap?"""
-        return False
-
-    @property
-    def needs_tools(self) -> bool:
-        """Does it need a model that can call tools?"""
-        return False
-
-    @property
-    def callable_tools(self) -> tuple[dict[str, Any], ...]:
-        """The tools that the answer may call."""
-        return ()
-
-    @property
-    def forces_call(self) -> bool:
-        """Must the answer call a tool?"""
-        return False
-
-
-class Conversation(_Input, frozen=True, omit_defaults=True):
+class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request's messages, and the tools that the answer may call.
 
     ``tools`` are in OpenAI's form, as templates expect them. ``tool_choice`` is "auto", "none", "required" or the name of the
@@ -74,38 +25,8 @@ class Conversation(_Input, frozen=True, omit_defaults=True):
     parallel_tool_calls: bool = True
     continues_last: bool = False
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to answer?"""
-        return bool(self.messages)
 
-    @property
-    def has_images(self) -> bool:
-        """Does a message carry images?"""
-        return any(message.images for message in self.messages)
-
-    @property
-    def is_chat(self) -> bool:
-        """It is one."""
-        return True
-
-    @property
-    def needs_tools(self) -> bool:
-        """If tools are given, even where none may be called."""
-        return bool(self.tools)
-
-    @property
-    def callable_tools(self) -> tuple[dict[str, Any], ...]:
-        """The tools, unless none may be called."""
-        return () if self.tool_choice == "none" else self.tools
-
-    @property
-    def forces_call(self) -> bool:
-        """If the choice is "required" or one tool's name."""
-        return self.tool_choice not in ("auto", "none")
-
-
-class Question(_Input, frozen=True, omit_defaults=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """One prompt, rendered with the model's template.
 
     ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; if it is given,
@@ -118,33 +39,8 @@ class Question(_Input, frozen=True, omit_defaults=True):
     context: tuple[int, ...] | None = None
     images: tuple[bytes, ...] = ()
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
 
-    @property
-    def has_images(self) -> bool:
-        """Does the prompt carry images?"""
-        return bool(self.images)
-
-    @property
-    def returns_context(self) -> bool:
-        """It does."""
-        return True
-
-    @property
-    def own_template(self) -> str:
-        """The request's template."""
-        return self.template
-
-    @property
-    def earlier(self) -> tuple[int, ...]:
-        """The context."""
-        return self.context or ()
-
-
-class Gap(_Input, frozen=True, omit_defaults=True):
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """A prompt and the text after the answer (``suffix``), for models whose Go template can fill a gap.
 
     The template gets the prompt and the suffix only. The other fields are those of :class:`Question`.
@@ -156,43 +52,8 @@ class Gap(_Input, frozen=True, omit_defaults=True):
     context: tuple[int, ...] | None = None
     images: tuple[bytes, ...] = ()
 
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
 
-    @property
-    def has_images(self) -> bool:
-        """Does the prompt carry images?"""
-        return bool(self.images)
-
-    @property
-    def returns_context(self) -> bool:
-        """It does."""
-        return True
-
-    @property
-    def own_template(self) -> str:
-        """The request's template."""
-        return self.template
-
-    @property
-    def earlier(self) -> tuple[int, ...]:
-        """The context."""
-        return self.context or ()
-
-    @property
-    def is_plain(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def needs_insert(self) -> bool:
-        """If there is a suffix."""
-        return bool(self.suffix)
-
-
-class Raw(_Input, frozen=True, omit_defaults=True):
+class Raw(msgspec.Struct, frozen=True, omit_defaults=True):
     """A text or token ids that the model continues as they are, without its template.
 
     ``suffix`` is not used, but as in Ollama it is refused for a model that cannot fill a gap.
@@ -201,26 +62,6 @@ class Raw(_Input, frozen=True, omit_defaults=True):
     prompt: str | tuple[int, ...]
     suffix: str = ""
     images: tuple[bytes, ...] = ()
-
-    @property
-    def has_work(self) -> bool:
-        """Is there anything to continue?"""
-        return bool(self.prompt)
-
-    @property
-    def has_images(self) -> bool:
-        """Does the prompt carry images?"""
-        return bool(self.images)
-
-    @property
-    def is_plain(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def needs_insert(self) -> bool:
-        """If there is a suffix."""
-        return bool(self.suffix)
 
 
 Input = Conversation | Question | Gap | Raw
@@ -257,12 +98,66 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def has_work(self) -> bool:
         """Is there anything to answer or to continue?"""
-        return self.input.has_work
+        given = self.input
+        return bool(given.messages if isinstance(given, Conversation) else given.prompt)
 
     @property
     def has_images(self) -> bool:
         """Does the prompt or a message carry images?"""
-        return self.input.has_images
+        given = self.input
+        if isinstance(given, Conversation):
+            return any(message.images for message in given.messages)
+        return bool(given.images)
+
+    @property
+    def is_chat(self) -> bool:
+        """Is the input a conversation?"""
+        return isinstance(self.input, Conversation)
+
+    @property
+    def is_plain(self) -> bool:
+        """Is all of the answer text, without thinking and tool calls?"""
+        return isinstance(self.input, Gap | Raw)
+
+    @property
+    def returns_context(self) -> bool:
+        """Does the answer include the token ids that a later request can continue?"""
+        return isinstance(self.input, Question | Gap)
+
+    @property
+    def own_template(self) -> str:
+        """A Go template to use instead of the model's; "" for none."""
+        return self.input.template if isinstance(self.input, Question | Gap) else ""
+
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The token ids of an earlier answer, which come first in the prompt."""
+        given = self.input
+        return (given.context or ()) if isinstance(given, Question | Gap) else ()
+
+    @property
+    def needs_insert(self) -> bool:
+        """Does it need a model that can fill a gap?"""
+        return isinstance(self.input, Gap | Raw) and bool(self.input.suffix)
+
+    @property
+    def needs_tools(self) -> bool:
+        """Does it need a model that can call tools, even where none may be called?"""
+        return isinstance(self.input, Conversation) and bool(self.input.tools)
+
+    @property
+    def callable_tools(self) -> tuple[dict[str, Any], ...]:
+        """The tools that the answer may call."""
+        given = self.input
+        if not isinstance(given, Conversation) or given.tool_choice == "none":
+            return ()
+        return given.tools
+
+    @property
+    def forces_call(self) -> bool:
+        """Must the answer call a tool?"""
+        given = self.input
+        return isinstance(given, Conversation) and given.tool_choice not in ("auto", "none")
 
 
 Right = Literal["infer", "manage", "admin"]

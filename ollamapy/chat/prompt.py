@@ -55,7 +55,7 @@ def generate_messages(
 def after_context(context_text: str, prompt: str) -> str:
     """The prompt after an earlier answer: the text of its tokens, special ones too, comes first.
 
-    A BOS in that text stays, though tokenizing adds another: so it is in Ollama, and counted so.
+    A BOS in that text stays, though tokenizing adds another: Ollama does so, and counts both.
     """
     return context_text + prompt
 

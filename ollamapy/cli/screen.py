@@ -169,7 +169,7 @@ class MarkdownScreen(Screen):
             self._replace([drawn])
 
     def _replace(self, lines: list[str]) -> bool:
-        """Put lines in the place of the block's raw text, unless that is out of reach; whether it was done."""
+        """Draw lines over the block's raw text; returns False if the window was resized or is too low for it."""
         now = os.get_terminal_size(sys.stdout.fileno())
         if now != self._size or self._rows >= now.lines - 1:
             return False

@@ -194,7 +194,7 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
 
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
     """The request's turn, made in a thread if the request has a template of its own."""
-    if request.input.own_template:
+    if request.own_template:
         return await asyncio.to_thread(Turn.of, spec, request)
     return Turn.of(spec, request)
 

@@ -52,8 +52,8 @@ class PromptWriter:
 
         Raises TemplateError, and InvalidRequest if the template that fails is the request's own.
         """
-        given = self.turn.request.input
-        match given:
+        request = self.turn.request
+        match request.input:
             case Raw(str() as prompt):
                 return Written(prompt)
             case Raw(tuple() as tokens):
@@ -61,18 +61,17 @@ class PromptWriter:
         try:
             text = await self._rendered(cut)
         except TemplateError as error:
-            if given.own_template:
+            if request.own_template:
                 raise InvalidRequest(f"template: {error}") from None
             raise
-        if given.earlier:
-            text = prompts.after_context(await self.runner.detokenize(given.earlier), text)
+        if request.earlier:
+            text = prompts.after_context(await self.runner.detokenize(request.earlier), text)
         return Written(text)
 
     async def _rendered(self, cut: int) -> str:
         turn, marks = self.turn, self.marks
-        given = turn.request.input
-        own = bool(given.own_template)
-        match given:
+        own = bool(turn.request.own_template)
+        match turn.request.input:
             case Gap(prompt, suffix):
                 return await self.renderer.render_gap(
                     turn.template, prompt, suffix, marks=marks, of_request=own
@@ -86,7 +85,7 @@ class PromptWriter:
             think=turn.request.think,
             of_request=own,
         )
-        match given:
+        match turn.request.input:
             case Conversation(continues_last=True):
                 return prompts.up_to_last(text, messages[-1].content)
         return text

@@ -56,9 +56,7 @@ class Turn:
         request = _with_thinking(spec, request)
         _check(spec, request)
         template = template_of(spec, request)
-        format = (
-            output.answer_format(template) if request.input.own_template else spec.answer_format
-        )
+        format = output.answer_format(template) if request.own_template else spec.answer_format
         tools = _tools(request)
         forced = _forced_call(format, tools, request)
         options = request.options.over(spec.options)
@@ -78,7 +76,7 @@ class Turn:
     @property
     def is_chat(self) -> bool:
         """Is the request a conversation?"""
-        return self.request.input.is_chat
+        return self.request.is_chat
 
     @property
     def drops_messages(self) -> bool:
@@ -100,12 +98,12 @@ class Turn:
     @property
     def returns_context(self) -> bool:
         """Does the answer include the token ids that a later request can continue?"""
-        return self.request.input.returns_context
+        return self.request.returns_context
 
     def parser(self, prompt: str) -> output.Parser:
         """The parser that splits the answer to ``prompt`` into text, thinking and tool calls. For a gap and a raw text, all is
         text."""
-        if self.request.input.is_plain:
+        if self.request.is_plain:
             return output.choose(output.PLAIN)
         return output.choose(
             self.format, tools=self.tools, prompt_tail=prompt[-_TAIL:], forced=self.is_forced
@@ -130,12 +128,11 @@ def template_of(spec: ModelSpec, request: Request) -> Template:
 
     A suffix needs the Go template, even if the Jinja template is preferred for chats.
     """
-    given = request.input
-    if given.own_template:
-        return Template("go", given.own_template)
-    if given.needs_insert and spec.fills_gaps:
+    if request.own_template:
+        return Template("go", request.own_template)
+    if request.needs_insert and spec.fills_gaps:
         return Template("go", spec.go_template or "")
-    return spec.template if given.is_chat else spec.template.for_generate
+    return spec.template if request.is_chat else spec.template.for_generate
 
 
 def _with_thinking(spec: ModelSpec, request: Request) -> Request:
@@ -146,25 +143,23 @@ def _with_thinking(spec: ModelSpec, request: Request) -> Request:
         return msgspec.structs.replace(request, think=None)
     if request.think is None and can_think:
         on_request = spec.answer_format.thinking in ON_REQUEST
-        return msgspec.structs.replace(
-            request, think=not request.input.forces_call and not on_request
-        )
+        return msgspec.structs.replace(request, think=not request.forces_call and not on_request)
     return request
 
 
 def _check(spec: ModelSpec, request: Request) -> None:
     """Raise InvalidRequest for the first feature that the model does not support."""
-    given, capabilities = request.input, spec.capabilities
+    capabilities = spec.capabilities
     try:
-        check_size(given.own_template)
+        check_size(request.own_template)
     except TemplateError as error:
         raise InvalidRequest(f"template: {error}") from None
     if "completion" not in capabilities:
-        verb = "chat" if given.is_chat else "generate"
+        verb = "chat" if request.is_chat else "generate"
         raise InvalidRequest(f'"{request.model}" does not support {verb}')
-    if given.needs_insert and "insert" not in capabilities:
+    if request.needs_insert and "insert" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support insert")
-    if given.needs_tools and "tools" not in capabilities:
+    if request.needs_tools and "tools" not in capabilities:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
@@ -178,7 +173,7 @@ def _check(spec: ModelSpec, request: Request) -> None:
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
     """The tools that the prompt describes: none if none may be called."""
-    return tuple(prompts.tool_for_template(tool) for tool in request.input.callable_tools)
+    return tuple(prompts.tool_for_template(tool) for tool in request.callable_tools)
 
 
 def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:

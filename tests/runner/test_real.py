@@ -79,7 +79,7 @@ def test_a_long_prompt_is_truncated_and_says_so(path: Path) -> None:
 
 
 def test_as_many_tokens_as_are_asked_for_and_their_number(path: Path) -> None:
-    """The event loop gets no ids that nobody needs: those of 60 MB stop it for seconds."""
+    """Only the ids that are needed reach the event loop: those of 60 MB block it for seconds."""
 
     async def scenario(runner: RunnerProcess) -> None:
         tokens = await runner.tokenize("ba ke")

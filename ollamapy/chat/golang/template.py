@@ -162,7 +162,7 @@ def _system(messages: Sequence[Mapping[str, Any]]) -> str:
 
 def _collect_names(nodes: Sequence[Statement | Node], names: set[str]) -> None:
     """The names of fields and variables, lower case. Fields of a chain do not count, nor variables
-    that are only declared: so it is in Ollama."""
+    that are only declared, as in Ollama."""
     for node in nodes:
         if isinstance(node, (Field, Variable)):
             names.update("".join(map(str.lower, name)) for name in node.names)

@@ -190,8 +190,8 @@ def _flags(params: Sequence[Any]) -> list[str]:
 
 
 def _explain(error: typer.TyperException) -> str:
-    """A usage error in cobra's words, and where the help is. (Typer's classes for them are private: they are told apart by
-    their fields.)"""
+    """A usage error as cobra words it, and where to find the help. Typer's classes for these errors are private, so their
+    fields tell them apart."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "ollamapy"
     message, option = error.format_message(), getattr(error, "option_name", "")
