@@ -80,6 +80,18 @@ def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def shared_store_kept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves another list of models in ``model_store`` than it found, not one that comes later."""
+    if "model_store" not in request.fixturenames:
+        yield
+        return
+    manifests = request.getfixturevalue("model_store") / "manifests"
+    before = sorted(manifests.rglob("*"))
+    yield
+    assert sorted(manifests.rglob("*")) == before, "a test that adds models has a store of its own"
+
+
 @pytest.fixture(scope="session")
 def daemon(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon over ``model_store`` that many tests use: none of them may end it or its runners."""

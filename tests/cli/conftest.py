@@ -16,6 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.served import Daemon
+
+from .chats import Chat, Start
+
 ROOT = Path(__file__).parents[2]
 STANDIN = (sys.executable, str(Path(__file__).parent / "standin.py"))
 
@@ -179,3 +183,29 @@ def place(home: Path, variables: dict[str, str]) -> Iterator[Place]:
     for pid in found.daemons():
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
+
+
+@pytest.fixture
+def start(variables: dict[str, str]) -> Iterator[Start]:
+    """Starts chats; they end with the test."""
+    opened: list[Chat] = []
+
+    def begin(*command: str, columns: int = 80, **extra: str) -> Chat:
+        variables["VISUAL"] = variables["EDITOR"] = ""
+        opened.append(Chat(command, {**variables, **extra}, columns))
+        return opened[-1]
+
+    yield begin
+    for chat in opened:
+        chat.close()
+
+
+@pytest.fixture
+def chat(start: Start, daemon: Daemon) -> Start:
+    """Starts chats with a model of the shared daemon."""
+
+    def begin(model: str, *flags: str, columns: int = 80, **extra: str) -> Chat:
+        command = (sys.executable, "-m", "ollamapy", "run", model, *flags)
+        return start(*command, columns=columns, OLLAMAPY_HOST=f"127.0.0.1:{daemon.port}", **extra)
+
+    return begin

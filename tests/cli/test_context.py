@@ -13,8 +13,8 @@ from ollamapy.fleet.fit import CONTEXTS
 from tests.served import Daemon, serve
 from tests.small_models import install, scripted_model
 
+from .chats import Chat
 from .conftest import Command
-from .test_repl import Chat
 
 pytestmark = pytest.mark.llama
 

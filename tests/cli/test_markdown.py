@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ollamapy.cli import markdown
-from tests.served import Daemon
+from tests.served import serve
 from tests.small_models import install, scripted_model
 
-from .test_repl import Chat
+from .chats import Chat
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,25 +142,26 @@ def test_a_long_block_stays_as_it_is() -> None:
 
 @pytest.mark.llama
 def test_the_chat_draws_markdown_and_stops_it(
-    opened: list[Chat], variables: dict[str, str], daemon: Daemon, model_store: Path, tmp_path: Path
+    opened: list[Chat], variables: dict[str, str], tmp_path: Path
 ) -> None:
-    install(model_store, "marked", scripted_model(tmp_path / "m.gguf", "It is **bold** `x`."))
-    given = {**variables, "OLLAMAPY_HOST": f"127.0.0.1:{daemon.port}"}
-    opened.append(Chat([sys.executable, "-m", "ollamapy", "run", "marked"], given, 80))
-    it = opened[-1].prompted(1)
-    it.enter("Hi")
-    it.prompted(2)
-    assert it.lines[1] == "It is bold x."
-    it.enter("/set markdown off")
-    it.until("Set 'nomarkdown' mode.").prompted(3)
-    it.enter("Hi")
-    it.until("It is **bold** `x`.").prompted(4)
-    it.enter("/copy")
-    it.until("Copied 19 characters")
-    assert b"\x1b]52;c;SXQgaXMgKipib2xkKiogYHhgLg==\x07" in it.written, "raw"
-    it.enter("/show info")
-    it.until("markdown")
-    opened.append(
-        Chat([sys.executable, "-m", "ollamapy", "run", "--plain", "marked", "Hi"], given, 80)
-    )
-    assert opened[-1].status() == 0 and opened[-1].lines[0] == "It is **bold** `x`."
+    install(tmp_path, "marked", scripted_model(tmp_path / "m.gguf", "It is **bold** `x`."))
+    with serve(tmp_path, tmp_path) as daemon:
+        given = {**variables, "OLLAMAPY_HOST": f"127.0.0.1:{daemon.port}"}
+        opened.append(Chat([sys.executable, "-m", "ollamapy", "run", "marked"], given, 80))
+        it = opened[-1].prompted(1)
+        it.enter("Hi")
+        it.prompted(2)
+        assert it.lines[1] == "It is bold x."
+        it.enter("/set markdown off")
+        it.until("Set 'nomarkdown' mode.").prompted(3)
+        it.enter("Hi")
+        it.until("It is **bold** `x`.").prompted(4)
+        it.enter("/copy")
+        it.until("Copied 19 characters")
+        assert b"\x1b]52;c;SXQgaXMgKipib2xkKiogYHhgLg==\x07" in it.written, "raw"
+        it.enter("/show info")
+        it.until("markdown")
+        opened.append(
+            Chat([sys.executable, "-m", "ollamapy", "run", "--plain", "marked", "Hi"], given, 80)
+        )
+        assert opened[-1].status() == 0 and opened[-1].lines[0] == "It is **bold** `x`."

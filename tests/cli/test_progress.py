@@ -11,7 +11,7 @@ import pytest
 
 from ollamapy.cli.progress import line
 from ollamapy.cli.terminal import width
-from tests.cli.test_repl import Chat, Start
+from tests.cli.chats import Chat, Start
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, command, serve, until
 from tests.small_models import random_model
