@@ -16,27 +16,21 @@ import hashlib
 import hmac
 import json
 import math
-import os
 import random
 import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ollamapy.registry.http import Access
 from tests.registry.faults import ACTIONS, Fault, Record
+from tests.registry.faulty_server import FaultyHandler, Pace
 
-REQUEST_ID = "Root=1-fake"
 SECRET = b"of the cdn"
-LIMIT = '"api";r=499;t=200'
-_CHUNK = 16 * 1024
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -82,7 +76,7 @@ class FakeHub:
         self.direct = False  # the hub sends large files itself
         self.plain: dict[str, bytes] = {}  # files at any path, as on any web server
         self.realm = ""  # of the registry's tokens; "" asks for none
-        self.closing = threading.Event()
+        self.pace = Pace()
         self._lock = threading.Lock()
         self._repos: dict[str, _Repo] = {}
         self._blobs: dict[str, bytes] = {}
@@ -91,7 +85,6 @@ class FakeHub:
         self._dead: set[str] = set()
         self._serial = 0
         self._busy = 0
-        self._cap_free_at = 0.0
         self._servers = {name: self._serve(name) for name in ("hub", "cdn", "alias")}
 
     # Addresses
@@ -194,7 +187,7 @@ class FakeHub:
         self._servers[name] = self._serve(name, port)
 
     def close(self) -> None:
-        self.closing.set()
+        self.pace.closing.set()
         for server in self._servers.values():
             server.shutdown()
             server.server_close()
@@ -205,7 +198,7 @@ class FakeHub:
         class Handler(_Handler):
             pass
 
-        Handler.hub, Handler.name = hub, name
+        Handler.hub, Handler.name, Handler.pace = hub, name, hub.pace
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -274,17 +267,9 @@ def _signature(digest: str, expires: int, serial: int, signed_range: str) -> str
     return hmac.new(SECRET, told, "sha256").hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(FaultyHandler):
     hub: FakeHub
     name: str
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-
-    def setup(self) -> None:
-        # small buffers: what is sent is what is received, near enough to be counted
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().setup()
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -307,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.leaks.append(f"{self.name} {self.path}")
             return self.reply(400, text="InvalidArgument: only one auth mechanism allowed")
         if self.fault.hang:
-            self.hub.closing.wait(30)
+            self.pace.closing.wait(30)
             self.close_connection = True
             return None
         if self.fault.status:
@@ -498,115 +483,6 @@ class _Handler(BaseHTTPRequestHandler):
         if len(data) >= 64 * 1024 and not self.hub.direct:
             return self.reply(307, {"Location": self.hub.sign(digest)})
         return self.ranged(data, {})
-
-    # Sending
-
-    def json(self, value: Any, status: int = 200, headers: Mapping[str, str] = {}) -> None:  # noqa: B006
-        body = json.dumps(value).encode()
-        told = {"RateLimit": LIMIT, "X-Request-Id": REQUEST_ID, **headers}
-        if "gzip" in self.record.headers.get("accept-encoding", ""):
-            body, told["Content-Encoding"] = gzip.compress(body), "gzip"
-        self.reply(status, {"Content-Type": "application/json", **told}, body=body)
-
-    def errors(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        headers: Mapping[str, str] = {},  # noqa: B006
-    ) -> None:
-        self.json({"errors": [{"code": code, "message": message}]}, status, headers)
-
-    def refuse(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        headers: Mapping[str, str] = {},  # noqa: B006
-    ) -> None:
-        told = {"X-Error-Message": message, **headers}
-        if code:
-            told["X-Error-Code"] = code
-        self.json({"error": message}, status, told)
-
-    def ranged(self, data: bytes, headers: Mapping[str, str]) -> None:
-        """A file, or the part of it that is asked for, with whatever is wrong with it."""
-        fault, size = self.fault, len(data)
-        told = dict(headers)
-        if fault.corrupt is not None and fault.corrupt < size:
-            at = fault.corrupt
-            data = data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
-        if not fault.no_accept_ranges:
-            told["Accept-Ranges"] = "bytes"
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.record.range)
-        if not asked or fault.ignore_range:
-            body, status = data, 200
-        else:
-            start, end = int(asked[1]), min(int(asked[2] or size - 1), size - 1)
-            if start >= size:
-                return self.reply(416, {"Content-Range": f"bytes */{size}"})
-            moved = start + fault.shift
-            body, status = data[moved : end + 1 + fault.shift], 206
-            total = size + 1 if fault.wrong_total else size
-            told["Content-Range"] = f"bytes {moved}-{end + fault.shift}/{total}"
-        if fault.packed:
-            body, told["Content-Encoding"] = gzip.compress(body, 1), "gzip"
-        body += b"+" * fault.extra
-        return self.reply(status, told, body=body)
-
-    def reply(
-        self,
-        status: int,
-        headers: Mapping[str, str] = {},  # noqa: B006
-        *,
-        text: str = "",
-        body: bytes = b"",
-    ) -> None:
-        body = body or text.encode()
-        fault = self.fault
-        self.record.status = status
-        self.send_response_only(status)
-        self.send_header("Date", formatdate(usegmt=True))
-        for key, value in headers.items():
-            self.send_header(key, value)
-        if fault.no_length:
-            self.close_connection = True
-            self.send_header("Connection", "close")
-        else:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.send_body(body)
-
-    def send_body(self, body: bytes) -> None:
-        fault, hub = self.fault, self.hub
-        ends = [each for each in (fault.stall, fault.truncate, fault.reset) if each is not None]
-        stop_at = min(ends, default=len(body))
-        begun, sent = time.monotonic(), 0
-        while sent < min(len(body), stop_at) and not hub.closing.is_set():
-            size = fault.drip or _CHUNK
-            chunk = body[sent : min(sent + size, stop_at)]
-            self.wfile.write(chunk)
-            sent += len(chunk)
-            self.record.sent += len(chunk)
-            if fault.drip:
-                time.sleep(0.01)
-            if fault.slow:
-                time.sleep(max(0.0, begun + sent / fault.slow - time.monotonic()))
-            if fault.cap:
-                with hub._lock:
-                    now = time.monotonic()
-                    hub._cap_free_at = max(hub._cap_free_at, now) + len(chunk) / fault.cap
-                    due = hub._cap_free_at
-                time.sleep(max(0.0, due - now))
-        if not ends or stop_at >= len(body):
-            return
-        self.close_connection = True
-        if stop_at == fault.stall:
-            hub.closing.wait(30)
-        elif stop_at == fault.reset:
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.request.detach())
 
 
 def is_large(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.engine.test_grammar import FORMATS, SCHEMAS
+from tests.engine.constraints import FORMATS, SCHEMAS
 from tests.served import Daemon
 
 pytestmark = pytest.mark.llama

@@ -18,7 +18,7 @@ from tests.conftest import HELLO
 from tests.fakes import FakeRunner
 from tests.served import Daemon, serve, until
 
-from .test_app import STAGES, Client, run
+from .raw import STAGES, Client, run
 
 _MESSAGES = {"messages": [{"role": "user", "content": "Hi"}]}
 
