@@ -77,7 +77,7 @@ class Request(msgspec.Struct, frozen=True):
     ``think_is_optional``: a model that cannot think answers without, else it refuses; ``think_budget`` limits its tokens. ``shift``: when the context is full, drop its older half and go on (None: if the
     model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
-    ``prompt_logprobs`` is that of :class:`Generation`.
+    ``prompt_logprobs`` is that of :class:`Generation`. ``progress``: report what the request waits for before its first token.
     """
 
     model: str
@@ -94,6 +94,7 @@ class Request(msgspec.Struct, frozen=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
     by_token: bool = False
     prompt_logprobs: int | None = None
+    progress: bool = False
 
     @property
     def has_work(self) -> bool:

@@ -223,7 +223,7 @@ class Prompt(msgspec.Struct, frozen=True, array_like=True):
         return sum(map(len, self.parts))
 
 
-class Generation(msgspec.Struct, frozen=True):
+class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a runner generates from: a prompt and settings, without templates, messages or dialects.
 
     ``num_predict`` < 0 means until a stop; ``logprobs`` None means none, n means the n likeliest beside the chosen token.
@@ -235,7 +235,8 @@ class Generation(msgspec.Struct, frozen=True):
     context that may be used (None: all). ``by_token``: each token's text is its own piece; otherwise the text of 25 ms is
     joined. ``shown``: texts of control tokens ("[TOOL_CALLS]") that are kept in the answer's text; other control tokens have
     no text. A text that is no control token of the model is ignored. ``prompt_logprobs``: the log probabilities of the prompt's
-    tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache.
+    tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache. ``progress``: report what
+    the request waits for before its first token.
     """
 
     prompt: Prompt
@@ -255,6 +256,7 @@ class Generation(msgspec.Struct, frozen=True):
     shown: tuple[str, ...] = ()
     by_token: bool = False
     prompt_logprobs: int | None = None
+    progress: bool = False
 
 
 class EmbedInputs(msgspec.Struct, frozen=True):
@@ -340,6 +342,37 @@ class Usage(msgspec.Struct, frozen=True):
     completion_duration: int = 0
 
 
+LoadStage = Literal["starting", "weights", "context", "warm-up"]
+"""What a load does now: start the process; read the weights; take memory for the context; try the kernels."""
+
+
+class Queued(msgspec.Struct, frozen=True, tag="queued"):
+    """A request waits for its turn; ``position`` is its place in the queue, 1 for the next one."""
+
+    position: int
+
+
+class Loading(msgspec.Struct, frozen=True, tag="loading"):
+    """The model of a request is loaded: its :data:`LoadStage`, and how much of its weights is loaded, 0 to 1."""
+
+    stage: LoadStage
+    fraction: float
+
+
+class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
+    """The prompt of a request is computed: ``fraction`` of it is, 0 to 1. It has ``tokens``, of which ``cached`` were computed
+    before and count as computed.
+    """
+
+    fraction: float
+    tokens: int
+    cached: int
+
+
+Waiting = Queued | Loading | Prefill
+"""What a request waits for before its first token."""
+
+
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of an answer; the last one of a stream has ``finish_reason`` and ``usage``.
 
@@ -349,7 +382,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     reloaded for this request because it needs a larger context.
     ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
     ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
-    log probabilities are requested.
+    log probabilities are requested. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
     """
 
     text: str = ""
@@ -365,6 +398,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_usage: Usage | None = None
     prompt_tokens: tuple[PromptToken, ...] = ()
     cut_call: bool = False
+    waiting: Waiting | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

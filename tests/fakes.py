@@ -20,7 +20,7 @@ from ollamapy.request import Caller
 from ollamapy.runner.protocol import Done, Embedded, Piece, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.services import Services
-from ollamapy.types import EmbedInputs, Generation, TokenLogprob
+from ollamapy.types import EmbedInputs, Generation, LoadStage, TokenLogprob
 
 CALLER = Caller("test")
 
@@ -34,7 +34,7 @@ class FakeRunner:
 
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
-        self.on_progress: Callable[[float], None] | None = None
+        self.on_progress: Callable[[LoadStage, float], None] | None = None
         self.loaded, self.prefilled, self.next_word = (
             asyncio.Event(),
             asyncio.Event(),

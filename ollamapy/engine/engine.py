@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..errors import InvalidRequest
-from ..types import PromptToken, TokenLogprob
+from ..types import Prefill, PromptToken, Queued, TokenLogprob
 from .batch import Span, chunk_tokens, halved, plan_batch, shift_cut
 from .embed import Embedder, EmbedTask
-from .events import Event, Finished, PromptRead, Refused, TextOut
+from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
 from .model import Model
 from .rows import ABORTED, NO_SLOT
 from .sampling import penalized_history, sampler_chain
@@ -32,6 +32,9 @@ ALONE_SECONDS = 0.5
 
 EMBEDS_LAST = 1_000_000_000
 """Nanoseconds after an embedding in which prompts are still computed as if it were not alone: the next one is likely to come."""
+
+REPORT_NS = 250_000_000
+"""Nanoseconds between two reports of what a request waits for."""
 
 FIRST_CHUNK = 64
 """Prompt tokens in the first step beside other sequences, half of those of one alone, when the prefill speed is not known yet."""
@@ -160,6 +163,7 @@ class Engine:
                 continue
             placement = self._slots.place(sequence)
             if placement is None:
+                self._report_queue()
                 return
             try:
                 self._prepare(sequence)
@@ -169,6 +173,21 @@ class Engine:
             self._waiting.popleft()
             self._running.append(sequence)
             self._slots.give(sequence, placement)
+
+    def _report_queue(self) -> None:
+        """Report the places of the sequences that wait for a slot; not those of preempted ones, which have begun."""
+        for position, sequence in enumerate(self._waiting, 1):
+            if sequence.generation.progress and not sequence.n_predicted:
+                self._report(sequence, Queued(position))
+
+    def _report(self, sequence: Sequence, waiting: Queued | Prefill) -> None:
+        """Report what a sequence waits for, if that is new and the last report is not of a moment ago."""
+        if waiting == sequence.reported:
+            return
+        now = self._clock()
+        if sequence.reported is None or now - sequence.reported_at >= REPORT_NS:
+            sequence.reported, sequence.reported_at = waiting, now
+            self._events.append(Progressed(sequence.id, waiting))
 
     def _prepare(self, sequence: Sequence) -> None:
         """Make the sampler, if there is none yet. Raises InvalidRequest."""
@@ -285,6 +304,9 @@ class Engine:
             row += n_outputs
             if span.last:
                 self._next_token(sequence, row - 1)
+            elif sequence.generation.progress and not sequence.n_predicted:
+                n = sequence.n_prompt
+                self._report(sequence, Prefill(sequence.n_past / n, n, sequence.n_cached))
 
     def _score(self, span: Span, row: int) -> None:
         """Report the log probabilities of the prompt's tokens whose logits begin at ``row``; the first token has none.

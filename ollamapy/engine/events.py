@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ..types import PromptToken, TokenLogprob
+from ..types import Prefill, PromptToken, Queued, TokenLogprob
 from .embed import Unembedded, Vectors
 
 
@@ -20,6 +20,13 @@ class TextOut(NamedTuple):
     logprobs: tuple[TokenLogprob, ...]
     first: bool
     alone: bool = False
+
+
+class Progressed(NamedTuple):
+    """What a request waits for before its first token, if it wants to know."""
+
+    id: int
+    waiting: Queued | Prefill
 
 
 class PromptRead(NamedTuple):
@@ -56,4 +63,4 @@ class Refused(NamedTuple):
     message: str
 
 
-Event = TextOut | PromptRead | Finished | Refused | Vectors | Unembedded
+Event = TextOut | Progressed | PromptRead | Finished | Refused | Vectors | Unembedded

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
-from ..types import PromptToken, TokenLogprob
+from ..types import LoadStage, PromptToken, TokenLogprob
 from .cores import usable_cores
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
@@ -70,7 +70,7 @@ class Model:
     def __init__(
         self,
         plan: LoadPlan,
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[LoadStage, float], None] = lambda stage, fraction: None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._lib = _ctypes_layer()
@@ -89,6 +89,7 @@ class Model:
         self._context = self._memory = None
         self._rows: Rows
         if plan.generates and self._lib.llama_model_has_decoder(self._model):
+            progress("context", 1.0)
             self._make_context(plan.n_ctx, plan.n_slots)
         self._row_type: Any = ctypes.c_float * self.n_vocab
         self._pieces: list[bytes | None] = [None] * self.n_vocab
@@ -102,7 +103,7 @@ class Model:
         self._lib.llama_log_set(self._log_callback, None)
         self._lib.llama_backend_init()
 
-    def _load_weights(self, plan: LoadPlan, progress: Callable[[float], None] | None) -> None:
+    def _load_weights(self, plan: LoadPlan, progress: Callable[[LoadStage, float], None]) -> None:
         """Load the model's files and its adapters. Raises LoadFailed."""
         lib = self._lib
         params = lib.llama_model_default_params()
@@ -110,10 +111,13 @@ class Model:
         params.main_gpu = plan.main_gpu
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plan.use_mmap else lib.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = plan.extra_bufts
+
+        def report(fraction: float, _: Any) -> bool:
+            progress("weights", fraction)
+            return True  # go on
+
         # Kept on self: C calls it during the load.
-        self._progress_callback = lib.llama_progress_callback(
-            lambda fraction, _: (progress(fraction) if progress else None, True)[1]
-        )
+        self._progress_callback = lib.llama_progress_callback(report)
         params.progress_callback = self._progress_callback
         paths = [os.fsencode(file.path) for file in plan.files.weight_files]
         if len(paths) > 1:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..types import Generation, Prompt
+from ..types import Generation, Prefill, Prompt, Queued
 from .grammar import Matcher
 from .text import Awaited, TextStream
 
@@ -29,7 +29,7 @@ class Sequence:
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``reported`` is what it was last reported to wait for, at ``reported_at``. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
     are nanoseconds of the engine's clock.
     """
 
@@ -49,6 +49,8 @@ class Sequence:
     n_predicted: int = 0
     n_pure: int | None = None
     n_scored: int = 0
+    reported: Queued | Prefill | None = None
+    reported_at: int = 0
     slot: Slot | None = None
     leader: Sequence | None = None
     shared: int = 0

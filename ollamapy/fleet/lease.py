@@ -6,20 +6,20 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..runner.protocol import Done, Embedded, Piece, PromptRead, Ready
-from ..types import EmbedInputs, Generation
+from ..runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
+from ..types import EmbedInputs, Generation, LoadStage
 
 
 class Runner(Protocol):
     """A model in a process of its own: what the scheduler and a lease use of RunnerProcess."""
 
-    on_progress: Callable[[float], None] | None
+    on_progress: Callable[[LoadStage, float], None] | None
 
     async def ready(self) -> Ready: ...
 
     def generate(
         self, generation: Generation
-    ) -> AsyncGenerator[PromptRead | Piece | Done, None]: ...
+    ) -> AsyncGenerator[Progressed | PromptRead | Piece | Done, None]: ...
 
     async def embed(self, inputs: EmbedInputs) -> Embedded: ...
 

@@ -20,7 +20,8 @@ class LeaseRequest:
 
     ``digest`` is the manifest's, ``header`` that of all weights; ``options`` holds only what the request and the model's
     parameters gave; ``embeds``: it is for embeddings. ``keep_alive`` (seconds; None, infinite or negative: for ever) changes
-    how long the model stays after this request and later ones; UNSET leaves it. ``caller`` is for the log.
+    how long the model stays after this request and later ones; UNSET leaves it. ``caller`` is for the log. ``progress``: report
+    what it waits for.
     """
 
     name: Name
@@ -31,6 +32,7 @@ class LeaseRequest:
     embeds: bool = False
     keep_alive: float | None | UnsetType = UNSET
     caller: Caller = Caller()
+    progress: bool = False
 
     @property
     def key(self) -> str:

@@ -31,6 +31,7 @@ from ..config import Settings
 from ..errors import OllamapyError, RunnerCrashed, RunnerError, ServerBusy
 from ..loading import LoadPlan
 from ..runner.protocol import Ready
+from ..types import LoadStage
 from . import fit
 from .decide import CLOSING, context_of, decide, next_deadline
 from .lease import Lease, Runner
@@ -47,6 +48,7 @@ from .state import (
     StopRunner,
     Ticket,
 )
+from .wait import Wait, waits
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class _RunnerAdopted:
 @dataclass(frozen=True, slots=True)
 class _LoadProgressed:
     resident: Resident
+    stage: LoadStage
     fraction: float
 
 
@@ -169,7 +172,7 @@ class Scheduler:
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
         self._owner: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._futures: dict[int, asyncio.Future[Lease]] = {}  # of waiting tickets
+        self._waits: dict[int, Wait] = {}  # of waiting tickets
         self._granted: dict[int, _Granted] = {}
         self._unloads: list[tuple[Resident, asyncio.Future[None]]] = []
         self._drains: list[asyncio.Future[None]] = []
@@ -189,13 +192,22 @@ class Scheduler:
         ServerBusy, NotEnoughMemory, and what the load failed with (LoadFailed, RunnerCrashed,
         RunnerError).
         """
+        async with self.queue(request) as wait:
+            yield await wait.lease
+
+    @asynccontextmanager
+    async def queue(self, request: LeaseRequest) -> AsyncIterator[Wait]:
+        """The wait for a lease, which begins at once; the place or the lease is given up with the end of the block.
+
+        Raises as :meth:`lease`, which is this for who does not want to know what it waits for.
+        """
         if self._closed:
             raise ServerBusy(CLOSING)
         ticket = Ticket(next(self._numbers), request)
-        future = self._futures[ticket.number] = asyncio.get_running_loop().create_future()
+        wait = self._waits[ticket.number] = Wait(asyncio.get_running_loop().create_future())
         self._post(_LeaseRequested(ticket))
         try:
-            yield await future
+            yield wait
         except RunnerCrashed:
             # Posted here too, so that it comes before the next request of the same caller: that one
             # must not get the dead runner.
@@ -203,6 +215,7 @@ class Scheduler:
                 self._post(_RunnerExited(granted.resident))
             raise
         finally:
+            wait.lease.cancel()  # without effect on one that was granted or refused
             self._post(_LeaseEnded(ticket.number, request.key))
 
     def adopt(self, request: LeaseRequest, plan: LoadPlan, runner: Runner) -> None:
@@ -221,7 +234,7 @@ class Scheduler:
     @property
     def busy(self) -> int:
         """How many requests have a lease or wait for one."""
-        return len(self._futures) + len(self._granted)
+        return len(self._waits) + len(self._granted)
 
     async def unload(self, key: str) -> None:
         """Unload a model: now, and return when it is gone; if it is in use, as soon as it no longer is."""
@@ -303,8 +316,9 @@ class Scheduler:
                 self._end_lease(number, key)
             case _RunnerAdopted(request, plan, runner):
                 self._adopt(request, plan, runner)
-            case _LoadProgressed(resident, fraction):
+            case _LoadProgressed(resident, stage, fraction):
                 resident.progress_at = self._clock()
+                resident.stage = stage
                 resident.fraction = min(max(fraction, 0.0), 1.0)
             case _LoadFinished(resident, ready):
                 if resident.status is Status.STARTING:
@@ -333,6 +347,8 @@ class Scheduler:
                 break
             for action in actions:
                 self._perform(action)
+        for number, waiting in waits(state):
+            self._waits[number].report(waiting)
         if state.closing and not self._granted:
             while self._drains:
                 _resolve(self._drains.pop())
@@ -383,16 +399,16 @@ class Scheduler:
             resident.size += grant.growth
             resident.growth += grant.growth
         self._granted[ticket.number] = _Granted(resident, grant.growth)
-        future = self._futures.pop(ticket.number, None)
+        wait = self._waits.pop(ticket.number, None)
         # Cancelled a moment ago: its LeaseEnded is on the way and gives the lease back.
-        if future is not None and not future.done():
+        if wait is not None and not wait.lease.done():
             assert resident.runner is not None
-            future.set_result(Lease(resident.runner, resident.grown_from))
+            wait.lease.set_result(Lease(resident.runner, resident.grown_from))
             resident.grown_from = 0
 
     def _end_lease(self, number: int, key: str) -> None:
         self._state.dequeue(number, key)
-        self._futures.pop(number, None)
+        self._waits.pop(number, None)
         if granted := self._granted.pop(number, None):
             resident = granted.resident
             resident.in_flight -= 1
@@ -401,11 +417,11 @@ class Scheduler:
 
     def _reject(self, ticket: Ticket, error: Exception) -> None:
         self._state.dequeue(ticket.number, ticket.request.key)
-        future = self._futures.pop(ticket.number, None)
-        if future is not None and not future.done():
+        wait = self._waits.pop(ticket.number, None)
+        if wait is not None and not wait.lease.done():
             # A copy each: an exception that many tasks raise collects all their tracebacks.
-            future.set_exception(copy.copy(error))
-            future.exception()  # retrieved: a holder that is cancelled right now never does it
+            wait.lease.set_exception(copy.copy(error))
+            wait.lease.exception()  # retrieved: a holder that is cancelled right now never does it
 
     def _reject_all(self, error: Exception) -> None:
         for ticket in list(self._state.tickets()):
@@ -462,7 +478,9 @@ class Scheduler:
         reason = f", for request {id}" if id else ""
         log.info("loading %s: %d x %d tokens%s", name, plan.n_slots, plan.n_ctx, reason)
         resident.runner = runner
-        runner.on_progress = lambda fraction: self._post(_LoadProgressed(resident, fraction))
+        runner.on_progress = lambda stage, fraction: self._post(
+            _LoadProgressed(resident, stage, fraction)
+        )
         _spawn(self._attend(resident, runner), self._watching)
 
     async def _attend(self, resident: Resident, runner: Runner) -> None:

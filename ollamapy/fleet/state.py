@@ -18,7 +18,7 @@ from ..context import padded
 from ..errors import OllamapyError
 from ..loading import LoadPlan
 from ..runner.protocol import Ready
-from ..types import Options
+from ..types import LoadStage, Options
 from .lease import Runner
 from .request import LeaseRequest
 
@@ -55,7 +55,7 @@ class Resident:
     """One runner and its model. Times are of the monotonic clock, ``size`` is estimated bytes.
 
     ``request`` is the one that it was loaded for, ``used_at`` the last time that a lease began or ended, ``progress_at`` the
-    last time that the load made progress, ``fraction`` how far it is (0 to 1). The timer of ``keep_alive`` (seconds, None for
+    last time that the load made progress, ``stage`` and ``fraction`` (of the weights, 0 to 1) how far it is. The timer of ``keep_alive`` (seconds, None for
     ever) runs only while there are no leases. ``failure`` is why the load failed. ``growth`` is bytes that were granted after
     the load and may not be taken yet. ``grown_from``: tokens of the shorter context that the model had before it was
     reloaded, until the first lease has reported it; else 0.
@@ -69,6 +69,7 @@ class Resident:
     progress_at: float
     status: Status = Status.STARTING
     in_flight: int = 0
+    stage: LoadStage = "starting"
     fraction: float = 0.0
     growth: int = 0
     ready: Ready | None = None
@@ -114,11 +115,15 @@ class Resident:
         return self.status is Status.READY and not self.in_flight
 
     @property
+    def n_slots(self) -> int:
+        """How many requests it computes at once."""
+        return self.ready.n_slots if self.ready else self.plan.n_slots
+
+    @property
     def room(self) -> int:
         """How many more leases it may have now."""
-        n_slots = self.ready.n_slots if self.ready else self.plan.n_slots
         usable = self.status is Status.READY
-        return max(n_slots * LEASES_PER_SLOT - self.in_flight, 0) if usable else 0
+        return max(self.n_slots * LEASES_PER_SLOT - self.in_flight, 0) if usable else 0
 
     @property
     def expires_at(self) -> float | None:

@@ -17,6 +17,7 @@ from ..engine.llama import Model
 from ..engine.quantize import quantize
 from ..errors import OllamapyError
 from ..loading import LoadPlan
+from ..types import LoadStage
 from . import protocol
 from .frames import Frame
 from .outbox import Outbox
@@ -80,17 +81,19 @@ def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
 
 
 def load(plan: LoadPlan, outbox: Outbox) -> Model:
-    """Load the model of the first frame, reporting progress in steps of a hundredth."""
-    reported = -1
+    """Load the model of the first frame, reporting the stages, and progress in steps of a hundredth."""
+    reported: tuple[LoadStage, int] | None = None
 
-    def progress(fraction: float) -> None:
+    def progress(stage: LoadStage, fraction: float) -> None:
         nonlocal reported
-        if int(fraction * 100) > reported:
-            reported = int(fraction * 100)
-            outbox.send(protocol.Loading(fraction))
+        step = (stage, int(fraction * 100))
+        if step != reported:
+            reported = step
+            outbox.send(protocol.Loading(fraction, stage))
 
     model = Model(plan, progress, lambda line: print(line, file=sys.stderr, flush=True))
     if plan.warm_up:
+        progress("warm-up", 1.0)
         model.warm_up()
     if plan.embeds:
         model.pooled(model.pooling)

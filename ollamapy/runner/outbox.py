@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..engine.embed import Vectors
-from ..engine.events import Event, Finished, PromptRead, TextOut
+from ..engine.events import Event, Finished, Progressed, PromptRead, TextOut
 from . import protocol
 from .frames import Frame, encode
 from .protocol import Piece
@@ -93,6 +93,8 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
         flush()
         if isinstance(event, Frame):
             frames.append(event)
+        elif isinstance(event, Progressed):
+            frames.append(protocol.Progressed(*event))
         elif isinstance(event, PromptRead):
             frames.append(protocol.PromptRead(*event))
         elif isinstance(event, Finished):

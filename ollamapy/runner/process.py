@@ -26,7 +26,7 @@ from ..errors import (
     reason,
 )
 from ..loading import LoadPlan
-from ..types import EmbedInputs, Generation
+from ..types import EmbedInputs, Generation, LoadStage
 from .child import Child, Ending, Spawn
 from .frames import Frame
 from .kernels import REBUILD, Kernels, is_fault
@@ -43,6 +43,7 @@ from .protocol import (
     Load,
     Loading,
     Piece,
+    Progressed,
     PromptRead,
     Ready,
     Rerank,
@@ -95,7 +96,7 @@ class _Request:
 class RunnerProcess:
     """One child process that serves one model; made on the event loop, which spawns it.
 
-    ``command`` and ``spawn`` are for tests; ``on_progress`` gets the loaded fraction, 0 to 1, while the model loads. A child that
+    ``command`` and ``spawn`` are for tests; ``on_progress`` gets the stage and the fraction of the weights, 0 to 1, while the model loads. A child that
     has work and gives no sign of life for ``stall_timeout`` seconds (None: for ever) is killed.
 
     ``kernels`` remembers which builds fault. A combination that it does not know is warmed up; a child that faults before
@@ -107,7 +108,7 @@ class RunnerProcess:
         plan: LoadPlan,
         *,
         command: Sequence[str] | None = None,
-        on_progress: Callable[[float], None] | None = None,
+        on_progress: Callable[[LoadStage, float], None] | None = None,
         stall_timeout: float | None = None,
         kernels: Kernels | None = None,
         spawn: Spawn | None = None,
@@ -171,8 +172,8 @@ class RunnerProcess:
 
     async def generate(
         self, generation: Generation
-    ) -> AsyncGenerator[PromptRead | Piece | Done, None]:
-        """Continue a prompt: what was read of it, pieces of text, then one Done. Closing the iterator cancels the request.
+    ) -> AsyncGenerator[Progressed | PromptRead | Piece | Done, None]:
+        """Continue a prompt: what it waits for, what was read of it, pieces of text, then one Done. Closing the iterator cancels the request.
 
         Raises PromptTooLong, InvalidRequest (an invalid constraint) and RunnerCrashed.
         """
@@ -184,7 +185,7 @@ class RunnerProcess:
                 if isinstance(item, Piece):
                     request.waiting -= _weight(item)
                     yield item
-                elif isinstance(item, PromptRead):
+                elif isinstance(item, Progressed | PromptRead):
                     yield item
                 elif isinstance(item, Done):
                     yield item
@@ -325,7 +326,7 @@ class RunnerProcess:
             case Texts():
                 for piece in frame.pieces:
                     self._piece_arrived(piece)
-            case PromptRead():
+            case Progressed() | PromptRead():
                 if request := self._requests.get(frame.id):
                     request.put(frame)
             case Done() | Embedded() | Tokens() | Text():
@@ -339,7 +340,7 @@ class RunnerProcess:
                     request.put(_FAILURES.get(frame.kind, RunnerError)(frame.message))
             case Loading():
                 if self.on_progress is not None:
-                    self.on_progress(frame.fraction)
+                    self.on_progress(frame.stage, frame.fraction)
             case Ready() if not self._ready.done():
                 self._ready_arrived(frame)
 

@@ -18,10 +18,10 @@ from typing import Literal
 import msgspec
 
 from ..loading import LoadPlan
-from ..types import EmbedInputs, Generation, PromptToken, TokenLogprob
+from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -128,9 +128,10 @@ class Render(Frame, frozen=True):
 
 
 class Loading(Frame, frozen=True):
-    """How far the load (or the quantizing) is, 0 to 1."""
+    """How far the load (or the quantizing) is: its stage, and the fraction of the weights, 0 to 1."""
 
     fraction: float
+    stage: LoadStage = "weights"
 
 
 class Quantized(Frame, frozen=True):
@@ -167,6 +168,13 @@ class Texts(Frame, frozen=True):
     """The new text of all requests since the last frame: one frame a step, or for 25 ms of steps."""
 
     pieces: tuple[Piece, ...]
+
+
+class Progressed(Frame, frozen=True):
+    """What an id waits for before its first text, if its Generate wants progress; at most four a second."""
+
+    id: int
+    waiting: Queued | Prefill
 
 
 class PromptRead(Frame, frozen=True):
@@ -279,6 +287,7 @@ FromRunner = (
     | Ready
     | Working
     | Texts
+    | Progressed
     | PromptRead
     | Done
     | Embedded

@@ -20,10 +20,11 @@ from ..context import usable
 from ..errors import RunnerCrashed
 from ..fleet.lease import Lease, Runner
 from ..fleet.request import LeaseRequest
+from ..fleet.wait import Wait
 from ..models.spec import ModelSpec
 from ..request import Caller, Request
 from ..runner.kernels import is_fault
-from ..runner.protocol import Done, Piece, PromptRead, Ready
+from ..runner.protocol import Done, Piece, Progressed, PromptRead, Ready
 from ..types import (
     Chunk,
     FinishReason,
@@ -70,8 +71,11 @@ async def answer(
         return
     turn = await _turn_of(spec, request)
     if not request.has_work:
-        async with _leased(services, turn, caller) as (lease, ready):
-            yield Chunk(finish_reason="load", grown=_grown(lease, ready))
+        async with _queued(services, turn, caller) as wait:
+            while waiting := await wait.next_report():
+                yield Chunk(waiting=waiting)
+            lease = await wait.lease
+            yield Chunk(finish_reason="load", grown=_grown(lease, await lease.runner.ready()))
         return
     texts: list[str] = []
     try:
@@ -95,7 +99,11 @@ async def _answered(
     services: Services, turn: Turn, caller: Caller, texts: list[str], started: int
 ) -> AsyncGenerator[Chunk, None]:
     """One attempt at an answer; ``texts`` collects the model's output."""
-    async with _leased(services, turn, caller) as (lease, ready):
+    async with _queued(services, turn, caller) as wait:
+        while waiting := await wait.next_report():
+            yield Chunk(waiting=waiting)
+        lease = await wait.lease
+        ready = await lease.runner.ready()
         runner, grown = lease.runner, _grown(lease, ready)
         load_duration = time.monotonic_ns() - started
 
@@ -116,7 +124,9 @@ async def _answered(
         first = _Beginning(prompt)
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, PromptRead):
+                if isinstance(event, Progressed):
+                    yield Chunk(waiting=event.waiting)
+                elif isinstance(event, PromptRead):
                     first.note(event)
                 elif isinstance(event, Piece):
                     texts.append(event.text)
@@ -180,13 +190,16 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
         shown=parser.marks,
         by_token=request.by_token,
         prompt_logprobs=request.prompt_logprobs,
+        progress=request.progress,
     )
 
 
 async def render(services: Services, request: Request, caller: Caller) -> RenderedPrompt:
     """The prompt of a request, without running it. Raises as :func:`answer`."""
     turn = await _turn_of(await services.models.load(request.model), request)
-    async with _leased(services, turn, caller) as (lease, ready):
+    async with _queued(services, turn, caller) as wait:
+        lease = await wait.lease
+        ready = await lease.runner.ready()
         prompt = await PromptWriter.of(turn, services.renderer, lease.runner, ready).write()
         _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
         return RenderedPrompt(prompt.text, n_tokens)
@@ -226,8 +239,10 @@ def lease_request(
     caller: Caller = _DAEMON,
     *,
     embeds: bool = False,
+    progress: bool = False,
 ) -> LeaseRequest:
-    """The scheduler's request for a model with these options, which include its own; ``embeds``: for embeddings."""
+    """The scheduler's request for a model with these options, which include its own; ``embeds``: for embeddings; ``progress``:
+    the caller wants to know what it waits for."""
     return LeaseRequest(
         name=spec.name,
         digest=spec.digest,
@@ -237,6 +252,7 @@ def lease_request(
         embeds=embeds,
         keep_alive=keep_alive,
         caller=caller,
+        progress=progress,
     )
 
 
@@ -245,15 +261,19 @@ def _grown(lease: Lease, ready: Ready) -> tuple[int, int] | None:
 
 
 @asynccontextmanager
-async def _leased(
-    services: Services, turn: Turn, caller: Caller
-) -> AsyncIterator[tuple[Lease, Ready]]:
-    """A lease on the model's runner; the child that renders its prompts starts while it loads."""
+async def _queued(services: Services, turn: Turn, caller: Caller) -> AsyncIterator[Wait]:
+    """The wait for a lease on the model's runner; the child that renders its prompts starts while it loads."""
     if turn.template.is_foreign:
         services.renderer.warm()
-    request = lease_request(turn.spec, turn.options, turn.request.keep_alive, caller)
-    async with services.scheduler.lease(request) as lease:
-        yield lease, await lease.runner.ready()
+    request = lease_request(
+        turn.spec,
+        turn.options,
+        turn.request.keep_alive,
+        caller,
+        progress=turn.request.progress,
+    )
+    async with services.scheduler.queue(request) as wait:
+        yield wait
 
 
 def _chunk(

@@ -19,7 +19,7 @@ from ollamapy.fleet.request import LeaseRequest
 from ollamapy.fleet.scheduler import Scheduler
 from ollamapy.loading import LoadPlan
 from ollamapy.runner.protocol import Done, Embedded, Piece, Ready
-from ollamapy.types import EmbedInputs, Generation
+from ollamapy.types import EmbedInputs, Generation, LoadStage
 from tests.fleet.requests import GB, request, settings
 
 
@@ -63,7 +63,7 @@ class FakeRunner:
     def __init__(self, plan: LoadPlan, obedient: bool = True) -> None:
         self.plan = plan
         self.obedient = obedient
-        self.on_progress: Callable[[float], None] | None = None
+        self.on_progress: Callable[[LoadStage, float], None] | None = None
         self.stops: list[float] = []
         self.leases = 0
         self.fraction = 0.0
@@ -85,7 +85,7 @@ class FakeRunner:
     def progress(self, fraction: float) -> None:
         self.fraction = fraction
         assert self.on_progress is not None
-        self.on_progress(fraction)
+        self.on_progress("weights", fraction)
 
     def become_ready(self, gpu_layers: int = 0) -> None:
         n_ctx = -(-self.plan.n_ctx // 256) * 256  # as llama.cpp does

@@ -323,7 +323,7 @@ def test_no_pipe_is_left_open() -> None:
 
 
 def test_a_defect_while_a_frame_is_handled_leaves_nobody_waiting() -> None:
-    def fail(fraction: float) -> None:
+    def fail(stage: str, fraction: float) -> None:
         raise LookupError("a defect")
 
     async def scenario() -> None:
