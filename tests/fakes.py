@@ -14,6 +14,7 @@ from ollamapy.fleet.scheduler import Scheduler
 from ollamapy.loading import LoadPlan
 from ollamapy.models.jobs import Jobs
 from ollamapy.models.models import Models
+from ollamapy.models.offers import Offers
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
 from ollamapy.request import Caller
@@ -153,6 +154,7 @@ class Made:
             Scheduler(start_runner=start, free_memory=lambda: self.free_memory, settings=settings),
             renderer,
             Jobs(Store([store]), Catalog(()), renderer, settings.hub),
+            Offers(settings),
         )
 
     async def runner(self) -> FakeRunner:

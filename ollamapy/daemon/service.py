@@ -137,11 +137,12 @@ async def _serve(
     if ahead is not None:
         scheduler.adopt(ahead.request, ahead.plan, ahead.runner)
     from ..models.jobs import Jobs
+    from ..models.offers import Offers
     from ..registry.catalog import Catalog
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
-    services = Services(settings, models, scheduler, renderer, jobs)
+    services = Services(settings, models, scheduler, renderer, jobs, Offers(settings))
     try:
         await _serve_http(services, listener)
     finally:

@@ -28,7 +28,7 @@ from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
 from .addresses import origin
 from .http import Access, Response, Session
 from .patience import Patience, ask_json
-from .refusal import refusal
+from .refusal import odd_listing, refusal
 from .remote import RemoteFile
 
 _HOMES = ("https://huggingface.co", "https://hf.co")
@@ -159,7 +159,7 @@ def _fields(value: Any, access: Access) -> tuple[str, str, list[dict[str, Any]]]
             and all(isinstance(each, dict) for each in siblings)
         ):
             return id, commit, siblings
-    raise _odd(access)
+    raise odd_listing(access)
 
 
 def _sibling(value: dict[str, Any], id: str, commit: str, access: Access) -> RemoteFile:
@@ -180,11 +180,11 @@ def _file(
     path: Any, size: Any, sha256: Any, git: Any, id: str, commit: str, access: Access
 ) -> RemoteFile:
     if not isinstance(path, str) or type(size) is not int or not 0 <= size < 2**63:
-        raise _odd(access)
+        raise odd_listing(access)
     if not is_safe_path(path):
         raise TransferError(f"{id} lists a file named {ascii(path[:200])}, which is refused")
     if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
-        raise _odd(access)
+        raise odd_listing(access)
     sha1 = git if sha256 is None and isinstance(git, str) and _SHA1.fullmatch(git) else None
     url = f"{access.endpoint}/{id}/resolve/{commit}/{quote(path, safe='/')}"
     return RemoteFile(path, url, size, sha256, git_sha1=sha1, page=f"{access.endpoint}/{id}")
@@ -200,7 +200,7 @@ def _tree(session: Session, id: str, commit: str, patience: Patience) -> list[di
         if response.status != 200:
             raise refusal(response, access, id, f"{access.endpoint}/{id}")
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-            raise _odd(access)
+            raise odd_listing(access)
         entries += [each for each in value if each.get("type") == "file"]
         following = _next_page(response, access)
         if following is None:
@@ -215,18 +215,12 @@ def _next_page(response: Response, access: Access) -> str | None:
         return None
     path = re.sub(r"^https?://[^/]*", "", found[1])  # the origin in the link does not matter
     if not path.startswith("/"):
-        raise _odd(access)
+        raise odd_listing(access)
     scheme, host, port = origin(access.endpoint)
     prefix = access.endpoint.split("//", 1)[1].partition("/")[2]  # a mirror below a path
     base = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     base = access.endpoint if prefix and not path.startswith(f"/{prefix}/") else base
     return base + path
-
-
-def _odd(access: Access) -> TransferError:
-    return TransferError(
-        f"{access.host} sends a listing that makes no sense: is HF_ENDPOINT the address of a hub?"
-    )
 
 
 _HARMLESS = "\u00a0\u3000\u200b\u200c\u200d\u00ad\ufeff"

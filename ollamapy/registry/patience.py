@@ -20,12 +20,12 @@ MAX_JSON = 32 * 2**20
 
 _BROKEN_TRIES = 3  # of a metadata request on a broken connection
 _BUSY_TRIES = 5  # on a busy server
-_LONGEST_WAIT = 15 * 60.0  # seconds; the hub's windows are 5 minutes long
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How to wait: `cancelled` interrupts it, `notify` gets the reason. Tests pass their own clock.
+    """How to wait: `cancelled` interrupts it, `notify` gets the reason. Tests pass their own clock. A server that is busy for
+    more than `longest` seconds is not waited for.
 
     `wait(event, seconds)` returns whether the event was set, as `threading.Event.wait` does.
     """
@@ -34,6 +34,7 @@ class Patience:
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     now: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda _: None
+    longest: float = 15 * 60.0  # the hub's windows are 5 minutes long
 
     def pause(self, seconds: float, why: str) -> None:
         """Report why, and wait. Raises RequestCancelled."""
@@ -64,11 +65,11 @@ def ask(
             continue
         if response.status not in RETRYABLE or number == _BUSY_TRIES:
             return response
-        seconds = retry_after(response.headers)
-        if seconds is not None and seconds > _LONGEST_WAIT:
+        given = retry_after(response.headers)
+        seconds = backoff(number - 1) if given is None else given
+        if seconds > patience.longest:
             return response
         response.drain()
-        seconds = seconds if seconds is not None else backoff(number - 1)
         patience.pause(seconds, busy(host, response.status, seconds))
     raise AssertionError("the last try returns")
 

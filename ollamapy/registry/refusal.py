@@ -24,6 +24,13 @@ def unreachable(host: str, reason: str) -> Offline:
     return Offline(f"cannot reach {host} ({reason}): check the network and try again")
 
 
+def odd_listing(access: Access) -> TransferError:
+    """The error for an answer that is JSON and no listing of a hub."""
+    return TransferError(
+        f"{access.host} sends a listing that makes no sense: is HF_ENDPOINT the address of a hub?"
+    )
+
+
 def busy(host: str, status: int, seconds: float) -> str:
     """The message while waiting for a server."""
     why = "it limits requests" if status == 429 else f"it answers {status}"

@@ -13,6 +13,7 @@ from .requests import Requests
 
 if TYPE_CHECKING:
     from ..models.jobs import Jobs
+    from ..models.offers import Offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,5 @@ class Services:
     scheduler: Scheduler
     renderer: Renderer
     jobs: Jobs
+    offers: Offers
     requests: Requests = field(default_factory=Requests)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +28,7 @@ from .anthropic import paths as anthropic_paths
 from .body import AnnouncedTooLarge, BodyTooLarge, BodyTooSlow, Misread
 from .call import JSON, Call, Dialect, Path, describe, is_loopback
 from .gate import Gate
+from .models import paths as models_paths
 from .ollama import model_paths
 from .ollama import paths as ollama_paths
 from .openai import paths as openai_paths
@@ -70,6 +71,7 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
         openai_paths.DIALECT,
         response_paths.DIALECT,
         anthropic_paths.DIALECT,
+        models_paths.DIALECT,
     )
     budget = BodyBudget()
     routes = [
@@ -140,7 +142,9 @@ class Endpoint:
                 check_announced(headers)
                 body = await read_body(receive, self._budget)
             server = tuple(scope.get("server") or ("", 0))
-            call = Call(body, headers, scope["path_params"], caller, body_parts(receive), server)
+            query = QueryParams(scope.get("query_string", b""))
+            parts = body_parts(receive)
+            call = Call(body, headers, scope["path_params"], caller, parts, server, query)
             with self._services.requests.entered(id) as cancellation:
                 work = self._respond(call, cancellation, scope, receive, watched_send)
                 await (work if self._path.in_parts else until_gone(receive, work))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
@@ -33,7 +34,8 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request as its handler gets it. ``body`` is empty if the path reads it in ``parts``; ``path`` has the values of the
-    path's placeholders, ``server`` is the host and port of the daemon's end of the connection.
+    path's placeholders, ``query`` the parameters after its question mark (of equal ones the last; see query.py), ``server`` is
+    the host and port of the daemon's end of the connection.
     """
 
     body: Body
@@ -42,6 +44,7 @@ class Call:
     caller: Caller
     parts: AsyncIterator[bytes]
     server: tuple[str, int] = ("", 0)
+    query: Mapping[str, str] = field(default_factory=dict)
 
     async def parse(self, parse: Callable[[bytes], Result]) -> Result:
         """The body, parsed by ``parse``; call it once."""
@@ -82,6 +85,11 @@ def describe(error: Exception) -> tuple[int, str, str]:
         return error.status, str(error), error.code
     log.error("a request failed with an unexpected error", exc_info=error)
     return 500, "internal error, see the daemon's log: ollamapy daemon logs", ""
+
+
+def encode_coded_error(status: int, message: str, code: str) -> bytes:
+    """An error of the paths that no other API has: Ollama's shape, with our code where the error has one."""
+    return msgspec.json.encode({"error": message, **({"code": code} if code else {})})
 
 
 def json_answer(body: bytes) -> Response:

@@ -19,6 +19,8 @@ from .. import __version__, errors
 from ..errors import OllamapyError
 from ..models.listing import ListedModel
 from ..models.spec import Details
+from ..registry import hub_search
+from ..registry.hub_search import HubModel
 from ..types import CONTEXT_POLICIES, OPTION_KINDS, THINK_LEVELS, Progress
 from . import body
 from .anthropic import wire as anthropic
@@ -35,7 +37,7 @@ JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-s
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     ollama.GenerateAnswer, ollama.ChatAnswer, ollama.RunningModel, ollama_vectors.EmbedAnswer, ollama_vectors.RerankAnswer, ListedModel,
-    Details, Progress,
+    Details, Progress, HubModel,
 )  # fmt: skip
 
 
@@ -179,7 +181,8 @@ _GATE = "The request's Host or Origin is not allowed; the response has no conten
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """One method of a path. ``answers``: media type -> schema of a 200 (None: no body); ``takes``: the request's, if JSON."""
+    """One method of a path. ``answers``: media type -> schema of a 200 (None: no body); ``takes``: the request's, if JSON;
+    ``query``: the parameters after the path's question mark."""
 
     summary: str
     answers: Mapping[str, Schema] | None
@@ -187,6 +190,7 @@ class _Operation:
     raises: Errors = ()
     binary: bool = False
     statuses: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
+    query: Mapping[str, Schema] = field(default_factory=dict)
 
 
 def _streamed(answer: Schema) -> Mapping[str, Schema]:
@@ -341,6 +345,24 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         binary=True,
         statuses={200: "the blob was already stored", 201: "the blob is stored"},
     ),
+    ("GET", "/api/catalogue"): _Operation(
+        "Search the catalogue, or list all of it",
+        {JSON: _object({"free": _INTEGER, "families": _list(_object({"name": _TEXT, "about": _TEXT, "models": _list(_OBJECT)}))})},
+        raises=(errors.InvalidRequest, errors.InvalidCatalog),
+        query={"q": _TEXT},
+    ),
+    ("GET", "/api/hub"): _Operation(
+        "Search the hub for repositories with GGUF files, the most downloaded first",
+        {JSON: _object({"models": _list(_ref(HubModel))})},
+        raises=(errors.InvalidRequest, errors.ServerBusy, *_tree(errors.TransferError)),
+        query={"q": _TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": hub_search.MOST}},
+    ),
+    ("GET", "/api/remote"): _Operation(
+        "Details of a remote model, and the memory that each of its quantizations needs, without downloading it",
+        {JSON: _object({"name": _TEXT, "details": _OBJECT, "size": _INTEGER, "free": _INTEGER, "fits": _list(_OBJECT)})},
+        raises=(errors.InvalidRequest, errors.InvalidName, errors.InvalidModel, errors.ServerBusy, *_tree(errors.TransferError)),
+        query={"model": _TEXT},
+    ),
     ("GET", "/v2/{repository}/manifests/{tag}"): _Operation(
         "A model's manifest, for machines that pull from this daemon", {"*/*": _ANY}, raises=_MODEL
     ),
@@ -449,6 +471,7 @@ def _operation(path: str, operation: _Operation) -> dict[str, Any]:
         "parameters": [
             {"$ref": "#/components/parameters/RequestId"},
             *(_placeholder(name) for name in placeholders),
+            *(_parameter(name, schema) for name, schema in operation.query.items()),
         ],
         "responses": _responses(path, operation),
     }
@@ -457,6 +480,10 @@ def _operation(path: str, operation: _Operation) -> dict[str, Any]:
     elif operation.binary:
         found["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return found
+
+
+def _parameter(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
 def _placeholder(name: str) -> Schema:

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from ollamapy.web.anthropic import paths as anthropic
 from ollamapy.web.call import Path
+from ollamapy.web.models import paths as models
 from ollamapy.web.ollama import model_paths as stored
 from ollamapy.web.ollama import paths as native
 from ollamapy.web.openai import paths as openai
@@ -49,7 +50,7 @@ NAMES: dict[str, dict[str, Any]] = {
 }
 """The same for the paths that change the store, which shall leave those models alone."""
 
-ELSEWHERE = ("/api/pull", "/api/push")
+ELSEWHERE = ("/api/pull", "/api/push", "/api/hub", "/api/remote")
 """Here a 502 is no fault of ours: they are to ask other machines, and may not."""
 
 
@@ -69,6 +70,7 @@ PATHS = [
     *openai.DIALECT.paths,
     *responses.DIALECT.paths,
     *anthropic.DIALECT.paths,
+    *models.DIALECT.paths,
 ]
 API = schemathesis.openapi.from_dict(
     json.loads(document((path.method, path.path) for path in PATHS))

@@ -75,6 +75,7 @@ class FakeHub:
         self.signed_range = False
         self.direct = False  # the hub sends large files itself
         self.plain: dict[str, bytes] = {}  # files at any path, as on any web server
+        self.found: Any = None  # what a search answers, instead of the repositories
         self.realm = ""  # of the registry's tokens; "" asks for none
         self.pace = Pace()
         self._lock = threading.Lock()
@@ -309,6 +310,8 @@ class _Handler(FaultyHandler):
         self.reply(307, {"Location": self.hub.url + self.path})
 
     def serve_hub(self, path: str) -> None:
+        if path == "/api/models":
+            return self.search()
         if found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)/revision/(.+)", path):
             return self.listing(found[1], found[2])
         if found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)/tree/(.+)", path):
@@ -382,6 +385,30 @@ class _Handler(FaultyHandler):
             self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return None
         return repo, commit
+
+    def search(self) -> None:
+        token = self.record.headers.get("authorization", "").removeprefix("Bearer ")
+        if token and token not in self.hub.tokens:
+            return self.refuse(401, "", "Invalid credentials in Authorization header")
+        if self.hub.found is not None:
+            return self.json(self.hub.found)
+        [text], [limit] = self.record.query["search"], self.record.query["limit"]
+        hits = [repo for id, repo in self.hub._repos.items() if text.lower() in id]
+        values = [
+            {
+                "id": repo.id,
+                "downloads": 7,
+                "likes": 1,
+                "gated": "auto" if repo.gated else False,
+                "private": repo.private,
+                "pipeline_tag": "text-generation",
+                "lastModified": "2026-01-02T03:04:05.000Z",
+                "tags": ["gguf"],
+            }
+            for repo in hits
+            if token or not repo.private
+        ]
+        return self.json(values[: int(limit)])
 
     def listing(self, id: str, revision: str) -> None:
         if (found := self.repo(id, revision)) is None:

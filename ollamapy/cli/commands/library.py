@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import typer
 
 from ... import human
-from ...errors import InvalidCatalog, ModelNotFound, OllamapyError
+from ...errors import ModelNotFound, OllamapyError
 from ...machine import free_memory
 from ...names import DEFAULT_HOST, Name
 from ...registry.catalog import Catalog, Entry, Family, guessed_size
+from ...registry.offers import families, family_facts, fits, matching
 from ..drawing import Table, shown
 from ..terminal import remark
 from .arguments import POSITIONAL, Json, at_least, at_most_one, group_app, launcher_of, print_json
@@ -27,7 +27,7 @@ _ABOUT_COLUMN = 60
 def search(context: typer.Context, as_json: Json = False) -> None:
     """Search the catalogue."""
     words = at_least(context, 1)
-    found = matching(families(_catalog(context)), " ".join(words))
+    found = matching(_families(_catalog(context)), " ".join(words))
     if not found and not as_json:
         raise OllamapyError(
             f"no model of the catalogue matches {ascii(' '.join(words))}, see: ollamapy library"
@@ -40,11 +40,11 @@ def library(context: typer.Context, as_json: Json = False) -> None:
     """List the catalogue, or the models of one family."""
     name = at_most_one(context)
     if name is None:
-        _print_families(families(_catalog(context)), as_json)
+        _print_families(_families(_catalog(context)), as_json)
         return
     found, free = family(_catalog(context), name), free_memory()
     if as_json:
-        print_json(family_json(found, free))
+        print_json(family_facts(found, free))
     else:
         print(card(found, free), end="")
 
@@ -53,42 +53,17 @@ def _catalog(context: typer.Context) -> Catalog:
     return Catalog(launcher_of(context).settings.library)
 
 
+def _families(catalog: Catalog) -> list[Family]:
+    """All families that can be read, with a warning on stderr for each of the others."""
+    return families(catalog, lambda fault: remark(f"Warning: {fault}"))
+
+
 def _print_families(found: Sequence[Family], as_json: bool) -> None:
     free = free_memory()
     if as_json:
-        print_json({"families": [family_json(each, free) for each in found]})
+        print_json({"families": [family_facts(each, free) for each in found]})
     else:
         print(shown(listing(found, free, cut=not sys.stdout.isatty())), end="")
-
-
-def families(catalog: Catalog) -> list[Family]:
-    """All families that can be read, with a warning on stderr for each of the others."""
-    found = []
-    for name in catalog.families():
-        try:
-            family = catalog.family(name)
-        except InvalidCatalog as error:
-            remark(f"Warning: {error}")
-            continue
-        if family is not None:
-            found.append(family)
-    return found
-
-
-def matching(found: Iterable[Family], text: str) -> list[Family]:
-    """The families that have every word of a text somewhere: in names, tags and descriptions; matches by name
-    first."""
-    words = text.lower().split()
-
-    def words_of(family: Family) -> str:
-        entries = (
-            f"{' '.join(e.tags)} {e.use} {e.licence} {e.architecture} {e.repo} {e.quantization}"
-            for e in family.entries
-        )
-        return f"{family.name} {family.about} {' '.join(entries)}".lower()
-
-    hits = [family for family in found if all(word in words_of(family) for word in words)]
-    return sorted(hits, key=lambda family: not any(word in family.name for word in words))
 
 
 def listing(found: Sequence[Family], free: int, *, cut: bool) -> Table:
@@ -98,8 +73,8 @@ def listing(found: Sequence[Family], free: int, *, cut: bool) -> Table:
         sizes = [size for entry in family.entries if (size := guessed_size(entry))]
         contexts = [entry.context for entry in family.entries if entry.context]
         licences = dict.fromkeys(entry.licence for entry in family.entries if entry.licence)
-        fitting = [_fits(entry, free) for entry in family.entries]
-        fits = "yes" if all(fitting) else "some" if any(fitting) else "no"
+        fitting = [fits(entry, free) for entry in family.entries]
+        verdict = "yes" if all(fitting) else "some" if any(fitting) else "no"
         about = family.about
         if cut and len(about) > _ABOUT_COLUMN:
             about = f"{about[: _ABOUT_COLUMN - 3]}..."
@@ -110,7 +85,7 @@ def listing(found: Sequence[Family], free: int, *, cut: bool) -> Table:
                 _span(sizes),
                 str(max(contexts, default="")),
                 ", ".join(licences),
-                fits,
+                verdict,
                 about,
             )
         )
@@ -134,7 +109,7 @@ def card(family: Family, free: int) -> str:
             entry.quantization,
             str(entry.context or ""),
             entry.licence,
-            "yes" if _fits(entry, free) else "no",
+            "yes" if fits(entry, free) else "no",
             ", ".join(entry.also),
         )
         for entry in family.entries
@@ -150,43 +125,6 @@ def _size(entry: Entry) -> str:
         return human.format_bytes(entry.size)
     guess = guessed_size(entry)
     return f"~{human.format_bytes(guess)}" if guess else ""
-
-
-def _fits(entry: Entry, free: int) -> bool:
-    """Whether a model fits into the free memory: its weights, a twelfth more for cache and buffers, and the process. A model of
-    unknown size is taken to fit."""
-    size = guessed_size(entry) or 0
-    return size * 13 // 12 + 64 * 2**20 <= free
-
-
-def family_json(family: Family, free: int) -> dict[str, Any]:
-    """A family as `--json` prints it, without unknown fields. `size` is in bytes."""
-    return {
-        "name": family.name,
-        "about": family.about,
-        "models": [_entry_json(entry, free) for entry in family.entries],
-    }
-
-
-def _entry_json(entry: Entry, free: int) -> dict[str, Any]:
-    facts = {
-        "name": entry.name.display,
-        "also": list(entry.also),
-        "use": entry.use,
-        "kind": entry.kind,
-        "size": guessed_size(entry),
-        "size_is_exact": entry.size is not None,
-        "parameter_size": entry.parameter_size,
-        "quantization": entry.quantization,
-        "context": entry.context,
-        "licence": entry.licence,
-        "repo": entry.repo,
-        "revision": entry.revision if entry.repo else "",
-        "files": [{"path": each.path, "sha256": each.sha256} for each in entry.files],
-        "note": entry.note,
-        "fits": _fits(entry, free),
-    }
-    return {key: value for key, value in facts.items() if value not in ("", None, [])}
 
 
 def family(catalog: Catalog, text: str) -> Family:
