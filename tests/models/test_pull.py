@@ -361,6 +361,31 @@ def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
     assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
 
 
+def test_what_a_removal_takes_from_an_interrupted_pull_is_fetched_again(
+    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
+) -> None:
+    """An interrupted pull reserves nothing: `rm` frees the space of the removed model, as in Ollama."""
+    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    clip += content(LARGE)
+    hub.add_repo("me/a", {"m.gguf": gguf})
+    hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})
+    slow(hub, clip)
+    pulling_b = start(served, hub, "hf.co/me/b")
+    until_begun(served, clip)
+    pulling_b.leave()
+    held = served.home / "models" / "partial"
+    until(lambda: not list(held.glob("reservation-*")), "the reservation has ended")
+    assert blobs(served) == [f"sha256-{sha256(gguf)}"], "it is kept while nothing else removes it"
+    pull(served, hub, "hf.co/me/a")
+    assert served.ask("DELETE", "/api/delete", {"model": "hf.co/me/a"}).status == 200
+    assert not blobs(served) and partial(served, clip)
+    hub.faults.clear()
+    before = hub.sent("cdn")
+    assert statuses(pull(served, hub, "hf.co/me/b"))[-1] == "success"
+    assert hub.sent("cdn") - before < len(gguf) + len(clip)
+    assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
+
+
 def test_a_pull_of_an_hour_keeps_its_finished_shards(
     tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:
