@@ -14,11 +14,10 @@ import pytest
 from ollamapy.errors import InvalidRequest, RequestCancelled
 from ollamapy.models import blobs as sent
 from ollamapy.registry.store import Store
-from tests.models.test_pull import blobs, daemon, served
 from tests.registry.fake_hub import sha256
 from tests.served import Daemon, until
 
-__all__ = ["daemon", "served"]
+from .pulls import blobs
 
 CONTENT = b"x" * 3_000_000
 DIGEST = f"sha256:{sha256(CONTENT)}"

@@ -3,108 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ollamapy.registry import journal
 from ollamapy.registry.manifest import MAX_MANIFEST
-from ollamapy.registry.prune import prune
-from ollamapy.registry.store import Store
 from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.registry.fake_hub import FakeHub, content, sha256
-from tests.served import Answer, Daemon, command, environment, serve, until
+from tests.served import Daemon, serve
 from tests.small_models import random_model, split
 
-LARGE = 24 * 2**20
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return random_model(tmp_path_factory.mktemp("gguf") / "m.gguf").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def large(gguf: bytes) -> bytes:
-    """A model with so much behind its tensors that getting it takes a while."""
-    return gguf + content(LARGE)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    home = tmp_path_factory.mktemp("home")
-    with serve(home, home / "models") as running:
-        yield running
-
-
-@pytest.fixture
-def served(daemon: Daemon) -> Iterator[Daemon]:
-    """A daemon without models, the same for many tests."""
-    yield daemon
-    for name in names(daemon):
-        daemon.ask("DELETE", "/api/delete", {"model": name})
-    for folder in ("models", "library"):
-        shutil.rmtree(daemon.home / folder, ignore_errors=True)
-
-
-def start(daemon: Daemon, hub: FakeHub, model: str, **more: Any) -> Answer:
-    known = {"endpoint": hub.url, "token": more.pop("token", ""), "offline": more.pop("off", False)}
-    body = {"model": model, "hub": known, **more}
-    return daemon.open("POST", "/api/pull", body)
-
-
-def pull(daemon: Daemon, hub: FakeHub, model: str, **more: Any) -> list[Any]:
-    """The steps of a pull."""
-    answer = start(daemon, hub, model, **more)
-    assert answer.status == 200, answer.read()
-    assert answer.header("content-type") == "application/x-ndjson"
-    return answer.lines()
-
-
-def fails(steps: list[Any]) -> str:
-    """The error that ends a pull."""
-    assert [step for step in steps if "error" in step] == steps[-1:]
-    return str(steps[-1]["error"])
-
-
-def statuses(steps: list[Any]) -> list[str]:
-    """Without repetitions."""
-    return list(dict.fromkeys(step["status"] for step in steps))
-
-
-def cli(daemon: Daemon, hub: FakeHub, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command, by a user who reaches that hub."""
-    known = environment(daemon.home, daemon.home / "models", HOST=f"127.0.0.1:{daemon.port}")
-    known |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "COLUMNS": "100"}
-    return subprocess.run(
-        command(*arguments), env=known, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=60, cwd=daemon.home,
-    )  # fmt: skip
-
-
-def names(daemon: Daemon) -> list[str]:
-    return [model["name"] for model in daemon.ask("GET", "/api/tags").json()["models"]]
-
-
-def blobs(daemon: Daemon) -> list[str]:
-    return sorted(path.name for path in (daemon.home / "models" / "blobs").glob("*"))
-
-
-def pulling(data: bytes) -> str:
-    return f"pulling {sha256(data)[:12]}"
-
+from .pulls import (
+    blobs,
+    cli,
+    fails,
+    names,
+    pull,
+    pulling,
+    start,
+    statuses,
+)
 
 # What names stand for
 
@@ -324,173 +244,6 @@ def test_from_another_daemon(home: Path, hub: FakeHub, model_store: Path) -> Non
 def _config_of(daemon: Daemon, model: str) -> str:
     manifest = daemon.ask("GET", f"/v2/library/{model}/manifests/latest")
     return str(json.loads(manifest.body)["config"]["digest"])
-
-
-# Together, broken off, and gone on with
-
-
-def slow(hub: FakeHub, data: bytes) -> None:
-    hub.fault(path=sha256(data), cap=4 * 2**20, times=float("inf"))
-
-
-def partial(daemon: Daemon, data: bytes) -> int:
-    """Bytes that the journal says are there."""
-    path = daemon.home / "models" / "partial" / f"sha256-{sha256(data)}.json"
-    return journal.kept(path, len(data))
-
-
-def until_begun(daemon: Daemon, data: bytes) -> None:
-    until(lambda: partial(daemon, data) > 2**20, "a part is there and noted")
-
-
-def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
-    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
-) -> None:
-    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
-    clip += content(LARGE)
-    hub.add_repo("me/a", {"m.gguf": gguf})
-    hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})
-    slow(hub, clip)
-    pull(served, hub, "hf.co/me/a")
-    pulling_b = start(served, hub, "hf.co/me/b")
-    until_begun(served, clip)
-    assert served.ask("DELETE", "/api/delete", {"model": "hf.co/me/a"}).status == 200
-    assert names(served) == []
-    assert cli(served, hub, "prune", "--yes").returncode == 0
-    assert statuses(pulling_b.lines())[-1] == "success"
-    assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
-
-
-def test_what_a_removal_takes_from_an_interrupted_pull_is_fetched_again(
-    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
-) -> None:
-    """An interrupted pull reserves nothing: `rm` frees the space of the removed model, as in Ollama."""
-    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
-    clip += content(LARGE)
-    hub.add_repo("me/a", {"m.gguf": gguf})
-    hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})
-    slow(hub, clip)
-    pulling_b = start(served, hub, "hf.co/me/b")
-    until_begun(served, clip)
-    pulling_b.leave()
-    held = served.home / "models" / "partial"
-    until(lambda: not list(held.glob("reservation-*")), "the reservation has ended")
-    assert blobs(served) == [f"sha256-{sha256(gguf)}"], "it is kept while nothing else removes it"
-    pull(served, hub, "hf.co/me/a")
-    assert served.ask("DELETE", "/api/delete", {"model": "hf.co/me/a"}).status == 200
-    assert not blobs(served) and partial(served, clip)
-    hub.faults.clear()
-    before = hub.sent("cdn")
-    assert statuses(pull(served, hub, "hf.co/me/b"))[-1] == "success"
-    assert hub.sent("cdn") - before < len(gguf) + len(clip)
-    assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
-
-
-def test_a_pull_of_an_hour_keeps_its_finished_shards(
-    tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
-) -> None:
-    """The second shard is on its way for so long that the first one is old."""
-    (tmp_path / "whole.gguf").write_bytes(gguf)
-    first, second = (path.read_bytes() for path in split(tmp_path / "whole.gguf", tmp_path))
-    second += content(LARGE)
-    names_of = "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"
-    hub.add_repo("me/repo", dict(zip(names_of, (first, second), strict=True)))
-    slow(hub, second)
-    answer = start(served, hub, "hf.co/me/repo")
-    until_begun(served, second)
-    assert blobs(served) == [f"sha256-{sha256(first)}"]
-    root = served.home / "models"
-    assert prune(Store([root], now=lambda: time.time() + 2 * 3600)) == []
-    assert statuses(answer.lines())[-1] == "success"
-    assert f"sha256-{sha256(first)}" in blobs(served)
-
-
-def test_a_daemon_removes_at_its_start_what_a_killed_one_worked_on(home: Path) -> None:
-    partial = home / "models" / "partial"
-    partial.mkdir(parents=True)
-    (partial / "reservation-1-dead").write_text("")
-    (partial / "reservation-1-dead.work-1").mkdir()
-    (partial / f"sha256-{'a' * 64}").write_bytes(b"to be resumed")
-    with serve(home, home / "models"):
-        until(lambda: not (partial / "reservation-1-dead.work-1").exists(), "it is swept")
-    assert {path.name for path in partial.iterdir()} == {"lock", f"sha256-{'a' * 64}"}
-
-
-def test_two_who_want_the_same_share_one_download(
-    served: Daemon, hub: FakeHub, large: bytes
-) -> None:
-    hub.add_repo("me/repo", {"m.gguf": large})
-    slow(hub, large)
-    first = start(served, hub, "hf.co/me/repo")
-    assert first.line() == {"status": "pulling manifest"}
-    until_begun(served, large)
-    assert served.busy() == 1
-    second = pull(served, hub, "hf.co/me/repo")
-    assert statuses(second) == statuses([{"status": "pulling manifest"}, *first.lines()])
-    assert statuses(second)[-1] == "success"
-    assert hub.sent("cdn") < len(large) + 2**20
-    assert len(hub.asked("hub", "/api/models/")) == 1
-
-
-def test_the_last_who_leaves_ends_it_and_the_next_goes_on(
-    served: Daemon, hub: FakeHub, large: bytes
-) -> None:
-    hub.add_repo("me/repo", {"m.gguf": large})
-    slow(hub, large)
-    first, second = start(served, hub, "hf.co/me/repo"), start(served, hub, "hf.co/me/repo")
-    first.line(), second.line()
-    until_begun(served, large)
-    first.leave()
-    there = partial(served, large)
-    until(lambda: partial(served, large) > there, "it goes on for the other")
-    second.leave()
-    until(lambda: served.busy() == 0, "no request waits")
-    assert names(served) == [] and not blobs(served)
-    hub.faults.clear()
-    assert statuses(pull(served, hub, "hf.co/me/repo"))[-1] == "success"
-    assert hub.sent("cdn") < len(large) + 8 * 2**20
-    assert blobs(served)[0] and names(served) == ["hf.co/me/repo:latest"]
-
-
-def test_a_daemon_that_was_killed_goes_on(home: Path, hub: FakeHub, large: bytes) -> None:
-    hub.add_repo("me/repo", {"m.gguf": large})
-    slow(hub, large)
-    with serve(home, home / "models") as daemon:
-        answer = start(daemon, hub, "hf.co/me/repo")
-        answer.line()
-        until_begun(daemon, large)
-        daemon.end(signal.SIGKILL)
-        answer.leave()
-    sent = hub.sent("cdn")
-    hub.faults.clear()
-    with serve(home, home / "models") as daemon:
-        assert names(daemon) == []
-        there = partial(daemon, large)
-        assert statuses(pull(daemon, hub, "hf.co/me/repo"))[-1] == "success"
-        assert hub.sent("cdn") - sent <= len(large) - there + 2**20
-        assert names(daemon) == ["hf.co/me/repo:latest"]
-
-
-def test_a_daemon_that_stops_says_so(home: Path, hub: FakeHub, large: bytes) -> None:
-    hub.add_repo("me/repo", {"m.gguf": large})
-    slow(hub, large)
-    with serve(home, home / "models") as daemon:
-        answer = start(daemon, hub, "hf.co/me/repo")
-        answer.line()
-        until_begun(daemon, large)
-        assert daemon.end() == 0
-        assert "the daemon is stopping" in fails(answer.lines())
-
-
-def test_a_hub_that_is_silent_does_not_hold_up_the_end(home: Path, hub: FakeHub) -> None:
-    hub.fault(server="hub", hang=True)
-    with serve(home, home / "models") as daemon:
-        answer = start(daemon, hub, "hf.co/me/repo")
-        answer.line()
-        until(lambda: hub.requests, "the hub is asked")
-        began = time.monotonic()
-        assert daemon.end() == 0 and time.monotonic() - began < 15
-        assert "the daemon is stopping" in fails(answer.lines())
 
 
 # What goes wrong
