@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidName, OllamapyError
@@ -40,6 +40,21 @@ T = TypeVar("T")
 
 _STATUS_COLUMNS = 60
 """The narrowest terminal in which the model and the context stand beside the prompt."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come of an answer: its text and its thinking in pieces, and the last chunk. ``repeats``: it was ended, because
+    it only repeats itself."""
+
+    pieces: list[str] = field(default_factory=list)
+    thought: list[str] = field(default_factory=list)
+    final: Mapping[str, Any] = field(default_factory=dict)
+    repeats: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class Repl:
@@ -190,50 +205,53 @@ class Repl:
     def _answer(self, line: str) -> None:
         """Send a message, and print the answer as it comes; both join the conversation."""
         session = self._with_message(line)
-        request = session.request()
-        screen, thoughts = self._screen(session), Thoughts(self._look.hides_thinking)
-        bounded, repeats = "num_predict" not in session.parameters, Repeats()
-        pieces, thought = list[str](), list[str]()
+        screen, answer = self._screen(session), _Answer()
         ending: Ending = ""
         failure: OllamapyError | None = None
-        final: Mapping[str, Any] = {}
         try:
-            with (
-                closing(self._chunks(request)) as chunks,
-                terminal.Spinner(f"waiting for {session.model}") as spinner,
-            ):
-                for final in chunks:
-                    thought.append(request.thinking(final))
-                    for text, is_thought in thoughts.pieces(thought[-1], request.text(final)):
-                        spinner.stop()
-                        repeats.feed(text)
-                        if is_thought:
-                            screen.remark(text)
-                        else:
-                            # A base model's text may begin with white space
-                            screen.put(text if pieces or not session.is_base else text.lstrip())
-                            pieces.append(text)
-                    if bounded and repeats.found:
-                        ending = "cut off"
-                        break
+            self._stream(session, screen, answer)
         except KeyboardInterrupt:
             ending = "stopped"
         except OllamapyError as error:
             ending, failure = "broken off", error
-        if final.get("done_reason") == "length":
+        if answer.repeats or answer.final.get("done_reason") == "length":
             ending = "cut off"
-        if pieces or final.get("done"):
-            self._session = session.with_answer("".join(pieces), ending, "".join(thought))
+        if answer.pieces or answer.final.get("done"):
+            self._session = session.with_answer(answer.text, ending, "".join(answer.thought))
             self._used = None
-        if pieces or not failure:
-            _end(screen, ending, bool(pieces))
+        if answer.pieces or not failure:
+            _end(screen, ending, bool(answer.pieces))
         if failure:
             raise failure
-        if bounded and repeats.found:
+        if answer.repeats:
             terminal.remark(views.repeating("/set parameter num_predict -1"))
-        if final.get("done"):
-            _tell(final)
-            self._account(final)
+        if answer.final.get("done"):
+            _tell(answer.final)
+            self._account(answer.final)
+
+    def _stream(self, session: Session, screen: Screen, answer: _Answer) -> None:
+        """Print an answer as it comes, and collect it; one without a bound ends where it only repeats itself."""
+        request, thoughts = session.request(), Thoughts(self._look.hides_thinking)
+        bounded, repeats = "num_predict" not in session.parameters, Repeats()
+        with (
+            closing(self._chunks(request)) as chunks,
+            terminal.Spinner(f"waiting for {session.model}") as spinner,
+        ):
+            for chunk in chunks:
+                answer.final = chunk
+                answer.thought.append(request.thinking(chunk))
+                for text, is_thought in thoughts.pieces(answer.thought[-1], request.text(chunk)):
+                    spinner.stop()
+                    repeats.feed(text)
+                    if is_thought:
+                        screen.remark(text)
+                    else:
+                        # A base model's text may begin with white space
+                        screen.put(text if answer.pieces or not session.is_base else text.lstrip())
+                        answer.pieces.append(text)
+                if bounded and repeats.found:
+                    answer.repeats = True
+                    return
 
     def _with_message(self, line: str) -> Session:
         """The conversation with a line; files that it names are attached if the model takes images or audio."""

@@ -118,45 +118,60 @@ def metadata(files: Folder, vocab_size: int, ids: Ids) -> dict[str, Value]:
         else _TokenizerConfig()
     )
     full = read_json(files, "tokenizer.json", _TokenizerJson) if "tokenizer.json" in files else None
-    if "tokenizer.model" in files:
-        vocabulary = _sentence_piece(read_bytes(files, "tokenizer.model"))
-    elif full is not None:
-        vocabulary = _from_json(full)
-    else:
-        raise InvalidModel(
-            "the folder has no tokenizer, put its tokenizer.json or tokenizer.model beside the weights"
-        )
+    vocabulary = _vocabulary(files, full)
     if vocabulary.texts and max(vocabulary.texts) >= vocab_size:
         _refuse(f"it has token {max(vocabulary.texts)} and the model {vocab_size} rows")
     _add(vocabulary, _added(files, settings, full), vocab_size)
     _check(vocabulary)
+    values = {
+        **_rows(vocabulary, vocab_size),
+        **{
+            f"{name}_token_id": number
+            for name, number in _special_ids(files, vocabulary, settings, ids).items()
+            if 0 <= number < vocab_size
+        },
+        **_additions(vocabulary, settings),
+    }
+    keys: dict[str, Value] = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
+    if template := _chat_template(files, settings):
+        keys["tokenizer.chat_template"] = template
+    return keys
 
-    numbers = _special_ids(files, vocabulary, settings, ids)
-    values: dict[str, Value] = {"model": vocabulary.model, "pre": vocabulary.pre}
+
+def _vocabulary(files: Folder, full: _TokenizerJson | None) -> Vocabulary:
+    """The tokens of tokenizer.model, else of tokenizer.json."""
+    if "tokenizer.model" in files:
+        return _sentence_piece(read_bytes(files, "tokenizer.model"))
+    if full is not None:
+        return _from_json(full)
+    raise InvalidModel(
+        "the folder has no tokenizer, put its tokenizer.json or tokenizer.model beside the weights"
+    )
+
+
+def _rows(vocabulary: Vocabulary, vocab_size: int) -> dict[str, Value]:
+    """The keys that say what each row of the model stands for."""
     everyone = range(vocab_size)
     texts = [vocabulary.texts.get(number, f"[PAD{number}]") for number in everyone]
     if len(set(texts)) < vocab_size:
         _refuse("it has a token twice")
-    values["tokens"] = texts
+    values: dict[str, Value] = {"model": vocabulary.model, "pre": vocabulary.pre, "tokens": texts}
     values["token_type"] = [vocabulary.kinds.get(number, UNUSED) for number in everyone]
     if vocabulary.model == "llama":
         values["scores"] = [vocabulary.scores.get(number, -10000.0) for number in everyone]
     if vocabulary.merges:
         values["merges"] = vocabulary.merges
-    for name, number in numbers.items():
-        if 0 <= number < vocab_size:
-            values[f"{name}_token_id"] = number
-    for name, wanted in (
-        ("add_bos_token", _first(settings.add_bos_token, vocabulary.adds_bos)),
-        ("add_eos_token", _first(settings.add_eos_token, vocabulary.adds_eos)),
-        ("add_space_prefix", vocabulary.space_prefix),
-    ):
-        if wanted is not None:
-            values[name] = wanted
-    keys: dict[str, Value] = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
-    if template := _chat_template(files, settings):
-        keys["tokenizer.chat_template"] = template
-    return keys
+    return values
+
+
+def _additions(vocabulary: Vocabulary, settings: _TokenizerConfig) -> dict[str, Value]:
+    """The keys that say what is put around a text, where the tokenizer says it."""
+    wanted = {
+        "add_bos_token": _first(settings.add_bos_token, vocabulary.adds_bos),
+        "add_eos_token": _first(settings.add_eos_token, vocabulary.adds_eos),
+        "add_space_prefix": vocabulary.space_prefix,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 # ---- SentencePiece -------------------------------------------------------------------------------------------------------

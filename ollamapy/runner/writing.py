@@ -41,40 +41,22 @@ async def write_file(
     Closing the iterator kills the child; it also ends when the daemon dies, for its stdin then ends. ``target`` stays only if
     it is whole. ``work`` is what the child does, for messages. Raises Refusal, RunnerCrashed, or RunnerError (no process).
     """
-    progress: deque[Frame] = deque(maxlen=MAX_WAITING)
-    result: asyncio.Future[Frame | Ending] = asyncio.get_running_loop().create_future()
-    news = asyncio.Event()
-
-    def settle(outcome: Frame | Ending) -> None:
-        if not result.done():
-            result.set_result(outcome)
-        news.set()
-
-    def receive(frame: Frame) -> None:
-        if isinstance(frame, Quantized | Converted | Failed):
-            settle(frame)
-        else:
-            progress.append(frame)
-            news.set()
-
+    reports = _Reports()
     child = Child(
         command,
         messages,
-        receive,
+        reports.receive,
         name=f"process that {work}",
         environment=environment,
         log_level=logging.DEBUG,
     )
-    child.when_ended(settle)
+    child.when_ended(reports.settle)
     whole = False
     try:
         child.send(order)
-        while not result.done() or progress:
-            await news.wait()
-            news.clear()
-            while progress:
-                yield progress.popleft()
-        _check(result.result(), work)
+        while (frame := await reports.progress()) is not None:
+            yield frame
+        _check(await reports.result, work)
         whole = True
     finally:
         child.kill()
@@ -83,6 +65,37 @@ async def write_file(
         finally:
             if not whole:
                 _remove(target)
+
+
+class _Reports:
+    """What comes from the child: frames of progress, and one result, which may be its ending."""
+
+    def __init__(self) -> None:
+        self.result: asyncio.Future[Frame | Ending] = asyncio.get_running_loop().create_future()
+        self._waiting: deque[Frame] = deque(maxlen=MAX_WAITING)
+        self._news = asyncio.Event()
+
+    def settle(self, outcome: Frame | Ending) -> None:
+        """Take the result, unless there is one."""
+        if not self.result.done():
+            self.result.set_result(outcome)
+        self._news.set()
+
+    def receive(self, frame: Frame) -> None:
+        if isinstance(frame, Quantized | Converted | Failed):
+            self.settle(frame)
+        else:
+            self._waiting.append(frame)
+            self._news.set()
+
+    async def progress(self) -> Frame | None:
+        """The next frame of progress; None once there is no more and the result is there."""
+        while not self._waiting:
+            if self.result.done():
+                return None
+            await self._news.wait()
+            self._news.clear()
+        return self._waiting.popleft()
 
 
 def _remove(path: Path) -> None:

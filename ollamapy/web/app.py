@@ -123,7 +123,7 @@ class Endpoint:
         """Answer a request. An error after the reply has begun is written by its stream."""
         started = time.monotonic()
         status = 0
-        body = Body()
+        call: Call | None = None
         headers = Headers(scope=scope)
         id = id_for(headers.get(ID_HEADER, ""))
 
@@ -135,16 +135,7 @@ class Endpoint:
             status = message.get("status", status)
 
         try:
-            caller = self._identify(scope, id)
-            if self._path.right not in caller.rights:
-                raise Forbidden(f"this needs the right to {self._path.right}")
-            if not self._path.in_parts:
-                check_announced(headers)
-                body = await read_body(receive, self._budget)
-            server = tuple(scope.get("server") or ("", 0))
-            query = QueryParams(scope.get("query_string", b""))
-            parts = body_parts(receive)
-            call = Call(body, headers, scope["path_params"], caller, parts, server, query)
+            call = await self._received(scope, receive, headers, id)
             with self._services.requests.entered(id) as cancellation:
                 work = self._respond(call, cancellation, scope, receive, watched_send)
                 await (work if self._path.in_parts else until_gone(receive, work))
@@ -160,7 +151,8 @@ class Endpoint:
             to = before_the_rest(receive, watched_send) if early else watched_send
             await response(scope, receive, to)
         finally:
-            body.forget()
+            if call is not None:
+                call.body.forget()
         level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
         log.log(
             level,
@@ -170,6 +162,20 @@ class Endpoint:
             status,
             time.monotonic() - started,
         )
+
+    async def _received(self, scope: Scope, receive: Receive, headers: Headers, id: str) -> Call:
+        """The request with its body, unless the path takes it in parts. Raises Forbidden and what `read_body` raises."""
+        caller = self._identify(scope, id)
+        if self._path.right not in caller.rights:
+            raise Forbidden(f"this needs the right to {self._path.right}")
+        body = Body()
+        if not self._path.in_parts:
+            check_announced(headers)
+            body = await read_body(receive, self._budget)
+        server = tuple(scope.get("server") or ("", 0))
+        query = QueryParams(scope.get("query_string", b""))
+        parts = body_parts(receive)
+        return Call(body, headers, scope["path_params"], caller, parts, server, query)
 
     async def _respond(
         self,

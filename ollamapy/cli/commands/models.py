@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Option
@@ -12,7 +12,8 @@ from typer import Option
 from ...errors import OllamapyError
 from .. import terminal, views, watching
 from ..client import AnsweredError, Client
-from ..drawing import shown
+from ..drawing import Card, shown
+from ..launch import Launcher
 from .arguments import (
     POSITIONAL,
     Json,
@@ -68,6 +69,15 @@ def ps(
         print(shown(views.loaded(models, time.time())), end="")
 
 
+Remote = Annotated[
+    bool,
+    Option(
+        "--remote",
+        help="Show details and memory needs of a remote model, without downloading it.",
+    ),
+]
+
+
 @app.command("show", options_metavar="MODEL [flags]", context_settings=POSITIONAL)
 def show(
     context: typer.Context,
@@ -81,13 +91,7 @@ def show(
     verbose: Annotated[
         bool, Option("--verbose", "-v", help="Print metadata and tensors, too.")
     ] = False,
-    remote: Annotated[
-        bool,
-        Option(
-            "--remote",
-            help="Show details and memory needs of a remote model, without downloading it.",
-        ),
-    ] = False,
+    remote: Remote = False,
     as_json: Json = False,
 ) -> None:
     """Show details of a model."""
@@ -100,28 +104,42 @@ def show(
         raise OllamapyError(
             "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
         )
-    if remote:
-        from .. import remote as elsewhere
-
-        answer = elsewhere.show_remote(launcher_of(context).settings, model)
-    else:
-        client = launcher_of(context).connect()
-        try:
-            answer = client.show(model, verbose=verbose)
-        except AnsweredError as error:
-            raise with_installed(client, error, model) from error
+    launcher = launcher_of(context)
+    answer = _remote(launcher, model) if remote else _installed(launcher, model, verbose)
     if as_json:
         print_json({field: answer.get(field, "") for field in only} if only else answer)
-        return
-    if only:
-        text = str(answer.get(only[0]) or "")
-    elif remote:
-        return print(shown(elsewhere.remote_card(answer, verbose=verbose)), end="")
+    elif only:
+        _print_field(only[0], str(answer.get(only[0]) or ""))
     else:
-        return print(shown(views.card(answer, verbose=verbose)), end="")
+        print(shown(_card(answer, remote, verbose)), end="")
+
+
+def _remote(launcher: Launcher, model: str) -> dict[str, Any]:
+    from ..remote import show_remote
+
+    return show_remote(launcher.settings, model)
+
+
+def _installed(launcher: Launcher, model: str, verbose: bool) -> dict[str, Any]:
+    client = launcher.connect()
+    try:
+        return client.show(model, verbose=verbose)
+    except AnsweredError as error:
+        raise with_installed(client, error, model) from error
+
+
+def _card(answer: dict[str, Any], remote: bool, verbose: bool) -> Card:
+    if not remote:
+        return views.card(answer, verbose=verbose)
+    from ..remote import remote_card
+
+    return remote_card(answer, verbose=verbose)
+
+
+def _print_field(field: str, text: str) -> None:
+    """A template and a system message are printed as they are, for a file; the others as lines."""
     text = terminal.printable(text) if sys.stdout.isatty() else text
-    # A template and a system message are printed as they are, for a file; the others as lines
-    print(text, end="\n" if only and only[0] in ("license", "modelfile", "parameters") else "")
+    print(text, end="\n" if field in ("license", "modelfile", "parameters") else "")
 
 
 @app.command("stop", options_metavar="MODEL [--json]", context_settings=POSITIONAL)

@@ -34,6 +34,57 @@ Examples:
 """
 
 
+# The options of `run`
+
+Keepalive = Annotated[
+    str | None,
+    Option(metavar="DURATION", help="How long the model stays loaded: 5m, 1h, -1s (for ever)."),
+]
+Verbose = Annotated[bool, Option("--verbose", help="Show counts and times on stderr.")]
+Insecure = Annotated[bool, Option("--insecure", help="Allow http:// if the model is pulled.")]
+NoWordWrap = Annotated[bool, Option("--nowordwrap", help="Do not wrap lines, nor draw markdown.")]
+Plain = Annotated[bool, Option("--plain", help="Show markdown as it is written.")]
+System = Annotated[str, Option(metavar="TEXT", help="The system message.")]
+Pairs = Annotated[
+    list[str] | None,
+    Option(
+        "--option", "-o", metavar="KEY=VALUE", help="A parameter, as in a Modelfile: -o top_k=7"
+    ),
+]
+Seed = Annotated[
+    int | None, Option(metavar="N", help="Chance begins here: the same seed, the same answer.")
+]
+NumPredict = Annotated[
+    int | None,
+    Option(
+        "--num-predict",
+        metavar="N",
+        help="Longest answer in tokens; -1: no bound, not even on repetitions.",
+    ),
+]
+Format = Annotated[
+    str | None, Option(metavar="FORM", help="Answer in JSON: json, a JSON Schema or its file.")
+]
+Think = Annotated[
+    str | None,
+    Option(
+        metavar="[=HOW]",
+        help="Thinking before the answer: true, false, high, medium, low or max.",
+    ),
+]
+HideThinking = Annotated[bool, Option("--hidethinking", help="Do not show the model's thinking.")]
+Truncate = Annotated[
+    str | None,
+    Option(
+        metavar="[=BOOL]",
+        help="Embedding models: false refuses a text that is too long; otherwise it is cut.",
+    ),
+]
+Dimensions = Annotated[
+    int | None, Option(metavar="N", help="Embedding models: numbers in the vector.")
+]
+
+
 @app.command(
     "run",
     options_metavar="MODEL [PROMPT]... [flags]",
@@ -42,59 +93,20 @@ Examples:
 )
 def run_(
     context: typer.Context,
-    keepalive: Annotated[
-        str | None,
-        Option(metavar="DURATION", help="How long the model stays loaded: 5m, 1h, -1s (for ever)."),
-    ] = None,
-    verbose: Annotated[bool, Option("--verbose", help="Show counts and times on stderr.")] = False,
-    insecure: Annotated[
-        bool, Option("--insecure", help="Allow http:// if the model is pulled.")
-    ] = False,
-    nowordwrap: Annotated[
-        bool, Option("--nowordwrap", help="Do not wrap lines, nor draw markdown.")
-    ] = False,
-    plain: Annotated[bool, Option("--plain", help="Show markdown as it is written.")] = False,
-    system: Annotated[str, Option(metavar="TEXT", help="The system message.")] = "",
-    option: Annotated[
-        list[str] | None,
-        Option(
-            "--option", "-o", metavar="KEY=VALUE", help="A parameter, as in a Modelfile: -o top_k=7"
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, Option(metavar="N", help="Chance begins here: the same seed, the same answer.")
-    ] = None,
-    num_predict: Annotated[
-        int | None,
-        Option(
-            "--num-predict",
-            metavar="N",
-            help="Longest answer in tokens; -1: no bound, not even on repetitions.",
-        ),
-    ] = None,
-    format: Annotated[
-        str | None, Option(metavar="FORM", help="Answer in JSON: json, a JSON Schema or its file.")
-    ] = None,
-    think: Annotated[
-        str | None,
-        Option(
-            metavar="[=HOW]",
-            help="Thinking before the answer: true, false, high, medium, low or max.",
-        ),
-    ] = None,
-    hidethinking: Annotated[
-        bool, Option("--hidethinking", help="Do not show the model's thinking.")
-    ] = False,
-    truncate: Annotated[
-        str | None,
-        Option(
-            metavar="[=BOOL]",
-            help="Embedding models: false refuses a text that is too long; otherwise it is cut.",
-        ),
-    ] = None,
-    dimensions: Annotated[
-        int | None, Option(metavar="N", help="Embedding models: numbers in the vector.")
-    ] = None,
+    keepalive: Keepalive = None,
+    verbose: Verbose = False,
+    insecure: Insecure = False,
+    nowordwrap: NoWordWrap = False,
+    plain: Plain = False,
+    system: System = "",
+    option: Pairs = None,
+    seed: Seed = None,
+    num_predict: NumPredict = None,
+    format: Format = None,
+    think: Think = None,
+    hidethinking: HideThinking = False,
+    truncate: Truncate = None,
+    dimensions: Dimensions = None,
 ) -> None:
     """Answer a prompt with a model; without a prompt, chat with it.
 
@@ -111,23 +123,24 @@ def run_(
         from ..repl import Repl
 
         repl = Repl(ready, verbose=verbose, look=look, parameters=options, system=system, **fields)
-        _chat(ready, model, repl, insecure)
-        return
+        return _chat(ready, model, repl, insecure)
     model = _of_address(ready, model, insecure)
     client = ready.connect(preload=model)
     body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **fields}
-    if system:
-        body["system"] = system
-    if options:
-        body["options"] = options
+    body |= {"system": system} if system else {}
+    body |= {"options": options} if options else {}
     try:
         final = _answer(client, ready, body, insecure, look)
     except AnsweredError as error:
         if not ask.only_embeds(error):
             raise with_installed(client, error, model) from error
         cuts = None if truncate is None else _boolean("truncate", truncate)
-        ask.print_embedding(client, body, cuts, dimensions)
-        return
+        return ask.print_embedding(client, body, cuts, dimensions)
+    _remark(final, verbose)
+
+
+def _remark(final: dict[str, Any], verbose: bool) -> None:
+    """What is noteworthy about an answer, on stderr; with its counts and times if they are wanted."""
     for note in views.notes(final):
         remark(note)
     if final.get("repeats"):

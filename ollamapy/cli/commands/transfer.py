@@ -66,9 +66,15 @@ def pull(
     via = from_ if "://" in from_ or not from_ else f"http://{from_}"
     options = transfer.PullOptions(insecure, via, rate, connections, force)
     launcher = launcher_of(context)
-    client = launcher.connect()
+    found = _pulled(launcher.connect(), launcher.settings, models, options)
+    if _report(found, as_json):
+        raise typer.Exit(1)
+
+
+def _report(results: Iterator[tuple[str, str | OllamapyError]], as_json: bool) -> bool:
+    """Print how each pull ended; returns whether any failed."""
     pulled, failed = list[dict[str, str]](), list[dict[str, str]]()
-    for model, found in _pulled(client, launcher.settings, models, options):
+    for model, found in results:
         if isinstance(found, str):
             pulled.append({"model": model, "name": found})
             if found != model and not as_json:
@@ -78,8 +84,7 @@ def pull(
             remark(f"Error: {model}: {found}")
     if as_json:
         print_json({"pulled": pulled, "failed": failed})
-    if failed:
-        raise typer.Exit(1)
+    return bool(failed)
 
 
 def _pulled(
