@@ -137,6 +137,16 @@ class Paths:
         return self.state / "start.lock"
 
     @property
+    def chats(self) -> Path:
+        """The database of the conversations."""
+        return self.state / "chats.db"
+
+    @property
+    def attachments(self) -> Path:
+        """The files attached to conversations, by digest."""
+        return self.state / "attachments"
+
+    @property
     def history(self) -> Path:
         """The lines typed in earlier chats."""
         return self.state / "history"

@@ -17,6 +17,11 @@ on stderr, and nothing else translates errors. The message is one sentence: what
     +- CancelRequested                    499   cancelled by its id
     +- ServerBusy                         503   carries retry_after, seconds
     +- NotEnoughMemory                    507
+    +- ChatError                          500   the conversations that the daemon keeps
+    |  +- ChatNotFound                    404
+    |  +- ChatConflict                    409   the message is being written
+    |  +- ChatsUnavailable                503   their database cannot be opened
+    |  +- ChatsFull                       507   the disk has no room for them
     +- InvalidSetting                     500   the environment of this process
     +- StoreError                         500   the disk: read-only, full, unreadable
     |  +- ReadOnlyModel                   403   a model of a read-only store root
@@ -38,6 +43,8 @@ on stderr, and nothing else translates errors. The message is one sentence: what
 """
 
 from __future__ import annotations
+
+import re
 
 
 class OllamapyError(Exception):
@@ -139,6 +146,38 @@ class NotEnoughMemory(OllamapyError):
     """The model does not fit even alone; the message says what it needs and what is free."""
 
     status = 507
+
+
+class ChatError(OllamapyError):
+    """A conversation cannot be read or written."""
+
+
+class ChatNotFound(ChatError):
+    """The caller has no chat, message or attachment with that id."""
+
+    status = 404
+    code = "not_found"
+
+
+class ChatConflict(ChatError):
+    """The message is being written, or cannot be continued."""
+
+    status = 409
+    code = "conflict"
+
+
+class ChatsUnavailable(ChatError):
+    """The database of the conversations cannot be opened or read."""
+
+    status = 503
+    code = "chats_unavailable"
+
+
+class ChatsFull(ChatError):
+    """The disk has no room for a conversation."""
+
+    status = 507
+    code = "disk_full"
 
 
 class InvalidSetting(OllamapyError):
@@ -243,6 +282,13 @@ class RunnerCrashed(RunnerError):
         super().__init__(message)
         self.exit_code = exit_code
         self.tail = tail
+
+
+def code_of(error: Exception) -> str:
+    """The code of an error where every error has one: its own, or the name of its class ("model_not_found")."""
+    if not isinstance(error, OllamapyError):
+        return "internal_error"
+    return error.code or re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def reason(error: BaseException) -> str:

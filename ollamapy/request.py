@@ -169,11 +169,13 @@ RIGHTS: frozenset[Right] = frozenset(("infer", "manage", "admin"))
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The sender of a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine."""
+    """The sender of a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine. ``owner`` tells
+    whose conversations it may use."""
 
     id: str = ""
     is_local: bool = True
     rights: frozenset[Right] = RIGHTS
+    owner: str = ""
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ from ollamapy.registry.store import Store
 from ollamapy.request import Caller
 from ollamapy.runner.protocol import Done, Embedded, Piece, PromptRead, Ready
 from ollamapy.runner.render import Renderer
+from ollamapy.serving.answer import answer, check
+from ollamapy.serving.chats.chats import Chats
 from ollamapy.serving.services import Services
 from ollamapy.types import EmbedInputs, Generation, LoadStage, TokenLogprob
 
@@ -155,6 +157,11 @@ class Made:
             renderer,
             Jobs(Store([store]), Catalog(()), renderer, settings.hub),
             Offers(settings),
+            Chats(
+                None,
+                lambda request, caller: answer(self.services, request, caller),
+                lambda request: check(self.services, request),
+            ),
         )
 
     async def runner(self) -> FakeRunner:
@@ -179,5 +186,6 @@ async def made(
     try:
         yield services
     finally:
+        await services.services.chats.close()
         await services.services.scheduler.close()
         await services.services.renderer.close()

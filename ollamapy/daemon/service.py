@@ -36,7 +36,7 @@ from ..runner.kernels import Kernels
 from ..runner.process import RunnerProcess
 from ..runner.render import Renderer
 from ..secret import ensure_secret
-from ..serving.answer import lease_request
+from ..serving.answer import answer, check, lease_request
 from ..serving.services import Services
 from ..serving.turn import template_of
 from .log import OneLine, RotatedLog, is_stderr
@@ -139,14 +139,22 @@ async def _serve(
     from ..models.jobs import Jobs
     from ..models.offers import Offers
     from ..registry.catalog import Catalog
+    from ..serving.chats.chats import Chats
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
-    services = Services(settings, models, scheduler, renderer, jobs, Offers(settings))
+    chats = Chats(
+        settings.paths.chats if settings.keeps_history else None,
+        lambda request, caller: answer(services, request, caller),
+        lambda request: check(services, request),
+    )
+    offers = Offers(settings)
+    services = Services(settings, models, scheduler, renderer, jobs, offers, chats)
     try:
         await _serve_http(services, listener)
     finally:
         await jobs.close()
+        await chats.close()
         await scheduler.close()
         await renderer.close()
         log.info("stopped")
@@ -250,6 +258,7 @@ async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
         hurried.cancel()
+        await services.chats.end_answers()
         await scheduler.close()  # requests that are still open end with an error
 
     def signalled() -> None:

@@ -205,6 +205,12 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
         return RenderedPrompt(prompt.text, n_tokens)
 
 
+async def check(services: Services, request: Request) -> None:
+    """Raise what makes it impossible to answer a request, before it needs a runner: the errors of the model's files,
+    InvalidRequest for features that the model does not support."""
+    await _turn_of(await services.models.load(request.model), request)
+
+
 async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
     """The request's turn, made in a thread if the request has a template of its own."""
     if request.own_template:

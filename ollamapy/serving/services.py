@@ -14,6 +14,7 @@ from .requests import Requests
 if TYPE_CHECKING:
     from ..models.jobs import Jobs
     from ..models.offers import Offers
+    from .chats.chats import Chats
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +27,5 @@ class Services:
     renderer: Renderer
     jobs: Jobs
     offers: Offers
+    chats: Chats
     requests: Requests = field(default_factory=Requests)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import Forbidden, RequestCancelled, ServerBusy
+from ..errors import Forbidden, RequestCancelled, ServerBusy, code_of
 from ..request import Caller
 from ..serving.requests import Cancellation, id_for
 from ..serving.services import Services
@@ -27,6 +27,7 @@ from . import description
 from .anthropic import paths as anthropic_paths
 from .body import AnnouncedTooLarge, BodyTooLarge, BodyTooSlow, Misread
 from .call import JSON, Call, Dialect, Path, describe, is_loopback
+from .chats import paths as chat_paths
 from .gate import Gate
 from .models import paths as models_paths
 from .ollama import model_paths
@@ -72,6 +73,7 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
         response_paths.DIALECT,
         anthropic_paths.DIALECT,
         models_paths.DIALECT,
+        chat_paths.DIALECT,
     )
     budget = BodyBudget()
     routes = [
@@ -201,6 +203,8 @@ def _error_response(error: Exception, dialect: Dialect) -> Response:
     ):  # the rest of its body may never arrive
         headers["Connection"] = "close"
     status, message, code = describe(error)
+    if dialect.has_codes:
+        code = code_of(error)
     media_type = JSON if isinstance(error, Misread) else dialect.error_type
     return Response(dialect.encode_error(status, message, code), status, headers, media_type)
 

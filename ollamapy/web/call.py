@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ..errors import OllamapyError
 from ..request import Caller, Right
+from ..serving.chats.events import Event
 from ..serving.services import Services
 from ..types import Chunk, Progress
 from .stream import Body, Lines
@@ -25,7 +26,7 @@ JSON = "application/json; charset=utf-8"
 PLAIN_JSON = "application/json"
 """Without a charset: the media type of the other APIs, and of Ollama's last object of pulls, pushes and creations."""
 
-Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress]
+Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress] | Lines[Event]
 
 
 Result = TypeVar("Result")
@@ -72,11 +73,13 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The paths of one API, and how it encodes an error; ``error_type`` is the media type of errors other than Misread."""
+    """The paths of one API, and how it encodes an error; ``error_type`` is the media type of errors other than Misread.
+    ``has_codes``: every error has a code (errors.code_of)."""
 
     paths: tuple[Path, ...]
     encode_error: EncodeError
     error_type: str = JSON
+    has_codes: bool = False
 
 
 def describe(error: Exception) -> tuple[int, str, str]:
@@ -92,9 +95,9 @@ def encode_coded_error(status: int, message: str, code: str) -> bytes:
     return msgspec.json.encode({"error": message, **({"code": code} if code else {})})
 
 
-def json_answer(body: bytes) -> Response:
+def json_answer(body: bytes, status: int = 200) -> Response:
     """An answer with the media type of Ollama's API."""
-    return Response(body, media_type=JSON)
+    return Response(body, status, media_type=JSON)
 
 
 def plain_json_answer(body: bytes) -> Response:

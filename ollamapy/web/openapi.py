@@ -21,9 +21,11 @@ from ..models.listing import ListedModel
 from ..models.spec import Details
 from ..registry import hub_search
 from ..registry.hub_search import HubModel
+from ..serving.chats.values import Chat, ChatMessage
 from ..types import CONTEXT_POLICIES, OPTION_KINDS, THINK_LEVELS, Progress
 from . import body
 from .anthropic import wire as anthropic
+from .chats import wire as chats
 from .ollama import create, model_wire
 from .ollama import vectors as ollama_vectors
 from .ollama import wire as ollama
@@ -37,7 +39,7 @@ JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-s
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     ollama.GenerateAnswer, ollama.ChatAnswer, ollama.RunningModel, ollama_vectors.EmbedAnswer, ollama_vectors.RerankAnswer, ListedModel,
-    Details, Progress, HubModel,
+    Details, Progress, HubModel, Chat, ChatMessage,
 )  # fmt: skip
 
 
@@ -145,6 +147,8 @@ def _tree(error: type[OllamapyError]) -> Errors:
     return (error, *(each for child in error.__subclasses__() for each in _tree(child)))
 
 
+_CHAT: Errors = (errors.ChatNotFound, errors.ChatsUnavailable, errors.ChatsFull)
+
 _TRANSFER: Errors = (
     *_STORE,
     *_tree(errors.TransferError),
@@ -156,7 +160,7 @@ _NATIVE_ERROR, _OPENAI_ERROR, _ANTHROPIC_ERROR = (
     {"$ref": _REF.format(name=name)} for name in ("Error", "OpenAIError", "AnthropicError")
 )
 _ERROR_SCHEMAS: Mapping[str, Schema] = {
-    "Error": _object({"error": _TEXT}),
+    "Error": _object({"error": _TEXT}, code=_TEXT),
     "OpenAIError": _object(
         {"error": _object({"message": _TEXT, "type": _TEXT, "param": _ANY, "code": _ANY})}
     ),
@@ -368,6 +372,39 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ),
     ("GET", "/v2/{repository}/blobs/{digest}"): _Operation(
         "A blob, for machines that pull from this daemon", {"application/octet-stream": _ANY}, raises=_MODEL
+    ),
+    ("GET", "/api/chats"): _Operation(
+        "The conversations that the daemon keeps: the pinned ones first, then the newest",
+        {JSON: _object({"chats": _list(_ref(Chat)), "next": _any_of(_TEXT, {"type": "null"}), "folders": _list(_TEXT)}, notice=_TEXT)},
+        raises=(errors.InvalidRequest, *_CHAT),
+    ),
+    ("POST", "/api/chats"): _Operation(
+        "Begin a conversation",
+        {JSON: _ref(Chat)},
+        _schema_of(chats.CHAT_FIELDS, ["model"]),
+        (*_REQUEST, *_CHAT),
+        statuses={201: "the chat was made"},
+    ),
+    ("GET", "/api/chats/{id}"): _Operation("A conversation with all its messages", {JSON: _ref(Chat)}, raises=_CHAT),
+    ("PATCH", "/api/chats/{id}"): _Operation(
+        "Change the settings of a conversation", {JSON: _ref(Chat)}, _schema_of(chats.CHAT_FIELDS), (*_REQUEST, *_CHAT)
+    ),
+    ("DELETE", "/api/chats/{id}"): _Operation("Delete a conversation", None, raises=_CHAT, statuses={204: "deleted"}),
+    ("POST", "/api/chats/{id}/messages"): _Operation(
+        "Add a message and have it answered, or answer again, or continue an answer; as events",
+        {EVENTS: _EVENT, JSON: _ref(ChatMessage)},
+        _schema_of(chats.MESSAGE_FIELDS, content=_TEXT),
+        (*_RUN, *_CHAT, errors.ChatConflict),
+        statuses={200: "the events of the answer", 201: "the message, if no answer is wanted"},
+    ),
+    ("GET", "/api/chats/{id}/messages/{message}/events"): _Operation(
+        "The events of an answer from a place on", {EVENTS: _EVENT}, raises=(errors.InvalidRequest, *_CHAT)
+    ),
+    ("POST", "/api/chats/{id}/messages/{message}/stop"): _Operation(
+        "End an answer that is being written", {JSON: _ref(ChatMessage)}, raises=(*_REQUEST, *_CHAT)
+    ),
+    ("DELETE", "/api/chats/{id}/messages/{message}"): _Operation(
+        "Delete a message and everything below it", None, raises=_CHAT, statuses={204: "deleted"}
     ),
     ("POST", "/v1/chat/completions"): _Operation(
         "Answer a conversation",

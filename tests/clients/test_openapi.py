@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from ollamapy.web.anthropic import paths as anthropic
 from ollamapy.web.call import Path
+from ollamapy.web.chats import paths as chats
 from ollamapy.web.models import paths as models
 from ollamapy.web.ollama import model_paths as stored
 from ollamapy.web.ollama import paths as native
@@ -70,6 +71,7 @@ PATHS = [
     *openai.DIALECT.paths,
     *responses.DIALECT.paths,
     *anthropic.DIALECT.paths,
+    *chats.PATHS,
     *models.DIALECT.paths,
 ]
 API = schemathesis.openapi.from_dict(

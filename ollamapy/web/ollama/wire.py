@@ -124,7 +124,7 @@ def chat_request(given: Mapping[str, Any], messages: tuple[Message, ...]) -> Req
     """A chat from its messages and its other fields, by Ollama's names, without null. Raises InvalidRequest."""
     conversation = Conversation(
         messages=messages,
-        tools=_given_tools(given.get("tools")),
+        tools=given_tools(given.get("tools")),
         tool_choice=given.get("tool_choice", "auto"),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
         continues_last=given.get("continue_final_message", False),
@@ -302,7 +302,7 @@ def _tool_call(call: Any, where: str) -> ToolCall:
     return ToolCall(name, arguments, id if isinstance(id, str) else "")
 
 
-def _given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
+def given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
     """Tools in OpenAI's form, passed to templates unchanged."""
     if not tools:
         return ()

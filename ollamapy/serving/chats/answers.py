@@ -1,0 +1,275 @@
+"""The answers that are being written: each by a task of the daemon, so that no client's leaving ends it.
+
+What has come is written to the database every FLUSH_SECONDS, together for all answers; whoever follows an answer reads it from
+its transcript, at a pace of its own. Belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+
+import msgspec
+
+from ...errors import OllamapyError, code_of
+from ...types import Chunk, Usage
+from .events import FIRST, Event, Transcript, beginning, ending, waiting
+from .store import ENDED, ChatStore
+from .values import AnswerUsage, Chat, ChatMessage, Failure, Status, StopReason
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.5
+"""How often the text of running answers is written: so much is lost at most when the process is killed, and the time of writing."""
+
+RETRY_SECONDS = 5.0
+"""How often it is tried to store an answer that has ended, while the disk has no room for it."""
+
+Chunks = AsyncGenerator[Chunk, None]
+Save = Callable[[ChatStore, Sequence[ChatMessage]], Awaitable[None]]
+"""Writes the state of messages. Raises OllamapyError."""
+Finish = Callable[[ChatStore, Chat, ChatMessage], Awaitable[str]]
+"""Writes the last state of a message; the title of its chat. Raises OllamapyError."""
+
+
+class Writing:
+    """An answer that is being written.
+
+    ``user``: the message that was stored with it. Followers see the transcript grow; ``ended`` is set once the message is stored
+    as it ended.
+    """
+
+    def __init__(
+        self, store: ChatStore, chat: Chat, message: ChatMessage, user: str | None
+    ) -> None:
+        self.store = store
+        self.chat = chat
+        self.ended = asyncio.Event()
+        self.stop_requested = False
+        self._base = message
+        self._user = user
+        self._transcript = Transcript(message)
+        self._saved = self._transcript.end
+        self._waiting: Event | None = None
+        self._ending: Event | None = None
+        self._changed = asyncio.Event()
+        self._started = time.monotonic_ns()
+        self._first = 0  # ns until the first piece
+        self._last = Chunk()
+
+    @property
+    def id(self) -> str:
+        """The message's id."""
+        return self._base.id
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Has text come since :meth:`message` was last saved?"""
+        return self._transcript.end > self._saved
+
+    def saved(self, message: ChatMessage) -> None:
+        """A state of the message was stored."""
+        self._saved = max(self._saved, Transcript(message).end)
+
+    def message(self) -> ChatMessage:
+        """The message as it is now."""
+        return msgspec.structs.replace(
+            self._base,
+            content=self._transcript.text("text"),
+            thinking=self._transcript.text("thinking"),
+            tool_calls=self._transcript.tool_calls,
+            order=self._transcript.order,
+        )
+
+    def take(self, chunk: Chunk) -> None:
+        """Append a piece of the answer, or take note of what it waits for."""
+        self._waiting = waiting(chunk.waiting) if chunk.waiting else None
+        if not self._first and (chunk.thinking or chunk.text or chunk.tool_calls):
+            self._first = time.monotonic_ns() - self._started
+        self._transcript.add("thinking", chunk.thinking)
+        self._transcript.add("text", chunk.text)
+        for call in chunk.tool_calls:
+            named = (
+                call
+                if call.id
+                else msgspec.structs.replace(call, id=f"call_{secrets.token_hex(8)}")
+            )
+            self._transcript.add("tool_call", named)
+        if chunk.finish_reason:
+            self._last = chunk
+        self._notify()
+
+    def finished(self) -> ChatMessage:
+        """The message once the model has ended it."""
+        message = self.message()
+        reason: StopReason = "length" if self._last.finish_reason == "length" else "stop"
+        if reason == "stop" and message.tool_calls:
+            reason = "tool_calls"
+        usage = self._last.usage and _usage(self._last.usage, self._first)
+        return msgspec.structs.replace(message, status="done", stop_reason=reason, usage=usage)
+
+    def interrupted(self, status: Status, error: Failure | None = None) -> ChatMessage:
+        """The message where something else ended it."""
+        reason: StopReason | None = "cancelled" if status == "stopped" else None
+        return msgspec.structs.replace(
+            self.message(), status=status, stop_reason=reason, error=error, usage=None
+        )
+
+    def end(self, message: ChatMessage, title: str) -> None:
+        """Tell the followers how the answer ended."""
+        self._ending = ending(message, title, self._transcript.end)
+        self._notify()
+        self.ended.set()
+
+    async def follow_new(self) -> AsyncGenerator[Event, None]:
+        """The events of the part that is new: of a continued answer not what it had before."""
+        yield beginning(self.chat.id, self._base, self._user)
+        async with aclosing(self.follow(Transcript(self._base).end)) as events:
+            async for event in events:
+                yield event
+
+    async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
+        """The events after a place, until the last one."""
+        place = max(after, FIRST)
+        told: Event | None = None
+        if after < FIRST:
+            yield beginning(self.chat.id, self._base, self._user)
+        while True:
+            # Taken before the transcript is read: what comes while an event is being sent is not missed
+            changed, news, last = self._changed, self._waiting, self._ending
+            for event in self._transcript.since(place):
+                place = event.number or place
+                yield event
+            if last is not None:
+                yield last
+                return
+            if news is not None and news is not told:
+                told = news
+                yield news
+            await changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _usage(usage: Usage, first: int) -> AnswerUsage:
+    common = {
+        name: getattr(usage, name)
+        for name in Usage.__struct_fields__
+        if name in AnswerUsage.__struct_fields__
+    }
+    used = usage.prompt_tokens + usage.completion_tokens
+    return AnswerUsage(**common, context_used=used, first_token_duration=first)
+
+
+class Answers:
+    """All answers that are being written."""
+
+    def __init__(self, save: Save, finish: Finish) -> None:
+        self._save = save
+        self._finish = finish
+        self._writing: dict[str, Writing] = {}
+        self._work: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flushing: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self, writing: Writing, chunks: Chunks) -> None:
+        """Write an answer: its message is stored with the status "streaming"."""
+        self._writing[writing.id] = writing
+        work = asyncio.create_task(_take_all(writing, chunks))
+        self._work[writing.id] = work
+        # What may be cancelled is the work; this task ends it in order, also if the work never began
+        task = asyncio.create_task(self._see_through(writing, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+
+    def get(self, id: str) -> Writing | None:
+        """The answer that is being written under this message's id."""
+        return self._writing.get(id)
+
+    def of_chat(self, chat: str) -> list[Writing]:
+        """The answers that are being written for a chat."""
+        return [each for each in self._writing.values() if each.chat.id == chat]
+
+    async def stop(self, writings: Iterable[Writing]) -> None:
+        """End answers; their text is kept. Returns when they are stored."""
+        writings = list(writings)
+        for each in writings:
+            if not each.stop_requested:
+                each.stop_requested = True
+                self._work[each.id].cancel()
+        for each in writings:
+            await each.ended.wait()
+
+    async def close(self) -> None:
+        """End all answers: the daemon stops."""
+        self._closing = True
+        for work in self._work.values():
+            work.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._flushing is not None:
+            self._flushing.cancel()
+
+    async def _see_through(self, writing: Writing, work: asyncio.Task[None]) -> None:
+        await asyncio.wait([work])
+        message = self._ended(writing, work)
+        title = writing.chat.title
+        while True:
+            try:
+                title = await self._finish(writing.store, writing.chat, message)
+                break
+            except OllamapyError as error:
+                log.error("an answer cannot be stored: %s", error)
+                if self._closing:
+                    break
+            await asyncio.sleep(RETRY_SECONDS)
+        del self._writing[writing.id], self._work[writing.id]
+        writing.end(message, title)
+
+    def _ended(self, writing: Writing, work: asyncio.Task[None]) -> ChatMessage:
+        """The message of an answer whose work has ended in one way or another."""
+        if work.cancelled():
+            if writing.stop_requested:
+                return writing.interrupted("stopped")
+            return writing.interrupted("failed", ENDED)
+        error = work.exception()
+        if error is None:
+            return writing.finished()
+        if self._closing:
+            return writing.interrupted("failed", ENDED)
+        assert isinstance(error, Exception)
+        text = str(error)
+        if not isinstance(error, OllamapyError):
+            log.error("an answer failed with an unexpected error", exc_info=error)
+            text = "internal error, see the daemon's log: ollamapy daemon logs"
+        return writing.interrupted("failed", Failure(code_of(error), text))
+
+    async def _flush(self) -> None:
+        """Write what has come, as long as answers are being written."""
+        while self._writing:
+            await asyncio.sleep(FLUSH_SECONDS)
+            unsaved = [each for each in self._writing.values() if each.is_unsaved]
+            for store in {each.store for each in unsaved}:
+                mine = [(each, each.message()) for each in unsaved if each.store is store]
+                try:
+                    await self._save(store, [message for _, message in mine])
+                except OllamapyError as error:
+                    log.error("running answers cannot be stored for now: %s", error)
+                    continue
+                for each, message in mine:
+                    each.saved(message)
+
+
+async def _take_all(writing: Writing, chunks: Chunks) -> None:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            writing.take(chunk)

@@ -1,0 +1,178 @@
+"""From a chat's messages to a request. Pure.
+
+The settings of a chat are stored as Ollama's API has them, and were checked when they came.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ... import human
+from ...errors import ChatConflict, InvalidRequest
+from ...request import Conversation, Request
+from ...types import Constraint, Message, parse_options
+from .values import Chat, ChatMessage, Part, Role, new_id, now
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """A message that is to be stored."""
+
+    content: str
+    role: Role = "user"
+    parts: tuple[Part, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a request wants of a chat: to store ``new``, and an answer below it (``answers``).
+
+    ``parent``: the message that ``new``, or the answer where there is none, follows (UNSET: the chat's head; None: it begins the
+    chat). ``continues``: the id of an answer to be continued in place. The rest is for this answer, UNSET as the chat has it;
+    ``tools`` are in OpenAI's form.
+    """
+
+    new: NewMessage | None = None
+    parent: str | None | UnsetType = UNSET
+    continues: str = ""
+    answers: bool = True
+    model: str = ""
+    options: Mapping[str, Any] | UnsetType = UNSET
+    format: Any = UNSET
+    think: bool | str | None | UnsetType = UNSET
+    keep_alive: str | float | None | UnsetType = UNSET
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+def request_of(chat: Chat, branch: Sequence[ChatMessage], asked: Asked) -> Request:
+    """The request whose answer comes after a branch of a chat, or continues its last message. Raises InvalidRequest."""
+    if not any(message.role != "system" for message in branch):
+        raise InvalidRequest("there is no message to answer: give a content")
+    system = (Message("system", chat.system),) if chat.system else ()
+    continues = bool(asked.continues) and bool(branch[-1].content)
+    kept = branch if continues or not asked.continues else branch[:-1]
+    options = {**chat.options, **(asked.options if asked.options is not UNSET else {})}
+    think = chat.think if asked.think is UNSET else asked.think
+    return Request(
+        asked.model or chat.model,
+        Conversation(
+            (*system, *map(message_of, kept)), tools=asked.tools, continues_last=continues
+        ),
+        options=parse_options(options)[0],
+        keep_alive=_keep_alive(chat.keep_alive if asked.keep_alive is UNSET else asked.keep_alive),
+        think=think,
+        think_is_optional=True,
+        progress=True,
+        constraint=_constraint(chat.format if asked.format is UNSET else asked.format),
+    )
+
+
+def message_of(message: ChatMessage) -> Message:
+    """A stored message as a request has it."""
+    return Message(
+        message.role,
+        message.content,
+        message.thinking,
+        message.tool_calls,
+        message.tool_name,
+        message.tool_call_id,
+    )
+
+
+def stored(new: NewMessage, parent: str | None) -> ChatMessage:
+    """The message that is stored for a new one."""
+    return ChatMessage(
+        id=new_id("msg"),
+        parent=parent,
+        role=new.role,
+        content=new.content,
+        status="done",
+        created_at=now(),
+        parts=new.parts,
+        tool_name=new.tool_name,
+        tool_call_id=new.tool_call_id,
+    )
+
+
+def answer_to(message: ChatMessage, model: str) -> ChatMessage:
+    """The message of an answer that is to be written."""
+    return ChatMessage(
+        id=new_id("msg"),
+        parent=message.id,
+        role="assistant",
+        content="",
+        status="streaming",
+        created_at=now(),
+        model=model,
+    )
+
+
+def continued(message: ChatMessage) -> ChatMessage:
+    """The message of an answer that is to be continued; one without text is written anew."""
+    begun = bool(message.content)
+    return msgspec.structs.replace(
+        message,
+        status="streaming",
+        stop_reason=None,
+        error=None,
+        usage=None,
+        thinking=message.thinking if begun else "",
+        tool_calls=(),
+        order=message.order if begun else (),
+    )
+
+
+def check_continues(message: ChatMessage) -> None:
+    """Raise ChatConflict for a message that cannot be continued."""
+    if message.role != "assistant":
+        raise ChatConflict("only an answer can be continued")
+    if message.status == "streaming":
+        raise ChatConflict("the answer is being written")
+    if message.status == "done" and message.stop_reason != "length":
+        raise ChatConflict("the answer is complete: ask for another one instead")
+
+
+def nothing_to_store() -> InvalidRequest:
+    """The error of a request that wants neither a message nor an answer."""
+    return InvalidRequest("content is required where no answer is wanted")
+
+
+Place = tuple[int, str, int]
+"""Where a chat stands in the list: pinned, time of its last change, number."""
+
+
+def cursor_of(place: Place) -> str:
+    """A place as clients get it."""
+    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def place_of(cursor: str) -> Place:
+    """The place of a cursor. Raises InvalidRequest."""
+    try:
+        plain = urlsafe_b64decode(cursor[:200] + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(plain, type=Place)
+    except (ValueError, msgspec.MsgspecError):
+        raise InvalidRequest("before is no cursor that a list of chats gave") from None
+
+
+def _keep_alive(value: str | float | None) -> float | None | UnsetType:
+    if value is None:
+        return UNSET
+    try:
+        seconds = human.parse_keep_alive(value)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    return None if seconds == human.FOREVER else seconds
+
+
+def _constraint(form: Any) -> Constraint | None:
+    if form in (None, ""):
+        return None
+    if form == "json":
+        return Constraint("json")
+    return Constraint("schema", msgspec.json.encode(form).decode())

@@ -1,0 +1,277 @@
+"""The conversations of the daemon, as the web uses them.
+
+They are kept in the state folder; temporary ones, and with OLLAMAPY_NOHISTORY all of them, in memory. The database has one
+thread of its own, so that the event loop never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import UNSET
+
+from ...errors import ChatError, ChatsFull, ChatsUnavailable, reason
+from ...request import Caller, Request
+from ...types import Chunk
+from . import asking
+from .answers import Answers, Writing
+from .asking import Asked
+from .events import Event, replay
+from .store import ChatStore
+from .values import Changes, Chat, ChatMessage, Listed, new_id, now
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Request, Caller], AsyncGenerator[Chunk, None]]
+"""Answers a request (serving/answer.py)."""
+Check = Callable[[Request], Awaitable[None]]
+"""Raises what makes a request impossible to answer: no such model, images that it cannot read."""
+
+Result = TypeVar("Result")
+
+
+class Chats:
+    """All conversations. Belongs to the event loop.
+
+    ``path`` is their database, None where nothing is kept.
+    """
+
+    def __init__(self, path: Path | None, answer: Answer, check: Check) -> None:
+        self._path = path
+        self._answer = answer
+        self._check = check
+        self._thread = ThreadPoolExecutor(1, "chats")
+        self._answers = Answers(self._save, self._finish)
+        # These belong to the thread
+        self._kept: ChatStore | None = None
+        self._temporary: ChatStore | None = None
+        self._thread.submit(self._open)
+
+    async def end_answers(self) -> None:
+        """End the answers that are being written, with their text stored: the daemon stops."""
+        await self._answers.close()
+
+    async def close(self) -> None:
+        """End the answers that are being written, and close the database."""
+        await self._answers.close()
+        await self._do(self._close)
+        self._thread.shutdown()
+
+    # ---- chats -----------------------------------------------------------------------------------------------------
+
+    async def page(
+        self, owner: str, *, folder: str | None, archived: bool | None, limit: int, before: str
+    ) -> Listed:
+        """A page of an owner's chats, the pinned and newest first. Raises InvalidRequest for a ``before`` that is none."""
+        place = asking.place_of(before) if before else None
+
+        def read() -> Listed:
+            store = self._keeping()
+            found = store.page(
+                owner, folder=folder, archived=archived, limit=limit + 1, before=place
+            )
+            more = asking.cursor_of(found[limit - 1][1]) if len(found) > limit else None
+            return Listed(
+                tuple(chat for chat, _ in found[:limit]), more, store.folders(owner), store.notice
+            )
+
+        return await self._do(read)
+
+    async def create(self, owner: str, given: Changes, *, temporary: bool) -> Chat:
+        """A new chat; ``model`` must be given."""
+        time = now()
+        fields = {name: value for name, value in given.given.items() if value is not None}
+        chat = Chat(id=new_id("chat"), created_at=time, updated_at=time, **fields)
+        return await self._do(lambda: self._storing(temporary).create(owner, chat))
+
+    async def get(self, owner: str, id: str) -> tuple[Chat, list[ChatMessage]]:
+        """A chat and all its messages. Raises ChatNotFound."""
+
+        def read() -> tuple[Chat, list[ChatMessage]]:
+            store = self._store_of(owner, id)
+            return store.get(owner, id), store.messages(id)
+
+        chat, messages = await self._do(read)
+        return chat, [self._current(message) for message in messages]
+
+    async def update(self, owner: str, id: str, changes: Changes) -> Chat:
+        """Change a chat's settings. Raises ChatNotFound."""
+        return await self._do(lambda: self._store_of(owner, id).update(owner, id, changes))
+
+    async def delete(self, owner: str, id: str) -> None:
+        """Delete a chat; its answers that are being written end. Raises ChatNotFound."""
+        await self._do(lambda: self._store_of(owner, id))
+        await self._answers.stop(self._answers.of_chat(id))
+
+        def remove() -> None:
+            store = self._store_of(owner, id)
+            store.delete(owner, id)
+            store.erase()
+
+        await self._do(remove)
+
+    # ---- messages --------------------------------------------------------------------------------------------------
+
+    async def ask(self, caller: Caller, id: str, asked: Asked) -> Writing | ChatMessage:
+        """Store a message and begin its answer, or continue one; only the message, where no answer is wanted.
+
+        Raises ChatNotFound, ChatConflict, InvalidRequest, ChatsFull, and ModelNotFound and the like before anything is stored.
+        """
+        # A task of its own: a client that leaves now must not leave an answer that no one writes
+        return await asyncio.shield(asyncio.ensure_future(self._ask(caller, id, asked)))
+
+    async def _ask(self, caller: Caller, id: str, asked: Asked) -> Writing | ChatMessage:
+        owner = caller.owner
+
+        # 1) what it follows
+        def read() -> tuple[ChatStore, Chat, list[ChatMessage]]:
+            store = self._store_of(owner, id)
+            chat = store.get(owner, id)
+            last = asked.continues or (chat.head if asked.parent is UNSET else asked.parent)
+            return store, chat, store.branch(id, last) if last else []
+
+        store, chat, branch = await self._do(read)
+        parent = branch[-1].id if branch else None
+        new = None
+        if asked.continues:
+            asking.check_continues(branch[-1])
+        elif asked.new is not None:
+            new = asking.stored(asked.new, parent)
+            branch.append(new)
+        if not asked.answers:
+            if new is None:
+                raise asking.nothing_to_store()
+            await self._do(lambda: store.add(owner, id, [new]))
+            return new
+
+        # 2) can it be answered?
+        request = asking.request_of(chat, branch, asked)
+        await self._check(request)
+
+        # 3) the answer's message
+        if asked.continues:
+            message = asking.continued(branch[-1])
+            await self._do(lambda: store.reopen(message))
+        else:
+            message = asking.answer_to(branch[-1], request.model)
+            added = [each for each in (new, message) if each is not None]
+            chat = await self._do(lambda: store.add(owner, id, added))
+        writing = Writing(store, chat, message, new.id if new else None)
+        self._answers.start(writing, self._answer(request, caller))
+        return writing
+
+    async def events(
+        self, owner: str, id: str, message: str, after: int
+    ) -> AsyncGenerator[Event, None]:
+        """The events of an answer after a place, and those to come while it is written. Raises ChatNotFound."""
+
+        def read() -> tuple[Chat, ChatMessage]:
+            store = self._store_of(owner, id)
+            return store.get(owner, id), store.message(id, message)
+
+        chat, stored = await self._do(read)
+        while stored.status == "streaming":
+            if (writing := self._answers.get(message)) is not None:
+                async with aclosing(writing.follow(after)) as events:
+                    async for event in events:
+                        yield event
+                return
+            chat, stored = await self._do(read)  # it begins or ends just now
+        for event in replay(id, chat.title, stored, after):
+            yield event
+
+    async def stop(self, owner: str, id: str, message: str) -> ChatMessage:
+        """End an answer; its text is kept. Raises ChatNotFound."""
+        await self._do(lambda: self._store_of(owner, id).message(id, message))
+        if (writing := self._answers.get(message)) is not None:
+            await self._answers.stop([writing])
+        return await self._do(lambda: self._store_of(owner, id).message(id, message))
+
+    async def delete_message(self, owner: str, id: str, message: str) -> None:
+        """Delete a message and everything below it; answers below it that are being written end. Raises ChatNotFound."""
+        below = await self._do(lambda: self._store_of(owner, id).below(id, message))
+        await self._answers.stop(
+            [each for each in map(self._answers.get, below) if each is not None]
+        )
+
+        def remove() -> None:
+            store = self._store_of(owner, id)
+            store.delete_message(owner, id, message)
+            store.erase()
+
+        await self._do(remove)
+
+    def _current(self, message: ChatMessage) -> ChatMessage:
+        writing = self._answers.get(message.id)
+        return message if writing is None else writing.message()
+
+    # ---- the thread of the database --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._temporary = ChatStore(None)
+        if self._path is not None:
+            try:
+                self._kept = ChatStore(self._path)
+            except (OSError, sqlite3.Error) as error:
+                log.error("the conversations in %s cannot be opened: %s", self._path, error)
+
+    def _close(self) -> None:
+        for store in (self._kept, self._temporary):
+            if store is not None:
+                store.close()
+
+    def _keeping(self) -> ChatStore:
+        """The store of the chats that are kept. Raises ChatsUnavailable."""
+        if self._path is None:
+            assert self._temporary is not None
+            return self._temporary
+        if self._kept is None:
+            raise ChatsUnavailable(
+                f"the conversations in {self._path} cannot be opened, see the daemon's log: ollamapy daemon logs"
+            )
+        return self._kept
+
+    def _storing(self, temporary: bool) -> ChatStore:
+        assert self._temporary is not None
+        return self._temporary if temporary else self._keeping()
+
+    def _store_of(self, owner: str, id: str) -> ChatStore:
+        """The store that has the chat, if there is one."""
+        assert self._temporary is not None
+        return self._temporary if self._temporary.has(owner, id) else self._keeping()
+
+    async def _save(self, store: ChatStore, messages: Sequence[ChatMessage]) -> None:
+        await self._do(lambda: store.save(messages))
+
+    async def _finish(self, store: ChatStore, chat: Chat, message: ChatMessage) -> str:
+        return await self._do(lambda: store.finish(chat.id, message))
+
+    async def _do(self, work: Callable[[], Result]) -> Result:
+        """The result of work in the database's thread. Raises ChatError where the database fails."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(_translated, work))
+
+
+def _translated(work: Callable[[], Result]) -> Result:
+    """The result of work with a database, its errors as ours."""
+    try:
+        return work()
+    except sqlite3.Error as error:
+        raise _error_of(error) from error
+    except OSError as error:
+        raise ChatsUnavailable(f"conversations cannot be written: {reason(error)}") from error
+
+
+def _error_of(error: sqlite3.Error) -> ChatError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return ChatsFull("the disk has no room for the conversation: make room, and send it again")
+    return ChatsUnavailable(f"the conversations cannot be read or written: {error}")

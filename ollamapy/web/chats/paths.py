@@ -1,0 +1,110 @@
+"""The paths of the conversations that the daemon keeps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from starlette.responses import Response
+
+from ...errors import code_of
+from ...serving.chats.answers import Writing
+from ...serving.chats.events import Event
+from ...serving.services import Services
+from .. import sse
+from ..call import Call, Dialect, Path, Reply, describe, encode_coded_error, json_answer
+from ..stream import Lines
+from . import wire
+
+
+async def _list(services: Services, call: Call) -> Reply:
+    query = wire.parse_list(call.query)
+    found = await services.chats.page(
+        call.caller.owner,
+        folder=query.folder,
+        archived=query.archived,
+        limit=query.limit,
+        before=query.before,
+    )
+    return json_answer(wire.encode_list(found))
+
+
+async def _create(services: Services, call: Call) -> Reply:
+    new = await call.parse(wire.parse_new_chat)
+    chat = await services.chats.create(call.caller.owner, new.given, temporary=new.temporary)
+    return json_answer(wire.encode(chat), 201)
+
+
+async def _show(services: Services, call: Call) -> Reply:
+    chat, messages = await services.chats.get(call.caller.owner, call.path["id"])
+    return json_answer(wire.encode_chat(chat, messages))
+
+
+async def _change(services: Services, call: Call) -> Reply:
+    changes = await call.parse(wire.parse_changes)
+    chat = await services.chats.update(call.caller.owner, call.path["id"], changes)
+    return json_answer(wire.encode(chat))
+
+
+async def _delete(services: Services, call: Call) -> Reply:
+    await services.chats.delete(call.caller.owner, call.path["id"])
+    return Response(status_code=204)
+
+
+async def _ask(services: Services, call: Call) -> Reply:
+    asked = await call.parse(wire.parse_message)
+    made = await services.chats.ask(call.caller, call.path["id"], asked)
+    if not isinstance(made, Writing):
+        return json_answer(wire.encode(made), 201)
+    return _streamed(made.follow_new())
+
+
+async def _events(services: Services, call: Call) -> Reply:
+    given = {"after": call.headers.get("last-event-id", "") or call.query.get("after", "")}
+    after = wire.number(given, "after")
+    id, message = call.path["id"], call.path["message"]
+    return _streamed(services.chats.events(call.caller.owner, id, message, after))
+
+
+def _streamed(events: AsyncGenerator[Event, None]) -> Reply:
+    """The events as they come; the answer goes on when the client leaves."""
+    return Lines(
+        events,
+        wire.write_event,
+        failed=_failed,
+        media_type=sse.MEDIA_TYPE,
+        idle=lambda: b": ping\n",
+    )
+
+
+def _failed(error: Exception) -> bytes:
+    _, message, _ = describe(error)
+    return wire.write_event(
+        Event("error", {"code": code_of(error), "message": message, "status": "failed"})
+    )
+
+
+async def _stop(services: Services, call: Call) -> Reply:
+    message = await services.chats.stop(call.caller.owner, call.path["id"], call.path["message"])
+    return json_answer(wire.encode(message))
+
+
+async def _delete_message(services: Services, call: Call) -> Reply:
+    await services.chats.delete_message(call.caller.owner, call.path["id"], call.path["message"])
+    return Response(status_code=204)
+
+
+_MESSAGE = "/api/chats/{id}/messages/{message}"
+
+PATHS = (
+    Path("/api/chats", "GET", _list, "infer"),
+    Path("/api/chats", "POST", _create, "infer"),
+    Path("/api/chats/{id}", "GET", _show, "infer"),
+    Path("/api/chats/{id}", "PATCH", _change, "infer"),
+    Path("/api/chats/{id}", "DELETE", _delete, "infer"),
+    Path("/api/chats/{id}/messages", "POST", _ask, "infer"),
+    Path(f"{_MESSAGE}/events", "GET", _events, "infer"),
+    Path(f"{_MESSAGE}/stop", "POST", _stop, "infer"),
+    Path(_MESSAGE, "DELETE", _delete_message, "infer"),
+)
+
+DIALECT = Dialect(PATHS, encode_coded_error, has_codes=True)

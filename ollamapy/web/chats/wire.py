@@ -1,0 +1,167 @@
+"""The conversations' API: from JSON to what is asked of a chat, and from chats and events to JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from ...errors import InvalidRequest
+from ...serving.chats.asking import Asked, NewMessage
+from ...serving.chats.events import Event
+from ...serving.chats.values import Changes, Chat, ChatMessage, Listed
+from .. import body
+from ..ollama import wire as ollama
+
+encode = msgspec.json.Encoder().encode
+
+MOST_TITLE, MOST_FOLDER, MOST_SYSTEM = 200, 100, 1_000_000
+"""Characters of a title, of a folder's name, and of a system message."""
+MOST_LISTED = 1000
+
+_ROLES = ("user", "assistant", "tool", "system")
+_SETTINGS = ("options", "format", "think", "keep_alive")
+CHAT_FIELDS = {
+    "title": "string", "model": "string", "system": "string", "options": "map[string]interface {}", "format": "any",
+    "think": "any", "keep_alive": "any", "folder": "string", "pinned": "bool", "archived": "bool", "head": "string",
+    "temporary": "bool",
+}  # fmt: skip
+MESSAGE_FIELDS = {
+    "content": "any", "role": "string", "parent": "string", "continue": "string", "answer": "bool", "model": "string",
+    "options": "map[string]interface {}", "format": "any", "think": "any", "keep_alive": "any", "tools": "any",
+    "tool_name": "string", "tool_call_id": "string",
+}  # fmt: skip
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class NewChat:
+    """The body of a request that makes a chat."""
+
+    given: Changes
+    temporary: bool
+
+
+def parse_new_chat(data: bytes) -> NewChat:
+    """The body of POST /api/chats. Raises InvalidRequest."""
+    given = body.fields(body.decode(data), CHAT_FIELDS, "ChatFields")
+    body.model_name(given)
+    temporary = given.pop("temporary", False)
+    given.pop("head", None)
+    return NewChat(_changes(given), temporary)
+
+
+def parse_changes(data: bytes) -> Changes:
+    """The body of PATCH /api/chats/ID; null resets a setting. Raises InvalidRequest."""
+    value = body.decode(data)
+    given = body.fields(value, CHAT_FIELDS, "ChatFields")
+    given.pop("temporary", None)
+    if "model" in given:
+        body.model_name(given)
+    resets: dict[str, Any] = {
+        name: None for name in _SETTINGS if name in value and value[name] is None
+    }
+    return _changes(given | resets)
+
+
+def _changes(given: Mapping[str, Any]) -> Changes:
+    """Changes of a chat, each value checked."""
+    for name, most in (("title", MOST_TITLE), ("folder", MOST_FOLDER), ("system", MOST_SYSTEM)):
+        if len(given.get(name, "")) > most:
+            raise InvalidRequest(f"{name} has more than {most:,} characters")
+    _check_settings(given)
+    return Changes(**given)
+
+
+def _check_settings(given: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for settings that no request to a model could have."""
+    set_ones = {name: given[name] for name in _SETTINGS if given.get(name) is not None}
+    ollama.common({"model": "any", **set_ones})
+
+
+def parse_message(data: bytes) -> Asked:
+    """The body of POST /api/chats/ID/messages. Raises InvalidRequest."""
+    value = body.decode(data)
+    given = body.fields(value, MESSAGE_FIELDS, "NewMessage")
+    _check_settings(given)
+    role = body.role(given.get("role", "user"), _ROLES, "the message")
+    new = None
+    if "content" in given:
+        new = NewMessage(
+            _content(given["content"]),
+            role,  # type: ignore[arg-type]
+            tool_name=given.get("tool_name", ""),
+            tool_call_id=given.get("tool_call_id", ""),
+        )
+    begins_chat = "parent" in value and value["parent"] is None
+    return Asked(
+        new,
+        parent=None if begins_chat else given.get("parent", UNSET),
+        continues=given.get("continue", ""),
+        answers=given.get("answer", True),
+        model=given.get("model", ""),
+        tools=ollama.given_tools(given.get("tools")),
+        **{name: given[name] for name in _SETTINGS if name in given},
+    )
+
+
+def _content(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest("content must be a text")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """The query of GET /api/chats."""
+
+    folder: str | None
+    archived: bool | None
+    limit: int
+    before: str
+
+
+def parse_list(query: Mapping[str, str]) -> ListQuery:
+    """The query of GET /api/chats. Raises InvalidRequest."""
+    kinds = {"true": True, "false": False, "all": None}
+    archived = query.get("archived", "false")
+    if archived not in kinds:
+        raise InvalidRequest("archived must be true, false or all")
+    limit = number(query, "limit", 100)
+    return ListQuery(
+        query.get("folder"),
+        kinds[archived],
+        max(1, min(limit, MOST_LISTED)),
+        query.get("before", ""),
+    )
+
+
+def number(query: Mapping[str, str], name: str, default: int = 0) -> int:
+    """A number of a query. Raises InvalidRequest."""
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequest(f"{name} must be a whole number")
+    return int(text)
+
+
+def encode_list(found: Listed) -> bytes:
+    """A page of the list; ``notice`` only where there is one."""
+    answer = {"chats": found.chats, "next": found.next, "folders": found.folders}
+    return encode(answer | ({"notice": found.notice} if found.notice else {}))
+
+
+def encode_chat(chat: Chat, messages: list[ChatMessage]) -> bytes:
+    """A chat with its messages."""
+    return encode({**msgspec.structs.asdict(chat), "messages": messages})
+
+
+def write_event(event: Event) -> bytes:
+    """A server-sent event, without its last line feed."""
+    number = b"" if event.number is None else b"id: %d\n" % event.number
+    return b"%sevent: %s\ndata: %s\n" % (number, event.name.encode(), encode(event.data))
