@@ -17,6 +17,12 @@ MOST_PADDING = 4
 MIN_CHUNK = 16
 """Tokens: prefill never continues in smaller pieces than this, however slow the machine."""
 
+TILED = 65
+"""Prompt tokens from which llama.cpp's flash attention on the processor is fast: its kernel is tiled from 64 rows on, and one
+row of a prompt is computed with the decoding rows of its batch, apart from the others."""
+
+TILED_SECONDS = 0.35
+"""How long a step with TILED prompt tokens may take, where fewer would keep it shorter."""
 
 MOST_SCORED = 64
 """Tokens of a prompt in one batch that need logits, a row of the whole vocabulary each."""
@@ -37,14 +43,22 @@ class Span(NamedTuple):
 
 
 def plan_batch(
-    running: Iterable[Sequence], n_batch: int, chunk: int, alone: int | None = None
+    running: Iterable[Sequence],
+    n_batch: int,
+    chunk: int,
+    alone: int | None = None,
+    *,
+    shortest_first: bool = True,
 ) -> list[Span]:
     """The next batch: every decoding sequence gets its one token, prompts fill the rest in order of admission.
 
     Half of their room is for the prompt that lacks least: a short question need not wait until a long text before it is
-    read, and of prompts of one length the first stays the first. ``n_batch`` bounds the whole batch; ``chunk`` bounds the
-    prompt tokens while there is more than one sequence, so that none waits long for its next token, nor for the end of a
-    step that it was cancelled in; ``alone`` those of a single one (None: not at all), for what may come meanwhile.
+    read, and of prompts of one length the first stays the first. Room for less than twice TILED is not divided: all of it
+    goes to the one that lacks least or, without ``shortest_first``, to the first; the caller lets them take turns.
+
+    ``n_batch`` bounds the whole batch; ``chunk`` bounds the prompt tokens while there is more than one sequence, so that none
+    waits long for its next token, nor for the end of a step that it was cancelled in; ``alone`` those of a single one (None:
+    not at all), for what may come meanwhile.
     """
     spans = []
     prefills = []
@@ -61,12 +75,20 @@ def plan_batch(
     bound = chunk if len(spans) + len(prefills) > 1 else alone
     if bound is not None:
         room = min(room, max(bound, MIN_CHUNK))
+    return spans + _prompt_spans(prefills, room, shortest_first)
+
+
+def _prompt_spans(prefills: list[Sequence], room: int, shortest_first: bool) -> list[Span]:
+    """The prompts' part of a batch. Only the one that comes first gets a piece of fewer than TILED tokens, unless it is the
+    end of a prompt: such pieces are slow."""
+    spans: list[Span] = []
     shortest = min(prefills, key=lambda sequence: sequence.n_pending)
-    half = room if shortest is prefills[0] else room - room // 2
-    others = [(sequence, room) for sequence in prefills if sequence is not shortest]
-    for sequence, most in [(shortest, half), *others]:
+    divided = shortest is not prefills[0] and room >= 2 * TILED
+    head = shortest if divided or shortest_first else prefills[0]
+    others = [(sequence, room) for sequence in prefills if sequence is not head]
+    for sequence, most in [(head, room - room // 2 if divided else room), *others]:
         n = min(sequence.n_pending, most, room, MOST_SCORED if sequence.scores else room)
-        if n == 0:
+        if n == 0 or (spans and n < min(sequence.n_pending, TILED) and not sequence.scores):
             break
         spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))
         room -= n
@@ -103,8 +125,13 @@ def halved(spans: list[Span]) -> list[Span]:
 
 
 def chunk_tokens(rate: float, seconds: float, default: int) -> int:
-    """How many prompt tokens fit in ``seconds`` at a measured ``rate`` (tokens a second; 0 = not measured yet)."""
-    return max(int(rate * seconds), MIN_CHUNK) if rate else default
+    """How many prompt tokens fit in ``seconds`` at a measured ``rate`` (tokens a second; 0 = not measured yet).
+
+    At least TILED, if they fit in TILED_SECONDS.
+    """
+    if not rate:
+        return default
+    return max(int(rate * seconds), TILED if rate * TILED_SECONDS >= TILED else MIN_CHUNK)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

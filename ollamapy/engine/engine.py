@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..types import Prefill, PromptToken, Queued, TokenLogprob
-from .batch import Span, chunk_tokens, halved, plan_batch, shift_cut
+from .batch import TILED, Span, chunk_tokens, halved, plan_batch, shift_cut
 from .embed import Embedder, EmbedTask
 from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
 from .model import Model
@@ -36,7 +36,7 @@ EMBEDS_LAST = 1_000_000_000
 REPORT_NS = 250_000_000
 """Nanoseconds between two reports of what a request waits for."""
 
-FIRST_CHUNK = 64
+FIRST_CHUNK = TILED
 """Prompt tokens in the first step beside other sequences, half of those of one alone, when the prefill speed is not known yet."""
 
 
@@ -65,6 +65,7 @@ class Engine:
         self._running: list[Sequence] = []
         self._events: list[Event] = []
         self._prefill_rate = 0.0
+        self._shortest_first = False
         self._embeds_from = 0
         self._embedded_at = -EMBEDS_LAST
         self._cancelled: set[int] = set()
@@ -119,11 +120,13 @@ class Engine:
         chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
         alone = chunk_tokens(self._prefill_rate, ALONE_SECONDS, 2 * FIRST_CHUNK)
         embeds = self._embeddings.busy or self._clock() < self._embedded_at + EMBEDS_LAST
+        self._shortest_first = not self._shortest_first
         return plan_batch(
             [sequence for sequence in self._running if sequence.leader is None],
             self._model.n_batch,
             chunk,
             chunk if embeds else alone,
+            shortest_first=self._shortest_first,
         )
 
     def _take_inbox(self, block: bool) -> None:

@@ -236,7 +236,11 @@ class Model:
         Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that needs them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
-        return int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
+        status = int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
+        if status == 0:
+            # on a device the call returns before the work is done, and its time says nothing of the speed
+            self._lib.llama_synchronize(self._context)
+        return status
 
     def sample(self, chain: Any, row: int) -> int:
         """The next token from row ``row`` of the last batch; the chain takes note of it."""

@@ -38,12 +38,18 @@ PLANS = [
     ([(20, 16)], 8, 1, [(0, 16, 4, True)]),
     ([(90, 0), (5, 4)], 64, 20, [(1, 4, 1, True), (0, 0, 20, False)]),
     ([(90, 0), (5, 4)], 64, 1, [(1, 4, 1, True), (0, 0, 16, False)]),
-    ([(10, 0), (90, 0)], 64, 1, [(0, 0, 10, True), (1, 0, 6, False)]),
+    ([(10, 0), (90, 0)], 64, 1, [(0, 0, 10, True)]),
     ([(90, 0), (90, 0)], 64, 64, [(0, 0, 64, False)]),
     # half for the one that lacks least
-    ([(90, 0), (20, 0)], 64, 64, [(1, 0, 20, True), (0, 0, 44, False)]),
-    ([(900, 0), (300, 0), (200, 0)], 64, 64, [(2, 0, 32, False), (0, 0, 32, False)]),
-    ([(90, 30), (70, 0)], 64, 64, [(0, 30, 60, True), (1, 0, 4, False)]),
+    ([(900, 0), (300, 0), (200, 0)], 512, 130, [(2, 0, 65, False), (0, 0, 65, False)]),
+    ([(900, 0), (20, 0)], 512, 130, [(1, 0, 20, True), (0, 0, 110, False)]),
+    # no piece of fewer than 65 beside another, unless it is the end of a prompt
+    ([(90, 0), (20, 0)], 64, 64, [(1, 0, 20, True)]),
+    ([(900, 0), (20, 0)], 512, 84, [(1, 0, 20, True)]),
+    ([(900, 0), (20, 0)], 512, 85, [(1, 0, 20, True), (0, 0, 65, False)]),
+    ([(90, 30), (30, 0), (70, 0)], 512, 94, [(1, 0, 30, True), (0, 30, 60, True)]),
+    # room for one only goes to the one that lacks least
+    ([(900, 0), (300, 0), (200, 0)], 512, 129, [(2, 0, 129, False)]),
     ([(3, 2), (3, 2), (9, 0)], 2, 16, [(0, 2, 1, True), (2, 0, 1, False)]),
 ]
 
@@ -57,6 +63,11 @@ def test_plan_batch(
 ) -> None:
     spans = plan_batch(sequences(*running), n_batch, chunk)
     assert [(s.sequence.id, s.start, s.n, s.last) for s in spans] == plan
+
+
+def test_room_for_one_prompt_goes_to_the_first_where_it_is_its_turn() -> None:
+    spans = plan_batch(sequences((900, 0), (300, 0), (5, 4)), 512, 65, shortest_first=False)
+    assert [(span.sequence.id, span.n) for span in spans] == [(2, 1), (0, 65)]
 
 
 def test_halved_keeps_the_first_half_and_ends_at_nothing() -> None:
@@ -216,3 +227,5 @@ def test_chunks_follow_the_measured_speed() -> None:
     assert chunk_tokens(0, 0.25, 64) == 64
     assert chunk_tokens(1000, 0.25, 64) == 250
     assert chunk_tokens(1, 0.25, 64) == 16
+    assert chunk_tokens(200, 0.25, 64) == 65  # 50 would be in the slow kernel: 65 take 0.33 s
+    assert chunk_tokens(180, 0.25, 64) == 45

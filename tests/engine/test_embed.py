@@ -131,14 +131,14 @@ def test_a_text_waits_for_no_chunk_of_a_prompt_but_the_one_in_work_and_the_next_
     engine.submit(Sequence(1, list(range(5000)), Generation(Prompt(("",)), num_predict=1)))
     engine.step(wait=False)
     engine.step(wait=False)
-    assert order == [("prompt", 128), ("prompt", 500)], "half a second at most, for what may come"
+    assert order == [("prompt", 130), ("prompt", 500)], "half a second at most, for what may come"
     for id in (2, 3):
         engine.submit(EmbedTask(id, [[5] * 4], normalize=False))
         engine.step(wait=False)
     assert order[2:] == [("text", 4), ("prompt", 250)] * 2
     while engine.step(wait=False):
         pass
-    assert [n for _, n in order[6:]] == [250, 250, 250, 500, 500, 500, 500, 500, 500, 122]
+    assert [n for _, n in order[6:]] == [250, 250, 250, 500, 500, 500, 500, 500, 500, 120]
 
 
 def test_it_takes_turns_with_decoding() -> None:
