@@ -34,6 +34,7 @@ from .ollama import model_paths
 from .ollama import paths as ollama_paths
 from .openai import paths as openai_paths
 from .openai import response_paths
+from .page import paths as page_paths
 from .stream import (
     Body,
     BodyBudget,
@@ -68,7 +69,10 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
     """The ASGI application. It has no lifespan: the code that made the services closes them."""
     served = model_paths.SERVED_PATHS if services.settings.serves_models else ()
     dialects = (
-        Dialect(ollama_paths.PATHS + model_paths.PATHS + served, ollama_paths.encode_error),
+        Dialect(
+            page_paths.PATHS + ollama_paths.PATHS + model_paths.PATHS + served,
+            ollama_paths.encode_error,
+        ),
         openai_paths.DIALECT,
         response_paths.DIALECT,
         anthropic_paths.DIALECT,

@@ -31,6 +31,7 @@ from .ollama import vectors as ollama_vectors
 from .ollama import wire as ollama
 from .openai import chat, completions, responses, vectors
 from .openai import wire as openai
+from .page.paths import NoSuchFile
 
 Schema = Mapping[str, Any]
 
@@ -214,7 +215,9 @@ _OPENAI_MODEL = _object(
     {"id": _TEXT, "object": {"const": "model"}, "created": _INTEGER, "owned_by": _TEXT}
 )
 _VECTOR = _any_of(_list(_NUMBER), _TEXT)
-_ROOT = _Operation("Whether the daemon runs", {"text/plain": _TEXT})
+_ROOT = _Operation(
+    "Whether the daemon runs; for a browser, the page", {"text/plain": _TEXT, "text/html": _TEXT}
+)
 _PLACEHOLDERS: Mapping[str, Schema] = {
     "digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
     "tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,80}$"},
@@ -251,6 +254,9 @@ _RERANK = _Operation(
 
 _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ("GET", "/"): _ROOT,
+    ("GET", "/page/{name}"): _Operation(
+        "A file of the page", {"text/javascript": _TEXT, "text/css": _TEXT, "*/*": _ANY}, raises=(NoSuchFile,)
+    ),
     ("GET", "/openapi.json"): _Operation("This document", {JSON: _OBJECT}),
     ("GET", "/health"): _Operation("Whether the daemon answers", {JSON: _object({"status": {"const": "ok"}})}),
     ("GET", "/api/version"): _Operation(

@@ -8,7 +8,6 @@ from contextlib import aclosing, suppress
 from functools import partial
 
 from msgspec.structs import replace
-from starlette.responses import Response
 
 from ...secret import NONCE, PROOF, proof, read_secret
 from ...serving import answer, embed
@@ -17,10 +16,6 @@ from ...types import Chunk, ToolCall
 from ..call import Call, Path, Reply, describe, is_loopback, json_answer
 from ..stream import Lines
 from . import vectors, wire
-
-
-async def _root(services: Services, call: Call) -> Reply:
-    return Response("Ollama is running", media_type="text/plain")
 
 
 async def _health(services: Services, call: Call) -> Reply:
@@ -135,7 +130,6 @@ def encode_error(status: int, message: str, code: str) -> bytes:
 
 
 PATHS = (
-    Path("/", "GET", _root, "infer"),
     Path("/health", "GET", _health, "infer"),
     Path("/api/version", "GET", _version, "infer"),
     Path("/api/status", "GET", _status, "infer"),

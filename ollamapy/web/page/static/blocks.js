@@ -1,0 +1,159 @@
+// The one place where HTML enters the page: blocks of answers, which the daemon has made and cleaned (web/page/markdown.py). The
+// Content-Security-Policy refuses HTML from anywhere else in the page's code ("daemon-html" is the only trusted type).
+
+import { post } from "./api.js";
+import { toast } from "./dialogs.js";
+import { h, iconButton } from "./dom.js";
+import { prefs, store } from "./state.js";
+import { t } from "./texts.js";
+
+/** @type {{createHTML(html: string): any}} browsers without trusted types take the text */
+const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("daemon-html", { createHTML: (/** @type {string} */ html) => html }) ?? {
+  createHTML: (/** @type {string} */ html) => html,
+};
+
+// ---- stored messages -------------------------------------------------------------------------------------------------
+
+const MOST_KEPT = 2000; // messages whose HTML is kept
+const MOST_ASKED = 50; // messages in a request
+
+/** @type {Map<string, string[]>} */
+const kept = new Map();
+/** @type {Map<string, ((blocks: string[] | null) => void)[]>} */
+let wanted = new Map();
+
+/** The HTML of a stored message; requests of one moment are sent together. Null if it cannot be had.
+ * @param {string} id @returns {Promise<string[] | null>} */
+export function blocksOf(id) {
+  const found = kept.get(id);
+  if (found) return Promise.resolve(found);
+  if (!wanted.size) setTimeout(askWanted, 10);
+  return new Promise((resolve) => wanted.set(id, [...(wanted.get(id) ?? []), resolve]));
+}
+
+/** Keep the HTML of a message. @param {string} id @param {string[]} blocks */
+export function keepBlocks(id, blocks) {
+  if (kept.size >= MOST_KEPT) kept.delete(/** @type {string} */ (kept.keys().next().value));
+  kept.set(id, blocks);
+}
+
+/** Forget the HTML of a message, which has changed. @param {string} id */
+export function forgetBlocks(id) {
+  kept.delete(id);
+}
+
+async function askWanted() {
+  const asked = wanted;
+  wanted = new Map();
+  const ids = [...asked.keys()];
+  for (let at = 0; at < ids.length; at += MOST_ASKED) {
+    const messages = ids.slice(at, at + MOST_ASKED);
+    /** @type {Record<string, string[]>} */
+    const found = await post(`/api/chats/${store.now.chat.id}/html`, { messages }).catch(() => ({}));
+    for (const id of messages) {
+      if (found[id]) keepBlocks(id, found[id]);
+      for (const resolve of asked.get(id) ?? []) resolve(found[id] ?? null);
+    }
+  }
+}
+
+// ---- drawing ---------------------------------------------------------------------------------------------------------
+
+/** @type {WeakMap<Element, Block[]>} what each container shows */
+const shown = new WeakMap();
+
+/**
+ * Show blocks in a container; only those that differ from what it shows are touched, and of these only what differs, so that a
+ * selection in the text stays.
+ * @param {HTMLElement} container
+ * @param {Block[]} blocks
+ */
+export function showBlocks(container, blocks) {
+  const before = shown.get(container) ?? [];
+  blocks.forEach((block, index) => {
+    if (before[index]?.html === block.html) return;
+    const made = parse(block.html);
+    const old = container.children[index];
+    if (old) morph(old, made);
+    else container.append(made);
+    decorate(/** @type {HTMLElement} */ (old ?? made));
+  });
+  while (container.children.length > blocks.length) container.lastElementChild?.remove();
+  shown.set(container, [...blocks]);
+}
+
+/** @param {string} html */
+function parse(html) {
+  const block = h("div", { class: "block", dir: "auto" });
+  block.innerHTML = policy.createHTML(html);
+  for (const pre of block.querySelectorAll("pre")) frame(pre);
+  return block;
+}
+
+/** Make `old` like `made`, keeping the nodes that are equal. @param {Element} old @param {Element} made */
+function morph(old, made) {
+  const fresh = [...made.childNodes];
+  let at = 0;
+  while (at < fresh.length && old.childNodes[at]?.isEqualNode(fresh[at])) at++;
+  const [mine, other] = [old.childNodes[at], fresh[at]];
+  if (mine instanceof Element && other instanceof Element && mine.tagName === other.tagName && sameAttributes(mine, other)) {
+    morph(mine, other);
+    at++;
+  } else if (mine instanceof Text && other instanceof Text && other.data.startsWith(mine.data)) {
+    mine.appendData(other.data.slice(mine.data.length));
+    at++;
+  }
+  while (old.childNodes.length > at) old.lastChild?.remove();
+  old.append(...fresh.slice(at));
+}
+
+/** @param {Element} a @param {Element} b */
+function sameAttributes(a, b) {
+  return a.attributes.length === b.attributes.length && [...a.attributes].every((each) => b.getAttribute(each.name) === each.value);
+}
+
+/** Put a code block into a frame with its language and buttons. @param {HTMLPreElement} pre */
+function frame(pre) {
+  const language = pre.dataset.language ?? "";
+  const figure = h("figure", { class: ["code", prefs.now.wrapCode && "wrapped"] },
+    h("figcaption", null, h("span", null, language), h("span", { class: "code-buttons" })));
+  pre.replaceWith(figure);
+  pre.tabIndex = 0; // it scrolls
+  pre.setAttribute("role", "region");
+  pre.setAttribute("aria-label", t("codeIn", { language: language || t("code") }));
+  figure.append(pre);
+}
+
+/** Add to a block what listens: the buttons of code. @param {HTMLElement} block */
+function decorate(block) {
+  for (const buttons of block.querySelectorAll(".code-buttons:empty")) {
+    const figure = /** @type {HTMLElement} */ (buttons.closest("figure"));
+    const wrap = iconButton("wrap", t("wrapCode"), () => wrap.setAttribute("aria-pressed", String(figure.classList.toggle("wrapped"))), { "aria-pressed": String(prefs.now.wrapCode) });
+    const copy = iconButton("copy", t("copyCode"), () => copyText(figure.querySelector("pre")?.textContent ?? "", copy));
+    buttons.append(wrap, copy);
+  }
+}
+
+/** Copy a text, and say so at the button. @param {string} text @param {HTMLElement} [button] */
+export async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    if (!copyBySelection(text)) return toast(t("copyFailed"), { kind: "error" });
+  }
+  if (!button) return toast(t("copied"), { seconds: 2 });
+  button.classList.add("done");
+  setTimeout(() => button.classList.remove("done"), 1500);
+}
+
+/** The older way, for pages that are not served from this machine or by https. @param {string} text */
+function copyBySelection(text) {
+  const area = h("textarea", { value: text, class: "off-screen", "aria-hidden": "true" });
+  const back = /** @type {HTMLElement | null} */ (document.activeElement);
+  (document.querySelector("dialog[open]") ?? document.body).append(area);
+  area.select();
+  const isCopied = document.execCommand("copy");
+  area.remove();
+  back?.focus();
+  return isCopied;
+}

@@ -1,0 +1,2 @@
+/** @param {HTMLElement} container */
+export function setup(container) {}

@@ -1,0 +1,147 @@
+// The messages of the open chat: one view for each message on the shown path, and where the thread is scrolled to.
+
+import { currentAnswer, stop } from "./chats.js";
+import { fill, h, iconButton } from "./dom.js";
+import { command } from "./keys.js";
+import { MessageView } from "./message.js";
+import { store } from "./state.js";
+import { t } from "./texts.js";
+import { childrenOf, pathTo } from "./tree.js";
+import { copyText } from "./blocks.js";
+
+const NEAR = "1000px 0px"; // messages within this distance of the screen are made
+const AT_END = 48; // pixels from the end that count as the end
+
+/** @param {HTMLElement} thread */
+export function setup(thread) {
+  thread.setAttribute("aria-label", t("messages"));
+  const list = h("div", { class: "messages" });
+  const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": t("messages") }, list);
+  const jump = iconButton("down", t("jumpDown"), () => end.follow(true), { class: "jump", hidden: true });
+  fill(thread, scroller, jump);
+  const end = new EndOfThread(scroller, jump);
+  const views = new Views(list, scroller);
+  let chat = store.now.chat.id;
+  let head = store.now.chat.head;
+  const draw = () => {
+    const now = store.now.chat;
+    const isOther = now.id !== chat && !(chat === null && now.head && views.size === 0);
+    const isLonger = now.head !== head;
+    [chat, head] = [now.id, now.head];
+    thread.classList.toggle("empty", !now.head);
+    views.draw(pathTo(store.now.messages, now.head));
+    if (isOther || isLonger) end.follow(true);
+    else end.keep();
+  };
+  store.watch(["chat", "messages", "live", "loading"], draw);
+  draw();
+  command({ id: "answer.stop", title: t("stop"), keys: "escape", when: () => currentAnswer() !== null, run: () => {
+    const answer = currentAnswer();
+    if (answer) stop(answer);
+  } });
+  command({ id: "answer.copy", title: t("copyAnswer"), keys: "mod+shift+;", when: () => views.size > 0, run: () => copyText(views.lastAnswer()?.content ?? "") });
+}
+
+/** The views of the messages on the path. */
+class Views {
+  /** @type {Map<string, MessageView>} */
+  #views = new Map();
+
+  /** @param {HTMLElement} list @param {HTMLElement} scroller */
+  constructor(list, scroller) {
+    this.list = list;
+    this.near = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (!isIntersecting) continue;
+        this.near.unobserve(target);
+        this.#views.get(/** @type {HTMLElement} */ (target).dataset.id ?? "")?.reveal();
+      }
+    }, { root: scroller, rootMargin: NEAR });
+  }
+
+  get size() {
+    return this.#views.size;
+  }
+
+  lastAnswer() {
+    return [...this.#views.values()].map((view) => view.message).filter((message) => message.role === "assistant").at(-1);
+  }
+
+  /** @param {Message[]} path */
+  draw(path) {
+    const wanted = new Set(path.map((message) => message.id));
+    for (const [id, view] of this.#views)
+      if (!wanted.has(id)) {
+        this.near.unobserve(view.element);
+        view.remove();
+        this.#views.delete(id);
+      }
+    const children = childrenOf(store.now.messages);
+    /** @type {Element | null} */
+    let at = this.list.firstElementChild;
+    for (const message of path) {
+      const view = this.#view(message);
+      if (view.element === at) at = at.nextElementSibling;
+      else this.list.insertBefore(view.element, at);
+      view.update(children.get(message.parent) ?? [message]);
+    }
+  }
+
+  /** @param {Message} message */
+  #view(message) {
+    const found = this.#views.get(message.id);
+    if (found) {
+      found.message = message;
+      return found;
+    }
+    const view = new MessageView(message);
+    this.#views.set(message.id, view);
+    this.near.observe(view.element);
+    return view;
+  }
+}
+
+/** Follows the end of the thread while the user is at it, and leaves the scroll position alone when not. */
+class EndOfThread {
+  #isFollowing = true;
+
+  /** @param {HTMLElement} scroller @param {HTMLElement} jump */
+  constructor(scroller, jump) {
+    this.scroller = scroller;
+    this.jump = jump;
+    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.keep()).observe(/** @type {Element} */ (scroller.firstElementChild));
+    new ResizeObserver(() => this.keep()).observe(scroller);
+    for (const event of ["wheel", "touchmove", "keydown"]) scroller.addEventListener(event, () => this.#moved(), { passive: true });
+  }
+
+  get #isAtEnd() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    return scrollHeight - scrollTop - clientHeight <= AT_END;
+  }
+
+  #scrolled() {
+    if (this.#isAtEnd) this.#isFollowing = true;
+    this.jump.hidden = this.#isFollowing || this.#isAtEnd;
+  }
+
+  /** The user scrolls: follow no longer, unless that leads to the end. */
+  #moved() {
+    requestAnimationFrame(() => {
+      this.#isFollowing = this.#isAtEnd;
+      this.#scrolled();
+    });
+  }
+
+  /** Go to the end, and stay there. @param {boolean} isFollowing */
+  follow(isFollowing) {
+    this.#isFollowing = isFollowing;
+    this.keep();
+  }
+
+  /** Stay at the end, if it is followed. */
+  keep() {
+    if (this.#isFollowing) this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.#scrolled();
+  }
+}

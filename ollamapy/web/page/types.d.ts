@@ -1,0 +1,112 @@
+// The shapes of the daemon's API as the page uses them, for tsc; no browser loads this.
+
+type MessageStatus = "done" | "streaming" | "stopped" | "failed";
+
+interface Chat {
+  id: string | null; // null: not created yet
+  title: string;
+  model: string;
+  system: string;
+  options: Record<string, any>;
+  format: any;
+  think: boolean | string | null;
+  keep_alive: string | number | null;
+  folder: string;
+  pinned: boolean;
+  archived: boolean;
+  temporary: boolean;
+  created_at: string;
+  updated_at: string;
+  head: string | null;
+  n_messages: number;
+  snippet?: [string, boolean][];
+  message?: string;
+}
+
+interface Part {
+  type: "text" | "image" | "file";
+  text?: string;
+  digest?: string;
+  name?: string;
+  media_type?: string;
+}
+
+interface ToolCall {
+  id?: string;
+  name: string;
+  arguments: any;
+}
+
+interface Usage {
+  prompt_tokens: number;
+  cached_tokens: number;
+  completion_tokens: number;
+  truncated_tokens?: number;
+  dropped_messages?: number;
+  context_length?: number;
+  context_used?: number;
+  total_duration?: number;
+  load_duration?: number;
+  prompt_duration?: number;
+  completion_duration?: number;
+  first_token_duration?: number;
+}
+
+interface Message {
+  id: string;
+  parent: string | null;
+  role: "user" | "assistant" | "tool" | "system";
+  content: string;
+  parts?: Part[];
+  thinking?: string;
+  tool_calls?: ToolCall[];
+  tool_name?: string;
+  tool_call_id?: string;
+  model?: string;
+  status: MessageStatus;
+  stop_reason?: string | null;
+  error?: { code: string; message: string } | null;
+  usage?: Usage | null;
+  created_at: string;
+}
+
+/** A block of an answer's HTML; only the last one of an answer that is being written is not final. */
+interface Block {
+  html: string;
+  final: boolean;
+}
+
+/** What an answer waits for, or does. */
+interface Stage {
+  name: "waiting" | "queued" | "loading" | "prefill" | "thinking" | "writing";
+  position?: number;
+  stage?: string;
+  fraction?: number;
+  tokens?: number;
+  cached?: number;
+}
+
+interface Queued {
+  chat: string;
+  content: string | Part[];
+}
+
+interface ListedModel {
+  name: string;
+  model: string;
+  size: number;
+  digest: string;
+  modified_at: string;
+  details: { family?: string; parameter_size?: string; quantization_level?: string; [more: string]: any };
+  [more: string]: any;
+}
+
+interface RunningModel {
+  name: string;
+  model: string;
+  size: number;
+  size_vram: number;
+  expires_at: string;
+  context_length?: number;
+  [more: string]: any;
+}
