@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from ollamapy.web.page import paths
 from ollamapy.web.page.paths import STATIC, accepts_html, file_answer, static_files
-from tests.web.test_app import Client, run
+from tests.web.raw import Client, run
 
 MOST_COMPRESSED = 150_000
 """Bytes of the whole page, as a browser fetches it."""
