@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -236,6 +236,8 @@ class Settings:
     docker: Path | None = None
     warnings: tuple[str, ...] = ()
     """What is wrong with values that fell back to their defaults, a line each."""
+    fault: str = ""
+    """What is wrong with a value that the daemon cannot start with, "" if nothing."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -255,7 +257,7 @@ class Settings:
             max_loaded_models=read.count("MAX_LOADED_MODELS"),
             max_queue=read.count("MAX_QUEUE") or 512,
             flash_attention=read.boolean("FLASH_ATTENTION"),
-            kv_cache_type=read.text("KV_CACHE_TYPE").lower() or "f16",
+            kv_cache_type=read.choice("KV_CACHE_TYPE", "f16", KV_TYPES, "type of a KV cache"),
             debug=bool(read.boolean("DEBUG")),
             serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
             keeps_history=not read.boolean("NOHISTORY"),
@@ -264,15 +266,13 @@ class Settings:
             hub=HubSettings.from_variables(environ),
             docker=Path(environ.get("DOCKER_CONFIG", "").strip() or "~/.docker").expanduser(),
             warnings=tuple(read.warnings),
+            fault=read.fault,
         )
 
     def check(self) -> None:
         """Raises InvalidSetting for a value that the daemon cannot use."""
-        if self.kv_cache_type not in KV_TYPES:
-            raise InvalidSetting(
-                f"OLLAMAPY_KV_CACHE_TYPE is {self.kv_cache_type[:40]!r}, which is no type of a KV cache:"
-                f" set it to one of {', '.join(KV_TYPES)}"
-            )
+        if self.fault:
+            raise InvalidSetting(self.fault)
 
 
 def _folders(environ: Mapping[str, str]) -> tuple[Path, Path]:
@@ -322,11 +322,12 @@ def _editor(environ: Mapping[str, str]) -> str:
 
 
 class _Variables:
-    """The variables that Ollama honours too; ``warnings`` collects what falls back to its default."""
+    """The variables that Ollama honours too; ``warnings`` collects what falls back to its default, ``fault`` is what cannot."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.warnings: list[str] = []
+        self.fault = ""
 
     def _find(self, name: str) -> tuple[str, str]:
         for each in (f"OLLAMAPY_{name}", f"OLLAMA_{name}"):
@@ -340,6 +341,14 @@ class _Variables:
 
     def text(self, name: str) -> str:
         return self._find(name)[1]
+
+    def choice(self, name: str, default: str, known: Collection[str], what: str) -> str:
+        """One of the known values, in lower case; another one is a fault."""
+        variable, text = self._find(name)
+        value = text.lower() or default
+        if value not in known:
+            self.fault = f"{variable} is {value[:40]!r}, which is no {what}: set it to one of {', '.join(known)}"
+        return value
 
     def count(self, name: str) -> int | None:
         """A whole number; 0 is the default, as in Ollama."""

@@ -41,7 +41,7 @@ def test_a_large_vocabulary_makes_pooled_batches_small(
 
 @pytest.mark.parametrize("name", ["OLLAMAPY_KV_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"])
 def test_an_unknown_type_of_cache_is_refused_with_the_valid_ones(name: str) -> None:
-    with pytest.raises(InvalidSetting, match="OLLAMAPY_KV_CACHE_TYPE is 'q3'.*f32, f16, .*iq4_nl"):
+    with pytest.raises(InvalidSetting, match=f"^{name} is 'q3'.*f32, f16, .*iq4_nl"):
         Settings.from_env({name: "Q3"}).check()
 
 

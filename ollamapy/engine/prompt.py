@@ -36,21 +36,27 @@ def is_far_too_long(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> bool:
 AT_ONCE = 4 * 1024 * 1024
 """Characters whose tokens are held at once: as Python's integers, those of 64 MB would take 2 GB."""
 
+PART = 1024 * 1024
+"""Characters of a longer text that are counted at a time."""
+
 
 def tokens_within(
     tokenizer: Tokenizer, text: str, most: int, add_special: bool, check: Check
 ) -> tuple[list[int], int]:
     """The tokens of a text, none if they are more than ``most``, and their number.
 
-    A text longer than AT_ONCE is only counted, in parts: the number is about right then, and there are no tokens.
+    A text longer than AT_ONCE is only counted, in parts, and only until they are more than ``most``: the number is about right
+    then, the rest taken to be like what was read, and there are no tokens.
     """
     if len(text) <= AT_ONCE:
         tokens = tokenizer.tokenize(text, add_special, check=check)
         return tokens if len(tokens) <= most else [], len(tokens)
     count = 0
-    for at in range(0, len(text), AT_ONCE):
-        part = text[at : at + AT_ONCE]
+    for at in range(0, len(text), PART):
+        part = text[at : at + PART]
         count += len(tokenizer.tokenize(part, add_special and at == 0, check=check))
+        if count > most:
+            return [], max(most + 1, count * len(text) // (at + len(part)))
     return [], count
 
 

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LoadFailed
+from ..errors import reason as reason_of
 from .cores import usable_cores
 from .llama import _ctypes_layer
 
 _LOG_ERROR = 4
+_A_BLOCK = 64 * 1024  # bytes, more than what may be free on a disk that is full
 _TENSOR = re.compile(r"\[ *(\d+)/ *(\d+)\]")
 """How a tensor's line begins: "[  12/ 291] blk.0.attn_q.weight ...", written before it is quantized."""
 
@@ -47,7 +49,18 @@ def quantize(source: Path, target: Path, number: int, progress: Callable[[float]
     )
     if status:
         reason = errors[-1].rpartition("failed to quantize: ")[2] if errors else f"status {status}"
-        if "iostream" in reason:
-            reason = "the file cannot be written, make room on the disk"
+        if (why := _cannot_write(target)) is not None:
+            reason = f"the file cannot be written ({why}), make room or choose another place"
         raise LoadFailed(f"the model cannot be quantized: {reason}")
     progress(1.0)
+
+
+def _cannot_write(target: Path) -> str | None:
+    """Why nothing more can be written to a file; None if it can. llama.cpp does not say it: its error is that of a C++ stream."""
+    try:
+        with target.open("ab", buffering=0) as file:
+            file.write(bytes(_A_BLOCK))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return reason_of(error)
+    return None

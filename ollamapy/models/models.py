@@ -50,18 +50,20 @@ class Models:
         system: str | None = None,
         options: Mapping[str, Any] | None = None,
         user_agent: str = "",
-    ) -> dict[str, Any]:
-        """The answer of /api/show, see :func:`.show.show`. Raises as `load`; ModelNotFound names the tag here."""
+    ) -> tuple[ModelSpec, dict[str, Any]]:
+        """The model, and the answer of /api/show, see :func:`.show.show`. Raises as `load`; ModelNotFound names the tag here."""
         # Copilot shows the base name and sends it back as the model's name
         basename = name_text if user_agent.startswith("GitHubCopilotChat/") else ""
 
-        def work() -> dict[str, Any]:
+        def work() -> tuple[ModelSpec, dict[str, Any]]:
             try:
                 spec = self._load(name_text)
             except ModelNotFound:
                 shown = Name.parse(name_text).display if name_text else ""
                 raise ModelNotFound(f"model '{shown}' not found") from None
-            return show(spec, verbose=verbose, system=system, options=options, basename=basename)
+            return spec, show(
+                spec, verbose=verbose, system=system, options=options, basename=basename
+            )
 
         return await asyncio.to_thread(work)
 

@@ -107,6 +107,8 @@ def _entry_facts(entry: Entry, free: int) -> dict[str, Any]:
         "repo": entry.repo,
         "revision": entry.revision if entry.repo else "",
         "files": [{"path": each.path, "sha256": each.sha256} for each in entry.files],
+        "document_prefix": entry.document_prefix,
+        "query_prefix": entry.query_prefix,
         "note": entry.note,
         "fits": fits(entry, free),
     }

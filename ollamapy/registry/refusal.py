@@ -18,6 +18,10 @@ from ..errors import (
 )
 from .http import RETRYABLE, Access, Response
 
+_BAD_TOKEN = "Invalid credentials in Authorization header"
+_DISABLED = "Access to this resource is disabled."
+"""The hub's messages for two refusals that have no code; its own client, huggingface_hub, compares these texts, too."""
+
 
 def unreachable(host: str, reason: str) -> Offline:
     """The error for a machine that cannot be reached."""
@@ -53,7 +57,7 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
         return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
     if code == "EntryNotFound":
         return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
-    if status == 401 and known and "invalid credentials" in message.lower():
+    if status == 401 and known and message == _BAD_TOKEN:
         return Unauthorized(
             f"{host} does not accept your token: make a new one at"
             f" {access.endpoint}/settings/tokens and set HF_TOKEN"
@@ -64,7 +68,7 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
             f"{what} does not exist on {host} or is private: check the name, {way}"
         )
     if status == 403:
-        if "disabled" in message.lower():
+        if message == _DISABLED:
             return AccessDenied(f"{host} has disabled {what}, choose another model")
         return AccessDenied(f"{host} denies access to {what}{_quoted(message)}")
     if status == 429:

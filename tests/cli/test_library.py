@@ -67,6 +67,16 @@ def test_a_family_of_it(ollamapy: Command) -> None:
     assert found["files"][0]["path"] == "llama-2-7b-chat.Q4_K_M.gguf"
 
 
+def test_what_an_embedding_model_expects_before_a_text(ollamapy: Command) -> None:
+    lines = ollamapy("library", "nomic-embed-text").stdout.splitlines()
+    assert lines[-2:] == [
+        'write before a document: "search_document: "',
+        'write before a query: "search_query: "',
+    ]
+    models = json.loads(ollamapy("library", "nomic-embed-text", "--json").stdout)["models"]
+    assert {each["query_prefix"] for each in models} == {"search_query: "}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

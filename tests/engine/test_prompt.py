@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ollamapy.engine.prompt import Check, is_far_too_long, prompt_tokens
+from ollamapy.engine import prompt
+from ollamapy.engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
 from ollamapy.errors import InvalidRequest
 from ollamapy.types import Prompt
 
@@ -59,6 +60,31 @@ def test_a_model_that_adds_nothing_gets_the_text_alone() -> None:
 def test_a_prompt_without_tokens_is_refused_where_there_is_no_bos() -> None:
     with pytest.raises(InvalidRequest, match="no tokens"):
         prompt_tokens(Bytes(adds_bos=False, bos=-1), Prompt(("",)), no_check)
+
+
+def test_a_long_text_is_counted_until_it_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is taken to be like what was read."""
+    monkeypatch.setattr(prompt, "AT_ONCE", 1000)
+    monkeypatch.setattr(prompt, "PART", 100)
+    read: list[int] = []
+
+    class Counted(Bytes):
+        def tokenize(
+            self, text: str, add_special: bool = True, *, check: Check = lambda: None
+        ) -> list[int]:
+            read.append(len(text))
+            return super().tokenize(text, add_special, check=check)
+
+    def within(length: int, most: int) -> tuple[list[int], int]:
+        read.clear()
+        return tokens_within(Counted(adds_bos=False), "a" * length, most, True, no_check)
+
+    assert within(1000, 1000) == ([97] * 1000, 1000) and read == [1000]
+    assert within(1000, 999) == ([], 1000)
+    assert within(100_000, 250) == ([], 100_000) and sum(read) == 300
+    assert within(1001, 2000) == ([], 1001) and sum(read) == 1001, (
+        "it may fit: all of it is counted"
+    )
 
 
 @pytest.mark.parametrize("token", [-1, 302])

@@ -23,7 +23,7 @@ def models(root: Path) -> Models:
 
 def show(root: Path, name: str, **how: Any) -> dict[str, Any]:
     """The answer of `show` as a client gets it."""
-    answer = asyncio.run(models(root).show(name, **how))
+    _, answer = asyncio.run(models(root).show(name, **how))
     decoded: dict[str, Any] = json.loads(msgspec.json.encode(answer))
     return decoded
 

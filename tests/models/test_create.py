@@ -86,7 +86,7 @@ def steps_of(store: Store, model: str, **request: Any) -> list[Progress]:
 
 
 def show(store: Store, name: str) -> dict[str, Any]:
-    return asyncio.run(Models(store).show(name))
+    return asyncio.run(Models(store).show(name))[1]
 
 
 def layers(store: Store, name: str) -> list[tuple[str, str]]:

@@ -100,6 +100,26 @@ def test_what_llama_cpp_refuses_is_an_error_with_its_reason(source: Path, tmp_pa
 
 
 @pytest.mark.llama
+def test_a_file_that_cannot_be_written_is_told_from_a_model_that_cannot_be_quantized(
+    source: Path, tmp_path: Path
+) -> None:
+    """The limit of a file's size stands for a full disk."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from ollamapy.engine.quantize import quantize\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "quantize(Path(sys.argv[1]), Path(sys.argv[2]), 7, lambda done: None)\n"
+    )
+    command = [sys.executable, "-c", code, str(source), str(tmp_path / "target.gguf")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (
+        "LoadFailed: the model cannot be quantized: the file cannot be written (file too large)"
+        in run.stderr
+    )
+
+
+@pytest.mark.llama
 def test_cancelling_kills_the_child_and_removes_the_file(tmp_path: Path) -> None:
     source = random_model(tmp_path / "big.gguf", n_embd=512, n_ff=2048, n_layers=6, dtype="F16")
     target = tmp_path / "target.gguf"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ...errors import OllamapyError
 from ...human import CONTROLS
@@ -25,6 +26,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS if code >= 0x7F}
 """For the control characters that JSON leaves as they are."""
+
+
+class Commands(TyperGroup):
+    """A group that answers an unknown command as cobra words it, with the one that was probably meant."""
+
+    def resolve_command(self, context: Any, arguments: list[str]) -> Any:
+        """The command that the arguments name. Raises OllamapyError."""
+        name = arguments[0]
+        if name not in self.commands and not name.startswith("-") and not context.resilient_parsing:
+            like = closest(name, self.commands)
+            meant = f" (did you mean '{like}'?)" if like else ""
+            path = context.command_path
+            raise OllamapyError(f'unknown command "{name}" for "{path}"{meant}, see: {path} --help')
+        return super().resolve_command(context, arguments)
 
 
 def group_app() -> typer.Typer:

@@ -17,7 +17,7 @@ from ...human import one_line
 from .. import launch, views
 from ..client import Client
 from ..launch import Launcher, Place, Stranger
-from .arguments import POSITIONAL, Json, exactly, group_app, launcher_of, print_json
+from .arguments import POSITIONAL, Commands, Json, exactly, group_app, launcher_of, print_json
 
 SERVE_VARIABLES = """\b
 Environment variables (each of them also as OLLAMA_...):
@@ -44,7 +44,10 @@ Of ollamapy alone:
 
 app = group_app()
 daemon = typer.Typer(
-    rich_markup_mode=None, options_metavar="", help="Start, stop and inspect the daemon."
+    cls=Commands,
+    rich_markup_mode=None,
+    options_metavar="",
+    help="Start, stop and inspect the daemon.",
 )
 app.add_typer(daemon, name="daemon")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -116,8 +117,19 @@ def card(family: Family, free: int) -> str:
     ]
     columns = ("NAME", "SIZE", "PARAMETERS", "QUANT", "CONTEXT", "LICENCE", "FITS", "ALSO")
     notes = [f"{e.name.display}: {human.one_line(e.note)}\n" for e in family.entries if e.note]
+    notes += dict.fromkeys(line for entry in family.entries for line in _prefixes(entry))
     text = f"{human.one_line(family.about)}\n\n{shown(Table(columns, rows))}"
     return f"{text}\n{''.join(notes)}" if notes else text
+
+
+def _prefixes(entry: Entry) -> list[str]:
+    """What an embedding model expects before a text: it is shown for people, who know what their texts are."""
+    prefixes = {"document": entry.document_prefix, "query": entry.query_prefix}
+    return [
+        f"write before a {kind}: {json.dumps(text, ensure_ascii=False)}\n"
+        for kind, text in prefixes.items()
+        if text
+    ]
 
 
 def _size(entry: Entry) -> str:

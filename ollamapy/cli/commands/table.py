@@ -16,6 +16,7 @@ from ...human import one_line
 from .. import completion
 from ..closest import closest
 from ..launch import Launcher
+from .arguments import Commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def group(arguments: Sequence[str] | None = None) -> TyperGroup:
     return command
 
 
-class _Commands(TyperGroup):
+class _Commands(Commands):
     """The commands, whose help lists them in groups, with examples."""
 
     def format_commands(self, context: Any, formatter: Any) -> None:
@@ -194,23 +195,17 @@ def _explain(error: typer.TyperException) -> str:
     fields tell them apart."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "ollamapy"
+    command = context.command if context else None
+    params = command.params if isinstance(command, TyperCommand) else ()
     message, option = error.format_message(), getattr(error, "option_name", "")
     if hasattr(error, "possibilities"):  # no such option
         message = f"unknown {'flag' if option.startswith('--') else 'shorthand flag'}: {option}"
-        command = context.command if context else None
-        known = command.params if isinstance(command, TyperCommand) else ()
-        if option.startswith("--") and (like := closest(option, _flags(known))):
+        if option.startswith("--") and (like := closest(option, _flags(params))):
             message += f" (did you mean '{like}'?)"
-    elif option and "requires" in message:
+    elif option and not any(
+        option in each.opts and getattr(each, "is_flag", False) for each in params
+    ):
         message = f"flag needs an argument: {option}"
-    elif message.startswith("No such command"):
-        name = message.removeprefix("No such command ").partition(". ")[0]
-        name = name.rstrip(".").strip("'\"")
-        group = context.command if context else None
-        like = closest(name, group.commands) if isinstance(group, TyperGroup) else ""
-        message = f'unknown command "{name}" for "{path}"' + (
-            f" (did you mean '{like}'?)" if like else ""
-        )
     elif isinstance(error, typer.BadParameter):
         message = f"{message[0].lower()}{message[1:].rstrip('.')}"
     return f"{message}, see: {path} --help"

@@ -34,14 +34,13 @@ async def _tags(services: Services, call: Call) -> Reply:
 
 async def _show(services: Services, call: Call) -> Reply:
     parsed = await call.parse(wire.parse_show)
-    shown = await services.models.show(
+    spec, shown = await services.models.show(
         parsed.model,
         verbose=parsed.verbose,
         system=parsed.system,
         options=parsed.options,
         user_agent=call.headers.get("user-agent", ""),
     )
-    spec = await services.models.load(parsed.model)
     context = services.scheduler.context_of(lease_request(spec, spec.options))
     return json_answer(wire.encode({**shown, "effective_context_length": context}))
 
