@@ -34,6 +34,7 @@ FORBIDDEN = {
         (["list", "--nosuch"], "unknown flag: --nosuch, see: ollamapy list --help"),
         (["list", "-x"], "unknown shorthand flag: -x, see: ollamapy list --help"),
         (["run", "m", "--keepalive"], "flag needs an argument: --keepalive, see: ollamapy --help"),
+        (["list", "--json=3"], "flag takes no value: --json, see: ollamapy --help"),
         (["run", "m", "--keepalive", "300"],
          'time: missing unit in duration "300", write it like 30s, 5m, 1h30m or -1s (for ever)'),
         (["completion", "tcsh"], 'unknown shell "tcsh", one of: bash, zsh, fish'),

@@ -96,7 +96,7 @@ def run(arguments: Sequence[str], launcher: Launcher) -> int:
     except typer.Exit as exit:
         return exit.exit_code
     except typer.TyperException as error:
-        raise OllamapyError(_explain(error)) from error
+        raise OllamapyError(_explain(error, arguments)) from error
     return 0
 
 
@@ -190,7 +190,7 @@ def _flags(params: Sequence[Any]) -> list[str]:
     return [flag for each in params for flag in each.opts if flag.startswith("--")]
 
 
-def _explain(error: typer.TyperException) -> str:
+def _explain(error: typer.TyperException, arguments: Sequence[str]) -> str:
     """A usage error as cobra words it, and where to find the help. Typer's classes for these errors are private, so their
     fields tell them apart."""
     context = getattr(error, "ctx", None)
@@ -202,10 +202,10 @@ def _explain(error: typer.TyperException) -> str:
         message = f"unknown {'flag' if option.startswith('--') else 'shorthand flag'}: {option}"
         if option.startswith("--") and (like := closest(option, _flags(params))):
             message += f" (did you mean '{like}'?)"
-    elif option and not any(
-        option in each.opts and getattr(each, "is_flag", False) for each in params
-    ):
+    elif option and not any(each.startswith(f"{option}=") for each in arguments):
         message = f"flag needs an argument: {option}"
+    elif option:
+        message = f"flag takes no value: {option}"
     elif isinstance(error, typer.BadParameter):
         message = f"{message[0].lower()}{message[1:].rstrip('.')}"
     return f"{message}, see: {path} --help"
