@@ -18,12 +18,12 @@ from ollamapy.models.offers import Offers
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
 from ollamapy.request import Caller
-from ollamapy.runner.protocol import Done, Embedded, Piece, PromptRead, Ready
+from ollamapy.runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.answer import answer, check
 from ollamapy.serving.chats.chats import Chats
 from ollamapy.serving.services import Services
-from ollamapy.types import EmbedInputs, Generation, LoadStage, TokenLogprob
+from ollamapy.types import EmbedInputs, Generation, LoadStage, Prefill, Queued, TokenLogprob
 
 CALLER = Caller("test")
 
@@ -32,7 +32,8 @@ class FakeRunner:
     """Generates "one", "two", "three". Waits for ``loaded`` and ``prefilled``, and for ``next_word`` before each word: all are set
     from the beginning, and a test clears those at which the runner is to wait.
 
-    ``generations`` has the argument of each generate, ``endings`` how it ended: "done" or "cancelled".
+    ``generations`` has the argument of each generate, ``endings`` how it ended: "done" or "cancelled". A request that wants
+    progress gets ``waits`` before it is prefilled.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -48,6 +49,7 @@ class FakeRunner:
         self.words = ["one", " two", " three"]
         self.breaks_after: int | None = None
         self.error: Exception = OllamapyError("the runner broke")
+        self.waits: list[Queued | Prefill] = [Queued(1), Prefill(0.5, 4, 2)]
         self.generations: list[Generation] = []
         self.embeds: list[EmbedInputs] = []
         self.endings: list[str] = []
@@ -62,11 +64,13 @@ class FakeRunner:
 
     async def generate(
         self, generation: Generation
-    ) -> AsyncGenerator[PromptRead | Piece | Done, None]:
+    ) -> AsyncGenerator[Progressed | PromptRead | Piece | Done, None]:
         self.generations.append(generation)
         self.changed.set()
         ending = "cancelled"
         try:
+            for waiting in self.waits if generation.progress else ():
+                yield Progressed(1, waiting)
             await self.prefilled.wait()
             yield PromptRead(1, 4, 2)
             for number, word in enumerate(self.words):

@@ -183,6 +183,14 @@ class Engine:
             if sequence.generation.progress and not sequence.n_predicted:
                 self._report(sequence, Queued(position))
 
+    def _report_prefill(self, sequence: Sequence) -> None:
+        """Report how far the prompt of a sequence is, and those of its followers with it."""
+        followers = [each for each in self._running if each.leader is sequence]
+        for each in (sequence, *followers):
+            if each.generation.progress and not each.n_predicted:
+                n = each.n_prompt
+                self._report(each, Prefill(min(sequence.n_past / n, 1.0), n, each.n_cached))
+
     def _report(self, sequence: Sequence, waiting: Queued | Prefill) -> None:
         """Report what a sequence waits for, if that is new and the last report is not of a moment ago."""
         if waiting == sequence.reported:
@@ -307,9 +315,8 @@ class Engine:
             row += n_outputs
             if span.last:
                 self._next_token(sequence, row - 1)
-            elif sequence.generation.progress and not sequence.n_predicted:
-                n = sequence.n_prompt
-                self._report(sequence, Prefill(sequence.n_past / n, n, sequence.n_cached))
+            else:
+                self._report_prefill(sequence)
 
     def _score(self, span: Span, row: int) -> None:
         """Report the log probabilities of the prompt's tokens whose logits begin at ``row``; the first token has none.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ...serving import answer
 from ...serving.services import Services
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
+from ..pauses import Pauses
 from ..stream import Lines
 from . import wire
 
 
 async def _messages(services: Services, call: Call) -> Reply:
     parsed = await call.parse(wire.parse_messages)
-    chunks = answer.answer(services, parsed.request, call.caller)
+    request = replace(parsed.request, progress=parsed.stream)
+    chunks = answer.answer(services, request, call.caller)
     writer = wire.MessageWriter(parsed)
     if parsed.stream:
+        pauses = Pauses()
         return Lines(
-            chunks,
+            pauses.without_waits(chunks, lambda chunk: chunk),
             writer.events,
             failed=lambda error: wire.error_event(*describe(error)),
             media_type=sse.MEDIA_TYPE,
-            idle=writer.ping,
+            idle=lambda: pauses.comment() + writer.ping(),
         )
     return plain_json_answer(writer.answer(await answer.collect(chunks)))
 

@@ -52,7 +52,7 @@ async def _generate(services: Services, call: Call) -> Reply:
         rendered = await answer.render(services, parsed.request, call.caller)
         return json_answer(wire.encode_rendered_generate(name, rendered))
     chunks = answer.answer(services, parsed.request, call.caller)
-    return await _answered(chunks, partial(wire.encode_generate, name), parsed.stream)
+    return await _answered(chunks, partial(wire.encode_generate, name), parsed)
 
 
 async def _chat(services: Services, call: Call) -> Reply:
@@ -62,7 +62,7 @@ async def _chat(services: Services, call: Call) -> Reply:
         rendered = await answer.render(services, parsed.request, call.caller)
         return json_answer(wire.encode_rendered_chat(name, rendered))
     chunks = _with_complete_calls(answer.answer(services, parsed.request, call.caller))
-    return await _answered(chunks, partial(wire.encode_chat, name), parsed.stream)
+    return await _answered(chunks, partial(wire.encode_chat, name), parsed)
 
 
 async def _embed(services: Services, call: Call) -> Reply:
@@ -106,22 +106,32 @@ async def _with_complete_calls(chunks: AsyncGenerator[Chunk, None]) -> AsyncGene
     async with aclosing(chunks):
         async for chunk in chunks:
             calls += chunk.tool_calls
-            if chunk.text or chunk.thinking or chunk.logprobs or chunk.finish_reason:
+            if chunk.waiting:
+                yield chunk
+            elif chunk.text or chunk.thinking or chunk.logprobs or chunk.finish_reason:
                 yield replace(chunk, tool_deltas=(), tool_calls=calls)
                 calls = ()
 
 
 async def _answered(
-    chunks: AsyncGenerator[Chunk, None], encode: Callable[[Chunk], bytes], stream: bool
+    chunks: AsyncGenerator[Chunk, None],
+    encode: Callable[[Chunk], bytes],
+    parsed: wire.ParsedRequest,
 ) -> Reply:
-    if stream:
-        return Lines(chunks, encode, failed=last_line)
+    if parsed.stream:
+        failed = _last_line_with_status if parsed.request.progress else last_line
+        return Lines(chunks, encode, failed)
     return json_answer(encode(await answer.collect(chunks)))
 
 
 def last_line(error: Exception) -> bytes:
     """The line that ends a stream that failed."""
     return wire.encode_error(describe(error)[1])
+
+
+def _last_line_with_status(error: Exception) -> bytes:
+    status, message, _ = describe(error)
+    return wire.encode_error(message, status)
 
 
 def encode_error(status: int, message: str, code: str) -> bytes:

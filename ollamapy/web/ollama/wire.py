@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from ... import __version__, human
 from ...errors import InvalidRequest
@@ -30,6 +31,7 @@ from ...types import (
     TokenLogprob,
     ToolCall,
     Usage,
+    Waiting,
     parse_options,
 )
 from .. import body
@@ -70,6 +72,7 @@ _COMMON = {
     "model": "string", "stream": "bool", "format": "any", "keep_alive": "any", "options": "map[string]interface {}",
     "think": "any", "truncate": "bool", "shift": "bool", "logprobs": "bool", "top_logprobs": "int",
     "_debug_render_only": "bool", "think_budget": "int", "grammar": "string", "logit_bias": "map[string]interface {}",
+    "progress": "bool",
 }  # fmt: skip
 GENERATE_FIELDS = _COMMON | {
     "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
@@ -156,11 +159,12 @@ def parse_show(data: bytes) -> ShowRequest:
 
 
 def _parsed(request: Request, given: Mapping[str, Any]) -> ParsedRequest:
-    """The answer to loading, unloading and ``render_only`` is one object, even with ``stream``."""
-    has_work = request.has_work
+    """The answer to loading, unloading and ``render_only`` is one object, even with ``stream``; with ``progress`` (our own field)
+    loading is streamed too."""
+    has_work, progress = request.has_work, given.get("progress", False)
     render_only = has_work and given.get("_debug_render_only", False)
-    stream = has_work and given.get("stream", True) and not render_only
-    return ParsedRequest(request, stream, render_only)
+    stream = (has_work or progress) and given.get("stream", True) and not render_only
+    return ParsedRequest(replace(request, progress=progress and stream), stream, render_only)
 
 
 def common(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,6 +330,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
     ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
     ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
+    ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them.
     """
 
     model: str
@@ -344,6 +349,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    progress: Waiting | None = None
 
 
 class _CalledFunction(msgspec.Struct, frozen=True):
@@ -381,6 +387,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    progress: Waiting | None = None
 
 
 encode = msgspec.json.Encoder().encode
@@ -398,6 +405,7 @@ def encode_generate(model: str, chunk: Chunk) -> bytes:
             done_reason=chunk.finish_reason,
             context=chunk.context,
             logprobs=chunk.logprobs,
+            progress=chunk.waiting,
             **_metrics(chunk),
         )
     )
@@ -413,6 +421,7 @@ def encode_chat(model: str, chunk: Chunk) -> bytes:
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             logprobs=chunk.logprobs,
+            progress=chunk.waiting,
             **_metrics(chunk),
         )
     )
@@ -467,9 +476,10 @@ def truncated(usage: Usage) -> dict[str, dict[str, int]]:
     return {"prompt_truncated": cut} if cut else {}
 
 
-def encode_error(message: str) -> bytes:
-    """An error, as a body and as the last line of a stream."""
-    return encode({"error": message})
+def encode_error(message: str, status: int | None = None) -> bytes:
+    """An error, as a body and as the last line of a stream. ``status`` is our own field, where the response's own is 200 because
+    the progress of a request was reported before it failed."""
+    return encode({"error": message} if status is None else {"error": message, "status": status})
 
 
 def encode_version(busy: int, models: Path | None) -> bytes:

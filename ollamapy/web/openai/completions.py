@@ -110,15 +110,20 @@ def _request(prompt: Prompt, suffix: str, common: Mapping[str, Any], scores: int
 
 
 class CompletionWriter:
-    """Writes the answers, as one object or as events; ``echoes`` are the prompts' texts, if the answers begin with them."""
+    """Writes the answers, as one object or as events."""
 
-    def __init__(self, parsed: ParsedCompletion, echoes: Sequence[str] = ()) -> None:
+    def __init__(self, parsed: ParsedCompletion) -> None:
         self._head = wire.Head("cmpl", parsed.requests[0].model)
         self._n = parsed.n
         self._include_usage = parsed.include_usage
         count = range(len(parsed.requests))
-        self._choices = [_Choice(i, echoes[i // parsed.n] if echoes else "", parsed) for i in count]
+        self._choices = [_Choice(i, parsed) for i in count]
         self._lasts: list[Chunk | None] = [None for _ in count]
+
+    def echo(self, prompts: Sequence[str]) -> None:
+        """Let each answer begin with the text of its prompt; call it before the first piece."""
+        for i, choice in enumerate(self._choices):
+            choice.echo = prompts[i // self._n]
 
     def answer(self, chunks: Sequence[Chunk]) -> bytes:
         """The answer that is not streamed, from one chunk for each choice."""
@@ -151,17 +156,17 @@ class CompletionWriter:
 class _Choice:
     """One choice: its first piece begins with the prompt, and offsets count from there."""
 
-    def __init__(self, index: int, echo: str, parsed: ParsedCompletion) -> None:
+    def __init__(self, index: int, parsed: ParsedCompletion) -> None:
+        self.echo = ""
         self._index = index
-        self._echo = echo
         self._tops, self._prompt_tops = parsed.tops, parsed.prompt_tops
         self._scores = parsed.echo
         self._offset = 0
 
     def encode(self, chunk: Chunk) -> dict[str, Any]:
         """The object of the next piece."""
-        found: dict[str, Any] = {"text": self._echo + chunk.text, "index": self._index}
-        self._echo = ""
+        found: dict[str, Any] = {"text": self.echo + chunk.text, "index": self._index}
+        self.echo = ""
         if chunk.thinking:
             found["reasoning"] = chunk.thinking
         echoed = chunk.prompt_tokens if self._scores else ()

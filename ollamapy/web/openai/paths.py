@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from ...request import Caller, DetokenizeRequest, Gap, Question, Raw, Request
 from ...serving import answer, choices, embed
@@ -13,6 +15,7 @@ from ...serving.services import Services
 from ...types import Chunk
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
+from ..pauses import Pauses
 from ..stream import Lines
 from . import chat, completions, models, vectors, wire
 
@@ -32,15 +35,41 @@ async def _chat(services: Services, call: Call) -> Reply:
     if parsed.render_only:
         rendered = await answer.render(services, parsed.requests[0], call.caller)
         return plain_json_answer(writer.rendered(rendered.prompt))
-    return await _answered(services, parsed.requests, call.caller, writer, parsed.stream)
+    chunks = _choices(services, parsed.requests, call.caller, parsed.stream)
+    return await _answered(chunks, len(parsed.requests), writer, parsed.stream)
 
 
 async def _completions(services: Services, call: Call) -> Reply:
     parsed = await call.parse(completions.parse)
-    firsts = parsed.requests[:: parsed.n] if parsed.echo else ()
-    echoes = [await _echo(services, first, call.caller) for first in firsts]
-    writer = completions.CompletionWriter(parsed, echoes)
-    return await _answered(services, parsed.requests, call.caller, writer, parsed.stream)
+    writer = completions.CompletionWriter(parsed)
+    chunks = _choices(services, parsed.requests, call.caller, parsed.stream)
+    if parsed.echo:
+        chunks = _after_echoes(services, parsed, call.caller, writer, chunks)
+    return await _answered(chunks, len(parsed.requests), writer, parsed.stream)
+
+
+def _choices(
+    services: Services, requests: Sequence[Request], caller: Caller, stream: bool
+) -> AsyncGenerator[tuple[int, Chunk], None]:
+    """The chunks of all choices; a stream wants to know what they wait for."""
+    if stream:
+        requests = [replace(request, progress=True) for request in requests]
+    return choices.answers(services, requests, caller)
+
+
+async def _after_echoes(
+    services: Services,
+    parsed: completions.ParsedCompletion,
+    caller: Caller,
+    writer: completions.CompletionWriter,
+    chunks: AsyncGenerator[tuple[int, Chunk], None],
+) -> AsyncGenerator[tuple[int, Chunk], None]:
+    """The chunks, once the writer has the texts of the prompts, which the answers begin with."""
+    async with aclosing(chunks):
+        firsts = parsed.requests[:: parsed.n]
+        writer.echo([await _echo(services, first, caller) for first in firsts])
+        async for item in chunks:
+            yield item
 
 
 async def _echo(services: Services, request: Request, caller: Caller) -> str:
@@ -54,22 +83,20 @@ async def _echo(services: Services, request: Request, caller: Caller) -> str:
 
 
 async def _answered(
-    services: Services,
-    requests: Sequence[Request],
-    caller: Caller,
-    writer: _Writer,
-    stream: bool,
+    chunks: AsyncGenerator[tuple[int, Chunk], None], n: int, writer: _Writer, stream: bool
 ) -> Reply:
-    chunks = choices.answers(services, requests, caller)
+    """The reply with the ``n`` answers whose chunks these are."""
     if stream:
+        pauses = Pauses()
         return Lines(
-            chunks,
+            pauses.without_waits(chunks, lambda indexed: indexed[1]),
             writer.events,
             failed=lambda error: wire.event(wire.encode_error(*describe(error))),
             media_type=sse.MEDIA_TYPE,
             ending=wire.DONE,
+            idle=pauses.comment,
         )
-    found: list[list[Chunk]] = [[] for _ in requests]
+    found: list[list[Chunk]] = [[] for _ in range(n)]
     async with aclosing(chunks):
         async for index, chunk in chunks:
             found[index].append(chunk)

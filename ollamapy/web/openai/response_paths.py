@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ...serving import answer
 from ...serving.services import Services
 from .. import sse
 from ..body import Misread
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
+from ..pauses import Pauses
 from ..stream import Lines
 from . import response_events, responses, wire
 
@@ -16,14 +19,17 @@ async def _responses(services: Services, call: Call) -> Reply:
     if encoding != "identity":
         raise Misread(f"a body with content-encoding {encoding[:40]!r} is not read, send it plain")
     parsed = await call.parse(responses.parse)
-    chunks = answer.answer(services, parsed.request, call.caller)
+    request = replace(parsed.request, progress=parsed.stream)
+    chunks = answer.answer(services, request, call.caller)
     writer = response_events.ResponseWriter(parsed)
     if parsed.stream:
+        pauses = Pauses()
         return Lines(
-            chunks,
+            pauses.without_waits(chunks, lambda chunk: chunk),
             writer.events,
             failed=lambda error: writer.failed(*describe(error)),
             media_type=sse.MEDIA_TYPE,
+            idle=pauses.comment,
         )
     return plain_json_answer(writer.answer(await answer.collect(chunks)))
 

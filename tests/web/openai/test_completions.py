@@ -78,7 +78,8 @@ def test_refused(body: dict[str, Any], message: str) -> None:
 
 
 def test_the_prompt_comes_once_and_offsets_count_the_answer() -> None:
-    writer = completions.CompletionWriter(parse(prompt="Hi ", echo=True, logprobs=None), ["Hi "])
+    writer = completions.CompletionWriter(parse(prompt="Hi ", echo=True, logprobs=None))
+    writer.echo(["Hi "])
     first, second = (_choice(writer.events((0, Chunk(text)))) for text in ("a", "b"))
     assert first["text"] == "Hi a" and second["text"] == "b"
 
@@ -125,7 +126,8 @@ PROMPT = (
 
 
 def test_an_echoed_prompt_with_its_log_probabilities() -> None:
-    writer = completions.CompletionWriter(parse(prompt="Hi", echo=True, logprobs=1), ["Hi"])
+    writer = completions.CompletionWriter(parse(prompt="Hi", echo=True, logprobs=1))
+    writer.echo(["Hi"])
     top = (TokenLogprob("!", -0.1, ()),)
     chunk = Chunk("!", (TokenLogprob("!", -0.1, (), top),), prompt_tokens=PROMPT)
     found = _choice(writer.events((0, chunk)))
