@@ -62,13 +62,15 @@ def after_context(context_text: str, prompt: str) -> str:
 
 def up_to_last(prompt: str, content: str) -> str:
     """The prompt up to the end of its last message, so that the answer continues it: without what closes the message and
-    opens the next one. Raises InvalidRequest where the template does not print the message as it is.
+    opens the next one. Space at the message's end is part of it, unless the template leaves it out. Raises InvalidRequest
+    where the template does not print the message as it is.
     """
     text = content.strip()
-    before, found, _ = prompt.rpartition(text)
+    before, found, after = prompt.rpartition(text)
     if not text or not found:
         raise InvalidRequest("the model's template does not print the last message as it is")
-    return before + found
+    space = content[len(content.rstrip()) :]
+    return before + found + (space if after.startswith(space) else "")
 
 
 def with_known_roles(messages: Sequence[Message], template: Template) -> tuple[Message, ...]:

@@ -391,6 +391,9 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
         (*_REQUEST, *_CHAT),
         statuses={201: "the chat was made"},
     ),
+    ("DELETE", "/api/chats"): _Operation(
+        "Delete all conversations of the caller, with ?confirm=all", None, raises=(errors.InvalidRequest, *_CHAT), statuses={204: "deleted"}
+    ),
     ("GET", "/api/chats/{id}"): _Operation("A conversation with all its messages", {JSON: _ref(Chat)}, raises=_CHAT),
     ("PATCH", "/api/chats/{id}"): _Operation(
         "Change the settings of a conversation", {JSON: _ref(Chat)}, _schema_of(chats.CHAT_FIELDS), (*_REQUEST, *_CHAT)

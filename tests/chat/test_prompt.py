@@ -214,7 +214,8 @@ def test_the_developer_is_the_system_where_the_template_has_no_word_for_it(
 
 def test_a_prompt_up_to_its_last_message() -> None:
     text = prompt.chatml([Message("user", "a"), Message("assistant", "Hel ")])
-    assert prompt.up_to_last(text, "Hel ").endswith("<|im_start|>assistant\nHel")
+    assert prompt.up_to_last(text, "Hel ").endswith("<|im_start|>assistant\nHel ")
+    assert prompt.up_to_last(text.replace("Hel ", "Hel"), "Hel ").endswith("assistant\nHel")
     with pytest.raises(InvalidRequest, match="does not print the last message"):
         prompt.up_to_last("x", "Hel")
 

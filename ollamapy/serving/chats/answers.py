@@ -195,9 +195,13 @@ class Answers:
         """The answer that is being written under this message's id."""
         return self._writing.get(id)
 
+    def all(self) -> list[Writing]:
+        """All answers that are being written."""
+        return list(self._writing.values())
+
     def of_chat(self, chat: str) -> list[Writing]:
         """The answers that are being written for a chat."""
-        return [each for each in self._writing.values() if each.chat.id == chat]
+        return [each for each in self.all() if each.chat.id == chat]
 
     async def stop(self, writings: Iterable[Writing]) -> None:
         """End answers; their text is kept. Returns when they are stored."""

@@ -16,7 +16,7 @@ from ... import human
 from ...errors import ChatConflict, InvalidRequest
 from ...request import Conversation, Request
 from ...types import Constraint, Message, parse_options
-from .values import Chat, ChatMessage, Part, Role, new_id, now
+from .values import Chat, ChatMessage, Part, Place, Role, new_id, now
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -140,10 +140,6 @@ def check_continues(message: ChatMessage) -> None:
 def nothing_to_store() -> InvalidRequest:
     """The error of a request that wants neither a message nor an answer."""
     return InvalidRequest("content is required where no answer is wanted")
-
-
-Place = tuple[int, str, int]
-"""Where a chat stands in the list: pinned, time of its last change, number."""
 
 
 def cursor_of(place: Place) -> str:

@@ -25,8 +25,9 @@ from . import asking
 from .answers import Answers, Writing
 from .asking import Asked
 from .events import Event, replay
-from .store import ChatStore
-from .values import Changes, Chat, ChatMessage, Listed, new_id, now
+from .search import snippet
+from .store import ChatStore, Row
+from .values import Changes, Chat, ChatMessage, Hit, Listed, new_id, now
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +69,28 @@ class Chats:
     # ---- chats -----------------------------------------------------------------------------------------------------
 
     async def page(
-        self, owner: str, *, folder: str | None, archived: bool | None, limit: int, before: str
+        self,
+        owner: str,
+        *,
+        query: str = "",
+        folder: str | None = None,
+        archived: bool | None = False,
+        limit: int = 100,
+        before: str = "",
     ) -> Listed:
-        """A page of an owner's chats, the pinned and newest first. Raises InvalidRequest for a ``before`` that is none."""
+        """A page of an owner's chats, as :meth:`ChatStore.page`. Raises InvalidRequest for a ``before`` that is none."""
         place = asking.place_of(before) if before else None
 
         def read() -> Listed:
             store = self._keeping()
-            found = store.page(
-                owner, folder=folder, archived=archived, limit=limit + 1, before=place
+            rows = store.page(
+                owner, query=query, folder=folder, archived=archived, limit=limit + 1, before=place
             )
-            more = asking.cursor_of(found[limit - 1][1]) if len(found) > limit else None
-            return Listed(
-                tuple(chat for chat, _ in found[:limit]), more, store.folders(owner), store.notice
-            )
+            more = asking.cursor_of(rows[limit - 1].place) if len(rows) > limit else None
+            rows = rows[:limit]
+            hits = {row.chat.id: _hit(store, row, query) for row in rows} if query else {}
+            chats = tuple(row.chat for row in rows)
+            return Listed(chats, more, store.folders(owner), hits, store.notice)
 
         return await self._do(read)
 
@@ -117,6 +126,18 @@ class Chats:
             store.erase()
 
         await self._do(remove)
+
+    async def delete_all(self, owner: str) -> None:
+        """Delete all chats of an owner; the answers that are being written end."""
+        ids = set(await self._do(lambda: self._each_store(lambda store: store.ids(owner))))
+        await self._answers.stop(each for each in self._answers.all() if each.chat.id in ids)
+
+        def remove(store: ChatStore) -> list[str]:
+            store.delete_all(owner)
+            store.erase()
+            return []
+
+        await self._do(lambda: self._each_store(remove))
 
     # ---- messages --------------------------------------------------------------------------------------------------
 
@@ -248,6 +269,11 @@ class Chats:
         assert self._temporary is not None
         return self._temporary if self._temporary.has(owner, id) else self._keeping()
 
+    def _each_store(self, work: Callable[[ChatStore], list[str]]) -> list[str]:
+        """The results of work with all stores."""
+        stores = {self._keeping(), self._storing(temporary=True)}
+        return [each for store in stores for each in work(store)]
+
     async def _save(self, store: ChatStore, messages: Sequence[ChatMessage]) -> None:
         await self._do(lambda: store.save(messages))
 
@@ -258,6 +284,13 @@ class Chats:
         """The result of work in the database's thread. Raises ChatError where the database fails."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(_translated, work))
+
+
+def _hit(store: ChatStore, row: Row, query: str) -> Hit:
+    """What is shown of a chat that a search found."""
+    if row.message is None:
+        return Hit(None, snippet(row.chat.title, query))
+    return Hit(row.message, snippet(store.message(row.chat.id, row.message).content, query))
 
 
 def _translated(work: Callable[[], Result]) -> Result:

@@ -40,6 +40,7 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_chat ON messages (chat, n);
 CREATE INDEX messages_by_parent ON messages (parent, n);
 CREATE INDEX messages_by_status ON messages (status) WHERE status = 'streaming';
+CREATE TABLE erasures (since TEXT NOT NULL);
 
 CREATE VIRTUAL TABLE title_words USING fts5 (title, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE TRIGGER title_added AFTER INSERT ON chats BEGIN

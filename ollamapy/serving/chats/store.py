@@ -9,13 +9,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ...errors import ChatConflict, ChatNotFound
 from .schema import MEMORY, open_database
-from .values import Changes, Chat, ChatMessage, Failure, now, title_of
+from .search import match_of
+from .values import Changes, Chat, ChatMessage, Failure, Place, now, title_of
 
 _json = msgspec.json.Encoder().encode
 
@@ -45,6 +46,8 @@ class ChatStore:
         self._connection, self.notice = open_database(MEMORY if path is None else path)
         self.temporary = path is None
         self._fail_unfinished()
+        if self._connection.execute("SELECT 1 FROM erasures").fetchone():
+            self.erase()
 
     def close(self) -> None:
         """Write everything into the one file and close it."""
@@ -78,13 +81,14 @@ class ChatStore:
         self,
         owner: str,
         *,
+        query: str = "",
         folder: str | None = None,
         archived: bool | None = False,
         limit: int = 100,
-        before: tuple[int, str, int] | None = None,
-    ) -> list[tuple[Chat, tuple[int, str, int]]]:
-        """Chats and their places in the list: the pinned ones first, then the ones changed last. ``archived`` None: both kinds.
-        ``before``: the place after which to go on."""
+        before: Place | None = None,
+    ) -> list[Row]:
+        """Chats of a list: the pinned ones first, then the ones changed last. ``query``: those whose title or messages have its
+        words. ``archived`` None: both kinds. ``before``: the place after which to go on."""
         conditions, values = ["owner = ?"], list[Any]((owner,))
         for condition, value in (
             ("folder = ?", folder),
@@ -94,15 +98,22 @@ class ChatStore:
                 conditions.append(condition)
                 values.append(value)
         if before is not None:
-            conditions.append("(pinned, updated_at, n) < (?, ?, ?)")
+            conditions.append("(pinned, updated_at, chats.n) < (?, ?, ?)")
             values += before
+        table, best = "chats", "NULL"
+        if query:
+            if not (match := match_of(query)):
+                return []
+            table, best = f"chats JOIN ({_HITS}) hit ON hit.chat = chats.id", "hit.message"
+            values = [match, match, *values]
         rows = self._connection.execute(
-            f"SELECT {_CHAT_ROW} FROM chats WHERE {' AND '.join(conditions)}"
-            " ORDER BY pinned DESC, updated_at DESC, n DESC LIMIT ?",
+            f"SELECT {_CHAT_ROW}, {best} AS best FROM {table} WHERE {' AND '.join(conditions)}"
+            " ORDER BY pinned DESC, updated_at DESC, chats.n DESC LIMIT ?",
             (*values, limit),
         )
         return [
-            (self._chat(row), (row["pinned"], row["updated_at"], row["n"])) for row in _dicts(rows)
+            Row(self._chat(row), (row["pinned"], row["updated_at"], row["n"]), row["best"])
+            for row in _dicts(rows)
         ]
 
     def folders(self, owner: str) -> tuple[str, ...]:
@@ -137,27 +148,30 @@ class ChatStore:
 
     def delete(self, owner: str, id: str) -> None:
         """Delete a chat with its messages. Raises ChatNotFound. Call :meth:`erase` then."""
-        with self._transaction():
+        with self._deletion():
             self._row(owner, id)
             self._connection.execute("DELETE FROM messages WHERE chat = ?", (id,))
             self._connection.execute("DELETE FROM chats WHERE id = ?", (id,))
 
-    def delete_all(self, owner: str) -> list[str]:
-        """Delete all chats of an owner; their ids. Call :meth:`erase` then."""
-        with self._transaction():
-            rows = self._connection.execute("SELECT id FROM chats WHERE owner = ?", (owner,))
-            ids = [id for (id,) in rows]
+    def ids(self, owner: str) -> list[str]:
+        """The ids of all chats of an owner."""
+        rows = self._connection.execute("SELECT id FROM chats WHERE owner = ?", (owner,))
+        return [id for (id,) in rows]
+
+    def delete_all(self, owner: str) -> None:
+        """Delete all chats of an owner. Call :meth:`erase` then."""
+        with self._deletion():
             self._connection.execute(
                 "DELETE FROM messages WHERE chat IN (SELECT id FROM chats WHERE owner = ?)",
                 (owner,),
             )
             self._connection.execute("DELETE FROM chats WHERE owner = ?", (owner,))
-        return ids
 
     def erase(self) -> None:
         """Leave nothing of what was deleted in any file: merge the full-text index, and write the log back into the file."""
         for table in ("title_words", "message_words"):
             self._connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+        self._connection.execute("DELETE FROM erasures")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # ---- messages --------------------------------------------------------------------------------------------------
@@ -240,7 +254,7 @@ class ChatStore:
     def delete_message(self, owner: str, chat: str, id: str) -> None:
         """Delete a message and everything below it; the head moves to its neighbours. Raises ChatNotFound. Call :meth:`erase`
         then."""
-        with self._transaction():
+        with self._deletion():
             head = self.get(owner, chat).head
             parent = self._message_row(chat, id)["parent"]
             below = self.below(chat, id)
@@ -286,6 +300,13 @@ class ChatStore:
                 self._connection.execute("ROLLBACK")
             raise
 
+    @contextmanager
+    def _deletion(self) -> Iterator[None]:
+        """A transaction after which something is to be erased, by the next process if this one is killed before."""
+        with self._transaction():
+            self._connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
+            yield
+
     def _insert(self, table: str, columns: Sequence[str], values: Sequence[Any]) -> None:
         marks = ", ".join("?" for _ in columns)
         self._connection.execute(
@@ -315,6 +336,24 @@ class ChatStore:
         for name in _CHAT_FLAGS:
             fields[name] = bool(fields[name])
         return Chat(**fields, temporary=self.temporary)
+
+
+class Row(NamedTuple):
+    """A chat of a list, its place, and the message in which a search found it (None: its title)."""
+
+    chat: Chat
+    place: Place
+    message: str | None
+
+
+_HITS = (
+    "SELECT chat, message, min(rank) FROM ("
+    " SELECT m.chat AS chat, m.id AS message, bm25(message_words) AS rank FROM message_words"
+    " JOIN messages m ON m.n = message_words.rowid WHERE message_words MATCH ?"
+    " UNION ALL SELECT c.id, NULL, 0 FROM title_words"
+    " JOIN chats c ON c.n = title_words.rowid WHERE title_words MATCH ?) GROUP BY chat"
+)
+"""The best message of each chat that has the words."""
 
 
 def _columns(names: Iterable[str], table: str) -> str:

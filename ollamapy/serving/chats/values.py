@@ -20,6 +20,11 @@ Status = Literal["done", "streaming", "stopped", "failed"]
 StopReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Kind = Literal["thinking", "text", "tool_call"]
 
+Place = tuple[int, str, int]
+"""Where a chat stands in the list: pinned, the time of its last change, its number."""
+Snippet = tuple[tuple[str, bool], ...]
+"""Pieces of a text in order; True: the piece is what was searched for."""
+
 TITLE_LENGTH = 60
 """Characters of a title that is made from the first message."""
 
@@ -146,11 +151,20 @@ class Changes(msgspec.Struct, frozen=True):
         return {name: value for name, value in found.items() if value is not UNSET}
 
 
+class Hit(msgspec.Struct, frozen=True):
+    """Why a search found a chat: the message that fits best (None: the title), and a piece of it."""
+
+    message: str | None
+    snippet: Snippet
+
+
 class Listed(msgspec.Struct, frozen=True):
-    """A page of a list of chats. ``next`` continues it, None at the end; ``folders`` are those of all chats. ``notice``: what
-    happened to the database, if anything."""
+    """A page of a list of chats. ``next`` continues it, None at the end; ``folders`` are those of all chats. ``hits``: of a
+    search, by the chats' ids. ``notice``: what happened to the database, if anything.
+    """
 
     chats: tuple[Chat, ...]
     next: str | None
     folders: tuple[str, ...]
+    hits: Mapping[str, Hit] = {}
     notice: str = ""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from starlette.responses import Response
 
-from ...errors import code_of
+from ...errors import InvalidRequest, code_of
 from ...serving.chats.answers import Writing
 from ...serving.chats.events import Event
 from ...serving.services import Services
@@ -17,14 +17,7 @@ from . import wire
 
 
 async def _list(services: Services, call: Call) -> Reply:
-    query = wire.parse_list(call.query)
-    found = await services.chats.page(
-        call.caller.owner,
-        folder=query.folder,
-        archived=query.archived,
-        limit=query.limit,
-        before=query.before,
-    )
+    found = await services.chats.page(call.caller.owner, **wire.parse_list(call.query))
     return json_answer(wire.encode_list(found))
 
 
@@ -47,6 +40,13 @@ async def _change(services: Services, call: Call) -> Reply:
 
 async def _delete(services: Services, call: Call) -> Reply:
     await services.chats.delete(call.caller.owner, call.path["id"])
+    return Response(status_code=204)
+
+
+async def _delete_all(services: Services, call: Call) -> Reply:
+    if call.query.get("confirm") != "all":
+        raise InvalidRequest("this deletes all chats: add ?confirm=all to the path")
+    await services.chats.delete_all(call.caller.owner)
     return Response(status_code=204)
 
 
@@ -98,6 +98,7 @@ _MESSAGE = "/api/chats/{id}/messages/{message}"
 PATHS = (
     Path("/api/chats", "GET", _list, "infer"),
     Path("/api/chats", "POST", _create, "infer"),
+    Path("/api/chats", "DELETE", _delete_all, "infer"),
     Path("/api/chats/{id}", "GET", _show, "infer"),
     Path("/api/chats/{id}", "PATCH", _change, "infer"),
     Path("/api/chats/{id}", "DELETE", _delete, "infer"),

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import asdict
 
 from ...errors import InvalidRequest
 from ...serving.chats.asking import Asked, NewMessage
 from ...serving.chats.events import Event
 from ...serving.chats.values import Changes, Chat, ChatMessage, Listed
 from .. import body
+from .. import query as parameters
 from ..ollama import wire as ollama
 
 encode = msgspec.json.Encoder().encode
@@ -115,29 +117,19 @@ def _content(value: Any) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class ListQuery:
-    """The query of GET /api/chats."""
-
-    folder: str | None
-    archived: bool | None
-    limit: int
-    before: str
-
-
-def parse_list(query: Mapping[str, str]) -> ListQuery:
-    """The query of GET /api/chats. Raises InvalidRequest."""
+def parse_list(query: Mapping[str, str]) -> dict[str, Any]:
+    """The query of GET /api/chats, as the keywords of Chats.page. Raises InvalidRequest."""
     kinds = {"true": True, "false": False, "all": None}
     archived = query.get("archived", "false")
     if archived not in kinds:
         raise InvalidRequest("archived must be true, false or all")
-    limit = number(query, "limit", 100)
-    return ListQuery(
-        query.get("folder"),
-        kinds[archived],
-        max(1, min(limit, MOST_LISTED)),
-        query.get("before", ""),
-    )
+    return {
+        "query": parameters.text(query, "q").strip(),
+        "folder": parameters.text(query, "folder") if "folder" in query else None,
+        "archived": kinds[archived],
+        "limit": parameters.count(query, "limit", 100, MOST_LISTED),
+        "before": parameters.text(query, "before"),
+    }
 
 
 def number(query: Mapping[str, str], name: str, default: int = 0) -> int:
@@ -152,13 +144,18 @@ def number(query: Mapping[str, str], name: str, default: int = 0) -> int:
 
 def encode_list(found: Listed) -> bytes:
     """A page of the list; ``notice`` only where there is one."""
-    answer = {"chats": found.chats, "next": found.next, "folders": found.folders}
+    hits = found.hits
+    chats = [
+        {**asdict(chat), **(asdict(hits[chat.id]) if chat.id in hits else {})}
+        for chat in found.chats
+    ]
+    answer = {"chats": chats, "next": found.next, "folders": found.folders}
     return encode(answer | ({"notice": found.notice} if found.notice else {}))
 
 
 def encode_chat(chat: Chat, messages: list[ChatMessage]) -> bytes:
     """A chat with its messages."""
-    return encode({**msgspec.structs.asdict(chat), "messages": messages})
+    return encode({**asdict(chat), "messages": messages})
 
 
 def write_event(event: Event) -> bytes:

@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import HELLO
-from tests.served import Answer, Daemon, until
+from tests.served import Daemon, until
 
-
-def ask(daemon: Daemon, method: str, path: str, body: Any = None, status: int = 200) -> Any:
-    """The JSON of an answer with the expected status."""
-    answer = daemon.ask(method, path, body)
-    assert answer.status == status, answer.body
-    return answer.json() if answer.body else None
-
-
-def new_chat(daemon: Daemon, **fields: Any) -> str:
-    return str(ask(daemon, "POST", "/api/chats", {"model": "hello", **fields}, 201)["id"])
-
-
-def events(answer: Answer) -> Iterator[tuple[str, Any]]:
-    """The events of a stream as they come; of numbered ones the data has "number"."""
-    name, number, data = "", None, None
-    assert answer.header("content-type") == "text/event-stream"
-    for raw in answer.response:
-        line = raw.decode().rstrip("\n")
-        field, _, value = line.partition(": ")
-        if field == "event":
-            name = value
-        elif field == "id":
-            number = int(value)
-        elif field == "data":
-            data = json.loads(value)
-        elif not line and data is not None:
-            yield name, data | ({"number": number} if number is not None else {})
-            name, number, data = "", None, None
-
-
-def said(found: list[tuple[str, Any]], kind: str = "text") -> str:
-    return "".join(data["text"] for name, data in found if name == kind)
-
-
-def send(
-    daemon: Daemon, chat: str, content: str | None = "Hi", **body: Any
-) -> list[tuple[str, Any]]:
-    """Send a message, and read its answer to the end."""
-    given = body if content is None else {"content": content, **body}
-    answer = daemon.open("POST", f"/api/chats/{chat}/messages", given)
-    assert answer.status == 200, answer.read()
-    return list(events(answer))
+from .talk import ask, events, new_chat, said, send
 
 
 def test_a_chat_from_its_first_message_to_its_deletion(daemon: Daemon) -> None:
@@ -153,3 +110,160 @@ def test_nothing_is_stored_of_a_request_that_cannot_be_answered(
     error = ask(daemon, "POST", f"/api/chats/{id}/messages", body, status)
     assert error["code"] == code and part in error["error"]
     assert ask(daemon, "GET", f"/api/chats/{id}")["n_messages"] == 0
+
+
+def contents(shown: Any) -> dict[str, str]:
+    """Each message's content by its id."""
+    return {m["id"]: m["content"] for m in shown["messages"]}
+
+
+def test_an_answer_can_be_made_again_and_a_question_asked_anew(daemon: Daemon) -> None:
+    id = new_chat(daemon)
+    path = f"/api/chats/{id}"
+    first = send(daemon, id, "One")[0][1]
+    again = send(daemon, id, None, parent=first["user"], model="rules")[0][1]
+    assert (again["user"], again["parent"]) == (None, first["user"])
+    shown = ask(daemon, "GET", path)
+    assert shown["head"] == again["assistant"] and shown["n_messages"] == 3
+    assert [m["model"] for m in shown["messages"] if m["role"] == "assistant"] == ["hello", "rules"]
+
+    edited = send(daemon, id, "Other", parent=None)[0][1]
+    assert edited["parent"] == edited["user"]
+    roots = [m["content"] for m in ask(daemon, "GET", path)["messages"] if m["parent"] is None]
+    assert roots == ["One", "Other"]
+    assert ask(daemon, "PATCH", path, {"head": first["user"]})["head"] == again["assistant"]
+    ask(daemon, "DELETE", f"{path}/messages/{first['user']}", status=204)
+    shown = ask(daemon, "GET", path)
+    assert list(contents(shown).values()) == ["Other", HELLO]
+    assert shown["head"] == edited["assistant"]
+
+
+def test_messages_that_are_only_stored(daemon: Daemon) -> None:
+    id = new_chat(daemon)
+    path = f"/api/chats/{id}/messages"
+    ask(daemon, "POST", path, {"content": "Weather?", "answer": False}, 201)
+    tool = ask(
+        daemon,
+        "POST",
+        path,
+        {"content": "{}", "role": "tool", "tool_name": "w", "tool_call_id": "c1", "answer": False},
+        201,
+    )
+    assert (tool["role"], tool["tool_name"], tool["tool_call_id"], tool["status"]) == (
+        "tool",
+        "w",
+        "c1",
+        "done",
+    )
+    answered = send(daemon, id, None)
+    assert answered[0][1]["parent"] == tool["id"] and said(answered) == HELLO
+
+
+def test_an_answer_that_was_cut_is_continued_in_place(daemon: Daemon) -> None:
+    id = new_chat(daemon, model="long", options={"temperature": 0, "num_predict": 16})
+    whole = send(daemon, id, "Hi")
+    found = send(daemon, id, None, parent=whole[0][1]["user"], options={"num_predict": 8})
+    message, begun = found[0][1]["assistant"], said(found)
+    assert found[-1][1]["stop_reason"] == "length" and said(whole).startswith(begun)
+
+    path = f"/api/chats/{id}/messages"
+    rest = send(daemon, id, None, **{"continue": message}, options={"num_predict": 8})
+    ids = {"chat": id, "user": None, "assistant": message, "parent": whole[0][1]["user"]}
+    assert rest[0] == ("message", {**ids, "number": 1})
+    assert begun + said(rest) == said(whole)
+    assert rest[-1][1]["number"] == 1 + len(said(whole))
+    shown = ask(daemon, "GET", f"/api/chats/{id}")
+    assert shown["n_messages"] == 3 and contents(shown)[message] == said(whole)
+
+    done = ask(daemon, "POST", path, {"content": "x", "answer": False}, 201)["id"]
+    for mid, why in (
+        (done, "only an answer"),
+        (send(daemon, id, None, model="hello")[0][1]["assistant"], "complete"),
+    ):
+        error = ask(daemon, "POST", path, {"continue": mid}, 409)
+        assert why in error["error"] and error["code"] == "conflict"
+
+
+def test_nothing_follows_an_answer_while_it_is_written(daemon: Daemon) -> None:
+    id = new_chat(daemon, model="long")
+    path = f"/api/chats/{id}/messages"
+    answer = daemon.open("POST", path, {"content": "Hi"})
+    ids = next(events(answer))[1]
+    for body in ({"content": "More"}, {"continue": ids["assistant"]}):
+        error = ask(daemon, "POST", path, body, 409)
+        assert "being written" in error["error"]
+    other = daemon.open("POST", path, {"parent": ids["user"]})
+    second = next(events(other))[1]["assistant"]
+    ask(daemon, "DELETE", f"/api/chats/{id}", status=204)
+    for stream in (answer, other):
+        assert b"event: done" in stream.read()
+    ask(daemon, "GET", f"{path}/{second}/events", status=404)
+    until(lambda: daemon.busy() == 0, "both have ended")
+
+
+def test_search(daemon: Daemon) -> None:
+    id = new_chat(daemon)
+    message = ask(
+        daemon,
+        "POST",
+        f"/api/chats/{id}/messages",
+        {"content": "a zebra and a gnu", "answer": False},
+        201,
+    )
+    [found] = ask(daemon, "GET", "/api/chats?q=ZEBRA+gnu")["chats"]
+    assert (found["id"], found["message"]) == (id, message["id"])
+    assert found["snippet"] == [["a ", False], ["zebra", True], [" and a ", False], ["gnu", True]]
+    assert ask(daemon, "GET", "/api/chats?q=zebra+absent")["chats"] == []
+    ask(daemon, "PATCH", f"/api/chats/{id}", {"title": "Okapi", "archived": True})
+    assert ask(daemon, "GET", "/api/chats?q=okapi")["chats"] == []
+    [found] = ask(daemon, "GET", "/api/chats?q=okapi&archived=all")["chats"]
+    assert (found["message"], found["snippet"]) == (None, [["Okapi", True]])
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "archived=maybe", "before=x", "q=" + "x" * 1001]
+)
+def test_queries_that_are_refused(daemon: Daemon, query: str) -> None:
+    error = ask(daemon, "GET", f"/api/chats?{query}", status=400)
+    assert query.partition("=")[0] in error["error"] and error["code"] == "invalid_request"
+
+
+def test_pages(daemon: Daemon) -> None:
+    ids = [new_chat(daemon, folder="paged") for _ in range(5)]
+    seen, before = [], ""
+    while True:
+        page = ask(daemon, "GET", f"/api/chats?folder=paged&limit=2&before={before}")
+        seen += [chat["id"] for chat in page["chats"]]
+        before = page["next"]
+        if before is None:
+            break
+    assert seen == ids[::-1] and "paged" in page["folders"]
+
+
+def test_settings_are_kept_changed_and_reset(daemon: Daemon) -> None:
+    given = {
+        "system": "S", "options": {"seed": 3}, "format": {"type": "object"}, "think": "low", "keep_alive": "10m", "title": "T",
+    }  # fmt: skip
+    id = new_chat(daemon, **given)
+    shown = ask(daemon, "GET", f"/api/chats/{id}")
+    assert {name: shown[name] for name in given} == given
+    nothing = {"options": None, "format": None, "think": None, "keep_alive": None, "system": ""}
+    changed = ask(daemon, "PATCH", f"/api/chats/{id}", nothing)
+    assert {name: changed[name] for name in nothing} == {**nothing, "options": {}}
+    assert changed["title"] == "T"
+    for body in (
+        {"title": "x" * 201},
+        {"options": {"seed": "x"}},
+        {"think": 7},
+        {"format": 1},
+        {"keep_alive": "x"},
+        {"pinned": 1},
+        {"model": ""},
+    ):
+        ask(daemon, "PATCH", f"/api/chats/{id}", body, 400)
+    assert ask(daemon, "GET", f"/api/chats/{id}") == {**changed, "messages": []}
+
+
+def test_a_format_constrains_the_answers_of_a_chat(daemon: Daemon) -> None:
+    id = new_chat(daemon, model="long", format="json", options={"num_predict": 20, "seed": 1})
+    assert said(send(daemon, id)).lstrip().startswith("{")
