@@ -127,6 +127,11 @@ class Paths:
         return self.state / "listing.json"
 
     @property
+    def presets(self) -> Path:
+        """Named settings for chats."""
+        return self.state / "presets.json"
+
+    @property
     def secret(self) -> Path:
         """Shared by this user's daemon and commands, see secret.py."""
         return self.state / "secret"

@@ -13,6 +13,8 @@ on stderr, and nothing else translates errors. The message is one sentence: what
     +- ModelNotFound                      404
     +- Forbidden                          403   the caller does not have the right
     +- RequestNotFound                    404   no request with the id to cancel
+    +- JobNotFound                        404
+    +- PresetNotFound                     404
     +- RequestCancelled                   499   the client disconnected
     +- CancelRequested                    499   cancelled by its id
     +- ServerBusy                         503   carries retry_after, seconds
@@ -119,6 +121,18 @@ class RequestCancelled(OllamapyError):
 
 class RequestNotFound(OllamapyError):
     """No request with that id is in flight."""
+
+    status = 404
+
+
+class JobNotFound(OllamapyError):
+    """No job with that id runs or has ended lately."""
+
+    status = 404
+
+
+class PresetNotFound(OllamapyError):
+    """The caller has no preset of that name."""
 
     status = 404
 

@@ -1,4 +1,4 @@
-"""The free memory of this machine. Imports no other module of the package."""
+"""The memory of this machine, and what of it is free. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ def free_memory(root: Path = Path("/")) -> int:
     import psutil
 
     return max(min([int(psutil.virtual_memory().available), *_cgroup_headrooms(root)]), 0)
+
+
+def total_memory() -> int:
+    """Bytes of this machine's memory; limits of cgroups are not considered."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def _cgroup_headrooms(root: Path) -> Iterator[int]:

@@ -170,7 +170,7 @@ RIGHTS: frozenset[Right] = frozenset(("infer", "manage", "admin"))
 
 class Caller(msgspec.Struct, frozen=True):
     """The sender of a request. ``id`` names the request (X-Request-Id); ``is_local``: it comes from this machine. ``owner`` tells
-    whose conversations it may use."""
+    whose conversations and presets it uses."""
 
     id: str = ""
     is_local: bool = True

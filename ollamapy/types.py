@@ -6,6 +6,7 @@ options of loading, ``fleet/fit.py``) sets the defaults, so that no code needs t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -124,6 +125,27 @@ OPTION_KINDS: Mapping[str, str] = {
     "stop": "array", "context_policy": "string",
 }  # fmt: skip
 """Name of each option -> its type in the words that Ollama's errors use."""
+
+OPTION_RANGES: Mapping[str, tuple[float, float]] = {
+    "num_ctx": (1, math.inf),
+    "num_batch": (1, math.inf),
+    "num_gpu": (-1, math.inf),
+    "num_thread": (0, math.inf),
+    "num_predict": (-2, math.inf),
+    "draft_num_predict": (0, math.inf),
+    "top_k": (0, math.inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "temperature": (0, 100),
+    "repeat_last_n": (-1, math.inf),
+    "repeat_penalty": (0, 100),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "main_gpu": (0, 1023),
+    "num_keep": (-1, math.inf),
+}
+"""The values of an option that have a meaning; others are accepted, as by Ollama, and do nothing or harm."""
 
 CONTEXT_POLICIES = ("error", "drop-oldest", "shift")
 """What is done with a conversation that does not fit: refuse it, leave out the oldest messages (the default), or cut the middle

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..digests import Sha256
 from ..errors import InvalidModel, OllamapyError
+from ..formats import recipe
 from ..formats.architecture import UnknownArchitecture
 from ..formats.folder import POOLING, folder_files
 from ..formats.gguf import read_checked
@@ -117,23 +118,7 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
 
     Raises InvalidModelfile, and OllamapyError for files that are missing or cannot be sent.
     """
-    typed, _ = modelfile.parameters()
-    body: dict[str, Any] = {
-        "template": modelfile.last("TEMPLATE") or "",
-        "system": modelfile.last("SYSTEM") or "",
-        "license": modelfile.values("LICENSE"),
-        "parameters": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in typed.items()
-        },
-        "messages": [{"role": each.role, "content": each.content} for each in modelfile.messages],
-        "renderer": modelfile.last("RENDERER") or "",
-        "parser": modelfile.last("PARSER") or "",
-        "requires": modelfile.requires() or "",
-    }
-    draft = next((each for each in modelfile.instructions if each.word == "DRAFT"), None)
-    if draft is not None:
-        raise draft.error("draft models are not supported, leave DRAFT out")
+    body = recipe.texts(modelfile)
     files: dict[str, Path] = {}
     for each in (one for one in modelfile.instructions if one.word == "FROM"):
         if found := _local(each, folder):
@@ -151,7 +136,7 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
         body["adapters"] = _together(
             path for each in adapters for path in _adapter(each, folder, alone=len(adapters) == 1)
         )
-    return {key: value for key, value in body.items() if value}
+    return body
 
 
 def check_files(body: dict[str, Any], families: Sequence[str] = ()) -> None:

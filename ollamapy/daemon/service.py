@@ -37,6 +37,7 @@ from ..runner.process import RunnerProcess
 from ..runner.render import Renderer
 from ..secret import ensure_secret
 from ..serving.answer import answer, check, lease_request
+from ..serving.presets import Presets
 from ..serving.services import Services
 from ..serving.turn import template_of
 from .log import OneLine, RotatedLog, is_stderr
@@ -149,7 +150,8 @@ async def _serve(
         lambda request: check(services, request),
     )
     offers = Offers(settings)
-    services = Services(settings, models, scheduler, renderer, jobs, offers, chats)
+    presets = Presets(settings.paths.presets)
+    services = Services(settings, models, scheduler, renderer, jobs, offers, chats, presets)
     try:
         await _serve_http(services, listener)
     finally:

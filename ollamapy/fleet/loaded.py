@@ -13,7 +13,7 @@ from .state import Resident, Status
 class LoadedModel:
     """A model that is loaded, loading or stopping. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
 
-    ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
+    ``fraction`` is how far the load is. ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
     """
 
     request: LeaseRequest
@@ -23,6 +23,7 @@ class LoadedModel:
     n_ctx: int
     expires_in: float | None
     in_flight: int
+    fraction: float = 1.0
 
     @property
     def name(self) -> Name:
@@ -52,4 +53,5 @@ def loaded_model(resident: Resident, now: float) -> LoadedModel:
         n_ctx=resident.n_ctx,
         expires_in=expires_in,
         in_flight=resident.in_flight,
+        fraction=resident.fraction if resident.status is Status.STARTING else 1.0,
     )

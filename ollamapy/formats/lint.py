@@ -14,6 +14,7 @@ from typing import Literal
 
 from ..errors import InvalidModelfile, InvalidName
 from ..names import Name
+from ..types import OPTION_RANGES
 from .modelfile import (
     Instruction,
     Modelfile,
@@ -23,6 +24,7 @@ from .modelfile import (
     read_version,
     stray_mark,
 )
+from .recipe import NO_FILES, names_file
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,18 +41,20 @@ def lint(
     source: bytes | str,
     exists: Callable[[str], bool],
     template_error: Callable[[str], str] = lambda template: "",
+    *,
+    takes_files: bool = True,
 ) -> list[Finding]:
     """All findings, in the order of their places; one only if the text cannot be parsed.
 
     ``exists`` returns whether the value of FROM, ADAPTER or DRAFT is there as a file or folder, ``template_error`` what is wrong
-    with a template, "" if nothing is.
+    with a template, "" if nothing is. ``takes_files``: FROM and ADAPTER may name files.
     """
     try:
         modelfile = parse(source)
     except InvalidModelfile as error:
         return [_refused(error)]
     findings = [
-        *_paths(modelfile, exists),
+        *_paths(modelfile, exists, takes_files),
         *_overridden(modelfile, exists),
         *_missing_stops(modelfile),
     ]
@@ -86,10 +90,10 @@ def _within(instruction: Instruction, index: int, message: str) -> Finding:
 
 # Files and names
 
-_PATH = re.compile(r"[/\\~]|\.\.?(?:[/\\]|\Z)|.*\.(?:gguf|safetensors|bin)\Z", re.DOTALL)
 
-
-def _paths(modelfile: Modelfile, exists: Callable[[str], bool]) -> Iterator[Finding]:
+def _paths(
+    modelfile: Modelfile, exists: Callable[[str], bool], takes_files: bool
+) -> Iterator[Finding]:
     bases = modelfile.values("FROM")
     for each in modelfile.instructions:
         if each.word not in ("FROM", "ADAPTER", "DRAFT"):
@@ -98,9 +102,11 @@ def _paths(modelfile: Modelfile, exists: Callable[[str], bool]) -> Iterator[Find
             yield _refused(
                 each.error(f"DRAFT must not reference the same local path as FROM: {_line(each)}")
             )
+        elif not takes_files and names_file(each):
+            yield _refused(each.error(NO_FILES))
         elif exists(each.value):
             continue
-        elif each.word != "FROM" or _PATH.match(each.value):
+        elif each.word != "FROM" or names_file(each):
             missing = f"there is no {_line(each)}, paths begin at the folder of the Modelfile"
             yield _refused(each.error(missing))
         else:
@@ -205,7 +211,7 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
         return
     if (
         isinstance(value, int | float)
-        and (sense := _RANGES.get(name))
+        and (sense := OPTION_RANGES.get(name))
         and not sense[0] <= value <= sense[1]
     ):
         yield _warning(each, f"{name} {value:g} makes no sense, {_shown_range(*sense)}")
@@ -221,28 +227,6 @@ def _parameter(each: Instruction) -> Iterator[Finding]:
             escape.start(),
             f"there are no escapes, {escape[0]} is a backslash and a letter: write a value of several lines",
         )
-
-
-_RANGES = {
-    "num_ctx": (1, math.inf),
-    "num_batch": (1, math.inf),
-    "num_gpu": (-1, math.inf),
-    "num_thread": (0, math.inf),
-    "num_predict": (-2, math.inf),
-    "draft_num_predict": (0, math.inf),
-    "top_k": (0, math.inf),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "typical_p": (0, 1),
-    "temperature": (0, 100),
-    "repeat_last_n": (-1, math.inf),
-    "repeat_penalty": (0, 100),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "main_gpu": (0, 1023),
-    "num_keep": (-1, math.inf),
-}
-"""The values of a parameter that have a meaning; others are taken, as by Ollama, and do nothing or harm."""
 
 
 def _shown_range(least: float, most: float) -> str:

@@ -10,9 +10,11 @@ The stories are in pull.py, push.py and create/; jobs.py owns the running jobs a
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..errors import RequestCancelled
 from ..types import Progress
@@ -21,11 +23,14 @@ from .threads import Bridge, in_own_thread
 STEP_SECONDS = 0.1
 """Seconds between two looks at the progress."""
 
+JobStatus = Literal["running", "done", "failed", "cancelled"]
+
 Result = TypeVar("Result")
 
 
 class Job:
-    """A running story. ``kind`` is "pull", "push" or "create", ``name`` the model's as the request gives it.
+    """A story that runs or has ended. ``kind`` is "pull", "push" or "create", ``name`` the model's as the request gives it,
+    ``started_at`` seconds since 1970. ``is_kept``: it goes on when nothing watches it.
 
     Made on the event loop, which its methods belong to, except ``report`` and ``run``: those are the story's.
     """
@@ -33,6 +38,9 @@ class Job:
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
         self.name = name
+        self.id = f"job_{secrets.token_urlsafe(16)}"
+        self.started_at = time.time()
+        self.is_kept = False
         self.watchers = 0
         self.progress: Progress | None = None
         """The latest step, None before the first."""
@@ -54,6 +62,31 @@ class Job:
     @property
     def ended(self) -> bool:
         return self._ended.done()
+
+    @property
+    def status(self) -> JobStatus:
+        if not self.ended:
+            return "running"
+        error = self.error
+        if error is None:
+            return "done"
+        return "cancelled" if isinstance(error, RequestCancelled) else "failed"
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the story raised; None while it runs and where it succeeded."""
+        if not self.ended:
+            return None
+        if self._ended.cancelled():
+            return RequestCancelled("cancelled")
+        return self._ended.exception()
+
+    @property
+    def transferred(self) -> tuple[int, int]:
+        """Bytes that have come or gone, and bytes of all blobs whose transfer has begun."""
+        with self._lock:
+            steps = [step for _, step in self._steps.values() if step.digest]
+        return sum(step.completed for step in steps), sum(step.total for step in steps)
 
     @property
     def cancelled(self) -> threading.Event:
@@ -99,9 +132,8 @@ class Job:
                 break
             await asyncio.wait((self._ended,), timeout=STEP_SECONDS)
             await changed.wait()
-        if self._ended.cancelled():
-            raise RequestCancelled("cancelled")
-        self._ended.result()
+        if (error := self.error) is not None:
+            raise error
 
     def _since(self, number: int) -> list[tuple[int, Progress]]:
         with self._lock:

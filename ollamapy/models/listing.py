@@ -13,8 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from ..context import DEFAULT_BATCH
 from ..errors import OllamapyError
 from ..formats.configuration import Config, parse_config
+from ..formats.footprint import estimate
 from ..formats.gguf import Header
 from ..human import print_time
 from ..names import Name
@@ -34,11 +36,14 @@ from .spec import (
 
 log = logging.getLogger(__name__)
 
+_CONTEXT = 4096  # tokens
+
 _ReadHeaders = Callable[[tuple[Path, ...]], Header]
 
 
 class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One entry of /api/tags. `size` is bytes, `digest` bare hex, `modified_at` RFC 3339."""
+    """One entry of /api/tags. `size` is bytes, `digest` bare hex, `modified_at` RFC 3339. `memory` is ours: the bytes that it
+    needs for one conversation, see :func:`_memory`."""
 
     name: str
     model: str
@@ -47,6 +52,7 @@ class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     details: Details
     capabilities: tuple[str, ...] = ()
+    memory: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -54,6 +60,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     details: Details
     capabilities: tuple[str, ...]
+    memory: int
 
 
 class Listing:
@@ -82,6 +89,7 @@ class Listing:
             digest=manifest.digest,
             details=summary.details,
             capabilities=summary.capabilities,
+            memory=summary.memory,
         )
 
     def _summarize(self, name: Name, manifest: Manifest, read: _ReadHeaders) -> Summary:
@@ -118,4 +126,14 @@ class Listing:
 def _summary(
     config: Config, header: Header | None, parent_model: str, can: tuple[str, ...]
 ) -> Summary:
-    return Summary(details_of(config, header, parent_model, lengths=True), can)
+    memory = _memory(header) if header is not None else 0
+    return Summary(details_of(config, header, parent_model, lengths=True), can, memory)
+
+
+def _memory(header: Header) -> int:
+    """Bytes for one conversation of up to _CONTEXT tokens, with the usual settings; adapters and projectors not counted."""
+    n_ctx = min(_CONTEXT, header.context_length or _CONTEXT)
+    n_batch = min(DEFAULT_BATCH, n_ctx)
+    return estimate(
+        header, n_ctx=n_ctx, n_slots=1, n_batch=n_batch, kv_type="f16", flash=True
+    ).total

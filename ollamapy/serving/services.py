@@ -9,6 +9,7 @@ from ..config import Settings
 from ..fleet.scheduler import Scheduler
 from ..models.models import Models
 from ..runner.render import Renderer
+from .presets import Presets
 from .requests import Requests
 
 if TYPE_CHECKING:
@@ -28,4 +29,5 @@ class Services:
     jobs: Jobs
     offers: Offers
     chats: Chats
+    presets: Presets = field(default_factory=Presets)
     requests: Requests = field(default_factory=Requests)

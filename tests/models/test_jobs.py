@@ -13,10 +13,16 @@ from typing import TypeVar
 import pytest
 
 from ollamapy.config import HubSettings
-from ollamapy.errors import InvalidRequest, RequestCancelled, ServerBusy
+from ollamapy.errors import (
+    CancelRequested,
+    InvalidRequest,
+    JobNotFound,
+    RequestCancelled,
+    ServerBusy,
+)
 from ollamapy.models.create.request import CreateRequest
 from ollamapy.models.job import Job
-from ollamapy.models.jobs import MOST_JOBS, Jobs
+from ollamapy.models.jobs import MOST_ENDED, MOST_JOBS, Jobs
 from ollamapy.models.threads import Bridge, in_own_thread
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
@@ -259,6 +265,77 @@ def test_there_are_not_too_many(tmp_path: Path) -> None:
         await owned.close()
 
     run(many)
+
+
+def test_a_kept_job_goes_on_when_nothing_watches_it(tmp_path: Path) -> None:
+    async def kept() -> None:
+        owned, story = jobs(tmp_path), Story()
+        watching = owned.follow("pull", "m", story, "the same")
+        await anext(watching)
+        [job] = owned.list()
+        job.is_kept = True
+        await watching.aclose()
+        assert (job.status, owned.list()) == ("running", (job,))
+        story.released.set()
+        assert (await _collected(owned.watch(job)))[-1].status == "two"
+        assert (job.status, job.error) == ("done", None)
+        assert owned.list() == () and owned.known() == (job,) and owned.find(job.id) is job
+
+    run(kept)
+
+
+def test_ending_a_job_tells_its_watchers_and_a_new_request_starts_anew(tmp_path: Path) -> None:
+    async def ended() -> None:
+        owned, story = jobs(tmp_path), Story()
+        watching = owned.follow("pull", "m", story, "the same")
+        await anext(watching)
+        [job] = owned.list()
+        owned.end(job.id)
+        assert owned.list() == ()
+        with pytest.raises(CancelRequested):
+            await _collected(watching)
+        assert job.status == "cancelled"
+        await anext(again := owned.follow("pull", "m", story, "the same"))
+        assert [each.status for each in owned.known()] == ["cancelled", "running"]
+        owned.end(job.id)
+        assert job not in owned.known()
+        with pytest.raises(JobNotFound):
+            owned.end(job.id)
+        await again.aclose()
+        await owned.close()
+
+    run(ended)
+
+
+def test_a_failed_job_keeps_its_error_and_only_the_latest_are_known(tmp_path: Path) -> None:
+    async def failed() -> None:
+        owned = jobs(tmp_path)
+        for number in range(MOST_ENDED + 2):
+            story = Story()
+            story.released.set()
+            story.error = InvalidRequest(f"no {number}")
+            with pytest.raises(InvalidRequest):
+                await _collected(owned.follow("pull", str(number), story))
+        known = owned.known()
+        assert [job.name for job in known] == [str(n + 2) for n in range(MOST_ENDED)]
+        assert known[-1].status == "failed" and str(known[-1].error) == f"no {MOST_ENDED + 1}"
+
+    run(failed)
+
+
+def test_the_bytes_of_a_job_are_those_of_its_blobs() -> None:
+    def story(job: Job) -> None:
+        job.report(Progress("pulling a", "sha256:a", 10, 4))
+        job.report(Progress("pulling b", "sha256:b", 5, 5))
+        job.report(Progress("pulling a", "sha256:a", 10, 10))
+        job.report(Progress("success"))
+
+    async def counted() -> tuple[int, int]:
+        job = Job("pull", "m")
+        await job.start(story)
+        return job.transferred
+
+    assert run(counted) == (15, 15)
 
 
 def test_a_creation_is_a_job(tmp_path: Path, plain: Path) -> None:

@@ -41,6 +41,7 @@ def test_the_list_is_as_ollamas(tmp_path: Path, scripted: Path) -> None:
     value = json.loads(msgspec.json.encode(listed))
     manifest = parse_manifest((tmp_path / "manifests" / Name.parse("hello").path).read_bytes())
     assert value.pop("modified_at")
+    assert manifest.size < value.pop("memory") < 10**8
     assert value == {
         "name": "hello:latest",
         "model": "hello:latest",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ..call import Dialect, encode_coded_error
-from . import offers
+from . import jobs, modelfiles, offers, options, presets
 
-DIALECT = Dialect(offers.PATHS, encode_coded_error)
+DIALECT = Dialect(
+    (*offers.PATHS, *jobs.PATHS, *modelfiles.PATHS, *options.PATHS, *presets.PATHS),
+    encode_coded_error,
+)

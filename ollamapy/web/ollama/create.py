@@ -1,6 +1,7 @@
 """The body of /api/create: from JSON to a CreateRequest. Pure; ``models/create/request.py`` checks the values.
 
-A remote model (``remote_host``, a name that ends in ``:cloud``) and a draft model are refused.
+Besides Ollama's fields it has `modelfile`, the text of a Modelfile that names no files and whose instructions count where a field is
+not given (Ollama's API once had it), and `background`. A remote model (``remote_host``, a name that ends in ``:cloud``) and a draft model are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import InvalidRequest
+from ...models.create import text as modelfile
 from ...models.create.request import CreateRequest
 from ...names import Name
 from ...types import Message
@@ -21,15 +23,17 @@ CREATE_FIELDS = {
     "files": "map[string]interface {}", "adapters": "map[string]interface {}", "template": "string", "system": "string",
     "license": "any", "parameters": "map[string]interface {}", "messages": "[]api.Message", "quantize": "string",
     "quantization": "string", "renderer": "string", "parser": "string", "requires": "string",
-    "draft_files": "map[string]interface {}", "draft_quantize": "string",
+    "draft_files": "map[string]interface {}", "draft_quantize": "string", "modelfile": "string", "background": "bool",
 }  # fmt: skip
 MESSAGE_FIELDS = {"role": "string", "content": "string"}
 ROLES = ("system", "user", "assistant")
 
 
 def parse_create(data: bytes) -> ParsedJob[CreateRequest]:
-    """The body of /api/create. Raises InvalidRequest, InvalidName."""
+    """The body of /api/create. Raises InvalidRequest, InvalidName, InvalidModelfile."""
     given = body.fields(body.decode(data), CREATE_FIELDS, "CreateRequest")
+    if text := given.get("modelfile", ""):
+        given = {**modelfile.fields(text), **given}
     name = given.get("model") or given.get("name") or ""
     Name.parse(name)
     if given.get("draft_files") or given.get("draft_quantize"):
@@ -54,7 +58,7 @@ def parse_create(data: bytes) -> ParsedJob[CreateRequest]:
         parser=given.get("parser", ""),
         requires=given.get("requires", ""),
     )
-    return ParsedJob(request, given.get("stream", True))
+    return ParsedJob(request, given.get("stream", True), given.get("background", False))
 
 
 def _texts(given: Mapping[str, Any], field: str) -> dict[str, str]:

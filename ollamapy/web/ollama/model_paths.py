@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, Response
 
 from ...errors import ModelNotFound, OllamapyError
 from ...models import blobs
+from ...models.job import Job
 from ...models.threads import in_own_thread
 from ...registry.manifest import MANIFEST_TYPE
 from ...secret import NONCE, PROOF, is_proof, read_secret
@@ -22,6 +23,7 @@ from ...serving.answer import lease_request
 from ...serving.services import Services
 from ...types import Progress
 from ..call import JSON, PLAIN_JSON, Call, Path, Reply, json_answer, plain_json_answer
+from ..models import wire as job_wire
 from ..stream import Lines, drop_rest
 from . import model_wire, wire
 from .create import parse_create
@@ -65,6 +67,8 @@ async def _copy(services: Services, call: Call) -> Reply:
 
 async def _create(services: Services, call: Call) -> Reply:
     parsed = await call.parse(parse_create)
+    if parsed.background:
+        return _accepted(services.jobs.keep_create(parsed.request, is_local=call.caller.is_local))
     steps = services.jobs.create(parsed.request, is_local=call.caller.is_local)
     return await _job_reply(steps, parsed.stream)
 
@@ -72,6 +76,8 @@ async def _create(services: Services, call: Call) -> Reply:
 async def _pull(services: Services, call: Call) -> Reply:
     parsed = await call.parse(partial(model_wire.parse_pull, is_local=call.caller.is_local))
     request = replace(parsed.request, is_owner=await _is_owner(services, call))
+    if parsed.background:
+        return _accepted(services.jobs.keep_pull(request))
     return await _job_reply(services.jobs.pull(request), parsed.stream)
 
 
@@ -118,6 +124,11 @@ async def _served_blob(services: Services, call: Call) -> Reply:
     find = partial(blobs.served_blob, services.models.store)
     path = await asyncio.to_thread(find, call.path["repository"], call.path["digest"])
     return FileResponse(path, media_type="application/octet-stream")
+
+
+def _accepted(job: Job) -> Reply:
+    """The job that goes on after the answer."""
+    return Response(wire.encode(job_wire.job(job)), 202, media_type=JSON)
 
 
 async def _job_reply(steps: AsyncGenerator[Progress, None], stream: bool) -> Reply:

@@ -1,7 +1,7 @@
 """Requests about stored models: pull, push, copy, delete. From JSON to values; pure.
 
-Besides Ollama's fields, a pull has `from`, `limit_rate` (bytes a second), `connections`, `force`, and `hub`: the caller's
-endpoint, token and offline switch. `hub` is accepted from this machine only, and never logged.
+Besides Ollama's fields, a pull has `from`, `limit_rate` (bytes a second), `connections`, `force`, `background`, and `hub`: the
+caller's endpoint, token and offline switch. `hub` is accepted from this machine only, and never logged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .. import body
 
 PULL_FIELDS = {
     "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "from": "string", "limit_rate": "int",
-    "connections": "int", "force": "bool", "hub": "map[string]interface {}",
+    "connections": "int", "force": "bool", "background": "bool", "hub": "map[string]interface {}",
 }  # fmt: skip
 PUSH_FIELDS = {
     "model": "string", "name": "string", "insecure": "bool", "stream": "bool", "username": "string", "password": "string",
@@ -36,10 +36,12 @@ Request = TypeVar("Request")
 
 @dataclass(frozen=True, slots=True)
 class ParsedJob(Generic[Request]):
-    """The request of a pull, a push or a creation, and whether its steps are streamed."""
+    """The request of a pull, a push or a creation, and whether its steps are streamed; ``background``: it is answered at once
+    with the job, which goes on by itself."""
 
     request: Request
     stream: bool
+    background: bool = False
 
 
 def parse_pull(data: bytes, *, is_local: bool) -> ParsedJob[PullRequest]:
@@ -59,7 +61,7 @@ def parse_pull(data: bytes, *, is_local: bool) -> ParsedJob[PullRequest]:
         limits=limits,
         is_local=is_local,
     )
-    return ParsedJob(request, given.get("stream", True))
+    return ParsedJob(request, given.get("stream", True), given.get("background", False))
 
 
 def parse_push(data: bytes, *, is_local: bool) -> ParsedJob[PushRequest]:

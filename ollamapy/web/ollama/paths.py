@@ -9,6 +9,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from ...machine import free_memory, total_memory
 from ...secret import NONCE, PROOF, proof, read_secret
 from ...serving import answer, embed
 from ...serving.services import Services
@@ -42,7 +43,8 @@ async def _status(services: Services, call: Call) -> Reply:
 
 
 async def _ps(services: Services, call: Call) -> Reply:
-    return json_answer(wire.encode_ps(services.scheduler.loaded()))
+    free, total = await asyncio.to_thread(lambda: (free_memory(), total_memory()))
+    return json_answer(wire.encode_ps(services.scheduler.loaded(), free, total))
 
 
 async def _generate(services: Services, call: Call) -> Reply:

@@ -504,7 +504,8 @@ def encode_tags(models: Iterable[ListedModel]) -> bytes:
 
 
 class RunningModel(msgspec.Struct, frozen=True):
-    """One entry of /api/ps."""
+    """One entry of /api/ps; the last three are ours. ``status`` is starting, ready or stopping, ``fraction`` how far the load is,
+    ``in_flight`` counts the requests that use the model."""
 
     name: str
     model: str
@@ -514,13 +515,17 @@ class RunningModel(msgspec.Struct, frozen=True):
     expires_at: str
     size_vram: int
     context_length: int
+    status: str
+    fraction: float
+    in_flight: int
 
 
-def encode_ps(loaded: Iterable[LoadedModel]) -> bytes:
-    """The answer of /api/ps: the model that stays loaded longest comes first."""
+def encode_ps(loaded: Iterable[LoadedModel], free: int, total: int) -> bytes:
+    """The answer of /api/ps: the model that stays loaded longest comes first; ``memory``, in bytes, is ours."""
     now = time.time()
     longest_first = sorted(loaded, key=_remaining, reverse=True)
-    return encode({"models": [_running(each, now) for each in longest_first]})
+    running = [_running(each, now) for each in longest_first]
+    return encode({"models": running, "memory": {"free": free, "total": total}})
 
 
 def _remaining(loaded: LoadedModel) -> float:
@@ -539,6 +544,9 @@ def _running(loaded: LoadedModel, now: float) -> RunningModel:
         expires_at=human.print_time(now + _remaining(loaded)),
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,
+        status=loaded.status.value,
+        fraction=round(loaded.fraction, 3),
+        in_flight=loaded.in_flight,
     )
 
 

@@ -325,7 +325,9 @@ def loaded(name: str, expires_in: float | None) -> LoadedModel:
 
 def test_ps_lists_the_model_that_stays_longest_first() -> None:
     answer = json.loads(
-        ollama.encode_ps([loaded("a", 5), loaded("b", None), loaded("c", 0), loaded("d", 600)])
+        ollama.encode_ps(
+            [loaded("a", 5), loaded("b", None), loaded("c", 0), loaded("d", 600)], 3, 4
+        )
     )
     assert [each["name"] for each in answer["models"]] == [
         "b:latest",
@@ -345,7 +347,10 @@ def test_ps_lists_the_model_that_stays_longest_first() -> None:
         "parameter_size": "0",
         "quantization_level": "Q8_0",
     }
-    assert json.loads(ollama.encode_ps([])) == {"models": []}
+    assert json.loads(ollama.encode_ps([], 3, 4)) == {
+        "models": [],
+        "memory": {"free": 3, "total": 4},
+    }
 
 
 def test_version() -> None:

@@ -1,0 +1,67 @@
+"""The paths of conversations as the OpenAPI document describes them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ... import errors
+from ...serving.chats.values import Chat, ChatMessage
+from ..schema import (
+    EVENT,
+    EVENTS,
+    JSON,
+    REQUEST,
+    RUN,
+    TEXT,
+    Errors,
+    Operation,
+    any_of,
+    array,
+    record,
+    ref,
+    schema_of,
+)  # fmt: skip
+from . import wire as chats
+
+STRUCTS = (Chat, ChatMessage)
+
+_CHAT: Errors = (errors.ChatNotFound, errors.ChatsUnavailable, errors.ChatsFull)
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("GET", "/api/chats"): Operation(
+        "The conversations that the daemon keeps: the pinned ones first, then the newest",
+        {JSON: record({"chats": array(ref(Chat)), "next": any_of(TEXT, {"type": "null"}), "folders": array(TEXT)}, notice=TEXT)},
+        raises=(errors.InvalidRequest, *_CHAT),
+    ),
+    ("POST", "/api/chats"): Operation(
+        "Begin a conversation",
+        {JSON: ref(Chat)},
+        schema_of(chats.CHAT_FIELDS, ["model"]),
+        (*REQUEST, *_CHAT),
+        statuses={201: "the chat was made"},
+    ),
+    ("DELETE", "/api/chats"): Operation(
+        "Delete all conversations of the caller, with ?confirm=all", None, raises=(errors.InvalidRequest, *_CHAT), statuses={204: "deleted"}
+    ),
+    ("GET", "/api/chats/{id}"): Operation("A conversation with all its messages", {JSON: ref(Chat)}, raises=_CHAT),
+    ("PATCH", "/api/chats/{id}"): Operation(
+        "Change the settings of a conversation", {JSON: ref(Chat)}, schema_of(chats.CHAT_FIELDS), (*REQUEST, *_CHAT)
+    ),
+    ("DELETE", "/api/chats/{id}"): Operation("Delete a conversation", None, raises=_CHAT, statuses={204: "deleted"}),
+    ("POST", "/api/chats/{id}/messages"): Operation(
+        "Add a message and have it answered, or answer again, or continue an answer; as events",
+        {EVENTS: EVENT, JSON: ref(ChatMessage)},
+        schema_of(chats.MESSAGE_FIELDS, content=TEXT),
+        (*RUN, *_CHAT, errors.ChatConflict),
+        statuses={200: "the events of the answer", 201: "the message, if no answer is wanted"},
+    ),
+    ("GET", "/api/chats/{id}/messages/{message}/events"): Operation(
+        "The events of an answer from a place on", {EVENTS: EVENT}, raises=(errors.InvalidRequest, *_CHAT)
+    ),
+    ("POST", "/api/chats/{id}/messages/{message}/stop"): Operation(
+        "End an answer that is being written", {JSON: ref(ChatMessage)}, raises=(*REQUEST, *_CHAT)
+    ),
+    ("DELETE", "/api/chats/{id}/messages/{message}"): Operation(
+        "Delete a message and everything below it", None, raises=_CHAT, statuses={204: "deleted"}
+    ),
+}  # fmt: skip
