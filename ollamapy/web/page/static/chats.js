@@ -245,9 +245,9 @@ function place(chat, body, { user, assistant, parent }) {
   if (user) {
     const parts = Array.isArray(body.content) ? body.content : undefined;
     const content = parts ? parts.filter((/** @type {Part} */ part) => part.type === "text").map((/** @type {Part} */ part) => part.text).join("\n") : body.content;
-    messages.set(user, { id: user, parent, role: "user", content, parts, status: "done", created_at: now });
+    messages.set(user, { id: user, parent: body.parent ?? null, role: "user", content, parts, status: "done", created_at: now });
   }
-  const message = messages.get(assistant) ?? { id: assistant, parent: user ?? parent, role: "assistant", content: "", created_at: now };
+  const message = messages.get(assistant) ?? { id: assistant, parent, role: "assistant", content: "", created_at: now };
   Object.assign(message, { status: "streaming", error: null, model: message.model ?? body.model ?? chat.model });
   if (body.continue) [message.content, message.thinking, message.tool_calls] = ["", "", []];
   messages.set(assistant, message);

@@ -37,7 +37,8 @@ export class Answer {
    * @param {import("./api.js").StreamEvent} event
    */
   take({ id, name, data }) {
-    if (id && id <= this.last) return false;
+    const isEnd = name === "done" || name === "error"; // which has the number of the last piece
+    if (id && id <= this.last && !isEnd) return false;
     this.last = id || this.last;
     const { message } = this;
     if (name === "queued" || name === "loading" || name === "prefill") this.stage = { name, ...data };
@@ -54,7 +55,7 @@ export class Answer {
       message.tool_calls = [...(message.tool_calls ?? []), data];
       this.stage = { name: "writing" };
     } else if (name === "html") this.blocks[data.index] = { html: data.html, final: data.final };
-    else if (name === "done" || name === "error") {
+    else if (isEnd) {
       this.#endThinking();
       message.status = data.status ?? (name === "done" ? "done" : "failed");
       message.stop_reason = data.stop_reason;
