@@ -163,6 +163,7 @@ class Made:
             Offers(settings),
             Chats(
                 None,
+                None,
                 lambda request, caller: answer(self.services, request, caller),
                 lambda request: check(self.services, request),
             ),

@@ -146,6 +146,7 @@ async def _serve(
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
     chats = Chats(
         settings.paths.chats if settings.keeps_history else None,
+        settings.paths.attachments,
         lambda request, caller: answer(services, request, caller),
         lambda request: check(services, request),
     )

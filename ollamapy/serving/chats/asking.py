@@ -5,26 +5,38 @@ The settings of a chat are stored as Ollama's API has them, and were checked whe
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ... import human
+from ...digests import digest_of
 from ...errors import ChatConflict, InvalidRequest
 from ...request import Conversation, Request
 from ...types import Constraint, Message, parse_options
 from .values import Chat, ChatMessage, Part, Place, Role, new_id, now
 
 
+class NewPart(msgspec.Struct, frozen=True):
+    """A part of a new message: a text, or an attachment, which is stored already (``digest``) or given (``data``)."""
+
+    type: Literal["text", "image", "file"]
+    text: str = ""
+    digest: str = ""
+    name: str = ""
+    data: bytes | None = None
+
+
 class NewMessage(msgspec.Struct, frozen=True):
-    """A message that is to be stored."""
+    """A message that is to be stored; ``parts`` only where it has attachments."""
 
     content: str
     role: Role = "user"
-    parts: tuple[Part, ...] = ()
+    parts: tuple[NewPart, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
 
@@ -49,8 +61,11 @@ class Asked(msgspec.Struct, frozen=True):
     tools: tuple[dict[str, Any], ...] = ()
 
 
-def request_of(chat: Chat, branch: Sequence[ChatMessage], asked: Asked) -> Request:
-    """The request whose answer comes after a branch of a chat, or continues its last message. Raises InvalidRequest."""
+def request_of(
+    chat: Chat, branch: Sequence[ChatMessage], asked: Asked, contents: Mapping[str, bytes]
+) -> Request:
+    """The request whose answer comes after a branch of a chat, or continues its last message; ``contents`` are those of its
+    attachments, by digest. Raises InvalidRequest."""
     if not any(message.role != "system" for message in branch):
         raise InvalidRequest("there is no message to answer: give a content")
     system = (Message("system", chat.system),) if chat.system else ()
@@ -61,7 +76,9 @@ def request_of(chat: Chat, branch: Sequence[ChatMessage], asked: Asked) -> Reque
     return Request(
         asked.model or chat.model,
         Conversation(
-            (*system, *map(message_of, kept)), tools=asked.tools, continues_last=continues
+            (*system, *(message_of(message, contents) for message in kept)),
+            tools=asked.tools,
+            continues_last=continues,
         ),
         options=parse_options(options)[0],
         keep_alive=_keep_alive(chat.keep_alive if asked.keep_alive is UNSET else asked.keep_alive),
@@ -72,20 +89,48 @@ def request_of(chat: Chat, branch: Sequence[ChatMessage], asked: Asked) -> Reque
     )
 
 
-def message_of(message: ChatMessage) -> Message:
-    """A stored message as a request has it."""
-    return Message(
+def message_of(message: ChatMessage, contents: Mapping[str, bytes]) -> Message:
+    """A stored message as a request has it: the text of attached files is part of it. Raises InvalidRequest for an attachment
+    that is none of text or image."""
+    parts = message.parts or (Part("text", message.content),)
+    return Message.of(
         message.role,
-        message.content,
-        message.thinking,
-        message.tool_calls,
-        message.tool_name,
-        message.tool_call_id,
+        [_content(part, contents.get(part.digest, b"")) for part in parts],
+        thinking=message.thinking,
+        tool_calls=message.tool_calls,
+        tool_name=message.tool_name,
+        tool_call_id=message.tool_call_id,
     )
 
 
-def stored(new: NewMessage, parent: str | None) -> ChatMessage:
-    """The message that is stored for a new one."""
+def _content(part: Part, content: bytes) -> str | bytes:
+    """A part as the model gets it: a text, or an image's bytes."""
+    if part.type == "text":
+        return part.text
+    if part.type == "image":
+        if not part.media_type.startswith("image/"):
+            raise InvalidRequest(f"{_shown(part)} is no image: attach it as a file")
+        return content
+    if part.media_type != "text/plain":
+        raise InvalidRequest(
+            f"{_shown(part)} is of type {part.media_type}: only text files can be read, leave it out"
+        )
+    text = content.decode("utf-8", "replace")
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`{3,}", text)), 3)
+    return f"{part.name or 'file'}:\n{fence}\n{text.rstrip()}\n{fence}\n\n"
+
+
+def _shown(part: Part) -> str:
+    return f'the attachment "{part.name[:100]}"' if part.name else "an attachment"
+
+
+def part_of(new: NewPart, content: bytes, media_type: str, name: str = "") -> Part:
+    """The part that is stored for a new attachment."""
+    return Part(new.type, digest=digest_of(content), name=new.name or name, media_type=media_type)
+
+
+def stored(new: NewMessage, parent: str | None, parts: tuple[Part, ...]) -> ChatMessage:
+    """The message that is stored for a new one, with its parts as they are stored."""
     return ChatMessage(
         id=new_id("msg"),
         parent=parent,
@@ -93,7 +138,7 @@ def stored(new: NewMessage, parent: str | None) -> ChatMessage:
         content=new.content,
         status="done",
         created_at=now(),
-        parts=new.parts,
+        parts=parts,
         tool_name=new.tool_name,
         tool_call_id=new.tool_call_id,
     )

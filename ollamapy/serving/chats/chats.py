@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import UNSET
 
@@ -23,11 +23,12 @@ from ...request import Caller, Request
 from ...types import Chunk
 from . import asking
 from .answers import Answers, Writing
-from .asking import Asked
+from .asking import Asked, NewPart
+from .attachments import Attachment, media_type_of
 from .events import Event, replay
 from .search import snippet
 from .store import ChatStore, Row
-from .values import Changes, Chat, ChatMessage, Hit, Listed, new_id, now
+from .values import Changes, Chat, ChatMessage, Hit, Listed, Part, new_id, now
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,14 @@ Result = TypeVar("Result")
 class Chats:
     """All conversations. Belongs to the event loop.
 
-    ``path`` is their database, None where nothing is kept.
+    ``path`` is their database, None where nothing is kept; ``attachments`` the folder of the files attached to them.
     """
 
-    def __init__(self, path: Path | None, answer: Answer, check: Check) -> None:
+    def __init__(
+        self, path: Path | None, attachments: Path | None, answer: Answer, check: Check
+    ) -> None:
         self._path = path
+        self._folder = attachments
         self._answer = answer
         self._check = check
         self._thread = ThreadPoolExecutor(1, "chats")
@@ -152,30 +156,22 @@ class Chats:
     async def _ask(self, caller: Caller, id: str, asked: Asked) -> Writing | ChatMessage:
         owner = caller.owner
 
-        # 1) what it follows
-        def read() -> tuple[ChatStore, Chat, list[ChatMessage]]:
-            store = self._store_of(owner, id)
-            chat = store.get(owner, id)
-            last = asked.continues or (chat.head if asked.parent is UNSET else asked.parent)
-            return store, chat, store.branch(id, last) if last else []
-
-        store, chat, branch = await self._do(read)
-        parent = branch[-1].id if branch else None
-        new = None
+        # 1) what it follows, with the new message at its end
+        store, chat, branch, given = await self._do(lambda: self._read(owner, id, asked))
+        new = branch[-1] if asked.new is not None else None
         if asked.continues:
             asking.check_continues(branch[-1])
-        elif asked.new is not None:
-            new = asking.stored(asked.new, parent)
-            branch.append(new)
-        if not asked.answers:
-            if new is None:
-                raise asking.nothing_to_store()
-            await self._do(lambda: store.add(owner, id, [new]))
-            return new
 
         # 2) can it be answered?
-        request = asking.request_of(chat, branch, asked)
-        await self._check(request)
+        if asked.answers:
+            request = asking.request_of(chat, branch, asked, given.contents)
+            await self._check(request)
+        elif new is not None:
+            asking.message_of(new, given.contents)
+            await self._do(lambda: store.add(owner, id, [new], given.files))
+            return new
+        else:
+            raise asking.nothing_to_store()
 
         # 3) the answer's message
         if asked.continues:
@@ -184,7 +180,7 @@ class Chats:
         else:
             message = asking.answer_to(branch[-1], request.model)
             added = [each for each in (new, message) if each is not None]
-            chat = await self._do(lambda: store.add(owner, id, added))
+            chat = await self._do(lambda: store.add(owner, id, added, given.files))
         writing = Writing(store, chat, message, new.id if new else None)
         self._answers.start(writing, self._answer(request, caller))
         return writing
@@ -216,6 +212,20 @@ class Chats:
             await self._answers.stop([writing])
         return await self._do(lambda: self._store_of(owner, id).message(id, message))
 
+    async def attach(self, owner: str, content: bytes, name: str, *, temporary: bool) -> Attachment:
+        """Store a file that messages can use. Raises ChatsFull."""
+        return await self._do(lambda: self._storing(temporary).attach(owner, content, name))
+
+    async def attachment(self, owner: str, digest: str) -> tuple[Attachment, bytes]:
+        """A file with its content. Raises ChatNotFound."""
+
+        def read() -> tuple[Attachment, bytes]:
+            memory = self._storing(temporary=True)
+            found = memory if memory.attachments.has(owner, digest) else self._keeping()
+            return found.attachments.read(owner, digest)
+
+        return await self._do(read)
+
     async def delete_message(self, owner: str, id: str, message: str) -> None:
         """Delete a message and everything below it; answers below it that are being written end. Raises ChatNotFound."""
         below = await self._do(lambda: self._store_of(owner, id).below(id, message))
@@ -240,7 +250,7 @@ class Chats:
         self._temporary = ChatStore(None)
         if self._path is not None:
             try:
-                self._kept = ChatStore(self._path)
+                self._kept = ChatStore(self._path, self._folder)
             except (OSError, sqlite3.Error) as error:
                 log.error("the conversations in %s cannot be opened: %s", self._path, error)
 
@@ -269,6 +279,44 @@ class Chats:
         assert self._temporary is not None
         return self._temporary if self._temporary.has(owner, id) else self._keeping()
 
+    def _read(
+        self, owner: str, id: str, asked: Asked
+    ) -> tuple[ChatStore, Chat, list[ChatMessage], Given]:
+        """The store of a chat, the chat, and the branch that is asked for with the new message at its end."""
+        store = self._store_of(owner, id)
+        chat = store.get(owner, id)
+        last = asked.continues or (chat.head if asked.parent is UNSET else asked.parent)
+        branch = store.branch(id, last) if last else []
+        given = Given({}, [])
+        for part in (part for message in branch for part in message.parts if part.digest):
+            if asked.answers:
+                given.contents[part.digest] = store.attachments.read(owner, part.digest)[1]
+        if asked.new is not None and not asked.continues:
+            parts = tuple(self._part(owner, store, part, given) for part in asked.new.parts)
+            branch.append(asking.stored(asked.new, last, parts))
+        return store, chat, branch, given
+
+    def _part(self, owner: str, store: ChatStore, new: NewPart, given: Given) -> Part:
+        """A new part as it is stored. Raises ChatNotFound for an attachment that the owner does not have."""
+        if new.type == "text":
+            return Part("text", new.text)
+        if new.data is not None:
+            content, media_type, name = new.data, media_type_of(new.data), new.name
+            given.files.append((name, content))
+        else:
+            home = store if store.attachments.has(owner, new.digest) else self._other(store)
+            found, content = home.attachments.read(owner, new.digest)
+            media_type, name = found.media_type, found.name
+            if home is not store:
+                given.files.append((name, content))
+        part = asking.part_of(new, content, media_type, name)
+        given.contents[part.digest] = content
+        return part
+
+    def _other(self, store: ChatStore) -> ChatStore:
+        """The store that may have what this one lacks."""
+        return self._keeping() if store.temporary else self._storing(temporary=True)
+
     def _each_store(self, work: Callable[[ChatStore], list[str]]) -> list[str]:
         """The results of work with all stores."""
         stores = {self._keeping(), self._storing(temporary=True)}
@@ -284,6 +332,13 @@ class Chats:
         """The result of work in the database's thread. Raises ChatError where the database fails."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(_translated, work))
+
+
+class Given(NamedTuple):
+    """The contents of a branch's attachments by digest; the names and contents of those that are to be stored."""
+
+    contents: dict[str, bytes]
+    files: list[tuple[str, bytes]]
 
 
 def _hit(store: ChatStore, row: Row, query: str) -> Hit:

@@ -23,6 +23,9 @@ VERSION = 1
 MEMORY = ":memory:"
 """In place of a path: a database that is never written."""
 
+MOST_PAGES_IN_MEMORY = 2**16
+"""Pages of 4,096 bytes of that database."""
+
 _TABLES = """
 CREATE TABLE chats (
     n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, title TEXT NOT NULL, model TEXT NOT NULL,
@@ -41,6 +44,17 @@ CREATE INDEX messages_by_chat ON messages (chat, n);
 CREATE INDEX messages_by_parent ON messages (parent, n);
 CREATE INDEX messages_by_status ON messages (status) WHERE status = 'streaming';
 CREATE TABLE erasures (since TEXT NOT NULL);
+
+CREATE TABLE attachments (
+    digest TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
+    created_at TEXT NOT NULL, was_used INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (digest, owner)
+);
+CREATE TABLE uses (message INTEGER NOT NULL, digest TEXT NOT NULL, owner TEXT NOT NULL);
+CREATE INDEX uses_by_digest ON uses (digest, owner);
+CREATE INDEX uses_by_message ON uses (message);
+CREATE TRIGGER uses_end AFTER DELETE ON messages BEGIN
+    DELETE FROM uses WHERE message = old.n;
+END;
 
 CREATE VIRTUAL TABLE title_words USING fts5 (title, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE TRIGGER title_added AFTER INSERT ON chats BEGIN
@@ -91,7 +105,9 @@ def open_database(path: Path | str) -> tuple[sqlite3.Connection, str]:
     Raises OSError and sqlite3.Error where none can be made.
     """
     if isinstance(path, str):
-        return _opened(path), ""
+        connection = _opened(path)
+        connection.execute(f"PRAGMA max_page_count = {MOST_PAGES_IN_MEMORY}")
+        return connection, ""
     make_folder(path.parent)
     try:
         return _opened(path), ""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...errors import ChatConflict, ChatNotFound
+from .attachments import Attachment, Attachments
 from .schema import MEMORY, open_database
 from .search import match_of
 from .values import Changes, Chat, ChatMessage, Failure, Place, now, title_of
@@ -39,12 +40,14 @@ ENDED = Failure("daemon_ended", "the daemon ended while it wrote this answer")
 class ChatStore:
     """The conversations of one database: a file, or memory for those that are never written.
 
-    ``notice`` tells what was done with a file that could not be used. Raises OSError, sqlite3.Error.
+    ``attachments``: the folder of the files attached to them. ``notice`` tells what was done with a database that could not be
+    used. Raises OSError, sqlite3.Error.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, attachments: Path | None = None) -> None:
         self._connection, self.notice = open_database(MEMORY if path is None else path)
         self.temporary = path is None
+        self.attachments = Attachments(self._connection, attachments)
         self._fail_unfinished()
         if self._connection.execute("SELECT 1 FROM erasures").fetchone():
             self.erase()
@@ -171,6 +174,7 @@ class ChatStore:
         """Leave nothing of what was deleted in any file: merge the full-text index, and write the log back into the file."""
         for table in ("title_words", "message_words"):
             self._connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+        self.attachments.sweep()
         self._connection.execute("DELETE FROM erasures")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -199,16 +203,24 @@ class ChatStore:
         )
         return [_message(row) for row in _dicts(rows)]
 
-    def add(self, owner: str, chat: str, messages: Sequence[ChatMessage]) -> Chat:
-        """Append messages, each below its parent, and show the branch of the last one. Raises ChatNotFound; ChatConflict if the
-        parent is being written."""
+    def add(
+        self,
+        owner: str,
+        chat: str,
+        messages: Sequence[ChatMessage],
+        files: Iterable[tuple[str, bytes]] = (),
+    ) -> Chat:
+        """Append messages, each below its parent, and show the branch of the last one. ``files``: names and contents of new
+        attachments of these messages. Raises ChatNotFound; ChatConflict if the parent is being written."""
         with self._transaction():
             found = self.get(owner, chat)
             if messages and (parent := messages[0].parent) is not None:
                 if self._message_row(chat, parent)["status"] == "streaming":
                     raise ChatConflict("the message is still being written: stop it first, or wait")
+            for name, content in files:
+                self.attachments.put(owner, content, name)
             for message in messages:
-                self._add_message(chat, message)
+                self._add_message(owner, chat, message)
             title = found.title or next(
                 (title_of(each.content) for each in messages if each.role == "user"), ""
             )
@@ -218,9 +230,10 @@ class ChatStore:
             )
         return self.get(owner, chat)
 
-    def _add_message(self, chat: str, message: ChatMessage) -> None:
+    def _add_message(self, owner: str, chat: str, message: ChatMessage) -> None:
         values = [chat, *(_message_column(message, name) for name in _MESSAGE_FIELDS)]
-        self._insert("messages", ("chat", *_MESSAGE_COLUMNS), values)
+        number = self._insert("messages", ("chat", *_MESSAGE_COLUMNS), values)
+        self.attachments.use(owner, number, (part.digest for part in message.parts if part.digest))
 
     def save(self, messages: Iterable[ChatMessage]) -> None:
         """Write the state of messages; those that were deleted meanwhile stay deleted."""
@@ -250,6 +263,14 @@ class ChatStore:
             if rows.fetchone() in (None, ("streaming",)):
                 raise ChatConflict("the answer is being written")
             self._save(message)
+
+    def attach(self, owner: str, content: bytes, name: str) -> Attachment:
+        """Store a file that messages can use; what was not used for too long is deleted. Raises ChatsFull."""
+        with self._transaction():
+            self.attachments.forget_unused()
+            found = self.attachments.put(owner, content, name)
+        self.attachments.sweep()
+        return found
 
     def delete_message(self, owner: str, chat: str, id: str) -> None:
         """Delete a message and everything below it; the head moves to its neighbours. Raises ChatNotFound. Call :meth:`erase`
@@ -306,12 +327,13 @@ class ChatStore:
         with self._transaction():
             self._connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
             yield
+            self.attachments.forget_unused()
 
-    def _insert(self, table: str, columns: Sequence[str], values: Sequence[Any]) -> None:
+    def _insert(self, table: str, columns: Sequence[str], values: Sequence[Any]) -> int:
+        """Insert a row; its number."""
         marks = ", ".join("?" for _ in columns)
-        self._connection.execute(
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values
-        )
+        sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        return self._connection.execute(sql, values).lastrowid or 0
 
     def _row(self, owner: str, id: str) -> dict[str, Any]:
         rows = self._connection.execute(

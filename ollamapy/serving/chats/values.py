@@ -36,7 +36,12 @@ def new_id(kind: Literal["chat", "msg"]) -> str:
 
 def now() -> str:
     """The current time as chats have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time_text(datetime.now(UTC))
+
+
+def time_text(time: datetime) -> str:
+    """A time in UTC as chats have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def title_of(content: str) -> str:

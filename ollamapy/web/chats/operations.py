@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ... import errors
+from ...serving.chats.attachments import Attachment
 from ...serving.chats.values import Chat, ChatMessage
 from ..schema import (
+    ANY,
     EVENT,
     EVENTS,
+    INTEGER,
     JSON,
     REQUEST,
     RUN,
@@ -23,7 +26,7 @@ from ..schema import (
 )  # fmt: skip
 from . import wire as chats
 
-STRUCTS = (Chat, ChatMessage)
+STRUCTS = (Chat, ChatMessage, Attachment)
 
 _CHAT: Errors = (errors.ChatNotFound, errors.ChatsUnavailable, errors.ChatsFull)
 
@@ -32,6 +35,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "The conversations that the daemon keeps: the pinned ones first, then the newest",
         {JSON: record({"chats": array(ref(Chat)), "next": any_of(TEXT, {"type": "null"}), "folders": array(TEXT)}, notice=TEXT)},
         raises=(errors.InvalidRequest, *_CHAT),
+        query={
+            "q": TEXT, "folder": TEXT, "archived": {"enum": ["true", "false", "all"]}, "before": TEXT,
+            "limit": {"type": "integer", "minimum": 1, "maximum": chats.MOST_LISTED},
+        },
     ),
     ("POST", "/api/chats"): Operation(
         "Begin a conversation",
@@ -41,7 +48,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         statuses={201: "the chat was made"},
     ),
     ("DELETE", "/api/chats"): Operation(
-        "Delete all conversations of the caller, with ?confirm=all", None, raises=(errors.InvalidRequest, *_CHAT), statuses={204: "deleted"}
+        "Delete all conversations of the caller",
+        None,
+        raises=(errors.InvalidRequest, *_CHAT),
+        statuses={204: "deleted"},
+        query={"confirm": {"const": "all"}},
     ),
     ("GET", "/api/chats/{id}"): Operation("A conversation with all its messages", {JSON: ref(Chat)}, raises=_CHAT),
     ("PATCH", "/api/chats/{id}"): Operation(
@@ -55,8 +66,22 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         (*RUN, *_CHAT, errors.ChatConflict),
         statuses={200: "the events of the answer", 201: "the message, if no answer is wanted"},
     ),
+    ("POST", "/api/attachments"): Operation(
+        "Store a file that messages can use",
+        {JSON: ref(Attachment)},
+        raises=(*REQUEST, *_CHAT),
+        binary=True,
+        statuses={201: "stored"},
+        query={"name": TEXT, "temporary": {"enum": ["true", "false"]}},
+    ),
+    ("GET", "/api/attachments/{digest}"): Operation(
+        "A file that was attached", {"*/*": ANY}, raises=(errors.InvalidRequest, *_CHAT)
+    ),
     ("GET", "/api/chats/{id}/messages/{message}/events"): Operation(
-        "The events of an answer from a place on", {EVENTS: EVENT}, raises=(errors.InvalidRequest, *_CHAT)
+        "The events of an answer from a place on",
+        {EVENTS: EVENT},
+        raises=(errors.InvalidRequest, *_CHAT),
+        query={"after": INTEGER},
     ),
     ("POST", "/api/chats/{id}/messages/{message}/stop"): Operation(
         "End an answer that is being written", {JSON: ref(ChatMessage)}, raises=(*REQUEST, *_CHAT)

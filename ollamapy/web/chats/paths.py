@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator
 
 from starlette.responses import Response
 
+from ...digests import parse_digest
 from ...errors import InvalidRequest, code_of
 from ...serving.chats.answers import Writing
 from ...serving.chats.events import Event
 from ...serving.services import Services
+from .. import query as parameters
 from .. import sse
 from ..call import Call, Dialect, Path, Reply, describe, encode_coded_error, json_answer
 from ..stream import Lines
@@ -93,6 +95,29 @@ async def _delete_message(services: Services, call: Call) -> Reply:
     return Response(status_code=204)
 
 
+async def _attach(services: Services, call: Call) -> Reply:
+    name = parameters.text(call.query, "name")
+    wire.check_name(name)
+    content = await call.parse(wire.parse_attachment)
+    temporary = parameters.flag(call.query, "temporary")
+    stored = await services.chats.attach(call.caller.owner, content, name, temporary=temporary)
+    return json_answer(wire.encode(stored), 201)
+
+
+async def _attachment(services: Services, call: Call) -> Reply:
+    digest = parse_digest(call.path["digest"])
+    found, content = await services.chats.attachment(call.caller.owner, digest)
+    return Response(content, headers=_SAFE, media_type=found.media_type)
+
+
+_SAFE = {
+    "Content-Disposition": "attachment",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=86400",
+}
+"""Of an attachment: whatever it is, a browser only shows it as an image or stores it."""
+
 _MESSAGE = "/api/chats/{id}/messages/{message}"
 
 PATHS = (
@@ -103,6 +128,8 @@ PATHS = (
     Path("/api/chats/{id}", "PATCH", _change, "infer"),
     Path("/api/chats/{id}", "DELETE", _delete, "infer"),
     Path("/api/chats/{id}/messages", "POST", _ask, "infer"),
+    Path("/api/attachments", "POST", _attach, "infer"),
+    Path("/api/attachments/{digest}", "GET", _attachment, "infer"),
     Path(f"{_MESSAGE}/events", "GET", _events, "infer"),
     Path(f"{_MESSAGE}/stop", "POST", _stop, "infer"),
     Path(_MESSAGE, "DELETE", _delete_message, "infer"),

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
+from ...digests import is_digest, parse_digest
 from ...errors import InvalidRequest
-from ...serving.chats.asking import Asked, NewMessage
+from ...serving.chats.asking import Asked, NewMessage, NewPart
 from ...serving.chats.events import Event
 from ...serving.chats.values import Changes, Chat, ChatMessage, Listed
 from .. import body
@@ -23,6 +24,11 @@ encode = msgspec.json.Encoder().encode
 MOST_TITLE, MOST_FOLDER, MOST_SYSTEM = 200, 100, 1_000_000
 """Characters of a title, of a folder's name, and of a system message."""
 MOST_LISTED = 1000
+MOST_PARTS = 100
+MOST_NAME = 255
+"""Characters of an attachment's name."""
+MOST_ATTACHED = 32 * 2**20
+"""Bytes of an attachment."""
 
 _ROLES = ("user", "assistant", "tool", "system")
 _SETTINGS = ("options", "format", "think", "keep_alive")
@@ -36,6 +42,13 @@ MESSAGE_FIELDS = {
     "options": "map[string]interface {}", "format": "any", "think": "any", "keep_alive": "any", "tools": "any",
     "tool_name": "string", "tool_call_id": "string",
 }  # fmt: skip
+PART_FIELDS = {
+    "type": "string",
+    "text": "string",
+    "digest": "string",
+    "name": "string",
+    "data": "string",
+}
 
 Parsed = TypeVar("Parsed")
 
@@ -93,9 +106,11 @@ def parse_message(data: bytes) -> Asked:
     role = body.role(given.get("role", "user"), _ROLES, "the message")
     new = None
     if "content" in given:
+        content, parts = _content(given["content"])
         new = NewMessage(
-            _content(given["content"]),
+            content,
             role,  # type: ignore[arg-type]
+            parts,
             tool_name=given.get("tool_name", ""),
             tool_call_id=given.get("tool_call_id", ""),
         )
@@ -111,10 +126,47 @@ def parse_message(data: bytes) -> Asked:
     )
 
 
-def _content(value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest("content must be a text")
-    return value
+def _content(value: Any) -> tuple[str, tuple[NewPart, ...]]:
+    """A message's text, and its parts if it has attachments. Raises InvalidRequest."""
+    if isinstance(value, str):
+        return value, ()
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_PARTS:
+        raise InvalidRequest(f"content must be a text, or a list of at most {MOST_PARTS} parts")
+    parts = tuple(_part(item, f"content[{index}]") for index, item in enumerate(value))
+    text = "\n\n".join(part.text for part in parts if part.type == "text")
+    return text, parts if any(part.type != "text" for part in parts) else ()
+
+
+def parse_attachment(data: bytes) -> bytes:
+    """The body of POST /api/attachments. Raises InvalidRequest, BodyTooLarge."""
+    if not data:
+        raise InvalidRequest("the request has no content: send the file as its body")
+    if len(data) > MOST_ATTACHED:
+        raise body.BodyTooLarge(f"a file has at most {MOST_ATTACHED // 2**20} MiB")
+    return data
+
+
+def _part(item: Any, where: str) -> NewPart:
+    given = body.fields(item, PART_FIELDS, "NewMessage", where)
+    kind, name = given.get("type"), given.get("name", "")
+    if kind == "text":
+        return NewPart("text", body.text(given, "text", where))
+    if kind not in ("image", "file"):
+        raise InvalidRequest(f"the type of {where} must be text, image or file")
+    check_name(name)
+    if "data" in given:
+        return NewPart(kind, name=name, data=body.from_base64(given["data"]))
+    if not is_digest(digest := given.get("digest", "")):
+        raise InvalidRequest(f"{where} must have the digest or the data of a file")
+    return NewPart(kind, digest=parse_digest(digest), name=name)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidRequest for what cannot be a file's name."""
+    if len(name) > MOST_NAME or not name.isprintable():
+        raise InvalidRequest(
+            f"a file's name has at most {MOST_NAME} characters, all of them printable"
+        )
 
 
 def parse_list(query: Mapping[str, str]) -> dict[str, Any]:
