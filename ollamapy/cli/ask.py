@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OllamapyError
-from . import media, terminal
+from . import media, terminal, waiting
 from .client import AnsweredError, Client, Unreachable
 from .repeats import Repeats
 from .screen import open_screen
@@ -44,7 +44,7 @@ def print_answer(client: Client, body: Mapping[str, Any], look: Look) -> dict[st
     on_terminal = sys.stdout.isatty()
     bounded = "num_predict" not in body.get("options", ())
     repeats, thoughts = Repeats(), Thoughts(look.hides_thinking)
-    stream = client.generate(body)
+    stream = client.generate(waiting.asking(body))
     spinner = terminal.Spinner(f"loading {body['model']}")
     written, final = False, dict[str, Any]()
     try:
@@ -53,6 +53,7 @@ def print_answer(client: Client, body: Mapping[str, Any], look: Look) -> dict[st
             draws = look.draws and not opening and "format" not in body
             screen = open_screen(draws=draws, wraps=look.wraps)
             for chunk in stream:
+                waiting.show(chunk, body["model"], spinner)
                 for text, is_thought in thoughts.pieces(
                     chunk.get("thinking") or "", chunk.get("response") or ""
                 ):

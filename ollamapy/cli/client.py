@@ -62,7 +62,11 @@ class Stream:
                 if line.strip():
                     chunk = json.loads(line)
                     if "error" in chunk:
-                        raise AnsweredError(str(chunk["error"]), response.status)
+                        status = chunk.get("status")  # of an error after a report of progress
+                        raise AnsweredError(
+                            str(chunk["error"]),
+                            status if isinstance(status, int) else response.status,
+                        )
                     done = bool(chunk.get("done")) or chunk.get("status") == "success"
                     yield chunk
         except (OSError, http.client.HTTPException, json.JSONDecodeError):

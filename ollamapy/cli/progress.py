@@ -152,7 +152,7 @@ class Bar:
 
         status = _DIGEST.sub(r"\1", str(self._step.get("status") or ""))
         if self._label:
-            label = _cut(human.one_line(self._label), max(columns // 3, 12))
+            label = terminal.cut(human.one_line(self._label), max(columns // 3, 12))
             status = label if self._step.get("total") else f"{label}: {status}"
         text = Text(line({**self._step, "status": status}, self._rate.now(), columns - _MARGIN))
         text.no_wrap = True
@@ -239,7 +239,7 @@ def line(step: Mapping[str, Any], rate: float, columns: int) -> str:
     total, completed = int(step.get("total") or 0), int(step.get("completed") or 0)
     note = human.one_line(str(step.get("note") or ""))
     if not total:
-        return _cut(f"{status}  ({note})" if note else status, columns)
+        return terminal.cut(f"{status}  ({note})" if note else status, columns)
     share = min(completed / total, 1.0)
     if share >= 1:
         size = human.format_bytes(total)
@@ -261,7 +261,7 @@ def line(step: Mapping[str, Any], rate: float, columns: int) -> str:
         text = " ".join([left, *(fact for fact in facts if fact)])
         if not columns or terminal.width(text) <= columns:
             break
-    return _cut(text, columns) if columns else text
+    return terminal.cut(text, columns) if columns else text
 
 
 def _span(seconds: float) -> str:
@@ -272,9 +272,3 @@ def _span(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def _cut(text: str, columns: int) -> str:
-    while terminal.width(text) > max(columns, 1):
-        text = text[:-1]
-    return text

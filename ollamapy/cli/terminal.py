@@ -151,6 +151,13 @@ def width(text: str) -> int:
     )
 
 
+def cut(text: str, columns: int) -> str:
+    """As much of a text as so many cells have room for, at least a cell."""
+    while width(text) > max(columns, 1):
+        text = text[:-1]
+    return text
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns four spaces apart, without borders: what Ollama's tables look like, to the byte.
 
@@ -220,7 +227,7 @@ class Spinner:
     """``with Spinner("loading x"):`` shows on stderr that work goes on, if it takes longer than ``delay`` seconds."""
 
     def __init__(self, text: str, delay: float = 1.0) -> None:
-        self._text = one_line(text)
+        self.say(text)
         self._delay = delay
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -234,6 +241,10 @@ class Spinner:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def say(self, *texts: str) -> None:
+        """Show another text from now on: the first of these that fits into the window, or the beginning of the last."""
+        self._texts = tuple(map(one_line, texts))
+
     def stop(self) -> None:
         """Erase it; nothing more is drawn after this returns."""
         self._ended.set()
@@ -246,9 +257,16 @@ class Spinner:
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if utf8 else "|/-\\"
         frame, wait = 0, self._delay
         while not self._ended.wait(wait):
-            sys.stderr.write(f"\r{frames[frame % len(frames)]} {self._text}")
+            sys.stderr.write(f"\r{frames[frame % len(frames)]} {self._fitting()}\x1b[K")
             sys.stderr.flush()
             frame, wait = frame + 1, 0.1
         if frame:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+    def _fitting(self) -> str:
+        """The text for a line, so short that the cursor stays in it."""
+        room = columns() - 3
+        return next((text for text in self._texts if width(text) <= room), None) or cut(
+            self._texts[-1], room
+        )

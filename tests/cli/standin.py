@@ -9,7 +9,8 @@ no request of `--busy` is left. Models: those of the recorded Ollama, and for /a
     endless   goes on until the client leaves ("gone")         long      500 words
     broken    one piece, then an error line                    escape    control characters
     cut       one piece, then the connection ends              dies      one piece, then the process ends
-    sees      says that it can see
+    sees      says that it can see                            waits     a report, then the next at each GET /go, then hello
+    full      a report, then an error with its status
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ FIGURES = {
     "total_duration": 11162067, "load_duration": 1134981, "prompt_eval_count": 31, "prompt_eval_duration": 526000,
     "eval_count": 14, "eval_duration": 6420000,
 }  # fmt: skip
+
+WAITS = [
+    {"type": "queued", "position": 2},
+    {"type": "loading", "stage": "weights", "fraction": 0.4},
+    {"type": "prefill", "fraction": 0.5, "tokens": 12345, "cached": 0},
+    {"type": "of tomorrow"},
+]
 
 
 def now(seconds: float) -> str:
@@ -77,6 +85,9 @@ class Handler(BaseHTTPRequestHandler):
             case "/api/ps":
                 loaded = ANSWERS["ps"]["models"] if self.options.loaded else []
                 self._json(200, {"models": [{**m, "expires_at": now(250)} for m in loaded]})
+            case "/go":
+                going.release()
+                self._json(200, {})
             case _:
                 self._json(404, {"error": "404 page not found"})
 
@@ -113,9 +124,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         prompt = body.get("prompt", "")
+        if body.get("progress") and name in ("waits", "full"):
+            self._report(name)
         pieces: dict[str, list[str]] = {
             "story": [prompt[-5:], ", and so", " they went."], "long": ["word "] * 500, "escape": ["\x1b[31mred\x07 a\tb\x9b!"],
-            "stalled": ["one"], "broken": ["one"], "cut": ["one"], "dies": ["one"], "endless": [], "wide": ["日本 ☃"],
+            "full": [], "stalled": ["one"], "broken": ["one"], "cut": ["one"], "dies": ["one"], "endless": [], "wide": ["日本 ☃"],
             "think": ["<think>\nLet me see.\n</think>\n\n", "The answer is forty-two."],
         }  # fmt: skip
         if prompt:
@@ -128,6 +141,8 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "cut":
             self.close_connection = True
             return
+        elif name == "full":
+            self._line({"error": "server busy", "status": 503})
         elif name == "broken":
             self._line({"error": "the runner\nended (signal 11)"})
         elif name == "endless":
@@ -138,6 +153,12 @@ class Handler(BaseHTTPRequestHandler):
                 {"response": "", "done": True, "done_reason": reason, **(FIGURES if prompt else {})}
             )
         self.wfile.write(b"0\r\n\r\n")
+
+    def _report(self, name: str) -> None:
+        for waiting in WAITS[:1] if name == "full" else WAITS:
+            self._line({"model": name, "response": "", "done": False, "progress": waiting})
+            if name == "waits":
+                going.acquire()
 
     def _until_gone(self) -> None:
         try:
@@ -156,6 +177,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 ending = threading.Event()
+going = threading.Semaphore(0)
 
 
 def main() -> None:
