@@ -43,7 +43,8 @@ _ReadHeaders = Callable[[tuple[Path, ...]], Header]
 
 class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry of /api/tags. `size` is bytes, `digest` bare hex, `modified_at` RFC 3339. `memory` is ours: the bytes that it
-    needs for one conversation, see :func:`_memory`."""
+    needs for one conversation, see :func:`_memory`; so are `full_capabilities`, with those of the Jinja template, which Ollama's list
+    leaves out."""
 
     name: str
     model: str
@@ -53,6 +54,7 @@ class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     details: Details
     capabilities: tuple[str, ...] = ()
     memory: int = 0
+    full_capabilities: tuple[str, ...] = ()
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True):
     details: Details
     capabilities: tuple[str, ...]
     memory: int
+    full_capabilities: tuple[str, ...]
 
 
 class Listing:
@@ -90,12 +93,13 @@ class Listing:
             details=summary.details,
             capabilities=summary.capabilities,
             memory=summary.memory,
+            full_capabilities=summary.full_capabilities,
         )
 
     def _summarize(self, name: Name, manifest: Manifest, read: _ReadHeaders) -> Summary:
         """The summary of a model, kept if its files are sound.
 
-        Ollama's list leaves out what only the Jinja template can do; clients see that in `show`.
+        Ollama's list leaves out what only the Jinja template can do; its clients see that in `show`.
         """
         config, model = Config(), model_layer(manifest)
         parent = model.from_ if model else ""
@@ -106,28 +110,36 @@ class Listing:
             header = read(paths_of(self._store, manifest, "model"))
             projectors = paths_of(self._store, manifest, "projector")
             texts = [tuple(texts_of(self._store, manifest, k)) for k in ("template", "prompt")]
-            can = capabilities(
-                config,
-                header,
-                projector=read(projectors[:1]) if projectors else None,
-                go_template=last(texts[0] or texts[1]),
-                jinja_template=None,
+            can, can_all = (
+                capabilities(
+                    config,
+                    header,
+                    projector=read(projectors[:1]) if projectors else None,
+                    go_template=last(texts[0] or texts[1]),
+                    jinja_template=jinja,
+                )
+                for jinja in (None, header.chat_template or None)
             )
         except OllamapyError as error:
             if manifest.digest not in self._warned:
                 self._warned.add(manifest.digest)
                 log.warning("model '%s' is damaged: %s", name.display, error)
             return _summary(config, None, parent, config.capabilities)
-        summary = _summary(config, header, parent, can)
+        summary = _summary(config, header, parent, can, can_all)
         self._summaries.put(manifest.digest, summary)
         return summary
 
 
 def _summary(
-    config: Config, header: Header | None, parent_model: str, can: tuple[str, ...]
+    config: Config,
+    header: Header | None,
+    parent_model: str,
+    can: tuple[str, ...],
+    can_all: tuple[str, ...] = (),
 ) -> Summary:
     memory = _memory(header) if header is not None else 0
-    return Summary(details_of(config, header, parent_model, lengths=True), can, memory)
+    details = details_of(config, header, parent_model, lengths=True)
+    return Summary(details, can, memory, can_all or can)
 
 
 def _memory(header: Header) -> int:

@@ -58,6 +58,7 @@ def test_the_list_is_as_ollamas(tmp_path: Path, scripted: Path) -> None:
             "embedding_length": 256,
         },
         "capabilities": ["completion"],
+        "full_capabilities": ["completion"],
     }
 
 

@@ -97,16 +97,79 @@ interface ListedModel {
   size: number;
   digest: string;
   modified_at: string;
-  details: { family?: string; parameter_size?: string; quantization_level?: string; [more: string]: any };
+  details: { family?: string; parameter_size?: string; quantization_level?: string; context_length?: number; [more: string]: any };
+  capabilities?: string[];
+  memory?: number; // bytes for one conversation
+  full_capabilities?: string[]; // also those of its Jinja template
   [more: string]: any;
 }
 
 interface RunningModel {
   name: string;
   model: string;
+  digest: string;
   size: number;
   size_vram: number;
   expires_at: string;
   context_length?: number;
+  status?: "starting" | "ready" | "stopping";
+  fraction?: number;
+  in_flight?: number;
   [more: string]: any;
+}
+
+interface Memory {
+  free: number;
+  total: number;
+}
+
+interface Job {
+  id: string;
+  kind: "pull" | "push" | "create";
+  model: string;
+  status: "running" | "done" | "failed" | "cancelled";
+  created_at: string;
+  background: boolean;
+  completed: number;
+  total: number;
+  progress: { status: string; note?: string; model?: string } | null;
+  error: { message: string; code?: string } | null;
+}
+
+/** A finding in a Modelfile; line and column begin at 1. */
+interface Finding {
+  line: number;
+  column: number;
+  severity: "error" | "warning";
+  message: string;
+}
+
+interface OptionInfo {
+  name: string;
+  type: "integer" | "number" | "boolean" | "string" | "array";
+  when: "load" | "request";
+  default: any;
+  is_model_default?: boolean;
+  minimum?: number;
+  maximum?: number;
+  choices?: string[];
+}
+
+interface ModelOptions {
+  model: string;
+  capabilities: string[];
+  system: string;
+  context_length: number | null;
+  think_levels: string[];
+  options: OptionInfo[];
+}
+
+interface Preset {
+  name: string;
+  model?: string;
+  system?: string | null;
+  options?: Record<string, any>;
+  format?: any;
+  think?: boolean | string | null;
+  keep_alive?: string | number | null;
 }

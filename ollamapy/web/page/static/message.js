@@ -247,7 +247,7 @@ function partView(part) {
 }
 
 /** What an answer waits for, until its first text. @param {HTMLElement} slot @param {import("./streams.js").Answer} answer */
-function drawStage(slot, { stage, message }) {
+export function drawStage(slot, { stage, message }) {
   if (stage.name === "writing" || stage.name === "thinking" || message.content) return fill(slot);
   const text = { waiting: t("stageWaiting"), queued: t("stageQueued", { n: stage.position ?? 1 }), loading: t("stageLoading"), prefill: t("stagePrefill") }[stage.name];
   const fraction = stage.name === "queued" ? undefined : stage.fraction;

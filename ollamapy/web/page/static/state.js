@@ -14,6 +14,8 @@
  * @property {Queued[]} queue messages that are sent once the open chats' answers are written
  * @property {ListedModel[] | null} models installed ones, null until they are known
  * @property {RunningModel[]} running
+ * @property {Memory | null} memory of the machine
+ * @property {Job[] | null} jobs running and ended ones; null: this user may not manage models
  * @property {boolean} loading the open chat is being fetched
  * @property {boolean} offline the daemon cannot be reached
  */
@@ -88,7 +90,7 @@ export function draftChat(given = {}) {
 /** @type {Store<State>} */
 export const store = new Store(/** @type {State} */ ({
   chats: [], next: null, folders: [], query: "", folder: null, archived: false, chat: draftChat(), messages: new Map(),
-  live: new Map(), queue: [], models: null, running: [], loading: false, offline: false,
+  live: new Map(), queue: [], models: null, running: [], memory: null, jobs: [], loading: false, offline: false,
 }));
 
 /**
