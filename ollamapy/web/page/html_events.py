@@ -1,0 +1,94 @@
+"""The HTML of an answer beside its events: ``html`` events, made from its text while it is written.
+
+They have no number, since the text is what is kept: a reader that comes again gets them all anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import TypeVar
+
+import msgspec
+
+from ...serving.chats.events import Event
+from .markdown import Block, Markdown
+
+PERIOD = 0.1
+"""Seconds between two versions of the block that is being written, at least."""
+_PATIENCE = 10  # times as long as making a version took, so that this takes a tenth of a processor
+_RATE = 500_000  # characters of HTML in a second
+
+_THREAD = ThreadPoolExecutor(1, "html")
+"""Makes all HTML: it is work for a processor, so more threads would not make it quicker."""
+
+Result = TypeVar("Result")
+
+
+async def in_thread(work: Callable[[], Result]) -> Result:
+    """The result of work in the thread that makes HTML."""
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+
+
+async def with_html(
+    events: AsyncGenerator[Event, None], *, after: int = 0, before: str = ""
+) -> AsyncGenerator[Event, None]:
+    """The events of an answer after a place, with the HTML of its whole text. ``events`` are those from its beginning, or from
+    where the text ``before`` ends."""
+    markdown = Markdown()
+    markdown.feed(before)
+    due = 0.0
+    coming: asyncio.Task[Event] | None = None
+    async with aclosing(events):
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(events))
+                patience = max(0.0, due - time.monotonic()) if markdown.is_fresh else None
+                if not coming.done():
+                    await asyncio.wait((coming,), timeout=patience)
+                if coming.done():
+                    event, coming = coming.result(), None
+                    if event.name in ("done", "error"):
+                        for block in await in_thread(markdown.finish):
+                            yield _event(block)
+                        yield event
+                        return
+                    if event.name == "text":
+                        markdown.feed(event.data["text"])
+                    if (rest := after_place(event, after)) is not None:
+                        yield rest
+                if markdown.is_fresh and time.monotonic() >= due:
+                    started = time.monotonic()
+                    blocks = await in_thread(markdown.blocks)
+                    due = started + _period(time.monotonic() - started, blocks)
+                    for block in blocks:
+                        yield _event(block)
+        except StopAsyncIteration:  # the events ended without an ending
+            return
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait((coming,))
+
+
+def _period(cost: float, blocks: list[Block]) -> float:
+    """Seconds from one version of the open block to the next."""
+    size = sum(len(block.html) for block in blocks if not block.final)
+    return max(PERIOD, _PATIENCE * cost, size / _RATE)
+
+
+def _event(block: Block) -> Event:
+    return Event("html", {"index": block.index, "html": block.html, "final": block.final})
+
+
+def after_place(event: Event, place: int) -> Event | None:
+    """What of an event comes after a place: all of it, the rest of its text, or nothing."""
+    if event.number is None or event.number > place + len(event.data.get("text", " ")) - 1:
+        return event
+    if event.number <= place:
+        return None
+    rest = event.data["text"][-(event.number - place) :]
+    return msgspec.structs.replace(event, data={"text": rest})
