@@ -67,6 +67,11 @@ class Writing:
         return self._base.id
 
     @property
+    def text_before(self) -> str:
+        """The text that the message had before: of an answer that is continued."""
+        return self._base.content
+
+    @property
     def is_unsaved(self) -> bool:
         """Has text come since :meth:`message` was last saved?"""
         return self._transcript.end > self._saved

@@ -65,6 +65,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         schema_of(chats.MESSAGE_FIELDS, content=TEXT),
         (*RUN, *_CHAT, errors.ChatConflict),
         statuses={200: "the events of the answer", 201: "the message, if no answer is wanted"},
+        query={"html": {"const": "true"}},
     ),
     ("POST", "/api/attachments"): Operation(
         "Store a file that messages can use",
@@ -77,11 +78,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/api/attachments/{digest}"): Operation(
         "A file that was attached", {"*/*": ANY}, raises=(errors.InvalidRequest, *_CHAT)
     ),
+    ("POST", "/api/chats/{id}/html"): Operation(
+        "The HTML of messages, block by block",
+        {JSON: {"type": "object", "additionalProperties": array(TEXT)}},
+        schema_of(chats.HTML_FIELDS),
+        (*REQUEST, *_CHAT),
+    ),
     ("GET", "/api/chats/{id}/messages/{message}/events"): Operation(
         "The events of an answer from a place on",
         {EVENTS: EVENT},
         raises=(errors.InvalidRequest, *_CHAT),
-        query={"after": INTEGER},
+        query={"after": INTEGER, "html": {"const": "true"}},
     ),
     ("POST", "/api/chats/{id}/messages/{message}/stop"): Operation(
         "End an answer that is being written", {JSON: ref(ChatMessage)}, raises=(*REQUEST, *_CHAT)

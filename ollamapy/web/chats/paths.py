@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from starlette.responses import Response
 
@@ -14,6 +16,8 @@ from ...serving.services import Services
 from .. import query as parameters
 from .. import sse
 from ..call import Call, Dialect, Path, Reply, describe, encode_coded_error, json_answer
+from ..page.html_events import in_thread, with_html
+from ..page.markdown import rendered
 from ..stream import Lines
 from . import wire
 
@@ -57,14 +61,30 @@ async def _ask(services: Services, call: Call) -> Reply:
     made = await services.chats.ask(call.caller, call.path["id"], asked)
     if not isinstance(made, Writing):
         return json_answer(wire.encode(made), 201)
-    return _streamed(made.follow_new())
+    events = made.follow_new()
+    return _streamed(with_html(events, before=made.text_before) if _wants_html(call) else events)
 
 
 async def _events(services: Services, call: Call) -> Reply:
     given = {"after": call.headers.get("last-event-id", "") or call.query.get("after", "")}
     after = wire.number(given, "after")
     id, message = call.path["id"], call.path["message"]
+    if _wants_html(call):  # made of the text from its beginning
+        events = services.chats.events(call.caller.owner, id, message, 0)
+        return _streamed(with_html(events, after=after))
     return _streamed(services.chats.events(call.caller.owner, id, message, after))
+
+
+def _wants_html(call: Call) -> bool:
+    return call.query.get("html") == "true"
+
+
+async def _html(services: Services, call: Call) -> Reply:
+    ids = await call.parse(wire.parse_html)
+    _, messages = await services.chats.get(call.caller.owner, call.path["id"])
+    texts = {message.id: message.content for message in messages}
+    found = {id: await in_thread(partial(rendered, texts[id])) for id in ids if id in texts}
+    return json_answer(await asyncio.to_thread(wire.encode, found))
 
 
 def _streamed(events: AsyncGenerator[Event, None]) -> Reply:
@@ -130,6 +150,7 @@ PATHS = (
     Path("/api/chats/{id}/messages", "POST", _ask, "infer"),
     Path("/api/attachments", "POST", _attach, "infer"),
     Path("/api/attachments/{digest}", "GET", _attachment, "infer"),
+    Path("/api/chats/{id}/html", "POST", _html, "infer"),
     Path(f"{_MESSAGE}/events", "GET", _events, "infer"),
     Path(f"{_MESSAGE}/stop", "POST", _stop, "infer"),
     Path(_MESSAGE, "DELETE", _delete_message, "infer"),

@@ -29,6 +29,8 @@ MOST_NAME = 255
 """Characters of an attachment's name."""
 MOST_ATTACHED = 32 * 2**20
 """Bytes of an attachment."""
+MOST_RENDERED = 100
+"""Messages whose HTML one request may ask for."""
 
 _ROLES = ("user", "assistant", "tool", "system")
 _SETTINGS = ("options", "format", "think", "keep_alive")
@@ -49,6 +51,7 @@ PART_FIELDS = {
     "name": "string",
     "data": "string",
 }
+HTML_FIELDS = {"messages": "[]string"}
 
 Parsed = TypeVar("Parsed")
 
@@ -96,6 +99,14 @@ def _check_settings(given: Mapping[str, Any]) -> None:
     """Raise InvalidRequest for settings that no request to a model could have."""
     set_ones = {name: given[name] for name in _SETTINGS if given.get(name) is not None}
     ollama.common({"model": "any", **set_ones})
+
+
+def parse_html(data: bytes) -> list[str]:
+    """The body of POST /api/chats/ID/html: ids of messages. Raises InvalidRequest."""
+    ids: list[str] = body.fields(body.decode(data), HTML_FIELDS, "HTMLRequest").get("messages", [])
+    if len(ids) > MOST_RENDERED:
+        raise InvalidRequest(f"the HTML of at most {MOST_RENDERED} messages can be asked for")
+    return ids
 
 
 def parse_message(data: bytes) -> Asked:

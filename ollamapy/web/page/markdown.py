@@ -31,7 +31,6 @@ _PIECE = (
     16_000  # characters of a piece of what is too long: a browser lays out only those that it shows
 )
 _FENCE = re.compile(r" {0,3}(`{3,20}|~{3,20})[^`\n]{0,100}\n")
-_FORMULA = re.compile(r"\s*(?:(\$\$)|(\\\[))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,8 @@ class Markdown:
     def finish(self) -> list[Block]:
         """The remaining blocks, all of them final: the text has ended."""
         self._take()
+        if not self._open.endswith("\n"):
+            self._open += "\n"  # its last line is complete
         found = list(self._finals())
         rest, self._open = self._open, ""
         return [*found, *self._final(rest)]
@@ -109,7 +110,7 @@ class Markdown:
     def _cuts(self) -> list[int]:
         """Where the blocks begin in the complete lines of the open text, as far as it is looked at."""
         complete = self._open[: self._open.rfind("\n", 0, MOST_BLOCK) + 1]
-        if not self._is_rendered or _is_open_formula(complete):
+        if not self._is_rendered:
             return []
         try:
             lines = render.starts(complete, self._env, BLOCK_SECONDS)
@@ -156,10 +157,3 @@ def _first_piece(text: str) -> tuple[str, str]:
     opening = fence[0] if fence else ""
     cut = text.rfind("\n", len(opening), _PIECE) + 1 or _PIECE
     return text[:cut], opening + text[cut:]
-
-
-def _is_open_formula(text: str) -> bool:
-    """Does a text begin with a formula whose end has not come? The lines of a formula may look like blocks."""
-    if not (found := _FORMULA.match(text)) or len(text) > render.MOST_FORMULA:
-        return False
-    return text.find("$$" if found[1] else "\\]", found.end()) < 0

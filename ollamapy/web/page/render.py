@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Environment = MutableMapping[str, Any]
 """What markdown-it passes to every rule: ``references`` (of links, by label), ``levels`` (of the open headings),
-``deadline`` (of the monotonic clock), and for text that is being written ``coloured`` (code, by its language)."""
+``deadline`` (in the time of this thread), and for text that is being written ``coloured`` (code, by its language)."""
 
 MOST_CODE = 40_000  # characters of code that are coloured
 MOST_FORMULA = 4_000  # characters of a formula that is set
@@ -76,7 +76,7 @@ class TooSlow(Exception):
 
 def check_time(env: Environment) -> None:
     """Raise TooSlow once the time is over."""
-    if time.monotonic() > env["deadline"]:
+    if time.thread_time() > env["deadline"]:
         raise TooSlow
 
 
@@ -87,7 +87,7 @@ def environment() -> Environment:
 
 def render(source: str, env: Environment, seconds: float) -> str:
     """The HTML of Markdown. Raises TooSlow after so many seconds, and RecursionError for what is nested too deep."""
-    env["deadline"] = time.monotonic() + seconds
+    env["deadline"] = time.thread_time() + seconds
     html: str = _parser().render(source, env)
     if len(html) > MOST_HTML:
         raise TooSlow
@@ -101,7 +101,7 @@ def plain(text: str) -> str:
 
 def starts(source: str, env: Environment, seconds: float) -> list[int]:
     """The lines at which the blocks of Markdown begin; definitions of links are noted in the environment. Raises TooSlow."""
-    env["deadline"] = time.monotonic() + seconds
+    env["deadline"] = time.thread_time() + seconds
     tokens: list[Token] = []
     parser = _parser()
     parser.block.parse(source, parser, env, tokens)
@@ -123,16 +123,14 @@ def clean(html: str) -> str:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.amsmath import amsmath_plugin
-    from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": _NESTING})
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     amsmath_plugin(parser)
-    dollarmath_plugin(parser, allow_space=False, allow_digits=False, allow_labels=False, allow_blank_lines=False, double_inline=True)  # fmt: skip
     parser.block.ruler.before("code", "deadline", _check_deadline, {"alt": ["paragraph"]})
     parser.inline.ruler.before("text", "deadline", _check_deadline)
-    parser.block.ruler.before("fence", "bracket_block", _bracket_block, {"alt": ["paragraph"]})
-    parser.inline.ruler.before("escape", "bracket_inline", _bracket_inline)
+    parser.block.ruler.before("fence", "formula_block", _formula_block, {"alt": ["paragraph"]})
+    parser.inline.ruler.before("escape", "formula_inline", _formula_inline)
     parser.core.ruler.push("addresses", _link_addresses)
     parser.core.ruler.push("tasks", _mark_tasks)
     for name, rule in _RENDER_RULES.items():
@@ -146,37 +144,60 @@ def _check_deadline(state: Any, *_: Any) -> bool:
     return False
 
 
-def _bracket_block(state: Any, start: int, end: int, silent: bool) -> bool:
-    r"""A formula between \[ and \], which begins and ends a line: what dollarmath is for dollars."""
-    begin = state.bMarks[start] + state.tShift[start]
-    if not state.src.startswith(r"\[", begin):
+_FORMULAS = {r"\(": r"\)", r"\[": r"\]", "$$": "$$", "$": "$"}
+"""How a formula begins -> how it ends. Those of two lines, and within a line those of two dollars, are set on their own."""
+
+
+def _formula_block(state: Any, start: int, end: int, silent: bool) -> bool:
+    r"""A formula between \[ and \], or $$ and $$, that begins a line and ends one. What begins like one and goes on in the next
+    line is a block of its own, up to an empty line, also without an end: so its beginning never changes as a text grows."""
+    begin, line_end = state.bMarks[start] + state.tShift[start], state.eMarks[start]
+    opening = state.src[begin : begin + 2]
+    if opening not in (r"\[", "$$"):
         return False
-    close = state.src.find(r"\]", begin + 2, begin + 2 + MOST_FORMULA)
-    last = next((line for line in range(start, end) if close <= state.eMarks[line]), end)
-    if close < 0 or last == end or state.src[close + 2 : state.eMarks[last]].strip(" .,;"):
+    closing, last = _FORMULAS[opening], start
+    close = state.src.find(closing, begin + 2, line_end)
+    if close >= 0 and state.src[close + 2 : line_end].strip(" .,;"):
         return False
+    while close < 0 and last + 1 < end and not state.isEmpty(last + 1) and state.sCount[last + 1] >= state.blkIndent:  # fmt: skip
+        last += 1
+        close = state.src.find(closing, state.bMarks[last], state.eMarks[last])
     if not silent:
-        token = state.push("math_block", "math", 0)
-        token.content = state.src[begin + 2 : close]
+        text = state.getLines(start, last + 1, state.blkIndent, False).strip(" \n.,;")
+        token = state.push(
+            "formula_block" if text.endswith(closing) else "unset_formula", "math", 0
+        )
+        token.content = text.removeprefix(opening).removesuffix(closing)
+        token.markup = opening
         token.map = [start, last + 1]
     state.line = last + 1
     return True
 
 
-def _bracket_inline(state: Any, silent: bool) -> bool:
-    r"""A formula between \( and \), or \[ and \] within a line."""
-    opening = state.src[state.pos : state.pos + 2]
-    if opening not in (r"\(", r"\["):
+def _formula_inline(state: Any, silent: bool) -> bool:
+    """A formula within a line. One between single dollars neither begins nor ends with a space, and no digit follows it: these
+    are prices."""
+    source, start = state.src, state.pos
+    opening = next((each for each in _FORMULAS if source.startswith(each, start)), "")
+    if not opening:
         return False
-    closing, most = {r"\(": r"\)", r"\[": r"\]"}[opening], state.pos + 2 + MOST_FORMULA
-    close = state.src.find(closing, state.pos + 2, min(most, state.posMax))
-    if close < 0:
+    begin = start + len(opening)
+    most = min(begin + MOST_FORMULA, state.posMax)
+    close = source.find(_FORMULAS[opening], begin, most)
+    while opening == "$" and close >= 0 and not _is_end(source, begin, close):
+        close = source.find("$", close + 1, most)
+    if close <= begin:
         return False
     if not silent:
-        token = state.push("math_inline" if opening == r"\(" else "math_inline_double", "math", 0)
-        token.content = state.src[state.pos + 2 : close]
-    state.pos = close + 2
+        kind = "formula_inline" if opening in (r"\(", "$") else "formula_block"
+        state.push(kind, "math", 0).content = source[begin:close]
+    state.pos = close + len(opening)
     return True
+
+
+def _is_end(source: str, begin: int, close: int) -> bool:
+    inside, after = source[begin:close], source[close + 1 : close + 2]
+    return inside == inside.strip() and not inside.endswith("\\") and not after.isdigit()
 
 
 def _link_addresses(state: Any) -> None:
@@ -290,6 +311,10 @@ def formula(tex: str, display: str = "inline") -> str:
     return f'<code class="formula">{escape(tex, False)}</code>'
 
 
+def _unset_formula(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Environment) -> str:  # fmt: skip
+    return f"<p>{escape(tokens[index].markup + tokens[index].content, False)}</p>\n"
+
+
 def _heading(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Environment) -> str:  # fmt: skip
     """Headings below the page's own, without a level that is left out, as screen readers need it."""
     token = tokens[index]
@@ -330,9 +355,9 @@ def _html(html: str) -> Rule:
 _RENDER_RULES: dict[str, Rule] = {
     "fence": _fence,
     "code_block": _fence,
-    "math_inline": _formula("inline"),
-    "math_inline_double": _formula("block"),
-    "math_block": _formula("block"),
+    "formula_inline": _formula("inline"),
+    "formula_block": _formula("block"),
+    "unset_formula": _unset_formula,
     "amsmath": _formula("block"),
     "heading_open": _heading,
     "heading_close": _heading,
