@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
 from ..config import Address
 from ..errors import OllamapyError, reason
+from .events import LONGEST, Decoder, Event
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 60.0
 """Seconds; a stream has no limit, for a model may take minutes to load."""
 
 _LARGEST_ERROR = 64 * 1024
+_PIECE = 256 * 1024
+_EMPTY = (202, 204)
+"""Statuses of answers without content."""
+
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -37,11 +44,12 @@ class Unreachable(OllamapyError):
 
 
 class AnsweredError(OllamapyError):
-    """The server's error, with its message; ``status`` is that of the HTTP response."""
+    """The server's error, with its message; ``status`` is that of the HTTP response, ``code`` the daemon's own, if it has one."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class Stream:
@@ -52,6 +60,7 @@ class Stream:
 
     def __init__(self, connection: http.client.HTTPConnection, url: str) -> None:
         self._connection = connection
+        self._socket = connection.sock
         self._url = url
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -80,6 +89,39 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection; the daemon cancels the request."""
+        self._connection.close()
+
+    def cancel(self) -> None:
+        """End the answer from another thread than the one that reads it."""
+        with suppress(OSError):  # it has ended by itself
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class EventStream:
+    """A stream of server-sent events. The request is on its way before the first one is asked for.
+
+    Ends where the connection does, also in the middle: whether the answer is whole is in its events. Raises AnsweredError for an
+    error at the start, Unreachable for a server that does not answer.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, url: str) -> None:
+        self._connection = connection
+        self._url = url
+
+    def __iter__(self) -> Iterator[Event]:
+        decoder = Decoder()
+        try:
+            response = _answer(self._connection, self._url)
+            while line := response.readline(LONGEST):
+                if event := decoder.feed(line.decode(errors="replace").rstrip("\r\n")):
+                    yield event
+        except (OSError, http.client.HTTPException, ValueError):
+            pass  # as an end
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
 
@@ -218,6 +260,44 @@ class Client:
         found = self._object(self._send("POST", path, body, None)).get("_debug_info")
         return found if isinstance(found, dict) else {}
 
+    def object(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """The JSON object that answers a request; {} where the answer has no content."""
+        return self._object(self._send(method, path, body, ANSWER_TIMEOUT))
+
+    def events(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        after: int = 0,
+        silence: float = ANSWER_TIMEOUT,
+    ) -> EventStream:
+        """A stream of events, those behind number ``after``; it ends when none comes for ``silence`` seconds."""
+        headers = {"Last-Event-ID": str(after)} if after else _NO_HEADERS
+        return EventStream(self._send(method, path, body, silence, headers), self.address.url)
+
+    def content(self, path: str) -> Iterator[bytes]:
+        """The bytes that a path has, in pieces. Raises Unreachable also when they break off."""
+        connection = self._send("GET", path, None, ANSWER_TIMEOUT)
+        try:
+            response = _answer(connection, self.address.url)
+            while piece := response.read(_PIECE):
+                yield piece
+            if response.length:  # as much of what was announced did not come
+                raise http.client.IncompleteRead(b"", response.length)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self.address.url, error) from error
+        finally:
+            connection.close()
+
+    def upload(
+        self, path: str, size: int, pieces: Iterable[bytes], media_type: str
+    ) -> dict[str, Any]:
+        """The JSON object that answers a POST of ``size`` bytes."""
+        headers = {"Content-Length": str(size), "Content-Type": media_type}
+        return self._object(self._send("POST", path, pieces, None, headers))
+
     def _get(self, path: str, timeout: float) -> dict[str, Any]:
         return self._object(self._send("GET", path, None, timeout))
 
@@ -281,7 +361,8 @@ class Client:
 
     def _object(self, connection: http.client.HTTPConnection) -> dict[str, Any]:
         try:
-            value = json.loads(_answer(connection, self.address.url).read())
+            response = _answer(connection, self.address.url)
+            value = {} if response.status in _EMPTY else json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.address.url, error) from error
         finally:
@@ -295,19 +376,21 @@ def _answer(connection: http.client.HTTPConnection, url: str) -> http.client.HTT
     """The answer's head; raises AnsweredError unless its status is a good one."""
     try:
         response = connection.getresponse()
-        if response.status in (200, 201):
+        if response.status in (200, 201, *_EMPTY):
             return response
         text = response.read(_LARGEST_ERROR).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from error
+    code = ""
     try:
-        text = str(json.loads(text)["error"])
+        found = json.loads(text)
+        text, code = str(found["error"]), str(found.get("code") or "")
     except (ValueError, KeyError, TypeError):
         text = text or response.reason
         text = (
             f"{response.status} from {url}: {text.splitlines()[0] if text else 'no reason given'}"
         )
-    raise AnsweredError(text, response.status)
+    raise AnsweredError(text, response.status, code)
 
 
 def _no_address(url: str) -> OllamapyError:
@@ -324,6 +407,8 @@ def _unreachable(url: str, error: Exception) -> Unreachable:
         why = "no answer in time"
     elif isinstance(error, http.client.RemoteDisconnected):
         why = "it closed the connection without an answer"
+    elif isinstance(error, http.client.IncompleteRead):
+        why = "it broke off in the middle of its answer"
     elif isinstance(error, (http.client.HTTPException, ValueError)):
         why = "the program there is not an Ollama or ollamapy server"
     else:

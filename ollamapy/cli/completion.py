@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ..errors import OllamapyError
+from .chats import Chats, short
 from .launch import Launcher
 
 Candidate = tuple[str, str]
@@ -34,6 +36,7 @@ _NAMES_STORED = {
 }
 _NAMES_LOADED = {("stop",), ("ps",)}
 _TIMEOUT = 0.3
+_MOST_CHATS = 100
 
 
 def candidates(
@@ -110,6 +113,25 @@ def loaded_names(launcher: Launcher) -> list[str]:
         client = _quiet(launcher).running()
         return [str(model["name"]) for model in client.ps(_TIMEOUT)] if client else []
     except (OllamapyError, KeyError):
+        return []
+
+
+def chat_ids(launcher: Launcher) -> list[Candidate]:
+    """The ids of the latest chats, as lists show them, with their titles; [] without a daemon that keeps chats."""
+    try:
+        client = _quiet(launcher).running()
+        found = Chats(client).every() if client else iter(())
+        return [(short(str(c["id"])), str(c.get("title"))) for c in islice(found, _MOST_CHATS)]
+    except (OllamapyError, KeyError):
+        return []
+
+
+def chat_folders(launcher: Launcher) -> list[str]:
+    """The folders of the chats; [] without a daemon that keeps chats."""
+    try:
+        client = _quiet(launcher).running()
+        return Chats(client).folders() if client else []
+    except OllamapyError:
         return []
 
 

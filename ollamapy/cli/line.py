@@ -43,13 +43,18 @@ HISTORY_SIZE = 1_000_000
 """Characters that they may have together: the file is read and written at every input, and a pasted book is one."""
 
 
+_MOST_PATHS = 200
+"""Paths that completion offers."""
+
+
 class Line(Protocol):
     """Where the user's input comes from."""
 
     keeps_history: bool
 
-    def read(self, placeholder: str, status: str) -> str:
-        """The next input. ``placeholder`` and ``status`` are shown on an empty line, where there is room."""
+    def read(self, placeholder: str, status: str, begun: str = "") -> str:
+        """The next input. ``placeholder`` and ``status`` are shown on an empty line, where there is room; ``begun`` is there to be
+        edited, if the terminal can."""
 
 
 def open_line(
@@ -58,11 +63,13 @@ def open_line(
     keeps_history: bool,
     models: Callable[[], Sequence[str]],
     interrupts: terminal.Interrupts,
+    chats: Callable[[], Sequence[str]],
 ) -> Line:
-    """The input that this terminal is capable of; ``models`` gives the names for completion."""
+    """The input that this terminal is capable of; ``models`` and ``chats`` give the names and ids for completion."""
     if not terminal.has_cursor(sys.stdout):
         return PlainLine(interrupts)
-    return EditedLine(StoredHistory(paths.history, keeps_history), editor, models, interrupts)
+    history = StoredHistory(paths.history, keeps_history)
+    return EditedLine(history, editor, _Completer(models, chats), interrupts)
 
 
 class PlainLine:
@@ -73,8 +80,8 @@ class PlainLine:
     def __init__(self, interrupts: terminal.Interrupts) -> None:
         self._interrupts = interrupts
 
-    def read(self, placeholder: str, status: str) -> str:
-        """The next input; both arguments are left out."""
+    def read(self, placeholder: str, status: str, begun: str = "") -> str:
+        """The next input; the arguments are left out."""
         try:
             with self._interrupts.enabled():
                 text = self._line(slash.PROMPT)
@@ -159,7 +166,7 @@ class EditedLine:
         self,
         history: StoredHistory,
         editor: str,
-        models: Callable[[], Sequence[str]],
+        completer: Completer,
         interrupts: terminal.Interrupts,
     ) -> None:
         self._history = history
@@ -170,7 +177,7 @@ class EditedLine:
             multiline=True,
             prompt_continuation=lambda width, line, wrapped: "" if wrapped else slash.MORE,
             history=history,
-            completer=_Completer(models),
+            completer=completer,
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
             input_processors=[TabsProcessor(8, char1=" ", char2=" ")],
@@ -189,7 +196,7 @@ class EditedLine:
     def keeps_history(self, keeps: bool) -> None:
         self._history.enabled = keeps
 
-    def read(self, placeholder: str, status: str) -> str:
+    def read(self, placeholder: str, status: str, begun: str = "") -> str:
         """The next input."""
 
         def grey(text: str) -> Callable[[], FormattedText]:
@@ -202,7 +209,7 @@ class EditedLine:
             return grey("" if self._session.default_buffer.text else status)()
 
         try:
-            text = self._session.prompt(placeholder=grey(placeholder), rprompt=right)
+            text = self._session.prompt(placeholder=grey(placeholder), rprompt=right, default=begun)
         finally:
             self._interrupts.reinstall()
         # Input is not always UTF-8
@@ -272,16 +279,35 @@ def _is_command(document: Document) -> bool:
 
 
 class _Completer(Completer):
-    """The words of commands, and models' names."""
+    """The words of commands, names of models, ids of chats, and paths."""
 
-    def __init__(self, models: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, models: Callable[[], Sequence[str]], chats: Callable[[], Sequence[str]]
+    ) -> None:
         self._models = models
+        self._chats = chats
 
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         before = document.text_before_cursor
         typed = "" if not before or before[-1].isspace() else before.split()[-1]
-        for word in slash.candidates(before, self._models):
-            yield Completion(f"{word} ", start_position=-len(typed), display=word)
+        for word in slash.candidates(before, self._models, self._chats, _paths):
+            end = "" if word.endswith("/") else " "
+            yield Completion(f"{word}{end}", start_position=-len(typed), display=word)
+
+
+def _paths(begun: str) -> list[str]:
+    """The paths that go on what is begun, folders with a "/" at their end; none with white space, which ends a word."""
+    folder, name = os.path.split(begun)
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
+            found = [
+                os.path.join(folder, each.name) + ("/" if each.is_dir() else "")
+                for each in entries
+                if each.name.startswith(name) and (name or not each.name.startswith("."))
+            ]
+    except (OSError, ValueError):
+        return []
+    return sorted(each for each in found if not any(c.isspace() for c in each))[:_MOST_PATHS]
 
 
 def edited(text: str, editor: str) -> tuple[str, str]:

@@ -56,6 +56,11 @@ def check(show: Mapping[str, Any], model: str, text: str) -> None:
         )
 
 
+def is_seen(path: Path) -> bool:
+    """Whether a file is one that a model must see or hear."""
+    return path.suffix.lower() in ENDINGS
+
+
 def names_files(text: str) -> bool:
     """Whether there is something to attach."""
     return next(_found(text), None) is not None
@@ -98,7 +103,7 @@ def _found(text: str) -> Iterator[_Found]:
         for end in ends[bisect(ends, at) : bisect(ends, furthest)]:
             if (tried := tried + 1) > _MOST_TRIES:
                 return
-            path = _file(text[begin:end])
+            path = named_file(text[begin:end])
             if path is not None:
                 quoted = bool(begun[1]) and text.startswith(begun[1], end)
                 at = end + quoted
@@ -106,8 +111,11 @@ def _found(text: str) -> Iterator[_Found]:
                 break
 
 
-def _file(written: str) -> Path | None:
+def named_file(written: str) -> Path | None:
     """The file of that name, as it stands or with the shell's backslashes undone."""
+    written = written.strip()
+    if len(written) > 2 and written[0] == written[-1] and written[0] in "'\"":
+        written = written[1:-1]
     for name in dict.fromkeys((written, _ESCAPED.sub(r"\1", written))):
         try:
             path = Path(name).expanduser()

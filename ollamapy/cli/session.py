@@ -28,19 +28,23 @@ _CONTEXT_STEP = 256
 
 Ending = Literal["", "cut off", "stopped", "broken off"]
 """How an answer ended early: at num_predict or the context, by the user, by an error. "" = it is whole."""
+Role = Literal["user", "assistant", "system", "tool"]
 SHOWN: Collection[Ending] = ("stopped", "broken off")
 """The endings that are shown: a limit is the user's own, and an answer that met it is like any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the conversation; ``images`` are files in base64."""
+    """One message of the conversation; ``images`` are files in base64, ``files`` parts that the daemon has, by digest. ``id`` is
+    the daemon's, "" where it does not keep the message."""
 
-    role: Literal["user", "assistant"]
+    role: Role
     content: str
     ending: Ending = ""
     thinking: str = ""
     images: tuple[str, ...] = ()
+    files: tuple[Mapping[str, Any], ...] = ()
+    id: str = ""
 
     @property
     def message(self) -> dict[str, Any]:
@@ -132,23 +136,33 @@ class Session:
         """The request that loads the model."""
         return Post(False, {**self._common(), "prompt": ""})
 
-    def with_message(self, line: str, images: tuple[str, ...] = ()) -> Session:
+    def with_message(
+        self, line: str, images: tuple[str, ...] = (), files: tuple[Mapping[str, Any], ...] = ()
+    ) -> Session:
         """With a message of the user; an empty line (base models only) goes on with a part or begins a new text. The built-in
         model tells stories: what is typed begins the next one."""
         if line and self.is_base and self._joins:
             return replace(self, messages=(Message("user", line),))
-        if line or images:
-            return replace(self, messages=(*self.messages, Message("user", line, images=images)))
+        if line or images or files:
+            message = Message("user", line, images=images, files=files)
+            return replace(self, messages=(*self.messages, message))
         return self if self.is_open else replace(self, messages=())
 
-    def with_answer(self, text: str, ending: Ending = "", thinking: str = "") -> Session:
-        """With an answer or a part of one. A base model's goes on with its last one if no message came between."""
+    def with_answer(
+        self, text: str, ending: Ending = "", thinking: str = "", id: str = ""
+    ) -> Session:
+        """With an answer or a part of one, which goes on with the last one if no message came between."""
         if self.messages and self.messages[-1].role == "assistant":
-            text = self.messages[-1].content + text
-            return replace(self, messages=(*self.messages[:-1], Message("assistant", text, ending)))
-        return replace(
-            self, messages=(*self.messages, Message("assistant", text, ending, thinking))
-        )
+            last = self.messages[-1]
+            whole = replace(last, content=last.content + text, ending=ending)
+            return replace(self, messages=(*self.messages[:-1], whole))
+        answer = Message("assistant", text, ending, thinking, id=id)
+        return replace(self, messages=(*self.messages, answer))
+
+    def at_question(self) -> Session:
+        """As it was when the user's last message was sent; without messages if there is none."""
+        asked = [n for n, each in enumerate(self.messages) if each.role == "user"]
+        return replace(self, messages=self.messages[: asked[-1] + 1 if asked else 0])
 
     def saved(self, model: str) -> dict[str, Any]:
         """The body of /api/create for a model that begins where this session stands."""
@@ -156,7 +170,7 @@ class Session:
         if self.system:
             body["system"] = self.system
         if self.parameters:
-            body["parameters"] = self._options()
+            body["parameters"] = self.options()
         if self.messages:
             before = list(self.show.get("messages") or ())
             body["messages"] = before + [
@@ -181,7 +195,7 @@ class Session:
     def _common(self) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model}
         if self.parameters:
-            body["options"] = self._options()
+            body["options"] = self.options()
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
         if self.think is not None:
@@ -195,9 +209,10 @@ class Session:
         """A text that has outgrown the context loses its middle, as at /api/generate: of one message no oldest can go."""
         if "context_policy" in str(self.show.get("parameters") or ""):
             return {}
-        return {"options": {"context_policy": "shift", **self._options()}}
+        return {"options": {"context_policy": "shift", **self.options()}}
 
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """The parameters, as a request has them."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.parameters.items()

@@ -3,7 +3,9 @@
     /set parameter|system|format|noformat|think|nothink     /set verbose|quiet|history|nohistory|wordwrap|nowordwrap
     /set markdown [on|off]
     /show info|license|modelfile|parameters|system|template
-    /load MODEL    /save MODEL    /list [PREFIX]    /copy    /clear    /?, /help [set|show|shortcuts]    /bye, /exit
+    /load MODEL    /save MODEL    /list [PREFIX]    /copy    /clear    /?, /help [set|show|chats|shortcuts]    /bye, /exit
+    /retry [MODEL]    /edit [TEXT]    /undo    /continue    /file [PATH]    /compare MODEL [TEXT]
+    /chats [TEXT]    /resume [ID]    /branch [NUMBER]    /title [TEXT]
 
 A command is one line that begins with "/", and its words match whole: "/listing" is unknown and not "/list". Several lines are
 a message whatever they begin with, and so is what stands between """ and """; only ``/set system """`` takes several lines.
@@ -21,15 +23,12 @@ from .. import human
 from ..errors import InvalidRequest
 from ..types import OPTION_KINDS, THINK_LEVELS, parse_options
 from .closest import closest
+from .help import HELP, QUOTES, Topic
 
 PROMPT = ">>> "
 MORE = "... "
 """The prompts of an input's first line and of its further lines."""
 
-QUOTES = '"""'
-
-Topic = Literal["", "set", "show", "parameters", "shortcuts"]
-"""The topics of help."""
 Part = Literal["info", "license", "modelfile", "parameters", "system", "template"]
 """The parts that `/show` shows."""
 Switch = Literal["verbose", "history", "wordwrap", "markdown"]
@@ -127,6 +126,73 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """Answer the last message once more, with another model if one is named."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Send the last message in another form; "" is for writing it anew."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Go back to before the last message."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Go on with an answer that is only a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A file for the next message; "" asks which there are."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Another model's answer beside this one's, to a text; "" is for the last message."""
+
+    model: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListChats:
+    """The chats; with a text those that it is found in."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with another chat, that begins with this id; "" is for the latest."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Another branch of the conversation, by its number; 0 asks which there are."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """The title of the chat; "" asks for it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """Forget the conversation."""
 
@@ -153,7 +219,8 @@ class Wrong:
 
 Command = (
     Say | SetParameter | SetSystem | SetFormat | SetThink | SetSwitch | Show | Load | Save
-    | ListModels | Copy | Clear | Help | Leave | Wrong
+    | ListModels | Copy | Retry | Edit | Undo | GoOn | Attach | Compare | ListChats | Resume | Branch | Title
+    | Clear | Help | Leave | Wrong
 )  # fmt: skip
 
 
@@ -185,11 +252,63 @@ def parse(text: str) -> Command:
             return Copy()
         case "/clear":
             return Clear()
+        case "/retry" | "/edit" | "/undo" | "/continue" | "/file" | "/compare":
+            return _again(name, words, rest)
+        case "/chats" | "/resume" | "/branch" | "/title":
+            return _chat(name, words, rest)
         case "/?" | "/help":
-            return Help(_TOPICS.get("".join(words[:1]).removeprefix("/"), ""))
+            return Help(_topic("".join(words[:1])))
         case "/bye" | "/exit":
             return Leave()
     return _unknown(name, _FIRST)
+
+
+def _again(name: str, words: Sequence[str], rest: str) -> Command:
+    """What is done with the last messages, and with the next one."""
+    match name, words:
+        case "/retry", [] | [_]:
+            return Retry(rest)
+        case "/edit", _:
+            return Edit(rest)
+        case "/undo", []:
+            return Undo()
+        case "/continue", []:
+            return GoOn()
+        case "/file", _:
+            return Attach(rest)
+        case "/compare", [model, *_]:
+            return Compare(model, rest.removeprefix(model).strip())
+    return Wrong(f"Usage:\n  {_USAGE[name]}", names=name == "/compare")
+
+
+def _chat(name: str, words: Sequence[str], rest: str) -> Command:
+    """What is done with the chats that the daemon keeps."""
+    match name, words:
+        case "/chats", _:
+            return ListChats(rest)
+        case "/resume", [] | [_]:
+            return Resume(rest)
+        case "/branch", []:
+            return Branch(0)
+        case "/branch", [number] if number.isascii() and number.isdigit() and int(number[:9]):
+            return Branch(int(number[:9]))
+        case "/title", _:
+            return Title(rest)
+    return Wrong(f"Usage:\n  {_USAGE[name]}")
+
+
+_USAGE = {
+    "/retry": "/retry [modelname]",
+    "/undo": "/undo",
+    "/continue": "/continue",
+    "/compare": "/compare <modelname> [text]",
+    "/resume": "/resume [id]",
+    "/branch": "/branch [number]",
+}
+
+
+def _topic(word: str) -> Topic:
+    return next((topic for topic in HELP if topic == word.removeprefix("/")), "")
 
 
 def is_unfinished(text: str) -> bool:
@@ -328,12 +447,24 @@ _FORMS = ("format", "noformat", "think", "nothink", "markdown")
 _SET = ("parameter", "system", *_FORMS, *SWITCHES)
 _FIRST = (
     *("/set", "/show", "/load", "/save", "/list", "/copy", "/clear"),
+    *("/retry", "/edit", "/undo", "/continue", "/file", "/compare"),
+    *("/chats", "/resume", "/branch", "/title"),
     *("/help", "/?", "/bye", "/exit"),
 )
 
 
-def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
-    """The words that may stand in the place of the last word before the cursor; ``models`` is called if they are names."""
+def _none() -> Sequence[str]:
+    return ()
+
+
+def candidates(
+    before: str,
+    models: Callable[[], Sequence[str]],
+    chats: Callable[[], Sequence[str]] = _none,
+    files: Callable[[str], Sequence[str]] = lambda begun: (),
+) -> list[str]:
+    """The words that may stand in the place of the last word before the cursor; ``models``, ``chats`` and ``files`` are called if
+    they are names of models, ids of chats or paths that go on what is begun."""
     if not before.startswith("/") or "\n" in before:
         return []
     words = before.split()
@@ -356,110 +487,13 @@ def candidates(before: str, models: Callable[[], Sequence[str]]) -> list[str]:
         case ["/show"]:
             found = PARTS
         case ["/?" | "/help"]:
-            found = [topic for topic in _TOPICS if topic]
-        case ["/load" | "/save" | "/list"]:
+            found = [topic for topic in HELP if topic]
+        case ["/load" | "/save" | "/list" | "/retry" | "/compare"]:
             found = models()
+        case ["/resume"]:
+            found = chats()
+        case ["/file"]:
+            found = files(typed)
         case _:
             found = ()
     return [word for word in found if word.startswith(typed)]
-
-
-# ---- help ------------------------------------------------------------------------------------------------------------
-
-_TOPICS: Mapping[str, Topic] = {
-    "": "",
-    "set": "set",
-    "show": "show",
-    "parameters": "parameters",
-    "shortcuts": "shortcuts",
-}
-
-HELP: Mapping[Topic, str] = {
-    "": f"""\
-Available Commands:
-  /set            Set session variables
-  /show           Show model information
-  /load <model>   Load another model
-  /save <model>   Save this session
-  /list [prefix]  List the stored models
-  /copy           Copy the last answer
-  /clear          Clear session context
-  /bye, /exit     Exit (also: Ctrl-D)
-  /?, /help       Help for a command
-  /? shortcuts    Help for the keys
-
-Use {QUOTES} to begin a multi-line message.
-""",
-    "set": f"""\
-Available Commands:
-  /set parameter ...  Set a parameter
-  /set system <text>  Set system message
-  /set format json    Answer in JSON
-  /set format <file>  ... of that schema
-  /set noformat       Answer in any form
-  /set think [level]  Think first
-  /set nothink        Do not think
-  /set history        Keep a history
-  /set nohistory      Keep no history
-  /set wordwrap       Wrap long lines
-  /set nowordwrap     Do not wrap them
-  /set markdown       Draw markdown
-  /set markdown off   Show it as it is
-  /set verbose        Show figures
-  /set quiet          Show no figures
-
-/set system {QUOTES} begins several lines,
-/set system {QUOTES}{QUOTES} takes it back.
-""",
-    "show": """\
-Available Commands:
-  /show info        Model and session
-  /show license     Its licence
-  /show modelfile   A Modelfile for it
-  /show parameters  Its values, yours
-  /show system      System message
-  /show template    Its prompt template
-""",
-    "parameters": """\
-Usage: /set parameter <name> <value>
-  temperature <float>  0: no chance
-  top_k <int>          Best k tokens
-  top_p <float>        Best tokens' sum
-  min_p <float>        Least likelihood
-  typical_p <float>    Typical tokens
-  seed <int>           Repeats a text
-  num_predict <int>    Longest answer
-  stop <text>...       Ends the answer
-  num_ctx <int>        Size of context
-  num_keep <int>       Kept when full
-  repeat_last_n <int>  Tokens back
-  repeat_penalty, presence_penalty,
-  frequency_penalty <float>
-  num_batch, num_gpu, main_gpu,
-  num_thread, draft_num_predict <int>,
-  use_mmap <bool>
-  context_policy <how> When too long:
-    error, drop-oldest, shift
-
-A stop of several words in "quotes";
-several stops: one after another.
-""",
-    "shortcuts": f"""\
-Available keyboard shortcuts:
-  Ctrl-A, Ctrl-E   Begin, end of line
-  Alt-B, Alt-F     Back, forward a word
-  Ctrl-K, Ctrl-U   Erase after, before
-  Ctrl-W           Erase word before
-  Up, Down         Earlier, later inputs
-  Ctrl-R           Search earlier ones
-  Tab              Complete a command
-  Alt-Enter        New line (or Ctrl-J)
-  {QUOTES}              Several lines
-  Ctrl-G           Write in your editor
-  Ctrl-L           Clear the screen
-  Ctrl-C           Stop answer; erase
-  Ctrl-Z           Suspend
-  Ctrl-D           Exit
-""",
-}
-"""The help about each topic; no line is longer than 40 columns."""

@@ -32,7 +32,7 @@ def stored(models: Sequence[Mapping[str, Any]], now: float) -> Table:
             str(model.get("name", "")),
             str(model.get("digest", ""))[:12],
             human.format_bytes(int(model.get("size") or 0)),
-            human.format_age(_age(model.get("modified_at"), now)),
+            human.format_age(age(model.get("modified_at"), now)),
         )
         for model in models
     ]
@@ -48,14 +48,14 @@ def loaded(models: Sequence[Mapping[str, Any]], now: float) -> Table:
             human.format_bytes(int(model.get("size") or 0)),
             _processor(int(model.get("size") or 0), int(model.get("size_vram") or 0)),
             str(model.get("context_length", "")),
-            _until(_age(model.get("expires_at"), now)),
+            _until(age(model.get("expires_at"), now)),
         )
         for model in models
     ]
     return Table(_PS_COLUMNS, rows)
 
 
-def _age(timestamp: object, now: float) -> float | None:
+def age(timestamp: object, now: float) -> float | None:
     """Seconds since an RFC 3339 time; None for Go's zero time and for text that is not a time."""
     from datetime import datetime
 

@@ -1,0 +1,116 @@
+"""An answer on the screen: its pieces are printed as they come, until it ends, the user stops it, or it only repeats itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..errors import OllamapyError
+from . import terminal
+from .pieces import Piece
+from .repeats import Repeats
+from .screen import Screen
+from .session import SHOWN, Ending
+from .thoughts import Thoughts
+
+
+class Source(Protocol):
+    """Where the pieces of an answer come from; closed before its end it cancels the answer."""
+
+    def __iter__(self) -> Iterator[Piece]: ...
+
+    def close(self) -> None:
+        """End it."""
+
+
+@dataclass
+class Told:
+    """What has come of an answer. ``final`` are its figures, {} before its end; ``failure`` is why it broke off."""
+
+    text: str = ""
+    thinking: str = ""
+    ending: Ending = ""
+    failure: OllamapyError | None = None
+    final: Mapping[str, Any] = field(default_factory=dict)
+    repeats: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is an answer, or a part of one."""
+        return bool(self.text or self.final)
+
+
+class Teller:
+    """Prints one answer. ``bounded``: it is ended when it only repeats itself; ``strips``: white space at its begin is left out."""
+
+    def __init__(
+        self, screen: Screen, *, hides_thinking: bool, bounded: bool, strips: bool = False
+    ) -> None:
+        self._screen = screen
+        self._thoughts = Thoughts(hides_thinking)
+        self._repeats = Repeats() if bounded else None
+        self._strips = strips
+        self.told = Told()
+
+    def tell(self, source: Source, waiting: str) -> Told:
+        """Print an answer to its end; ``waiting`` is shown until it begins. Ctrl-C (KeyboardInterrupt) stops it."""
+        told = self.told
+        try:
+            with closing(source), terminal.Spinner(waiting) as spinner:
+                for piece in source:
+                    if piece.waiting:
+                        spinner.say(piece.waiting)
+                    self._print(piece, spinner)
+                    if self._repeats and self._repeats.found:
+                        told.ending, told.repeats = "cut off", True
+                        break
+        except KeyboardInterrupt:
+            told.ending = "stopped"
+        except OllamapyError as error:
+            told.ending, told.failure = "broken off", error
+        endings: Mapping[Any, Ending] = {"length": "cut off", "cancelled": "stopped"}
+        told.ending = endings.get(told.final.get("done_reason"), told.ending)
+        return told
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Print what had come of an answer that was stopped."""
+        for piece in pieces:
+            self._print(piece, None)
+
+    def _print(self, piece: Piece, spinner: terminal.Spinner | None) -> None:
+        told = self.told
+        told.final = piece.final or told.final
+        told.thinking += piece.thinking
+        if piece.remark:
+            if spinner:
+                spinner.stop()
+            self._screen.remark(piece.remark)
+        for text, is_thought in self._thoughts.pieces(piece.thinking, piece.text):
+            if spinner:
+                spinner.stop()
+            if self._repeats:
+                self._repeats.feed(text)
+            if is_thought:
+                self._screen.remark(text)
+            else:
+                # A base model's text may begin with white space
+                self._screen.put(text.lstrip() if self._strips and not told.text else text)
+                told.text += text
+
+
+def end(screen: Screen, ending: Ending, begun: bool) -> None:
+    """End a text, with the ending behind it if it is a part, and an empty line."""
+    screen.end()
+    if ending in SHOWN:
+        screen.remark(f"{' ' if begun else ''}[{ending}]")
+    sys.stdout.write("\n\n")
+    sys.stdout.flush()
+
+
+def last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The last chunk of a stream, {} of an empty one."""
+    chunks = list(stream)
+    return chunks[-1] if chunks else {}
