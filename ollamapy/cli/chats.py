@@ -25,6 +25,9 @@ PREFIX = "chat_"
 SHORT = 8
 """Characters of an id, without its prefix, that are shown."""
 
+NO_CHATS = "the server keeps no chats, see: ollamapy daemon status"
+"""The error where an Ollama or an older daemon answers."""
+
 _LENGTH = len(PREFIX) + 22
 _PAGE = 100
 
@@ -49,6 +52,11 @@ class Chats:
             if error.status in (404, 405):
                 return False
             raise
+
+    def check(self) -> None:
+        """Raises OllamapyError if this server keeps no chats."""
+        if not self.are_kept():
+            raise OllamapyError(NO_CHATS)
 
     def every(self, query: str = "", folder: str = "", archived: str = "false") -> Iterator[Chat]:
         """The chats, pinned ones first, then those changed last; those that match ``query``, the best first. ``archived``: "false",
@@ -131,9 +139,17 @@ class Chats:
         several."""
         if text == LATEST:
             return self.latest(besides=besides)
-        if text.startswith(PREFIX) and len(text) == _LENGTH:
+        if text.startswith(PREFIX) and len(text) == _LENGTH and self._has(text):
             return text
         return chosen(text, self.every(archived="all"))
+
+    def _has(self, id: str) -> bool:
+        try:
+            return bool(self.get(id))
+        except AnsweredError as error:
+            if error.status == 404:
+                return False
+            raise
 
     def latest(self, model: str = "", *, besides: str = "") -> str:
         """The id of the chat that was changed last, of a model if one is given. Raises OllamapyError if there is none."""

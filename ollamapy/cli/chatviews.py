@@ -102,21 +102,33 @@ def _snippet(pieces: Sequence[Any], room: int, mark: tuple[str, str]) -> str:
 
 
 def branches(chat: Chat, current: str | None, now: float, columns: int) -> list[str]:
-    """The lines that list the branches of a chat by their numbers, with the text with which each goes another way; the one that
-    ends with the message ``current``, or goes through it, is marked."""
+    """The lines that list the branches of a chat by their numbers, each with its last question and the answer to that; the one that
+    the message ``current`` is part of, or ends, is marked."""
     messages = chat.get("messages") or ()
     lines = []
     for number, leaf in enumerate(tree.leaves(messages), 1):
-        trail = {each["id"] for each in tree.path(messages, leaf["id"])}
-        first = tree.parting(messages, leaf["id"], current)
-        mark = "*" if current in trail else " "
+        trail = tree.path(messages, leaf["id"])
+        mark = "*" if current in [each["id"] for each in trail] else " "
+        begin = f"{mark} {number}  "
         when = format_age(views.age(leaf.get("created_at"), now))
-        role = {"user": "you", "assistant": str(first.get("model") or "answer")}
-        who = flat(role.get(str(first.get("role")), str(first.get("role"))))
-        begin = f"{mark} {number}  {who}: "
         room = max(columns - terminal.width(begin) - terminal.width(when) - 2, _LEAST_TITLE)
-        lines.append(f"{begin}{cut(flat(str(first.get('content') or '')), room)}  {when}")
+        lines.append(f"{begin}{_exchange(trail, room)}  {when}")
     return lines
+
+
+def _exchange(trail: Sequence[tree.Message], room: int) -> str:
+    """The last question of a branch and the begin of the answer, in so many cells."""
+    asked = [each for each in trail if each.get("role") == "user"]
+    question = flat(str(asked[-1].get("content") or "")) if asked else ""
+    last = trail[-1]
+    if asked and last is asked[-1]:
+        return cut(question, room)
+    begun = cut(question, max(room // 2, room - terminal.width(_text(last)) - 3))
+    return f"{begun} > {cut(_text(last), max(room - terminal.width(begun) - 3, 1))}"
+
+
+def _text(message: tree.Message) -> str:
+    return flat(str(message.get("content") or ""))
 
 
 def head(chat: Chat, now: float) -> Iterator[str]:

@@ -95,9 +95,14 @@ def as_json(compared: Compared) -> dict[str, Any]:
         value["thinking"] = told.thinking
     if told.failure:
         value["error"] = str(told.failure)
-    kept = ("done_reason", "prompt_eval_count", "prompt_eval_duration", "eval_count")
-    kept += ("eval_duration", "load_duration", "total_duration")
-    return value | {name: told.final[name] for name in kept if name in told.final}
+    return value | {name: told.final[name] for name in _KEPT if name in told.final}
+
+
+_KEPT = (
+    *("done_reason", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"),
+    *("load_duration", "total_duration"),
+)
+"""The figures that programs get, as /api/chat names them."""
 
 
 def _pieces(open: Open, session: Session) -> Any:

@@ -35,6 +35,7 @@ _NAMES_STORED = {
     *(("verify",), ("export",), ("outdated",), ("update",)),
 }
 _NAMES_LOADED = {("stop",), ("ps",)}
+_CHATS = {("chats", "show"), ("chats", "export"), ("chats", "rm")}
 _TIMEOUT = 0.3
 _MOST_CHATS = 100
 
@@ -44,10 +45,13 @@ def candidates(
     words: Sequence[str],
     stored: Callable[[], Sequence[str]],
     loaded: Callable[[], Sequence[str]],
+    chats: Callable[[], Sequence[Candidate]] = tuple,
+    folders: Callable[[], Sequence[str]] = tuple,
 ) -> list[Candidate]:
     """What may stand in the place of the last of the words; the others come before it.
 
-    ``stored`` and ``loaded`` give model names; they are called only if such a name is wanted.
+    ``stored`` and ``loaded`` give model names, ``chats`` ids of chats and ``folders`` the folders that they are in; they are called
+    only if such a name is wanted.
     """
     *before, typed = words or [""]
     command, path, positions, value_of = root, (), 0, ""
@@ -64,7 +68,7 @@ def candidates(
             positions += 1
     found: list[Candidate] = []
     if value_of:
-        found = [(name, "") for name in stored()] if value_of == "--preload" else []
+        found = _values(value_of, stored, chats, folders)
     elif typed.startswith("-"):
         found = [(name, option.help or "") for option in _options(command) for name in option.opts]
     elif isinstance(command, TyperGroup):
@@ -73,9 +77,26 @@ def candidates(
         found = _commands(root)
     elif positions == 0 and path == ("completion",):
         found = [(name, "") for name in SCRIPTS]
+    elif path in _CHATS and (positions == 0 or path == ("chats", "rm")):
+        found = list(chats())
+    elif positions < 2 and path == ("compare",):
+        found = [(name, "") for name in stored()]
     elif positions == 0 and path in _NAMES_STORED | _NAMES_LOADED:
         found = [(name, "") for name in (stored if path in _NAMES_STORED else loaded)()]
     return [candidate for candidate in found if candidate[0].startswith(typed)]
+
+
+def _values(
+    option: str,
+    stored: Callable[[], Sequence[str]],
+    chats: Callable[[], Sequence[Candidate]],
+    folders: Callable[[], Sequence[str]],
+) -> list[Candidate]:
+    """What may be the value of an option."""
+    if option == "--chat":
+        return list(chats())
+    names = {"--preload": stored, "--folder": folders}.get(option)
+    return [(name, "") for name in names()] if names else []
 
 
 def _commands(group: TyperGroup) -> list[Candidate]:

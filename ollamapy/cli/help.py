@@ -1,9 +1,13 @@
-"""The help of the chat in the terminal, for each topic; no line is longer than 40 columns."""
+"""The chat in the terminal: its prompts, and its help for each topic. No line is longer than 40 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
+
+PROMPT = ">>> "
+MORE = "... "
+"""The prompts of an input's first line and of its further lines."""
 
 QUOTES = '"""'
 """What is before and behind a message of several lines."""
@@ -69,7 +73,7 @@ Available Commands:
   /chats [text]     List or search chats
   /resume [id]      Go on with a chat
   /title [text]     Name this chat
-  /branch [number]  List branches, switch
+  /branch [number]  Other branches
 
 /retry and /edit begin a new branch, and
 so does a message after /undo; the old

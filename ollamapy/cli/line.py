@@ -35,6 +35,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from ..config import Paths, environment
 from ..files import replace_file
 from . import slash, terminal
+from .help import MORE, PROMPT
 
 HISTORY_LIMIT = 1000
 """Inputs that are kept; Ollama keeps 100."""
@@ -84,9 +85,9 @@ class PlainLine:
         """The next input; the arguments are left out."""
         try:
             with self._interrupts.enabled():
-                text = self._line(slash.PROMPT)
+                text = self._line(PROMPT)
                 while slash.is_unfinished(text):
-                    text += "\n" + self._line(slash.MORE)
+                    text += "\n" + self._line(MORE)
         except (EOFError, KeyboardInterrupt):
             print()
             raise
@@ -173,9 +174,9 @@ class EditedLine:
         self._interrupts = interrupts
         self._editor = editor
         self._session: PromptSession[str] = PromptSession(
-            slash.PROMPT,
+            PROMPT,
             multiline=True,
-            prompt_continuation=lambda width, line, wrapped: "" if wrapped else slash.MORE,
+            prompt_continuation=lambda width, line, wrapped: "" if wrapped else MORE,
             history=history,
             completer=completer,
             complete_style=CompleteStyle.READLINE_LIKE,

@@ -31,7 +31,7 @@ from .launch import Launcher
 from .session import Session
 from .talk import Talk, tell, thinks
 from .telling import last
-from .thread import adopted, shown_path
+from .thread import continued
 
 if TYPE_CHECKING:
     from .line import Line
@@ -63,8 +63,7 @@ class Repl:
         **settings: Any,
     ) -> None:
         self._launcher = launcher
-        self._settings = {n: value for n, value in settings.items() if value not in (None, "")}
-        self._options = parameters or {}
+        self._settings = {**settings, "parameters": parameters or {}}
         self._verbose, self._look = verbose, look
         self._resumes = resumes
         self._temporary = temporary
@@ -107,7 +106,7 @@ class Repl:
 
     def _first(self, client: Client, model: str) -> Session:
         """The session with which the REPL begins, and the talk that it is part of."""
-        session = Session(model, client.show(model), parameters=self._options, **self._settings)
+        session = Session(model, client.show(model), **self._settings)
         self._talk = Talk(
             self._launcher,
             client,
@@ -120,11 +119,7 @@ class Repl:
         if not self._resumes:
             return session
         self._talk.check_kept()
-        chat = self._talk.thread.enter(self._resumes)
-        messages, session = shown_path(chat), adopted(session, chat)
-        parameters = {**session.parameters, **self._options}
-        own = {**self._settings, "model": model, "parameters": parameters}
-        return replace(session, messages=messages, **own)
+        return continued(session, self._talk.thread.enter(self._resumes))
 
     def _begin(self, session: Session) -> None:
         """Take the first session: a chat that is gone on with, or none."""
@@ -349,7 +344,7 @@ class Repl:
         chat = talk.ask(lambda client: Chats(client).get(id))
         model = str(chat.get("model"))
         session = Session(model, talk.ask(lambda client: client.show(model)))
-        session = replace(adopted(session, chat), messages=shown_path(chat))
+        session = continued(session, chat)
         with (
             closing(talk.open(session.loading())) as loading,
             terminal.Spinner(f"loading {model}"),

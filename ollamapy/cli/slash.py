@@ -25,10 +25,6 @@ from ..types import OPTION_KINDS, THINK_LEVELS, parse_options
 from .closest import closest
 from .help import HELP, QUOTES, Topic
 
-PROMPT = ">>> "
-MORE = "... "
-"""The prompts of an input's first line and of its further lines."""
-
 Part = Literal["info", "license", "modelfile", "parameters", "system", "template"]
 """The parts that `/show` shows."""
 Switch = Literal["verbose", "history", "wordwrap", "markdown"]

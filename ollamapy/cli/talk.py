@@ -19,14 +19,15 @@ from typing import Any, TypeVar
 
 from ..errors import InvalidRequest, OllamapyError
 from ..names import Name
-from . import media, slash, terminal, views
+from . import media, terminal, views
 from .ask import Look
+from .chats import NO_CHATS
 from .client import AnsweredError, Client, Stream, Unreachable
 from .launch import Launcher
 from .pieces import Followed, asked
 from .screen import Screen, open_screen
 from .session import Message, Post, Session
-from .telling import Source, Teller, Told, end
+from .telling import Source, Teller, Told, end, put
 from .thread import Thread
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Talk:
         *,
         verbose: bool,
         is_kept: bool,
-        temporary: bool,
+        temporary: bool = False,
     ) -> None:
         self._launcher = launcher
         self.client = client
@@ -72,9 +73,7 @@ class Talk:
     def check_kept(self) -> None:
         """Raises OllamapyError if the daemon keeps no chats with this model."""
         if not self._is_kept:
-            raise OllamapyError(
-                "the server keeps no chats, see: ollamapy daemon status (an Ollama has none)"
-            )
+            raise OllamapyError(NO_CHATS)
         if self.session.is_base:
             raise OllamapyError(
                 f"{self.session.model} has no chat template, so that its texts are not kept as chats"
@@ -310,18 +309,7 @@ class Talk:
     def show(self, messages: Sequence[Message]) -> None:
         """Print messages as they stood on the screen when they came."""
         for message in messages:
-            content = terminal.printable(message.content)
-            if message.role == "user":
-                names = [str(part.get("name") or part.get("type")) for part in message.files]
-                files = "".join(f" [{terminal.printable(name)}]" for name in names)
-                print(slash.PROMPT + content.replace("\n", f"\n{slash.MORE}") + files)
-                continue
-            screen = self.screen(self.session)
-            if message.role == "assistant":
-                screen.put(content)
-            else:
-                screen.remark(f"[{message.role}] {content}")
-            end(screen, message.ending, bool(content))
+            put(message, self.screen(self.session))
 
 
 def thinks(show: Mapping[str, Any]) -> bool:

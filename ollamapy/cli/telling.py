@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import OllamapyError
+from ..human import one_line
 from . import terminal
+from .help import MORE, PROMPT
 from .pieces import Piece
 from .repeats import Repeats
 from .screen import Screen
-from .session import SHOWN, Ending
+from .session import SHOWN, Ending, Message
 from .thoughts import Thoughts
 
 
@@ -108,6 +110,21 @@ def end(screen: Screen, ending: Ending, begun: bool) -> None:
         screen.remark(f"{' ' if begun else ''}[{ending}]")
     sys.stdout.write("\n\n")
     sys.stdout.flush()
+
+
+def put(message: Message, screen: Screen) -> None:
+    """Print a message as it stood on the screen when it came."""
+    text = terminal.printable(message.content)
+    if message.role == "user":
+        names = [one_line(str(part.get("name") or part.get("type"))) for part in message.files]
+        files = "".join(f" [{name}]" for name in names)
+        print(PROMPT + text.replace("\n", f"\n{MORE}") + files)
+    elif message.role == "assistant":
+        screen.put(text)
+        end(screen, message.ending, bool(text))
+    else:
+        screen.remark(f"[{message.role}] {text}")
+        end(screen, "", True)
 
 
 def last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -275,6 +275,15 @@ def adopted(session: Session, chat: Mapping[str, Any]) -> Session:
     )
 
 
+def continued(session: Session, chat: Mapping[str, Any]) -> Session:
+    """The session with the messages of a chat, and with its settings where it has none of its own. The model stays."""
+    found = adopted(session, chat)
+    names = ("model", "system", "format", "think", "keep_alive")
+    own = {name: value for name in names if (value := getattr(session, name)) not in (None, "")}
+    parameters = {**found.parameters, **session.parameters}
+    return replace(found, messages=shown_path(chat), parameters=parameters, **own)
+
+
 def shown_path(chat: Mapping[str, Any]) -> tuple[Message, ...]:
     """The messages of the branch that a chat shows."""
     return tuple(map(message_of, tree.path(chat.get("messages") or (), chat.get("head"))))

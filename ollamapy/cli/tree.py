@@ -28,16 +28,3 @@ def leaves(messages: Sequence[Message]) -> list[Message]:
     """The messages that none follows, the oldest first: each is the end of a branch."""
     parents = {each.get("parent") for each in messages}
     return [each for each in messages if each["id"] not in parents]
-
-
-def branches(messages: Sequence[Message], message: Message) -> tuple[int, int]:
-    """Which of the messages that follow the same one this is (from 1), and how many they are."""
-    beside = [each["id"] for each in messages if each.get("parent") == message.get("parent")]
-    return beside.index(message["id"]) + 1, len(beside)
-
-
-def parting(messages: Sequence[Message], leaf: str, current: str | None) -> Message:
-    """The first message on the path to ``leaf`` that is not on the path to ``current``; the leaf itself if that is on it."""
-    ours = {each["id"] for each in path(messages, current)}
-    theirs = path(messages, leaf)
-    return next((each for each in theirs if each["id"] not in ours), theirs[-1])

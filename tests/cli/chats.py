@@ -107,6 +107,11 @@ class Chat:
         self._stream.feed(data)
         return bool(data)
 
+    def kill(self) -> None:
+        """End it as it stands."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.status()
+
     def close(self) -> None:
         os.close(self.fd)
         if self.pid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ollamapy.cli import slash
+from ollamapy.cli.help import HELP
 from ollamapy.cli.slash import (
     Clear,
     Command,
@@ -186,6 +187,16 @@ def test_what_waits_for_its_end(text: str, unfinished: bool) -> None:
                 "/list",
                 "/copy",
                 "/clear",
+                "/retry",
+                "/edit",
+                "/undo",
+                "/continue",
+                "/file",
+                "/compare",
+                "/chats",
+                "/resume",
+                "/branch",
+                "/title",
                 "/help",
                 "/?",
                 "/bye",
@@ -224,16 +235,16 @@ def test_models_are_asked_for_only_where_they_may_stand() -> None:
 
 
 def test_help_fits_forty_columns_and_names_every_command() -> None:
-    for text in slash.HELP.values():
+    for text in HELP.values():
         assert max(map(len, text.splitlines())) <= 40
     for command in slash.candidates("/", list):
-        assert command in slash.HELP[""]
+        assert any(command in HELP[topic] for topic in ("", "chats"))
     for word in slash.candidates("/set ", list):
-        assert f"/set {word}" in slash.HELP["set"]
+        assert f"/set {word}" in HELP["set"]
     for part in slash.PARTS:
-        assert f"/show {part}" in slash.HELP["show"]
+        assert f"/show {part}" in HELP["show"]
     for name in slash.candidates("/set parameter ", list):
-        assert name in slash.HELP["parameters"]
+        assert name in HELP["parameters"]
 
 
 @pytest.mark.parametrize(

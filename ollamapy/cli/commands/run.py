@@ -15,6 +15,7 @@ from .. import ask, transfer, views
 from ..ask import Look
 from ..client import AnsweredError, Client, Unreachable
 from ..form import read_form
+from ..inchat import resumed, say
 from ..launch import Launcher
 from ..terminal import remark
 from ..thoughts import parse_think
@@ -83,11 +84,23 @@ Truncate = Annotated[
 Dimensions = Annotated[
     int | None, Option(metavar="N", help="Embedding models: numbers in the vector.")
 ]
+Continue = Annotated[
+    bool, Option("--continue", help="Go on with the latest chat, of MODEL if one is given.")
+]
+ChatId = Annotated[
+    str,
+    Option(
+        "--chat", metavar="ID", help="Go on with this chat: the beginning of its id, or - (latest)."
+    ),
+]
+Temporary = Annotated[
+    bool, Option("--temporary", help="Chat without keeping what is said in the list of chats.")
+]
 
 
 @app.command(
     "run",
-    options_metavar="MODEL [PROMPT]... [flags]",
+    options_metavar="[MODEL] [PROMPT]... [flags]",
     context_settings=POSITIONAL,
     epilog=_RUN_EXAMPLES,
 )
@@ -107,23 +120,36 @@ def run_(
     hidethinking: HideThinking = False,
     truncate: Truncate = None,
     dimensions: Dimensions = None,
+    go_on: Continue = False,
+    chat: ChatId = "",
+    temporary: Temporary = False,
 ) -> None:
     """Answer a prompt with a model; without a prompt, chat with it.
 
     The prompt is stdin, unless that is a terminal, followed by the arguments. An empty prompt only loads the model. A
     model that is not installed is pulled first. An embedding model prints its vector. An answer that only repeats itself
     is ended, unless --num-predict is given.
+
+    A chat is kept by the daemon: --continue and --chat go on with one, `ollamapy chats` lists them. A prompt that is an
+    argument or comes from stdin begins none.
     """
-    model, *words = at_least(context, 1)
-    fields = _fields(keepalive, think, format)
-    options = _options(option or (), seed, num_predict)
+    resumes = resumed(launcher_of(context), context.args, go_on, chat, temporary)
+    model, *words = at_least(context, 1) if not resumes else [resumes.model, *context.args[1:]]
+    fields = fields_of(keepalive, think, format)
+    options = options_of(option or (), seed, num_predict)
     look = Look(wraps=not nowordwrap, draws=not plain, hides_thinking=hidethinking)
     ready = launcher_of(context)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
         from ..repl import Repl
 
-        repl = Repl(ready, verbose=verbose, look=look, parameters=options, system=system, **fields)
+        fields |= {"parameters": options, "system": system, "temporary": temporary}
+        repl = Repl(
+            ready, verbose=verbose, look=look, resumes=resumes.id if resumes else "", **fields
+        )
         return _chat(ready, model, repl, insecure)
+    if resumes:
+        fields |= {"parameters": options, "system": system}
+        return say(ready, resumes, ask.prompt(words), look, fields, verbose=verbose)
     model = _of_address(ready, model, insecure)
     client = ready.connect(preload=model)
     body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **fields}
@@ -149,7 +175,7 @@ def _remark(final: dict[str, Any], verbose: bool) -> None:
         print(views.statistics(final), end="", file=sys.stderr)
 
 
-def _fields(keepalive: str | None, think: str | None, format: str | None) -> dict[str, Any]:
+def fields_of(keepalive: str | None, think: str | None, format: str | None) -> dict[str, Any]:
     """The fields of every request that follow from the flags."""
     fields: dict[str, Any] = {}
     if keepalive is not None:
@@ -162,7 +188,7 @@ def _fields(keepalive: str | None, think: str | None, format: str | None) -> dic
     return fields
 
 
-def _options(pairs: Sequence[str], seed: int | None, num_predict: int | None) -> dict[str, Any]:
+def options_of(pairs: Sequence[str], seed: int | None, num_predict: int | None) -> dict[str, Any]:
     """The options of every request that follow from the flags; of a list each flag gives one more."""
     options: dict[str, Any] = {}
     if pairs:

@@ -32,6 +32,10 @@ TABLE = {
     "serve": Row("daemon", "Run the server in the foreground. (Also: start)"),
     "start": Row("daemon", "Run the server in the foreground. (Also: start)", hidden=True),
     "run": Row("run", "Answer a prompt with a model; without a prompt, chat with it."),
+    "chats": Row("chats", "List, read, search, export and delete the chats that are kept."),
+    "compare": Row(
+        "compare", "Ask two models the same, and print both answers with their figures."
+    ),
     "pull": Row("transfer", "Download models from the catalogue, the hub or a registry."),
     "push": Row("transfer", "Upload a model to the registry or the hub that its name points to."),
     "rm": Row("models", "Delete models."),
@@ -61,7 +65,7 @@ TABLE = {
 """The commands in the order of the help. Their own first sentences are the same (tests/cli/test_commands.py)."""
 
 GROUPS = {
-    "Talk": ("run", "embed", "render"),
+    "Talk": ("run", "chats", "compare", "embed", "render"),
     "Models": ("list", "show", "pull", "push", "create", "lint", "cp", "rm", "outdated", "update"),
     "Catalogue": ("search", "library"),
     "Daemon": ("serve", "daemon", "ps", "stop"),
@@ -118,6 +122,8 @@ def complete(words: Sequence[str], launcher: Launcher) -> int:
         words,
         lambda: completion.stored_names(launcher),
         lambda: completion.loaded_names(launcher),
+        lambda: completion.chat_ids(launcher),
+        lambda: completion.chat_folders(launcher),
     )
     for name, meaning in found:
         print(one_line(f"{name}\t{meaning}" if meaning else name))
@@ -137,7 +143,7 @@ def group(arguments: Sequence[str] | None = None) -> TyperGroup:
         epilog=_EPILOG,
     )
     app.callback(invoke_without_command=True)(_root)
-    needed = TABLE if arguments is None else [each for each in arguments if each in TABLE]
+    needed = TABLE if arguments is None else _named(arguments)
     modules = {TABLE[name].module for name in needed}
     for module in sorted(modules):
         app.add_typer(import_module(f".{module}", __package__).app)
@@ -148,6 +154,12 @@ def group(arguments: Sequence[str] | None = None) -> TyperGroup:
     assert isinstance(command, TyperGroup)
     command.commands = {name: command.commands[name] for name in TABLE}
     return command
+
+
+def _named(arguments: Sequence[str]) -> list[str]:
+    """The commands that the arguments name: the first word, and the one whose help is asked for."""
+    words = [each for each in arguments if not each.startswith("-")]
+    return [each for each in words[: 2 if words[:1] == ["help"] else 1] if each in TABLE]
 
 
 class _Commands(Commands):
