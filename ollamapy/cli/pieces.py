@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from ..errors import OllamapyError
+from . import waiting
 from .chats import Chats
 from .client import AnsweredError, Client, EventStream, Unreachable
 from .events import Event
@@ -28,13 +29,13 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class Piece(NamedTuple):
-    """A piece of an answer: text, thinking, or in words what the answer waits for. The last has the figures, named as Ollama
-    names them, with ``done``."""
+    """A piece of an answer: text, thinking, a remark, or what the answer waits for, in words, the longest text first. The last has
+    the figures, named as Ollama names them, with ``done``."""
 
     text: str = ""
     thinking: str = ""
-    waiting: str = ""
     remark: str = ""
+    waiting: tuple[str, ...] = ()
     final: Mapping[str, Any] = _NOTHING
 
 
@@ -43,20 +44,22 @@ def asked(request: Post, chunks: Generator[Mapping[str, Any]]) -> Generator[Piec
     with closing(chunks):
         for chunk in chunks:
             final = chunk if chunk.get("done") else _NOTHING
-            yield Piece(request.text(chunk), request.thinking(chunk), final=final)
+            waits = waiting.described(chunk.get("progress"), str(request.body.get("model")))
+            yield Piece(request.text(chunk), request.thinking(chunk), "", waits, final)
 
 
 class Followed:
-    """An answer that the daemon writes for the chat ``chat``.
+    """An answer of ``model`` that the daemon writes for the chat ``chat``.
 
     ``user`` and ``id`` are the ids of the question's and of the answer's message, "" until the daemon has told them; ``title`` is
     the chat's, once the answer is complete; ``rest`` is what had come between the last piece and the stop. Iterating raises
     AnsweredError when the answer fails, Unreachable when the server is gone for good.
     """
 
-    def __init__(self, ask: Ask, chat: str, stream: EventStream) -> None:
+    def __init__(self, ask: Ask, chat: str, model: str, stream: EventStream) -> None:
         self._ask = ask
         self._chat = chat
+        self._model = model
         self._stream = stream
         self._number = 0  # of the last event: the next stream goes on behind it
         self._heard = time.monotonic()
@@ -115,7 +118,8 @@ class Followed:
             case "error":
                 raise _failure(data)
             case "queued" | "loading" | "prefill":
-                return Piece(waiting=waiting(event.name, data))
+                report = {"type": event.name, **data}
+                return Piece(waiting=waiting.described(report, self._model))
         return None
 
     # ---- when the connection is lost, or the user stops
@@ -171,23 +175,6 @@ def _call(call: Mapping[str, Any]) -> str:
     arguments = call.get("arguments")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return f"[calls {call.get('name')} {text}]\n"
-
-
-def waiting(name: str, data: Mapping[str, Any]) -> str:
-    """What an answer waits for, from its event: a place in the queue, the load of the model, the reading of the prompt."""
-    match name:
-        case "queued":
-            return f"waiting in the queue, place {data.get('position', '?')}"
-        case "loading":
-            stage = str(data.get("stage") or "")
-            return f"loading the model{f', {stage}' if stage else ''}{_percent(data)}"
-    tokens = data.get("tokens")
-    return f"reading the prompt{f' of {tokens} tokens' if tokens else ''}{_percent(data)}"
-
-
-def _percent(data: Mapping[str, Any]) -> str:
-    fraction = data.get("fraction")
-    return f" {100 * fraction:.0f}%" if isinstance(fraction, (int, float)) and fraction > 0 else ""
 
 
 _FIGURES = {

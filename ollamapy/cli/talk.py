@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from ..errors import InvalidRequest, OllamapyError
 from ..names import Name
-from . import media, terminal, views
+from . import media, terminal, views, waiting
 from .ask import Look
 from .chats import NO_CHATS
 from .client import AnsweredError, Client, Stream, Unreachable
@@ -99,9 +99,8 @@ class Talk:
 
     def open(self, request: Post) -> Stream:
         """Send a request that carries the conversation itself."""
-        return self.ask(
-            lambda client: (client.chat if request.chat else client.generate)(request.body)
-        )
+        body = waiting.asking(request.body)
+        return self.ask(lambda client: (client.chat if request.chat else client.generate)(body))
 
     def _chunks(self, request: Post) -> Generator[dict[str, Any]]:
         """The answer. A daemon that is being restarted refuses new questions: they wait for the next one."""

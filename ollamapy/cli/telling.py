@@ -64,7 +64,7 @@ class Teller:
             with closing(source), terminal.Spinner(waiting) as spinner:
                 for piece in source:
                     if piece.waiting:
-                        spinner.say(piece.waiting)
+                        spinner.say(*piece.waiting)
                     self._print(piece, spinner)
                     if self._repeats and self._repeats.found:
                         told.ending, told.repeats = "cut off", True

@@ -169,7 +169,8 @@ class Thread:
         if model:
             body["model"] = model
         id = self.id
-        return Followed(self._ask, id, self._ask(lambda client: Chats(client).send(id, body)))
+        stream = self._ask(lambda client: Chats(client).send(id, body))
+        return Followed(self._ask, id, model or session.model, stream)
 
     def told(self, session: Session, answer: Followed) -> Session:
         """The session that was answered, with the ids that the daemon has given; the thread stands behind the answer."""
@@ -184,7 +185,8 @@ class Thread:
         """The answer that is being written at the head of the chat, from its beginning."""
         id, running = self.id, self.running
         self.running = ""
-        return Followed(self._ask, id, self._ask(lambda client: Chats(client).follow(id, running)))
+        stream = self._ask(lambda client: Chats(client).follow(id, running))
+        return Followed(self._ask, id, str(self._settings.get("model")), stream)
 
     def take_back(self, answer: Followed) -> None:
         """Delete a question that got no answer; a chat that has no other message goes with it."""

@@ -22,6 +22,7 @@ from ..client import AnsweredError
 from ..drawing import shown
 from .arguments import (
     POSITIONAL,
+    Commands,
     Json,
     at_least,
     at_most_one,
@@ -36,6 +37,7 @@ _PIECE = 256 * 1024
 
 app = group_app()
 chats = typer.Typer(
+    cls=Commands,
     rich_markup_mode=None,
     options_metavar="",
     help="List, read, search, export and delete the chats that are kept.",
