@@ -120,7 +120,12 @@ class Side {
       const message = { id: first.data.assistant, parent: first.data.user, role: "assistant", content: "", status: "streaming", model: this.model, created_at: "" };
       this.answer = new Answer(chat, message);
       this.answer.last = first.id;
-      view.watch(this.answer, this.list);
+      this.answer.watchers.add(() => {
+        const isAtEnd = this.isAtEnd();
+        view.draw();
+        if (isAtEnd) this.list.scrollTop = this.list.scrollHeight;
+      });
+      view.answer = this.answer;
       onchange();
       await follow(this.answer, stream);
       this.messages.push({ ...message, role: "user", content: text }, message);
@@ -129,9 +134,15 @@ class Side {
       view.fail(/** @type {Error} */ (error).message);
     } finally {
       this.answer = null;
+      const isAtEnd = this.isAtEnd();
       view.end();
+      if (isAtEnd) this.list.scrollTop = this.list.scrollHeight;
       onchange();
     }
+  }
+
+  isAtEnd() {
+    return this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 60;
   }
 
   /** The id of the daemon's chat, which has this side's model and settings. @returns {Promise<string>} */
@@ -186,16 +197,7 @@ class AnswerView {
     fill(this.state, h("span", null, t("stageWaiting")), h("progress", { max: 1, "aria-label": t("stageWaiting") }));
   }
 
-  /** Draw an answer while it is written. @param {Answer} answer @param {HTMLElement} scroller stays at its end if it is there */
-  watch(answer, scroller) {
-    this.answer = answer;
-    answer.watchers.add(() => {
-      const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
-      this.draw();
-      if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
-    });
-  }
-
+  /** Draw the answer as far as it is written. */
   draw() {
     const { answer } = this;
     if (!answer) return;

@@ -23,7 +23,7 @@ export function createForm(onend, { name = "", modelfile = "" }) {
   const title = h("input", { value: name, maxlength: 200, dir: "auto", autocomplete: "off", spellcheck: "false", required: true, placeholder: "my-model", autofocus: true });
   const editor = h("textarea", { value: modelfile || template(), rows: 14, class: "mono", dir: "ltr", spellcheck: "false", autocapitalize: "off", "aria-describedby": "findings" });
   const quantize = h("select", null, h("option", { value: "" }, t("quantizeNot")), QUANTIZATIONS.map((each) => h("option", { value: each }, each)));
-  const findings = h("ul", { id: "findings", class: "findings", role: "status" });
+  const findings = h("ul", { id: "findings", class: "findings" });
   const fault = h("p", { class: "error", role: "alert", hidden: true });
   const button = h("button", { class: "primary" }, t("createModel"));
   let checked = 0;
@@ -55,7 +55,7 @@ export function createForm(onend, { name = "", modelfile = "" }) {
     h("form", { class: "create-form", on: { submit } },
       h("label", { class: "field" }, t("newName"), title), warn,
       h("label", { class: "field" }, "Modelfile", editor),
-      findings,
+      h("div", { role: "status" }, findings),
       h("label", { class: "field" }, t("quantize"), quantize),
       fault,
       h("footer", null, button)),
