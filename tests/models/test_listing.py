@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from ollamapy.errors import StoreError
+from ollamapy.models.listing import Listing
 from ollamapy.models.models import Models
 from ollamapy.names import Name
 from ollamapy.registry.manifest import parse_manifest
 from ollamapy.registry.store import Store
 from tests.models.stored import models
-from tests.small_models import GO_CHATML, install
+from tests.small_models import GO_CHATML, install, random_model
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 
@@ -88,3 +89,11 @@ def test_what_arrives_later_is_listed(tmp_path: Path, plain: Path) -> None:
     assert asyncio.run(found.list())[0].details.context_length == 0
     hidden.rename(path)
     assert asyncio.run(found.list())[0].details.context_length == 512
+
+
+def test_what_only_the_jinja_template_can_do_is_in_a_field_of_its_own(tmp_path: Path) -> None:
+    template = "{% if tools %}{{ tools }}{% endif %}<think>{% for m in messages %}{{ m.content }}{% endfor %}</think>"
+    install(tmp_path, "thinker", random_model(tmp_path / "m.gguf", chat_template=template))
+    [listed] = Listing(Store([tmp_path])).read()
+    assert listed.capabilities == ("completion",)
+    assert set(listed.full_capabilities) == {"completion", "tools", "thinking"}
