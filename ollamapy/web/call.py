@@ -26,7 +26,14 @@ JSON = "application/json; charset=utf-8"
 PLAIN_JSON = "application/json"
 """Without a charset: the media type of the other APIs, and of Ollama's last object of pulls, pushes and creations."""
 
-Reply = Response | Lines[Chunk] | Lines[tuple[int, Chunk]] | Lines[Progress] | Lines[Event]
+Reply = (
+    Response
+    | Lines[Chunk]
+    | Lines[tuple[int, Chunk]]
+    | Lines[Progress]
+    | Lines[Event]
+    | Lines[bytes]
+)
 
 
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -196,10 +196,12 @@ class Lines(Generic[Item]):
         failed: Callable[[Exception], bytes],
         *,
         media_type: bytes = b"application/x-ndjson",
+        headers: Mapping[str, str] | None = None,
         ending: bytes = b"",
         idle: Callable[[], bytes] | None = None,
     ) -> None:
-        self._headers = [(b"content-type", media_type)]
+        more = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        self._headers = [(b"content-type", media_type), *more]
         self._ending = ending
         self._chunks = chunks
         self._encode = encode

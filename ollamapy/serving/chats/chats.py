@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from msgspec import UNSET
 
-from ...errors import ChatError, ChatsFull, ChatsUnavailable, reason
+from ...errors import ChatError, ChatNotFound, ChatsFull, ChatsUnavailable, ServerBusy, reason
 from ...request import Caller, Request
 from ...types import Chunk
-from . import asking
+from . import asking, exchange
 from .answers import Answers, Writing
 from .asking import Asked, NewPart
 from .attachments import Attachment, media_type_of
@@ -55,6 +55,7 @@ class Chats:
         self._check = check
         self._thread = ThreadPoolExecutor(1, "chats")
         self._answers = Answers(self._save, self._finish)
+        self._taking_in = asyncio.Lock()
         # These belong to the thread
         self._kept: ChatStore | None = None
         self._temporary: ChatStore | None = None
@@ -142,6 +143,74 @@ class Chats:
             return []
 
         await self._do(lambda: self._each_store(remove))
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    async def export(self, owner: str, id: str) -> tuple[Chat, bytes]:
+        """A chat, and all of it in our own format. Raises ChatNotFound."""
+
+        def read() -> tuple[Chat, bytes]:
+            store = self._store_of(owner, id)
+            chat, messages = store.get(owner, id), store.messages(id)
+            digests = {part.digest for each in messages for part in each.parts if part.digest}
+            files = [store.attachments.read(owner, digest) for digest in sorted(digests)]
+            return chat, exchange.encode_chat(chat, messages, files)
+
+        return await self._do(read)
+
+    async def export_all(self, owner: str) -> AsyncGenerator[bytes, None]:
+        """All chats of an owner as one file in our own format, in pieces."""
+        yield exchange.HEAD
+        comma = b""
+        for id in await self._do(lambda: self._keeping().ids(owner)):
+            with suppress(ChatNotFound):  # it was deleted meanwhile
+                yield comma + (await self.export(owner, id))[1]
+                comma = b",\n"
+        yield exchange.TAIL
+
+    async def markdown(self, owner: str, id: str) -> tuple[Chat, str]:
+        """A chat, and the branch that it shows as Markdown. Raises ChatNotFound."""
+
+        def read() -> tuple[Chat, str]:
+            store = self._store_of(owner, id)
+            chat = store.get(owner, id)
+            return chat, exchange.markdown(chat, store.branch(id, chat.head) if chat.head else [])
+
+        return await self._do(read)
+
+    async def take_in(
+        self, owner: str, pieces: AsyncIterator[bytes]
+    ) -> tuple[list[str], list[exchange.Skipped]]:
+        """Import the chats of a file, all of them or none; the ids of the new ones, and those that were left out.
+
+        Raises InvalidRequest for a file that is none, ServerBusy while another one is imported, ChatsFull.
+        """
+        if self._taking_in.locked():
+            raise ServerBusy("another file is being imported, try again when it is done")
+        async with self._taking_in:
+            reader = exchange.Reader()
+            async for piece in pieces:
+                await asyncio.to_thread(reader.feed, piece)
+            await asyncio.to_thread(reader.finish)
+            stored: list[str] = []
+            try:
+                for given in reader.chats:
+                    await self._do(partial(self._take_in, owner, given))
+                    stored.append(given.chat.id)
+            except BaseException:
+                await asyncio.shield(self._do(lambda: self._remove(owner, stored)))
+                raise
+            return stored, reader.skipped
+
+    def _take_in(self, owner: str, given: exchange.Imported) -> None:
+        self._keeping().take_in(owner, given)
+
+    def _remove(self, owner: str, ids: Sequence[str]) -> None:
+        store = self._keeping()
+        for id in ids:
+            with suppress(ChatNotFound):
+                store.delete(owner, id)
+        store.erase()
 
     # ---- messages --------------------------------------------------------------------------------------------------
 

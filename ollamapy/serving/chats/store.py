@@ -15,6 +15,7 @@ import msgspec
 
 from ...errors import ChatConflict, ChatNotFound
 from .attachments import Attachment, Attachments
+from .exchange import Imported
 from .schema import MEMORY, open_database
 from .search import match_of
 from .values import Changes, Chat, ChatMessage, Failure, Place, now, title_of
@@ -126,6 +127,16 @@ class ChatStore:
             (owner,),
         )
         return tuple(folder for (folder,) in rows)
+
+    def take_in(self, owner: str, given: Imported) -> None:
+        """Store a chat that was imported, as a whole. Raises ChatsFull."""
+        with self._transaction():
+            values = [owner, *(_column(given.chat, name) for name in _CHAT_COLUMNS)]
+            self._insert("chats", ("owner", *_CHAT_COLUMNS), values)
+            for name, content in given.files:
+                self.attachments.put(owner, content, name)
+            for message in given.messages:
+                self._add_message(owner, given.chat.id, message)
 
     def update(self, owner: str, id: str, changes: Changes) -> Chat:
         """Change a chat's settings. A new ``head`` becomes the newest leaf below it. Raises ChatNotFound."""

@@ -13,6 +13,7 @@ from ..schema import (
     EVENTS,
     INTEGER,
     JSON,
+    OBJECT,
     REQUEST,
     RUN,
     TEXT,
@@ -66,6 +67,19 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         (*RUN, *_CHAT, errors.ChatConflict),
         statuses={200: "the events of the answer", 201: "the message, if no answer is wanted"},
         query={"html": {"const": "true"}},
+    ),
+    ("GET", "/api/chats/export"): Operation("All conversations as one file", {JSON: OBJECT}, raises=_CHAT),
+    ("POST", "/api/chats/import"): Operation(
+        "Import an export of ollamapy, of Open WebUI, or ChatGPT's conversations.json",
+        {JSON: record({"chats": array(TEXT), "skipped": array(record({"title": TEXT, "reason": TEXT}))})},
+        raises=(*REQUEST, *_CHAT, errors.ServerBusy),
+        binary=True,
+    ),
+    ("GET", "/api/chats/{id}/export"): Operation(
+        "A conversation as a file",
+        {JSON: OBJECT, "text/markdown": TEXT},
+        raises=(errors.InvalidRequest, *_CHAT),
+        query={"format": {"enum": ["json", "markdown"]}},
     ),
     ("POST", "/api/attachments"): Operation(
         "Store a file that messages can use",

@@ -8,18 +8,16 @@ from functools import partial
 
 from starlette.responses import Response
 
-from ...digests import parse_digest
 from ...errors import InvalidRequest, code_of
 from ...serving.chats.answers import Writing
 from ...serving.chats.events import Event
 from ...serving.services import Services
-from .. import query as parameters
 from .. import sse
 from ..call import Call, Dialect, Path, Reply, describe, encode_coded_error, json_answer
 from ..page.html_events import in_thread, with_html
 from ..page.markdown import rendered
 from ..stream import Lines
-from . import wire
+from . import files, wire
 
 
 async def _list(services: Services, call: Call) -> Reply:
@@ -115,32 +113,10 @@ async def _delete_message(services: Services, call: Call) -> Reply:
     return Response(status_code=204)
 
 
-async def _attach(services: Services, call: Call) -> Reply:
-    name = parameters.text(call.query, "name")
-    wire.check_name(name)
-    content = await call.parse(wire.parse_attachment)
-    temporary = parameters.flag(call.query, "temporary")
-    stored = await services.chats.attach(call.caller.owner, content, name, temporary=temporary)
-    return json_answer(wire.encode(stored), 201)
-
-
-async def _attachment(services: Services, call: Call) -> Reply:
-    digest = parse_digest(call.path["digest"])
-    found, content = await services.chats.attachment(call.caller.owner, digest)
-    return Response(content, headers=_SAFE, media_type=found.media_type)
-
-
-_SAFE = {
-    "Content-Disposition": "attachment",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cache-Control": "private, max-age=86400",
-}
-"""Of an attachment: whatever it is, a browser only shows it as an image or stores it."""
-
 _MESSAGE = "/api/chats/{id}/messages/{message}"
 
 PATHS = (
+    *files.PATHS,  # before those with {id}, which would match, too
     Path("/api/chats", "GET", _list, "infer"),
     Path("/api/chats", "POST", _create, "infer"),
     Path("/api/chats", "DELETE", _delete_all, "infer"),
@@ -148,8 +124,6 @@ PATHS = (
     Path("/api/chats/{id}", "PATCH", _change, "infer"),
     Path("/api/chats/{id}", "DELETE", _delete, "infer"),
     Path("/api/chats/{id}/messages", "POST", _ask, "infer"),
-    Path("/api/attachments", "POST", _attach, "infer"),
-    Path("/api/attachments/{digest}", "GET", _attachment, "infer"),
     Path("/api/chats/{id}/html", "POST", _html, "infer"),
     Path(f"{_MESSAGE}/events", "GET", _events, "infer"),
     Path(f"{_MESSAGE}/stop", "POST", _stop, "infer"),

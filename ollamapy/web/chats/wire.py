@@ -27,6 +27,8 @@ MOST_LISTED = 1000
 MOST_PARTS = 100
 MOST_NAME = 255
 """Characters of an attachment's name."""
+MOST_IMPORTED = 128 * 2**20
+"""Bytes of a file to import."""
 MOST_ATTACHED = 32 * 2**20
 """Bytes of an attachment."""
 MOST_RENDERED = 100
