@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..names import Name
+from ..types import LoadStage
 from .request import LeaseRequest
 from .state import Resident, Status
 
@@ -13,7 +14,7 @@ from .state import Resident, Status
 class LoadedModel:
     """A model that is loaded, loading or stopping. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
 
-    ``fraction`` is how far the load is. ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
+    ``stage`` and ``fraction`` (of the weights) are how far the load is. ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
     """
 
     request: LeaseRequest
@@ -23,6 +24,7 @@ class LoadedModel:
     n_ctx: int
     expires_in: float | None
     in_flight: int
+    stage: LoadStage = "warm-up"
     fraction: float = 1.0
 
     @property
@@ -53,5 +55,6 @@ def loaded_model(resident: Resident, now: float) -> LoadedModel:
         n_ctx=resident.n_ctx,
         expires_in=expires_in,
         in_flight=resident.in_flight,
+        stage=resident.stage,
         fraction=resident.fraction if resident.status is Status.STARTING else 1.0,
     )

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from ... import __version__, human
 from ...errors import InvalidRequest
 from ...fleet.loaded import LoadedModel
+from ...fleet.state import Status
 from ...models.listing import ListedModel
 from ...models.spec import Details, details_of_header
 from ...request import Conversation, Gap, Input, Question, Raw, Request
@@ -504,8 +505,8 @@ def encode_tags(models: Iterable[ListedModel]) -> bytes:
 
 
 class RunningModel(msgspec.Struct, frozen=True):
-    """One entry of /api/ps; the last three are ours. ``status`` is starting, ready or stopping, ``fraction`` how far the load is,
-    ``in_flight`` counts the requests that use the model."""
+    """One entry of /api/ps; the last four are ours. ``status`` is starting, ready or stopping; while it starts ``stage`` says
+    what the load does and ``fraction`` how much of the weights is loaded; ``in_flight`` counts the requests that use the model."""
 
     name: str
     model: str
@@ -516,6 +517,7 @@ class RunningModel(msgspec.Struct, frozen=True):
     size_vram: int
     context_length: int
     status: str
+    stage: str | None
     fraction: float
     in_flight: int
 
@@ -545,6 +547,7 @@ def _running(loaded: LoadedModel, now: float) -> RunningModel:
         size_vram=loaded.size_vram,
         context_length=loaded.n_ctx,
         status=loaded.status.value,
+        stage=loaded.stage if loaded.status is Status.STARTING else None,
         fraction=round(loaded.fraction, 3),
         in_flight=loaded.in_flight,
     )

@@ -113,6 +113,7 @@ interface RunningModel {
   expires_at: string;
   context_length?: number;
   status?: "starting" | "ready" | "stopping";
+  stage?: "starting" | "weights" | "context" | "warm-up" | null;
   fraction?: number;
   in_flight?: number;
   [more: string]: any;

@@ -27,6 +27,16 @@ export function fitText(fit, needed, memory) {
   return texts[fit] && t(texts[fit], values);
 }
 
+/** What a load does, and the share of it that can be shown: only that of the weights is known. @param {string | null | undefined} stage @param {number | undefined} fraction */
+export function loadOf(stage, fraction) {
+  /** @type {Record<string, string>} */
+  const texts = { starting: "loadStarting", weights: "loadWeights", context: "loadContext", "warm-up": "loadWarmUp" };
+  return { text: t(texts[stage ?? ""] ?? "stageLoading"), share: stage === "weights" ? fraction : undefined };
+}
+
+/** A text with its share: "Loading the weights: 40 %". @param {{text: string, share: number | undefined}} load */
+export const withShare = ({ text, share }) => (share === undefined ? text : `${text}: ${Math.round(100 * share)} %`);
+
 /** Whether a list needs a line about the memory: not where a model simply fits. @param {Fit} fit @param {number} needed bytes @param {Memory | null} memory */
 export function stateText(fit, needed, memory) {
   return fit === "fits" ? "" : fitText(fit, needed, memory);

@@ -4,6 +4,7 @@ import { blocksOf, copyText, forgetBlocks, keepBlocks, showBlocks } from "./bloc
 import { continueAnswer, deleteMessage, editAnswer, resend, retry, showBranch } from "./chats.js";
 import { confirmDialog, openMenu } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
+import { loadOf } from "./facts.js";
 import { figures } from "./figures.js";
 import { prefs, store } from "./state.js";
 import { t, time } from "./texts.js";
@@ -249,8 +250,8 @@ function partView(part) {
 /** What an answer waits for, until its first text. @param {HTMLElement} slot @param {import("./streams.js").Answer} answer */
 export function drawStage(slot, { stage, message }) {
   if (stage.name === "writing" || stage.name === "thinking" || message.content) return fill(slot);
-  const text = { waiting: t("stageWaiting"), queued: t("stageQueued", { n: stage.position ?? 1 }), loading: t("stageLoading"), prefill: t("stagePrefill") }[stage.name];
-  const fraction = stage.name === "queued" ? undefined : stage.fraction;
+  const text = { waiting: t("stageWaiting"), queued: t("stageQueued", { n: stage.position ?? 1 }), loading: loadOf(stage.stage, 0).text, prefill: t("stagePrefill") }[stage.name];
+  const fraction = stage.name === "queued" ? undefined : stage.name === "loading" ? loadOf(stage.stage, stage.fraction).share : stage.fraction;
   const [label, bar] = slot.children;
   const shown = fraction === undefined ? text : `${text}: ${Math.round(fraction * 100)} %`;
   if (bar instanceof HTMLProgressElement && (bar.position >= 0) === (fraction !== undefined)) {

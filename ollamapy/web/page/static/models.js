@@ -6,7 +6,7 @@ import { openDetails } from "./details.js";
 import { askText, confirmDialog, openDialog, openMenu } from "./dialogs.js";
 import { discover } from "./discover.js";
 import { fill, h, iconButton } from "./dom.js";
-import { capabilitiesOf, capabilityTexts, fitOf, fitText, sizesOf, stateText, untilText } from "./facts.js";
+import { capabilitiesOf, capabilityTexts, fitOf, fitText, loadOf, sizesOf, stateText, untilText, withShare } from "./facts.js";
 import { command } from "./keys.js";
 import { sync } from "./lists.js";
 import { createForm, modelfileOf } from "./modelfile.js";
@@ -178,9 +178,11 @@ function runningRow(name) {
         t("contextOf", { tokens: (model.context_length ?? 0).toLocaleString("en") }),
       ].join(" · ");
       bar.hidden = status !== "starting";
-      bar.value = model.fraction ?? 0;
+      const load = loadOf(model.stage, model.fraction);
+      if (load.share === undefined) bar.removeAttribute("value");
+      else bar.value = load.share;
       const requests = model.in_flight ? t("inUse", { n: model.in_flight }) : t("unloadsIn", { time: untilText(model.expires_at, Date.now()) });
-      state.textContent = status === "starting" ? `${t("stageLoading")}: ${Math.round(100 * (model.fraction ?? 0))} %` : status === "stopping" ? t("fitStopping") : requests;
+      state.textContent = status === "starting" ? withShare(load) : status === "stopping" ? t("fitStopping") : requests;
       unload.disabled = status === "stopping";
     },
   };

@@ -4,7 +4,7 @@ import { changeChat } from "./chats.js";
 import { openCompare } from "./compare.js";
 import { place } from "./dialogs.js";
 import { fill, h, icon } from "./dom.js";
-import { capabilitiesOf, capabilityTexts, fitOf, fitText, sizesOf, stateText } from "./facts.js";
+import { capabilitiesOf, capabilityTexts, fitOf, fitText, loadOf, sizesOf, stateText, withShare } from "./facts.js";
 import { command, paletteSource } from "./keys.js";
 import { canChat, installed, loadModels, look, pull, shortName } from "./library.js";
 import { openModels } from "./models.js";
@@ -46,14 +46,15 @@ export function drawButton(button, name) {
   const model = installed(name);
   const fit = model ? fitOf(model, running, memory) : "unknown";
   const loaded = running.find((each) => each.name === model?.name);
+  const load = loaded?.status === "starting" ? loadOf(loaded.stage, loaded.fraction) : null;
   const title = name ? shortName(name) : models?.length === 0 ? t("getModel") : t("pickModel");
   const missing = Boolean(name && models && !model);
-  const state = missing ? t("notInstalled") : model ? fitText(fit, model.memory ?? 0, memory) : "";
+  const state = missing ? t("notInstalled") : load ? withShare(load) : model ? fitText(fit, model.memory ?? 0, memory) : "";
   fill(button,
     h("span", { class: ["dot", missing ? "never" : fit], "aria-hidden": "true" }),
     h("span", { class: "name", dir: "auto" }, title),
     icon("chevron"),
-    loaded?.status === "starting" ? h("progress", { max: 1, value: loaded.fraction ?? 0, "aria-label": t("stageLoading") }) : null);
+    load ? h("progress", { max: 1, "aria-label": load.text, ...(load.share === undefined ? {} : { value: load.share }) }) : null);
   button.setAttribute("aria-label", name ? [t("modelIs", { name: title }), state].filter(Boolean).join(", ") : title);
   button.title = state || title;
 }
