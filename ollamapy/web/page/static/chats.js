@@ -249,7 +249,6 @@ function place(chat, body, { user, assistant, parent }) {
   }
   const message = messages.get(assistant) ?? { id: assistant, parent, role: "assistant", content: "", created_at: now };
   Object.assign(message, { status: "streaming", error: null, model: message.model ?? body.model ?? chat.model });
-  if (body.continue) [message.content, message.thinking, message.tool_calls] = ["", "", []];
   messages.set(assistant, message);
   if (isShown) {
     store.set({ chat: { ...store.now.chat, head: assistant } });
