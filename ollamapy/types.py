@@ -351,6 +351,7 @@ class PromptToken(msgspec.Struct, frozen=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True):
     """The tokens and times of an answer. Durations in nanoseconds; ``prompt_tokens`` includes the cached ones, but not those
     that were cut because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` counts messages left out.
+    ``context_length``: the tokens that prompt and answer may have together.
     """
 
     prompt_tokens: int = 0
@@ -358,6 +359,7 @@ class Usage(msgspec.Struct, frozen=True):
     truncated_tokens: int = 0
     dropped_messages: int = 0
     completion_tokens: int = 0
+    context_length: int = 0
     total_duration: int = 0
     load_duration: int = 0
     prompt_duration: int = 0

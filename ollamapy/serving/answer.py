@@ -138,7 +138,7 @@ async def _answered(
                     if chunk := _chunk(parser.flush(event.reason == "length"), think, logprobs):
                         yield first.put_on(chunk)
                     context = await _context(runner, turn, prompt.text, texts)
-                    last = _last(event, context, prompt, started, load_duration, grown)
+                    last = _last(event, context, prompt, n_ctx, started, load_duration, grown)
                     yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
 
 
@@ -326,6 +326,7 @@ def _last(
     done: Done,
     context: tuple[int, ...],
     prompt: Written,
+    n_ctx: int,
     started: int,
     load_duration: int,
     grown: tuple[int, int] | None,
@@ -336,6 +337,7 @@ def _last(
         truncated_tokens=done.n_truncated + prompt.dropped_tokens,
         dropped_messages=prompt.dropped_messages,
         completion_tokens=done.n_predicted,
+        context_length=n_ctx,
         total_duration=time.monotonic_ns() - started,
         load_duration=load_duration,
         prompt_duration=done.prompt_ns,

@@ -59,6 +59,7 @@ class Writing:
         self._changed = asyncio.Event()
         self._started = time.monotonic_ns()
         self._first = 0  # ns until the first piece
+        self._thinking = (0, 0)  # ns until the first and the last piece of thinking
         self._last = Chunk()
 
     @property
@@ -93,8 +94,11 @@ class Writing:
     def take(self, chunk: Chunk) -> None:
         """Append a piece of the answer, or take note of what it waits for."""
         self._waiting = waiting(chunk.waiting) if chunk.waiting else None
+        passed = time.monotonic_ns() - self._started
         if not self._first and (chunk.thinking or chunk.text or chunk.tool_calls):
-            self._first = time.monotonic_ns() - self._started
+            self._first = passed
+        if chunk.thinking:
+            self._thinking = (self._thinking[0] or passed, passed)
         self._transcript.add("thinking", chunk.thinking)
         self._transcript.add("text", chunk.text)
         for call in chunk.tool_calls:
@@ -114,7 +118,7 @@ class Writing:
         reason: StopReason = "length" if self._last.finish_reason == "length" else "stop"
         if reason == "stop" and message.tool_calls:
             reason = "tool_calls"
-        usage = self._last.usage and _usage(self._last.usage, self._first)
+        usage = self._last.usage and _usage(self._last.usage, self._first, self._thinking)
         return msgspec.structs.replace(message, status="done", stop_reason=reason, usage=usage)
 
     def interrupted(self, status: Status, error: Failure | None = None) -> ChatMessage:
@@ -162,14 +166,19 @@ class Writing:
         self._changed = asyncio.Event()
 
 
-def _usage(usage: Usage, first: int) -> AnswerUsage:
+def _usage(usage: Usage, first: int, thinking: tuple[int, int]) -> AnswerUsage:
     common = {
         name: getattr(usage, name)
         for name in Usage.__struct_fields__
         if name in AnswerUsage.__struct_fields__
     }
     used = usage.prompt_tokens + usage.completion_tokens
-    return AnswerUsage(**common, context_used=used, first_token_duration=first)
+    return AnswerUsage(
+        **common,
+        context_used=used,
+        first_token_duration=first,
+        thinking_duration=thinking[1] - thinking[0],
+    )
 
 
 class Answers:

@@ -108,6 +108,7 @@ class AnswerUsage(msgspec.Struct, frozen=True):
     prompt_duration: int = 0
     completion_duration: int = 0
     first_token_duration: int = 0
+    thinking_duration: int = 0
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -29,6 +29,8 @@ def test_a_chat_from_its_first_message_to_its_deletion(daemon: Daemon) -> None:
     )
     assert end["number"] == 1 + len(HELLO)
     assert end["usage"]["completion_tokens"] > 3 and end["usage"]["first_token_duration"] > 0
+    assert end["usage"]["context_length"] > end["usage"]["context_used"] > 0
+    assert end["usage"]["thinking_duration"] == 0
 
     shown = ask(daemon, "GET", f"/api/chats/{id}")
     assert [(m["role"], m["content"]) for m in shown["messages"]] == [
