@@ -39,7 +39,8 @@ class Composer {
     this.box = h("form", { class: "box", on: { submit: (/** @type {Event} */ event) => { event.preventDefault(); this.submit(); } } },
       this.attached, this.text,
       h("div", { class: "box-row" }, iconButton("attach", t("attach"), () => this.files.click()), this.context, this.stop, this.send), this.files);
-    fill(composer, h("p", { class: "notice offline", role: "status" }), this.queue, this.box);
+    this.hint = h("small", { hidden: true }, t("temporaryHint"));
+    fill(composer, h("p", { class: "notice offline", role: "status" }), h("div", { class: "greeting" }, t("greeting"), this.hint), this.queue, this.box);
     this.offline = /** @type {HTMLElement} */ (composer.firstElementChild);
     this.#listen(composer);
     store.watch(["chat"], () => this.#changeChat());
@@ -98,6 +99,7 @@ class Composer {
   draw() {
     const answer = currentAnswer();
     const isEmpty = !this.text.value.trim() && !this.attachments.length;
+    this.hint.hidden = !store.now.chat.temporary;
     this.stop.hidden = !answer;
     this.send.hidden = answer !== null && isEmpty;
     this.send.disabled = isEmpty || this.isSending || this.attachments.some((each) => !each.part);
