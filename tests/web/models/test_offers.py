@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from ollamapy.models.offers import MOST_ASKING
 from tests.registry.fake_hub import FakeHub, content
-from tests.served import Daemon, serve
+from tests.served import Daemon, serve, until
 from tests.small_models import random_model
 
 
@@ -67,6 +68,21 @@ def test_a_remote_model_is_described_without_a_download(
     assert hub.sent("cdn") < len(head) + 600_000
     missing = near.ask("GET", "/api/remote?model=hf.co/user/none")
     assert missing.status == 404 and "does not exist" in missing.json()["error"]
+
+
+def test_few_requests_wait_for_other_machines_at_a_time(near: Daemon, hub: FakeHub) -> None:
+    """And one whose client has left makes room for another."""
+    hub.fault("hub", path="/api/models", stall=0, times=MOST_ASKING)
+    waiting = [near.open("GET", "/api/hub?q=x") for _ in range(MOST_ASKING)]
+    until(lambda: len(hub.asked("hub", "/api/models")) == MOST_ASKING, "all of them wait")
+    refused = near.ask("GET", "/api/hub?q=x")
+    assert (
+        refused.status == 503 and "too many requests to other machines" in refused.json()["error"]
+    )
+    assert near.ask("GET", "/api/catalogue?q=llama").status == 200
+    for each in waiting:
+        each.leave()
+    until(lambda: near.ask("GET", "/api/hub?q=x").status == 200, "there is room again")
 
 
 @pytest.mark.parametrize(

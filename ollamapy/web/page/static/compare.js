@@ -1,7 +1,7 @@
 // Side by side: one prompt to two models, or to one with two settings. Both sides are temporary chats of the daemon; one of them can
 // be kept as a chat.
 
-import { events, open, patch, post, remove } from "./api.js";
+import { events, get, open, patch, post, remove } from "./api.js";
 import { copyText, showBlocks } from "./blocks.js";
 import { loadChats, openChat } from "./chats.js";
 import { openDialog, showError } from "./dialogs.js";
@@ -72,8 +72,6 @@ class Side {
     this.isChanged = false; // since the chat was made
     /** @type {Answer | null} the one that is being written */
     this.answer = null;
-    /** @type {Message[]} */
-    this.messages = [];
     this.onkeep = () => {};
     this.list = h("div", { class: "side-messages", tabindex: 0, role: "log", "aria-label": t("answersOf", { side: label }) });
     this.picker = h("button", { type: "button", class: "picker-button", "aria-haspopup": "dialog", "aria-expanded": "false", on: { click: () => this.pick() } });
@@ -128,7 +126,6 @@ class Side {
       view.answer = this.answer;
       onchange();
       await follow(this.answer, stream);
-      this.messages.push({ ...message, role: "user", content: text }, message);
       this.keep.disabled = false;
     } catch (error) {
       view.fail(/** @type {Error} */ (error).message);
@@ -158,15 +155,12 @@ class Side {
     if (this.answer) post(`/api/chats/${this.answer.chat}/messages/${this.answer.message.id}/stop`).catch(showError);
   }
 
-  /** Make a chat of this side that is kept, and open it. */
+  /** Make a copy of this side's chat that is kept, and open it. */
   async keepChat() {
     try {
-      const { id } = await post("/api/chats", { model: this.model, ...this.settings });
-      let parent = null;
-      for (const { role, content, thinking, model } of this.messages)
-        parent = (await post(`/api/chats/${id}/messages`, { role, content, thinking, model, parent, answer: false })).id;
+      const { chats } = await post("/api/chats/import", await get(`/api/chats/${this.chat}/export?format=json`));
       this.onkeep();
-      await openChat(id);
+      await openChat(chats[0]);
       loadChats();
     } catch (error) {
       showError(error);

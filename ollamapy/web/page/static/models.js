@@ -12,7 +12,7 @@ import { sync } from "./lists.js";
 import { createForm, modelfileOf } from "./modelfile.js";
 import { store } from "./state.js";
 import { tabs } from "./tabs.js";
-import { bytes, t } from "./texts.js";
+import { ago, bytes, number, t } from "./texts.js";
 
 export function setup() {
   watchLibrary();
@@ -83,7 +83,7 @@ function modelRow(name, close) {
       const { running, memory } = store.now;
       const fit = fitOf(model, running, memory);
       dot.className = `dot ${fit}`;
-      facts.textContent = [...sizesOf(model), fit === "fits" ? t("fits") : "", t("changed", { time: agoText(model.modified_at) })].filter(Boolean).join(" · ");
+      facts.textContent = [...sizesOf(model), fit === "fits" ? t("fits") : "", t("changed", { time: ago(model.modified_at) })].filter(Boolean).join(" · ");
       fill(badges, capabilityTexts(capabilitiesOf(model)).map((text) => h("span", { class: "badge" }, text)));
       state.className = `state-text ${fit}`;
       state.textContent = stateText(fit, model.memory ?? 0, memory);
@@ -123,12 +123,6 @@ async function askCopy(name) {
 /** Ask whether a model is to be deleted, and do it. @param {string} name */
 async function askDelete(name) {
   if (await confirmDialog(t("deleteModelAsk", { name: shortName(name) }), t("deleteModelHint"), t("delete"))) await deleteModel(name);
-}
-
-/** @param {string} at RFC 3339 */
-function agoText(at) {
-  const days = (Date.now() - Date.parse(at)) / 86_400_000;
-  return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.max(0, Math.floor(days < 60 ? days : days / 30)), days < 60 ? "day" : "month");
 }
 
 // ---- running --------------------------------------------------------------------------------------------------------
@@ -175,7 +169,7 @@ function runningRow(name) {
       facts.textContent = [
         t("takes", { size: bytes(model.size) }),
         model.size_vram ? t("onGpu", { share: Math.round((100 * model.size_vram) / model.size) }) : t("onCpu"),
-        t("contextOf", { tokens: (model.context_length ?? 0).toLocaleString("en") }),
+        t("contextOf", { tokens: number(model.context_length ?? 0) }),
       ].join(" · ");
       bar.hidden = status !== "starting";
       const load = loadOf(model.stage, model.fraction);

@@ -387,6 +387,13 @@ export function time(ms) {
   return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
 }
 
+/** How long ago a day was: "today", "3 days ago". @param {string} at RFC 3339 */
+export function ago(at) {
+  const days = Math.max(0, (Date.now() - Date.parse(at)) / 86_400_000);
+  const [count, unit] = days < 60 ? [days, "day"] : [days / 30, "month"];
+  return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.floor(count), /** @type {"day"} */ (unit));
+}
+
 /** Bytes: "3.5 MB". @param {number} value */
 export function bytes(value) {
   const units = ["B", "kB", "MB", "GB", "TB"];
