@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from .. import human
@@ -251,7 +252,9 @@ def _side_by_side(open: Open, sessions: Sequence[Session], look: Look) -> list[C
             stream.cancel()
     _draw(found, board)
     print()
-    board.row([_dim(columns.padded(figures(each.compared), board.width)) for each in found])
+    told = [columns.wrapped(figures(each.compared), board.width) for each in found]
+    for cells in zip_longest(*told, fillvalue=""):
+        board.row([_dim(columns.padded(cell, board.width)) for cell in cells])
     print()
     return [each.compared for each in found]
 

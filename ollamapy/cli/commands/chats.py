@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Option
@@ -185,17 +185,16 @@ def import_(context: typer.Context, as_json: Json = False) -> None:
             answer = kept.import_(size, iter(lambda: file.read(_PIECE), b""))
     except OSError as error:
         raise OllamapyError(f"cannot read {name}: {reason(error)}") from error
-    skipped: list[Mapping[str, Any]] = list(answer.get("skipped") or ())
+    added = len(answer.get("chats") or ())
     if as_json:
         print_json(answer)
-    else:
-        added = len(answer.get("chats") or ())
+    elif added:
         print(f"added {added} chat{'' if added == 1 else 's'}")
-        for each in skipped:
-            what = chatviews.cut(chatviews.flat(str(each.get("title"))) or "(no title)", 60)
-            terminal.remark(f"skipped {what}: {each.get('reason')}")
-    if skipped and not answer.get("chats"):
-        raise typer.Exit(1)
+    for each in () if as_json else answer.get("skipped") or ():
+        what = chatviews.cut(chatviews.flat(str(each.get("title"))) or "(no title)", 60)
+        terminal.remark(f"skipped {what}: {each.get('reason')}")
+    if not added:
+        raise OllamapyError(f"{name} has no chat that could be added")
 
 
 @chats.command("rm", options_metavar="ID... [flags]", context_settings=POSITIONAL)
