@@ -17,6 +17,7 @@ export function watchLibrary() {
   look();
   document.addEventListener("visibilitychange", look);
   store.watch(["live"], soon); // an answer may load a model
+  store.watch(["chat"], chooseFirst);
 }
 
 /** Look again at what runs, at once. */
@@ -38,7 +39,7 @@ function isBusy() {
   return (jobs ?? []).some((job) => job.status === "running") || running.some((model) => model.status !== "ready");
 }
 
-/** Fetch the installed models. A chat without a model gets the newest that can chat. */
+/** Fetch the installed models. */
 export async function loadModels() {
   try {
     const { models } = await get("/api/tags");
@@ -49,11 +50,12 @@ export async function loadModels() {
   }
 }
 
+/** Give a chat that has not begun a model that is installed: the one that was chosen last, else the newest. */
 function chooseFirst() {
   const { chat, models } = store.now;
-  if (chat.id || installed(chat.model)) return;
-  const first = installed(prefs.now.model) ?? (models ?? []).find(canChat);
-  store.set({ chat: { ...chat, model: first?.name ?? "" } });
+  if (!models || chat.id || installed(chat.model)) return;
+  const first = installed(prefs.now.model) ?? models.find(canChat);
+  if (chat.model !== (first?.name ?? "")) store.set({ chat: { ...chat, model: first?.name ?? "" } });
 }
 
 async function loadRunning() {

@@ -92,7 +92,9 @@ export function openPicker(anchor, { current, choose }) {
     const query = input.value.trim();
     const words = query.toLowerCase().split(/\s+/);
     const found = chatModels().filter((model) => words.every((word) => searched(model).includes(word)));
-    shown = [...found, ...(query && !installed(query) && store.now.jobs !== null ? [query] : [])];
+    const missing = query || current; // what is not installed can be pulled
+    const pulls = missing && store.now.models && !installed(missing) && store.now.jobs !== null ? [missing] : [];
+    shown = query ? [...found, ...pulls] : [...pulls, ...found];
     at = Math.max(0, Math.min(at, shown.length - 1));
     fill(list, shown.length ? shown.map((item, index) => optionOf(item, index === at, current, () => pick(item), index)) : emptyOption());
     if (shown.length) input.setAttribute("aria-activedescendant", `picker-${at}`);
