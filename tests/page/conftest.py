@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.registry.fake_hub import FakeHub
 from tests.served import Daemon, serve
 
 from .chats import delete_chats
@@ -26,19 +27,28 @@ WAIT = 15_000  # milliseconds that Playwright waits for what a test expects; a b
 
 
 @pytest.fixture(scope="session")
-def page_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def hub() -> Iterator[FakeHub]:
+    """The hub of ``page_daemon``; empty."""
+    running = FakeHub()
+    yield running
+    running.close()
+    assert running.leaks == []
+
+
+@pytest.fixture(scope="session")
+def page_daemon(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """The daemon of all pages, over the models of :func:`make_models`. No test may end it."""
     root = tmp_path_factory.mktemp("page-models")
     make_models(root, tmp_path_factory.mktemp("page-gguf"))
-    with serve(tmp_path_factory.mktemp("page-home"), root) as running:
+    with serve(tmp_path_factory.mktemp("page-home"), root, hub=hub.url) as running:
         yield running
 
 
 @pytest.fixture
-def served(page_daemon: Daemon) -> Daemon:
+def served(page_daemon: Daemon) -> Iterator[Daemon]:
     """The daemon of all pages, without the chats of earlier tests."""
+    yield page_daemon
     delete_chats(page_daemon)
-    return page_daemon
 
 
 @pytest.fixture(scope="module")

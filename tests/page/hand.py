@@ -41,6 +41,13 @@ def finished(page: Page, count: int = 1) -> Locator:
     return answers(page).nth(count - 1)
 
 
+def written(page: Page, beyond: int = 40) -> int:
+    """Wait until more characters than this of an answer are shown while it is written; how many there are."""
+    shown = "document.querySelector('.live .text')?.innerText.length ?? 0"
+    page.wait_for_function(f"beyond => ({shown}) > beyond", arg=beyond)
+    return int(page.evaluate(shown))
+
+
 def button(scope: Page | Locator, name: str) -> Locator:
     return scope.get_by_role("button", name=name, exact=True)
 

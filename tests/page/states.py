@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.served import Daemon, serve
 
 from .chats import delete_chats, new_chat, stored_chat, write
-from .hand import button, finished, messages, open_chat, say
+from .hand import button, finished, messages, open_chat, say, written
 from .models import MARKDOWN, make_models
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def writing(page: Page, daemon: Daemon) -> None:
     """An answer that is being written, and a message that waits for it."""
     open_chat(page, new_chat(daemon, "long", title="Being written"))
     say(page, "Go")
-    page.wait_for_function("document.querySelector('article.live .text')?.innerText.length > 40")
+    written(page)
     say(page, "And then this")
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 def test_the_page_opens(page: Page, served: Daemon, watch: Watch) -> None:
     page.goto("/")
-    page.wait_for_function("document.activeElement?.getAttribute('aria-label') === 'Message'")
+    page.wait_for_function("() => document.activeElement?.getAttribute('aria-label') === 'Message'")
     assert field(page).is_visible() and page.title() == "ollamapy"
     assert f"{served.url}/page/main.js" in watch.requests
 

@@ -131,7 +131,7 @@ export function openMenu(anchor, items) {
     anchor.setAttribute("aria-expanded", "false");
     if (hadFocus && anchor.isConnected) anchor.focus();
   });
-  (anchor.closest("dialog") ?? document.body).append(menu);
+  (anchor.closest("dialog, aside, main") ?? document.body).append(menu); // what is in no landmark, screen readers may miss
   anchor.setAttribute("aria-haspopup", "menu");
   anchor.setAttribute("aria-expanded", "true");
   menu.showPopover();

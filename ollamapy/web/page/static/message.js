@@ -18,6 +18,8 @@ export class MessageView {
     this.siblings = [message];
     this.isRevealed = false;
     this.isEditing = false;
+    this.thoughtFor = 0; // ms; 0: this page has not seen it
+    this.footKey = ""; // what the foot shows
     /** @type {import("./streams.js").Answer | null} */
     this.answer = null;
     this.text = h("div", { class: "text" });
@@ -65,6 +67,7 @@ export class MessageView {
     }
     if (!before) return;
     before.watchers.delete(this.drawLive);
+    this.thoughtFor = before.thinkingFor;
     if (before.blocks.length && before.blocks.every((block) => block?.final)) keepBlocks(this.message.id, before.blocks.map((block) => block.html));
     fill(this.state);
   }
@@ -128,8 +131,9 @@ export class MessageView {
   }
 
   thinkingTitle() {
-    if (this.answer && !this.answer.thinkingFor) return t("thinkingNow");
-    return this.answer?.thinkingFor ? t("thoughtFor", { time: time(this.answer.thinkingFor) }) : t("thinking");
+    const thoughtFor = this.answer?.thinkingFor || this.thoughtFor;
+    if (thoughtFor) return t("thoughtFor", { time: time(thoughtFor) });
+    return this.answer ? t("thinkingNow") : t("thinking");
   }
 
   drawParts() {
@@ -148,6 +152,10 @@ export class MessageView {
   drawFoot() {
     const { message, answer } = this;
     const isAnswer = message.role === "assistant";
+    const { status, stop_reason, usage, error, model } = message;
+    const key = JSON.stringify([!answer, status, stop_reason, usage, error, model, this.siblings.map(({ id }) => id)]);
+    if (key === this.footKey) return; // figures that are open stay open, and the focus where it is
+    this.footKey = key;
     if (answer) return fill(this.foot);
     fill(this.foot,
       message.error ? h("p", { class: "error", dir: "auto" }, icon("warning"), t("failed", { error: message.error.message })) : null,
@@ -198,6 +206,7 @@ export class MessageView {
     const end = () => {
       this.isEditing = false;
       this.element.classList.remove("editing");
+      this.footKey = "";
       this.showPlain();
       this.draw();
       /** @type {HTMLElement | null} */ (this.foot.querySelector("button"))?.focus();

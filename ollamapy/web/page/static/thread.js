@@ -14,7 +14,6 @@ const AT_END = 48; // pixels from the end that count as the end
 
 /** @param {HTMLElement} thread */
 export function setup(thread) {
-  thread.setAttribute("aria-label", t("messages"));
   const list = h("div", { class: "messages" });
   const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": t("messages") }, list);
   const jump = iconButton("down", t("jumpDown"), () => end.follow(true), { class: "jump", hidden: true });

@@ -1,0 +1,169 @@
+"""The list of chats: search, folders, pins, the archive, titles, deleting with a way back, export and import, temporary chats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.served import Daemon, until
+
+from .chats import new_chat, read_chat, stored_chat
+from .hand import button, choose, finished, messages, open_chat, say
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+
+def rows(page: Page) -> Locator:
+    return page.get_by_role("navigation", name="Chats").get_by_role("listitem")
+
+
+def titles(page: Page) -> list[str]:
+    return [text.splitlines()[0] for text in rows(page).all_inner_texts()]
+
+
+def actions(page: Page, title: str) -> Locator:
+    return button(page, f"Actions for {title}")
+
+
+def three_chats(served: Daemon) -> list[str]:
+    """Newest last."""
+    return [
+        stored_chat(served, f"{name} question", f"About {name}") for name in ("Ant", "Bee", "Cow")
+    ]
+
+
+def opened(page: Page, *expected: str) -> None:
+    """Open the page and wait until its list is this."""
+    page.goto("/")
+    listed(page, *expected)
+
+
+def listed(page: Page, *expected: str) -> None:
+    until(lambda: titles(page) == list(expected), f"the list is {expected}, not {titles(page)}")
+
+
+def test_the_newest_chat_is_first(page: Page, served: Daemon) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    page.get_by_role("link", name="Bee question").click()
+    messages(page).filter(has_text="About Bee").wait_for()
+    assert page.get_by_role("link", name="Bee question").get_attribute("aria-current") == "page"
+    assert page.title().startswith("Bee question")
+
+
+def test_search_finds_words_in_messages(page: Page, served: Daemon) -> None:
+    ant, *_ = three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    search = page.get_by_role("searchbox", name="Search chats")
+    search.fill("about ant")
+    listed(page, "Ant question")
+    assert rows(page).locator("mark").count() >= 1
+    rows(page).get_by_role("link").click()
+    page.wait_for_function("id => location.hash === '#' + id", arg=ant)
+    search.fill("dinosaur")
+    page.get_by_text("Nothing found").wait_for()
+    search.fill("")
+    listed(page, "Cow question", "Bee question", "Ant question")
+
+
+def test_a_chat_is_renamed(page: Page, served: Daemon) -> None:
+    [ant, *_] = three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Ant question"), "Rename…")
+    title = page.get_by_role("dialog").get_by_role("textbox", name="Title")
+    assert title.input_value() == "Ant question"
+    title.fill("Insects")
+    title.press("Enter")
+    page.get_by_role("link", name="Insects").wait_for()
+    assert read_chat(served, ant)["title"] == "Insects"
+
+
+def test_a_pinned_chat_stays_on_top(page: Page, served: Daemon) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Ant question"), "Pin")
+    listed(page, "Ant question", "Cow question", "Bee question")
+    page.reload()
+    listed(page, "Ant question", "Cow question", "Bee question")
+    choose(page, actions(page, "Ant question"), "Unpin")
+    until(
+        lambda: titles(page)[0] == "Cow question" or titles(page)[0] == "Ant question", "unpinned"
+    )
+    assert not any(chat["pinned"] for chat in served.ask("GET", "/api/chats").json()["chats"])
+
+
+def test_the_archive_hides_chats(page: Page, served: Daemon) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Bee question"), "Archive")
+    listed(page, "Cow question", "Ant question")
+    button(page, "All chats").click()
+    page.get_by_role("menuitemradio", name="Archived").click()
+    listed(page, "Bee question")
+    choose(page, actions(page, "Bee question"), "Move out of the archive")
+    page.get_by_text("No chats yet").wait_for()
+
+
+def test_folders_group_chats(page: Page, served: Daemon) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Ant question"), "Move to folder…")
+    folder = page.get_by_role("dialog").get_by_label("Folder")
+    folder.fill("Animals")
+    folder.press("Enter")
+    until(lambda: served.ask("GET", "/api/chats").json()["folders"] == ["Animals"], "it is moved")
+    button(page, "All chats").click()
+    page.get_by_role("menuitemradio", name="Animals").click()
+    listed(page, "Ant question")
+
+
+def test_a_deleted_chat_comes_back_by_undo(page: Page, served: Daemon) -> None:
+    [ant, *_] = three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Ant question"), "Delete")
+    listed(page, "Cow question", "Bee question")
+    button(page, "Undo").click()
+    listed(page, "Cow question", "Bee question", "Ant question")
+    assert read_chat(served, ant)["n_messages"] == 2
+
+
+def test_a_deleted_chat_is_gone_when_the_notice_is_dismissed(page: Page, served: Daemon) -> None:
+    [ant, *_] = three_chats(served)
+    open_chat(page, ant)
+    choose(page, actions(page, "Ant question"), "Delete")
+    button(page, "Dismiss").click()
+    until(lambda: served.ask("GET", f"/api/chats/{ant}").status == 404, "it is deleted")
+    assert messages(page).count() == 0
+
+
+def test_a_deleted_chat_is_gone_when_the_tab_is_closed(page: Page, served: Daemon) -> None:
+    [ant, *_] = three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    choose(page, actions(page, "Ant question"), "Delete")
+    listed(page, "Cow question", "Bee question")
+    page.close()
+    until(lambda: served.ask("GET", f"/api/chats/{ant}").status == 404, "it is deleted")
+
+
+def test_a_temporary_chat_is_not_in_the_list(page: Page, served: Daemon) -> None:
+    page.goto("/")
+    page.evaluate("localStorage.setItem('ollamapy.prefs', JSON.stringify({model: 'hello'}))")
+    page.reload()
+    button(page.get_by_role("complementary"), "Temporary chat").click()
+    say(page, "Forget this")
+    finished(page)
+    assert page.get_by_text("Temporary chat").filter(visible=True).count() >= 1
+    assert served.ask("GET", "/api/chats").json()["chats"] == []
+
+
+def test_many_chats_come_in_parts(page: Page, served: Daemon) -> None:
+    for number in range(70):
+        new_chat(served, title=f"Chat {number}")
+    page.goto("/")
+    until(lambda: rows(page).count() == 60, "the first 60 are listed")
+    button(page, "Show more").click()
+    until(lambda: rows(page).count() == 70, "all are listed")
