@@ -11,6 +11,8 @@ import { openModels } from "./models.js";
 import { store } from "./state.js";
 import { t } from "./texts.js";
 
+const MOST = 200; // models in the list; words find the others
+
 /** @param {HTMLElement} container */
 export function setup(container) {
   const button = h("button", { type: "button", class: "picker-button", "aria-haspopup": "dialog", "aria-expanded": "false", on: { click: open } });
@@ -94,7 +96,7 @@ export function openPicker(anchor, { current, choose }) {
     const found = chatModels().filter((model) => words.every((word) => searched(model).includes(word)));
     const missing = query || current; // what is not installed can be pulled
     const pulls = missing && store.now.models && !installed(missing) && store.now.jobs !== null ? [missing] : [];
-    shown = query ? [...found, ...pulls] : [...pulls, ...found];
+    shown = query ? [...found.slice(0, MOST), ...pulls] : [...pulls, ...found.slice(0, MOST)];
     at = Math.max(0, Math.min(at, shown.length - 1));
     fill(list, shown.length ? shown.map((item, index) => optionOf(item, index === at, current, () => pick(item), index)) : emptyOption());
     if (shown.length) input.setAttribute("aria-activedescendant", `picker-${at}`);
