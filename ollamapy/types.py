@@ -377,7 +377,7 @@ class Queued(msgspec.Struct, frozen=True, tag="queued"):
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """The model of a request is loaded: its :data:`LoadStage`, and how much of its weights is loaded, 0 to 1."""
+    """The model of a request is loaded: the stage of the load, and how much of its weights is loaded, 0 to 1."""
 
     stage: LoadStage
     fraction: float

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidName, InvalidRequest, OllamapyError
 from ..human import format_bytes, one_line
 from ..names import Name
-from . import chatviews, clipboard, completion, faults, media, slash, terminal, tree, views
+from . import chatviews, clipboard, completion, faults, media, slash, terminal, tree, views, waiting
 from .ask import Look
 from .chats import LATEST, Chats
 from .client import AnsweredError, Client
@@ -30,7 +30,6 @@ from .help import HELP
 from .launch import Launcher
 from .session import Session
 from .talk import Talk, tell, thinks
-from .telling import last
 from .thread import continued
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Repl:
         with quiet:
             client = self._launcher.connect(preload=model)
             session = self._first(client, model)
-            loading = client.generate(session.loading().body)
+            loading = client.generate(waiting.asking(session.loading().body))
             # While the model loads, for it takes 100 ms
             from .line import open_line
 
@@ -95,8 +94,7 @@ class Repl:
                 lambda: [id for id, _ in completion.chat_ids(self._launcher)],
             )
             self._talk.screen(session)  # its imports, for the same reason
-            with closing(loading), terminal.Spinner(f"loading {model}"):
-                loaded = last(loading)
+            loaded = waiting.loaded(loading, model)
             with self._interrupts:
                 tell(loaded)
                 self._begin(session)
@@ -345,12 +343,7 @@ class Repl:
         model = str(chat.get("model"))
         session = Session(model, talk.ask(lambda client: client.show(model)))
         session = continued(session, chat)
-        with (
-            closing(talk.open(session.loading())) as loading,
-            terminal.Spinner(f"loading {model}"),
-        ):
-            loaded = last(loading)
-        tell(loaded)
+        tell(waiting.loaded(talk.open(session.loading()), model))
         talk.clear()
         talk.thread.enter(id)
         print(chatviews.title(chat))
@@ -404,12 +397,7 @@ class Repl:
             format=now.format,
             think=now.think if thinks(show) else None,
         )
-        with (
-            closing(self._talk.open(session.loading())) as loading,
-            terminal.Spinner(f"loading {model}"),
-        ):
-            loaded = last(loading)
-        tell(loaded)
+        tell(waiting.loaded(self._talk.open(session.loading()), model))
         self._talk.begin(session)
 
     def _save(self, model: str) -> None:

@@ -108,7 +108,7 @@ class Talk:
         try:
             with closing(self.open(request)) as stream:
                 for chunk in stream:
-                    begun = True
+                    begun = begun or "progress" not in chunk
                     yield chunk
             return
         except AnsweredError as error:

@@ -125,9 +125,3 @@ def put(message: Message, screen: Screen) -> None:
     else:
         screen.remark(f"[{message.role}] {text}")
         end(screen, "", True)
-
-
-def last(stream: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The last chunk of a stream, {} of an empty one."""
-    chunks = list(stream)
-    return chunks[-1] if chunks else {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from . import terminal
+from .client import Stream
 
 
 def asking(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -18,6 +20,15 @@ def show(chunk: Mapping[str, Any], model: str, spinner: terminal.Spinner) -> Non
     """Let the spinner say what a chunk of an answer reports, if it reports anything."""
     if texts := described(chunk.get("progress"), model):
         spinner.say(*texts)
+
+
+def loaded(stream: Stream, model: str) -> Mapping[str, Any]:
+    """The last chunk of the answer to a request that loads a model, which is shown meanwhile; closes the stream."""
+    chunk: Mapping[str, Any] = {}
+    with closing(stream), terminal.Spinner(f"loading {model}") as spinner:
+        for chunk in stream:
+            show(chunk, model, spinner)
+    return chunk
 
 
 def described(progress: Any, model: str) -> tuple[str, ...]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +15,9 @@ import pytest
 from ollamapy.cli.client import AnsweredError, Client
 from ollamapy.cli.waiting import described
 from ollamapy.config import Address
-from tests.cli.chats import Start
+from tests.cli.chats import Start, llama
 from tests.cli.conftest import Command, Standin
+from tests.served import Answer, Daemon, serve
 
 HELLO = "Hello! I am a scripted model, here to help you test."
 
@@ -76,6 +80,61 @@ def test_the_line_on_a_terminal(
     go(server)
     assert chat.status() == 0
     assert chat.words == f"Hi{HELLO}", "nothing is left of the line"
+
+
+def test_the_line_in_the_repl(standin: Callable[..., Standin], start: Start) -> None:
+    """While the model is loaded, and before an answer."""
+    server = standin()
+    command = (sys.executable, "-m", "ollamapy", "run", "waits")
+    chat = start(*command, columns=60, OLLAMAPY_HOST=server.host)
+    for times in (1, 2):
+        for text in ("in the queue, place 2", "loading waits: 40%", "12,345 tokens: 50%"):
+            chat.until(lambda text=text: chat.lines[-1].endswith(text))  # type: ignore[misc]
+            go(server)
+        go(server)
+        chat.prompted(times)
+        assert not re.search("queue|loading|tokens", chat.screen), "nothing is left of the line"
+        chat.enter("Hi")
+    chat.until("in the queue")
+    chat.send("\x03")
+    assert chat.prompted(3).leave() == 0
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Daemon]:
+    """A real daemon that answers one request at a time."""
+    with serve(tmp_path_factory.mktemp("home"), model_store, NUM_PARALLEL="1") as running:
+        yield running
+
+
+@contextmanager
+def endless(daemon: Daemon) -> Iterator[Answer]:
+    """An answer of "long" that goes on until the block ends, or it is left."""
+    answer = daemon.open("POST", "/api/generate", {"model": "long", "prompt": "Hi", "raw": True})
+    answer.line()
+    try:
+        yield answer
+    finally:
+        answer.leave()
+
+
+@llama
+@pytest.mark.parametrize("more", [(), ("--temporary",)])
+def test_the_queue_of_a_real_daemon(busy: Daemon, start: Start, more: tuple[str, ...]) -> None:
+    """Of an answer that is printed once, and of those in chats that are kept and that are not."""
+    command = (sys.executable, "-m", "ollamapy", "run", "long", "--num-predict", "3")
+    host = f"127.0.0.1:{busy.port}"
+    if not more:
+        with endless(busy):
+            once = start(*command, "Hi", columns=60, OLLAMAPY_HOST=host)
+            once.until("next in the queue")
+        assert once.status() == 0 and "queue" not in once.screen
+    chat = start(*command, *more, columns=60, OLLAMAPY_HOST=host).prompted(1)
+    with endless(busy):
+        chat.enter("Hi")
+        chat.until("next in the queue")
+    assert "queue" not in chat.prompted(2).screen
+    assert chat.leave() == 0
 
 
 def test_reports_are_requested_where_a_terminal_shows_them_only(
