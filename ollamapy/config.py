@@ -216,7 +216,7 @@ def _expand(text: str, environ: Mapping[str, str]) -> str:
 class Settings:
     """All settings, read once a process. Times in seconds (``None`` = no limit); elsewhere ``None`` = chosen automatically.
 
-    ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: other machines may pull from this
+    ``responses_days``: how long responses of OpenAI's API are kept, 0: not on the disk. ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: other machines may pull from this
     daemon. ``docker``: the folder with the logins of `docker login`.
     """
 
@@ -235,6 +235,7 @@ class Settings:
     debug: bool = False
     serves_models: bool = False
     keeps_history: bool = True
+    responses_days: int = 30
     editor: str = "vi"
     library: tuple[Path, ...] = ()
     hub: HubSettings = field(default_factory=HubSettings)
@@ -266,6 +267,7 @@ class Settings:
             debug=bool(read.boolean("DEBUG")),
             serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
             keeps_history=not read.boolean("NOHISTORY"),
+            responses_days=read.number("RESPONSES_DAYS", 30, most=36_500),
             editor=_editor(environ),
             library=(_own_library(environ, data), builtin_library()),
             hub=HubSettings.from_variables(environ),
@@ -364,6 +366,16 @@ class _Variables:
             return int(text) or None
         self._warn(name, "a whole number")
         return None
+
+    def number(self, name: str, default: int, *, most: int) -> int:
+        """A whole number from 0 to ``most``; 0 is no default."""
+        text = self.text(name)
+        if not text:
+            return default
+        if re.fullmatch(r"\+?[0-9]{1,10}", text, re.ASCII) and int(text) <= most:
+            return int(text)
+        self._warn(name, f"a whole number up to {most}")
+        return default
 
     def boolean(self, name: str) -> bool | None:
         text = self.text(name)

@@ -17,13 +17,14 @@ from ollamapy.models.models import Models
 from ollamapy.models.offers import Offers
 from ollamapy.registry.catalog import Catalog
 from ollamapy.registry.store import Store
-from ollamapy.request import Caller
+from ollamapy.request import Caller, Request
 from ollamapy.runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.answer import answer, check
 from ollamapy.serving.chats.chats import Chats
+from ollamapy.serving.responses.responses import Responses
 from ollamapy.serving.services import Services
-from ollamapy.types import EmbedInputs, Generation, LoadStage, Prefill, Queued, TokenLogprob
+from ollamapy.types import Chunk, EmbedInputs, Generation, LoadStage, Prefill, Queued, TokenLogprob
 
 CALLER = Caller("test")
 
@@ -154,6 +155,14 @@ class Made:
             return runner
 
         renderer = Renderer()
+
+        def answered(request: Request, caller: Caller) -> AsyncGenerator[Chunk, None]:
+            return answer(self.services, request, caller)
+
+        async def checked(request: Request) -> None:
+            await check(self.services, request)
+
+        chats = Chats(None, None, answered, checked)
         self.services = Services(
             settings,
             Models(Store([store])),
@@ -161,12 +170,8 @@ class Made:
             renderer,
             Jobs(Store([store]), Catalog(()), renderer, settings.hub),
             Offers(settings),
-            Chats(
-                None,
-                None,
-                lambda request, caller: answer(self.services, request, caller),
-                lambda request: check(self.services, request),
-            ),
+            chats,
+            Responses(chats.in_database, answered, checked, days=30, is_kept=False),
         )
 
     async def runner(self) -> FakeRunner:
@@ -191,6 +196,7 @@ async def made(
     try:
         yield services
     finally:
+        await services.services.responses.close()
         await services.services.chats.close()
         await services.services.scheduler.close()
         await services.services.renderer.close()

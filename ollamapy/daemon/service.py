@@ -141,6 +141,7 @@ async def _serve(
     from ..models.offers import Offers
     from ..registry.catalog import Catalog
     from ..serving.chats.chats import Chats
+    from ..serving.responses.responses import Responses
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
@@ -150,13 +151,23 @@ async def _serve(
         lambda request, caller: answer(services, request, caller),
         lambda request: check(services, request),
     )
+    responses = Responses(
+        chats.in_database,
+        lambda request, caller: answer(services, request, caller),
+        lambda request: check(services, request),
+        days=settings.responses_days,
+        is_kept=settings.keeps_history,
+    )
     offers = Offers(settings)
     presets = Presets(settings.paths.presets)
-    services = Services(settings, models, scheduler, renderer, jobs, offers, chats, presets)
+    services = Services(
+        settings, models, scheduler, renderer, jobs, offers, chats, responses, presets
+    )
     try:
         await _serve_http(services, listener)
     finally:
         await jobs.close()
+        await responses.close()
         await chats.close()
         await scheduler.close()
         await renderer.close()
@@ -261,7 +272,7 @@ async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
         hurried.cancel()
-        await services.chats.end_answers()
+        await asyncio.gather(services.chats.end_answers(), services.responses.end_running())
         await scheduler.close()  # requests that are still open end with an error
 
     def signalled() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..models.jobs import Jobs
     from ..models.offers import Offers
     from .chats.chats import Chats
+    from .responses.responses import Responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +30,6 @@ class Services:
     jobs: Jobs
     offers: Offers
     chats: Chats
+    responses: Responses
     presets: Presets = field(default_factory=Presets)
     requests: Requests = field(default_factory=Requests)

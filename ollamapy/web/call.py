@@ -6,7 +6,7 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers
@@ -33,6 +33,7 @@ Reply = (
     | Lines[Progress]
     | Lines[Event]
     | Lines[bytes]
+    | Lines[list[dict[str, Any]]]
 )
 
 

@@ -26,7 +26,8 @@ from .models.wire import JobState
 from .ollama import create, model_wire
 from .ollama import vectors as ollama_vectors
 from .ollama import wire as ollama
-from .openai import chat, completions, responses, vectors
+from .openai import chat, completions, vectors
+from .openai import operations as openai_operations
 from .openai import wire as openai
 from .page.paths import NoSuchFile
 from .schema import (
@@ -276,22 +277,6 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         raises=MODEL,
     ),
     ("GET", "/v1/models/{name}"): Operation("A stored model", {JSON: _OPENAI_MODEL}, raises=MODEL),
-    ("POST", "/v1/responses"): Operation(
-        "Answer a conversation of items",
-        or_events(record({"id": TEXT, "object": {"const": "response"}, "status": TEXT, "output": array(OBJECT), **_USAGE})),
-        schema_of(
-            responses.FIELDS,
-            ["model", "input"],
-            input=any_of(
-                TEXT,
-                array(record({"role": {"enum": [*responses.ROLES]}, "content": TEXT})),
-                array(OBJECT),
-            ),
-            tools=array(record({"type": {"const": "function"}, "name": TEXT}, parameters=OBJECT)),
-            truncation={"enum": ["auto", "disabled"]},
-        ),
-        (*RUN, responses.NotStored),
-    ),
     ("POST", "/v1/messages"): Operation(
         "Answer a conversation",
         or_events(record({"id": TEXT, "type": {"const": "message"}, "role": TEXT, "content": array(OBJECT), **_USAGE})),
@@ -306,6 +291,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     **chats_operations.OPERATIONS,
     **models_operations.OPERATIONS,
+    **openai_operations.OPERATIONS,
 }  # fmt: skip
 
 

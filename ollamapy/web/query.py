@@ -26,14 +26,14 @@ def required(query: Mapping[str, str], name: str) -> str:
     return value
 
 
-def count(query: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """A whole number from 1 to ``most``. Raises InvalidRequest."""
+def count(query: Mapping[str, str], name: str, default: int, most: int, least: int = 1) -> int:
+    """A whole number from ``least`` to ``most``. Raises InvalidRequest."""
     value = query.get(name, "")
     if not value:
         return default
-    number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
-    if not 1 <= number <= most:
-        raise InvalidRequest(f"{name} must be a whole number from 1 to {most}")
+    number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+    if not least <= number <= most:
+        raise InvalidRequest(f"{name} must be a whole number from {least} to {most}")
     return number
 
 

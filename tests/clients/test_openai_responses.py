@@ -119,11 +119,6 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
 def test_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="model 'nosuch' not found"):
         client.responses.create(model="nosuch", input="Hi", stream=True)
-    with pytest.raises(
-        openai.NotFoundError,
-        match="previous_response_id is not supported: responses are not stored",
-    ):
-        client.responses.create(model="hello", input="Hi", previous_response_id="resp_1")
     with pytest.raises(openai.BadRequestError, match="does not support thinking"):
         client.responses.create(model="hello", input="Hi", reasoning={"effort": "high"})
     with pytest.raises(openai.BadRequestError, match="file_search") as error:

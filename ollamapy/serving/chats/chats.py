@@ -397,6 +397,12 @@ class Chats:
     async def _finish(self, store: ChatStore, chat: Chat, message: ChatMessage) -> str:
         return await self._do(lambda: store.finish(chat.id, message))
 
+    async def in_database(
+        self, work: Callable[[sqlite3.Connection], Result], *, temporary: bool = False
+    ) -> Result:
+        """The result of work with the database, in which others have tables, too. Raises ChatError where it fails."""
+        return await self._do(lambda: work(self._storing(temporary).connection))
+
     async def _do(self, work: Callable[[], Result]) -> Result:
         """The result of work in the database's thread. Raises ChatError where the database fails."""
         loop = asyncio.get_running_loop()

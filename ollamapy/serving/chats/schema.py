@@ -17,7 +17,7 @@ from ...files import make_folder
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """The version of the tables (PRAGMA user_version)."""
 
 MEMORY = ":memory:"
@@ -82,6 +82,33 @@ CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN old.status != 'stre
     INSERT INTO message_words (message_words, rowid, content) VALUES ('delete', old.n, words(old.content));
 END;
 """
+
+_RESPONSE_TABLES = """
+CREATE TABLE responses (
+    n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, status TEXT NOT NULL, created_at INTEGER NOT NULL,
+    head BLOB NOT NULL, background INTEGER NOT NULL, previous TEXT, conversation TEXT, base INTEGER NOT NULL,
+    ended_at INTEGER, error TEXT NOT NULL, size INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX responses_by_time ON responses (created_at);
+CREATE INDEX responses_by_status ON responses (status) WHERE status IN ('queued', 'in_progress');
+CREATE TABLE response_items (n INTEGER PRIMARY KEY, response INTEGER NOT NULL, id TEXT NOT NULL, item BLOB NOT NULL);
+CREATE INDEX response_items_by_response ON response_items (response, n);
+CREATE INDEX response_items_by_id ON response_items (id);
+CREATE TABLE response_chunks (n INTEGER PRIMARY KEY, response INTEGER NOT NULL, chunks BLOB NOT NULL);
+CREATE INDEX response_chunks_by_response ON response_chunks (response, n);
+CREATE TABLE conversations (
+    n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created_at INTEGER NOT NULL, metadata TEXT NOT NULL
+);
+CREATE TABLE conversation_items (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, conversation INTEGER NOT NULL, id TEXT NOT NULL, item BLOB NOT NULL
+);
+CREATE INDEX conversation_items_by_conversation ON conversation_items (conversation, n);
+CREATE INDEX conversation_items_by_id ON conversation_items (id);
+"""
+
+_STEPS = (_TABLES, _RESPONSE_TABLES)
+"""What makes the tables of each version from those of the version before."""
+
 # The index holds the messages that are not being written; `words` (indexed) must give the same for the same text for ever.
 
 _WITHOUT_SPACES = re.compile(
@@ -156,8 +183,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise Unusable(f"are damaged ({found[:200]})")
-    if version == 0:
-        connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    for number, step in enumerate(_STEPS[version:], version + 1):
+        connection.executescript(f"BEGIN;{step}PRAGMA user_version = {number};COMMIT;")
 
 
 def _set_aside(path: Path) -> Path:

@@ -53,6 +53,11 @@ class ChatStore:
         if self._connection.execute("SELECT 1 FROM erasures").fetchone():
             self.erase()
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database, for others that have tables in it."""
+        return self._connection
+
     def close(self) -> None:
         """Write everything into the one file and close it."""
         self._connection.close()

@@ -1,7 +1,6 @@
-"""/v1/responses: a conversation of items, its tools and the form of the answer. Pure; response_events.py writes the answers.
+"""/v1/responses: the request, its tools and the form of the answer. Pure.
 
-Responses are not stored, so a reference to an earlier one is refused. ``background`` has no effect: the request ends with the
-answer.
+response_items.py has the conversation's items, response_events.py writes the answers.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ...errors import InvalidRequest
-from ...request import Request
-from ...types import Message, ToolCall
+from ...request import Conversation, Request
 from .. import body
 from ..ollama import wire as ollama
-from . import chat, wire
+from . import response_items, wire
 
 log = logging.getLogger(__name__)
 
@@ -28,30 +27,48 @@ FIELDS = {
     "max_output_tokens": "int", "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool",
     "text": "map[string]interface {}", "reasoning": "map[string]interface {}", "truncation": "string",
     "include": "[]string", "top_logprobs": "int", "metadata": "map[string]interface {}", "previous_response_id": "string",
-    "conversation": "any", "prompt": "any", "keep_alive": "any", "options": "map[string]interface {}",
+    "conversation": "any", "prompt": "any", "keep_alive": "any", "options": "map[string]interface {}", "store": "bool",
+    "background": "bool",
 }  # fmt: skip
 """Fields of a request -> their Go types (body.py)."""
-
-ROLES = ("user", "assistant", "system", "developer")
 
 _LOGPROBS = "message.output_text.logprobs"
 
 
-class NotStored(InvalidRequest):
-    """The request refers to an earlier response or conversation, and none is stored."""
+class PromptNotStored(InvalidRequest):
+    """The request refers to a prompt that is stored elsewhere."""
 
     status = 404
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What a response repeats of its request, stored with it. ``echo`` are the request's fields with their defaults; ``members``
+    are the tools of namespaces: the model's name of each -> its namespace and name."""
+
+    echo: dict[str, Any]
+    members: dict[str, tuple[str, str]]
+    store: bool = True
+    background: bool = False
+    previous: str | None = None
+    conversation: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """A conversation, and how its answer is sent. ``echo`` are the fields of the request that the answer repeats; ``members``
-    are the tools of namespaces: the model's name of each -> its namespace and name."""
+    """A request, and how its answer is sent. ``request`` has the items of this request alone, see :meth:`after`."""
 
     request: Request
     stream: bool
-    echo: Mapping[str, Any]
-    members: Mapping[str, tuple[str, str]]
+    head: Head
+    items: Sequence[dict[str, Any]]
+    instructions: str
+
+    def after(self, earlier: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> Request:
+        """The request after earlier items, and with its own items resolved. Raises InvalidRequest."""
+        found = response_items.messages([*earlier, *items], self.instructions)
+        given = self.request.input
+        assert isinstance(given, Conversation)
+        return replace(self.request, input=replace(given, messages=found))
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
@@ -78,17 +95,51 @@ def parse(data: bytes) -> ParsedResponse:
             "tool_choice": choice,
             "parallel_tool_calls": wire.several_calls(choice, given.get("parallel_tool_calls")),
         }
-        messages = _messages(given.get("input"), given.get("instructions", ""))
-    for name in ("previous_response_id", "conversation", "prompt"):
-        if given.get(name):
-            raise NotStored(
-                f"{name} is not supported: responses are not stored, send the whole conversation as input"
-            )
+        previous, conversation = _earlier(given)
+        items = _items(given, is_first=previous is None and conversation is None)
+        instructions = given.get("instructions", "")
+        messages = response_items.messages(items, instructions)
+    if given.get("prompt"):
+        raise PromptNotStored("prompt is not supported: send the prompt's text as instructions")
     present = {name: value for name, value in fields.items() if value is not None}
     stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
-    request = msgspec.structs.replace(request, by_token=stream)  # events are numbered, as in Ollama
-    return ParsedResponse(request, stream, _echo(given, request), _members(given.get("tools", ())))
+    request = replace(request, by_token=stream)  # events are numbered, as in Ollama
+    store, background = given.get("store", True), given.get("background", False)
+    if background and not store:
+        raise InvalidRequest(
+            "background needs store: a response that no one waits for must be kept"
+        )
+    head = Head(
+        _echo(given, request),
+        _members(given.get("tools", ())),
+        store,
+        background,
+        previous,
+        conversation,
+    )
+    return ParsedResponse(request, stream, head, items, instructions)
+
+
+def _earlier(given: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The response that a request continues, and the conversation that it belongs to."""
+    previous = given.get("previous_response_id") or None
+    conversation = given.get("conversation") or None
+    if isinstance(conversation, dict):
+        conversation = body.text(conversation, "id", "conversation")
+    if not isinstance(conversation, str | None):
+        raise InvalidRequest("conversation must be an id, or an object with an id")
+    if previous is not None and conversation is not None:
+        raise InvalidRequest("previous_response_id and conversation cannot be used together")
+    return previous, conversation
+
+
+def _items(given: Mapping[str, Any], *, is_first: bool) -> list[dict[str, Any]]:
+    """The items of a request: none only where others come before them."""
+    items = response_items.given_items(given.get("input", []))
+    if is_first and not items:
+        raise InvalidRequest("input is required: a text, or a list of items")
+    return items
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,121 +278,3 @@ def _tool_choice(
     if not tools and choice not in ("auto", "none"):
         raise InvalidRequest("tool_choice asks for a tool, but no functions are given")
     return tools, choice
-
-
-# ---- input -----------------------------------------------------------------------------------------------------------
-
-
-def _messages(given: Any, instructions: str) -> tuple[Message, ...]:
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    if not isinstance(items, list) or not items:
-        raise InvalidRequest("input is required: a text, or a list of items")
-    body.check_count(items, "input")
-    conversation = _Conversation()
-    if instructions:
-        conversation.messages.append(Message("system", instructions))
-    for i, item in enumerate(items):
-        conversation.add(item, f"input[{i}]")
-    return conversation.ended()
-
-
-class _Conversation:
-    """Collects messages from items: thinking is added to the assistant's next message or call, calls to its last message."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self._thinking = ""
-        self._tools: dict[str, str] = {}  # id of a call -> its tool
-
-    def add(self, item: Any, where: str) -> None:
-        kind = item.get("type", "message") if isinstance(item, dict) else None
-        match kind:
-            case "message":
-                self._add_message(item, where)
-            case "function_call":
-                self._add_call(_call(item, where))
-            case "function_call_output":
-                id = body.text(item, "call_id", where)
-                parts = _content(item.get("output"), f"{where}.output")
-                tool = self._tools.get(id, "")
-                self.messages.append(Message.of("tool", parts, tool_name=tool, tool_call_id=id))
-            case "reasoning":
-                self._thinking = _reasoning_text(item, where)
-            case "web_search_call":
-                pass  # later messages contain its results
-            case None:
-                raise InvalidRequest(f"{where} must be an object with a type")
-            case _:
-                raise InvalidRequest(f'unknown input item type: "{str(kind)[:80]}"')
-
-    def _add_message(self, item: Mapping[str, Any], where: str) -> None:
-        role = body.role(body.text(item, "role", where), ROLES, where)
-        parts = _content(item.get("content"), f"{where}.content")
-        thinking = self._take_thinking() if role == "assistant" else ""
-        self.messages.append(Message.of(role, parts, thinking=thinking))
-
-    def _add_call(self, call: ToolCall) -> None:
-        self._tools[call.id] = call.name
-        last = self.messages[-1] if self.messages else None
-        if last is None or last.role != "assistant":
-            self.messages.append(Message("assistant", "", self._take_thinking(), (call,)))
-            return
-        thinking = self._take_thinking() or last.thinking
-        calls = (*last.tool_calls, call)
-        self.messages[-1] = msgspec.structs.replace(last, thinking=thinking, tool_calls=calls)
-
-    def _take_thinking(self) -> str:
-        thinking, self._thinking = self._thinking, ""
-        return thinking
-
-    def ended(self) -> tuple[Message, ...]:
-        """All messages; thinking at the end becomes a message of its own."""
-        if thinking := self._take_thinking():
-            self.messages.append(Message("assistant", "", thinking))
-        return tuple(self.messages)
-
-
-def _content(content: Any, where: str) -> list[str | bytes]:
-    """The parts of a content: texts, and images as bytes."""
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, list):
-        raise InvalidRequest(f"{where} must be a text or a list of parts")
-    found: list[str | bytes] = []
-    for i, part in enumerate(content):
-        place = f"{where}[{i}]"
-        match part.get("type") if isinstance(part, dict) else None:
-            case "input_text" | "output_text":
-                found.append(body.text(part, "text", place))
-            case "refusal":
-                found.append(body.text(part, "refusal", place))
-            case "input_image" if part.get("image_url") is None:
-                raise InvalidRequest(f"{place} must have its image as a data URI in image_url")
-            case "input_image":
-                found.append(chat.image(part["image_url"]))
-            case "input_file":
-                raise InvalidRequest("file inputs are not currently supported")
-            case kind:
-                raise InvalidRequest(f'unknown content type of {place}: "{str(kind)[:80]}"')
-    return found
-
-
-def _call(item: Mapping[str, Any], where: str) -> ToolCall:
-    try:
-        arguments = msgspec.json.decode(item.get("arguments") or "{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{where}.arguments must be an object, as JSON in a text") from None
-    name, namespace = body.text(item, "name", where), item.get("namespace")
-    if isinstance(namespace, str) and namespace and not name.startswith(f"{namespace}."):
-        name = f"{namespace}.{name}"
-    return ToolCall(name, arguments, body.text(item, "call_id", where))
-
-
-def _reasoning_text(item: Mapping[str, Any], where: str) -> str:
-    """The thinking of a reasoning item: not encrypted here, and the same text as its summary, which some clients send instead."""
-    if isinstance(text := item.get("encrypted_content"), str):
-        return text
-    summary = item.get("summary") or []
-    if not isinstance(summary, list) or not all(isinstance(part, dict) for part in summary):
-        raise InvalidRequest(f"{where}.summary must be a list of texts")
-    return "".join(body.text(part, "text", f"{where}.summary") for part in summary)

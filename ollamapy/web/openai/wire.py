@@ -13,7 +13,8 @@ from ...errors import InvalidRequest
 from ...request import Request
 from ...types import Chunk, Options, Usage
 from .. import body
-from ..ollama.wire import encode, truncated
+from ..ollama.wire import encode as encode
+from ..ollama.wire import truncated
 
 MOST_CHOICES = 128
 """Answers to one request; OpenAI's limit."""
@@ -210,4 +211,8 @@ def encode_error(status: int, message: str, code: str = "") -> bytes:
     """An error in OpenAI's shape."""
     kinds = {400: "invalid_request_error", 404: "not_found_error"}
     error = {"message": message, "type": kinds.get(status, "api_error")}
-    return encode({"error": {**error, "param": None, "code": code or None}})
+    return encode({"error": {**error, "param": _PARAMS.get(code), "code": code or None}})
+
+
+_PARAMS = {"previous_response_not_found": "previous_response_id"}
+"""The field that an error with a code is about, for the codes that programs handle."""

@@ -6,16 +6,20 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.errors import InvalidRequest
-from ollamapy.request import Request
+from ollamapy.request import Conversation, Request
+from ollamapy.serving.responses.responses import status_of
+from ollamapy.serving.responses.values import Response, ResponseFailure
 from ollamapy.types import Chunk, Constraint, Message, TokenLogprob, ToolCall, Usage
+from ollamapy.web import sse
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import responses
-from ollamapy.web.openai.response_events import ResponseWriter
+from ollamapy.web.openai.response_events import ResponseWriter, written
 from tests.requests_made import conversation
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -142,7 +146,7 @@ def test_items(items: list[Any], found: list[Message]) -> None:
 def test_tool_choice(choice: Any, means: str) -> None:
     request = parse(tools=[TOOL], tool_choice=choice)
     assert (conversation(request).tools, conversation(request).tool_choice) == ((FUNCTION,), means)
-    assert parsed(tools=[TOOL], tool_choice=choice).echo["tool_choice"] == choice
+    assert parsed(tools=[TOOL], tool_choice=choice).head.echo["tool_choice"] == choice
     assert conversation(request).parallel_tool_calls is (means != "f"), (
         "one that is named is called once"
     )
@@ -152,7 +156,7 @@ def test_only_allowed_tools_are_given_to_the_model() -> None:
     other = {**TOOL, "name": "g"}
     found = parsed(tools=[TOOL, other], tool_choice={"type": "allowed_tools", "tools": [other]})
     assert [tool["function"]["name"] for tool in conversation(found.request).tools] == ["g"]
-    assert [tool["name"] for tool in found.echo["tools"]] == ["f", "g"]
+    assert [tool["name"] for tool in found.head.echo["tools"]] == ["f", "g"]
 
 
 def test_a_namespace_is_a_prefix() -> None:
@@ -163,8 +167,8 @@ def test_a_namespace_is_a_prefix() -> None:
 def test_the_call_of_a_namespaces_tool_names_both() -> None:
     found = parsed(tools=[TOOL, {"type": "namespace", "name": "ns", "tools": [TOOL]}])
     calls = (ToolCall("ns.f", {}, "c1"), ToolCall("f", {}, "c2"))
-    answer = json.loads(ResponseWriter(found).answer(Chunk(tool_calls=calls, finish_reason="stop")))
-    inner, outer = answer["output"]
+    last = Chunk(tool_calls=calls, finish_reason="stop")
+    inner, outer = answer(last, head=msgspec.json.encode(found.head))["output"]
     assert (inner["namespace"], inner["name"]) == ("ns", "f")
     assert "namespace" not in outer and outer["name"] == "f"
     given_back = {key: inner[key] for key in ("type", "call_id", "name", "namespace", "arguments")}
@@ -175,7 +179,7 @@ def test_the_call_of_a_namespaces_tool_names_both() -> None:
 def test_a_web_search_tool_is_left_out() -> None:
     found = parsed(tools=[{"type": "web_search"}, TOOL])
     assert conversation(found.request).tools == (FUNCTION,)
-    assert [tool["type"] for tool in found.echo["tools"]] == ["function"]
+    assert [tool["type"] for tool in found.head.echo["tools"]] == ["function"]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_a_web_search_tool_is_left_out() -> None:
 def test_the_form_of_an_answer(form: dict[str, Any], constraint: Constraint | None) -> None:
     found = parsed(text={"format": form, "verbosity": "low"})
     assert found.request.constraint == constraint
-    assert found.echo["text"] == {"format": form, "verbosity": "low"}
+    assert found.head.echo["text"] == {"format": form, "verbosity": "low"}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,12 @@ def test_the_form_of_an_answer(form: dict[str, Any], constraint: Constraint | No
         ({"input": []}, "input is required"),
         ({"input": {}}, "input is required"),
         ({"input": ["x"]}, "input.0. must be an object with a type"),
-        ({"input": [{"type": "item_reference"}]}, 'unknown input item type: "item_reference"'),
+        ({"input": [{"type": "item_reference"}]}, "input.0. must have a text as id"),
+        ({"input": [{"type": "computer_call"}]}, 'unknown input item type: "computer_call"'),
+        ({"background": True, "store": False}, "background needs store"),
+        ({"previous_response_id": "a", "conversation": "b"}, "cannot be used together"),
+        ({"conversation": 5}, "conversation must be an id"),
+        ({"conversation": {"id": 5}}, "conversation must have a text as id"),
         ({"input": [{"type": ["message"]}]}, "unknown input item type"),
         ({"input": [{"role": "user"}]}, "input.0..content must be a text or a list of parts"),
         ({"input": [{"role": "robot", "content": ""}]}, "role 'robot' of input.0. is unknown"),
@@ -245,14 +254,37 @@ def test_refused(body: dict[str, Any], message: str) -> None:
     assert error.value.status == 400
 
 
-@pytest.mark.parametrize("field", ["previous_response_id", "conversation", "prompt"])
-def test_references_to_stored_responses(field: str) -> None:
-    value = "resp_1" if field == "previous_response_id" else {"id": "x"}
-    with pytest.raises(
-        responses.NotStored, match=f"{field} is not supported: responses are not stored"
-    ) as error:
-        parse(**{field: value})
+def test_a_stored_prompt_is_not_known() -> None:
+    with pytest.raises(responses.PromptNotStored, match="prompt is not supported") as error:
+        parse(prompt={"id": "x"})
     assert error.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "previous", "conversation"),
+    [
+        ({}, None, None),
+        ({"previous_response_id": "resp_1", "input": []}, "resp_1", None),
+        ({"previous_response_id": ""}, None, None),
+        ({"conversation": "conv_1", "input": None}, None, "conv_1"),
+        ({"conversation": {"id": "conv_1"}}, None, "conv_1"),
+    ],
+)
+def test_what_a_response_continues(
+    fields: dict[str, Any], previous: str | None, conversation: str | None
+) -> None:
+    head = parsed(**fields).head
+    assert (head.previous, head.conversation) == (previous, conversation)
+
+
+def test_what_comes_before_a_request_is_part_of_its_messages() -> None:
+    earlier = [item("user", {"type": "input_text", "text": "a"}), called("1")]
+    found = parsed(input=[result("1", "r")], previous_response_id="resp_1", instructions="Be kind.")
+    request = found.after(earlier, found.items)
+    assert isinstance(request.input, Conversation)
+    assert [(m.role, m.tool_name) for m in request.input.messages] == [
+        ("system", ""), ("user", ""), ("assistant", ""), ("tool", "f"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"5", b"[" * 100_000])
@@ -291,6 +323,19 @@ CALL = ToolCall("f", {"a": 1}, "call_1")
 LAST = Chunk(finish_reason="stop", usage=USAGE)
 
 
+def response(**fields: Any) -> Response:
+    """A response that is being written."""
+    made = {"id": "resp_1", "status": "in_progress", "created_at": 5, **fields}
+    return Response(**{"head": msgspec.json.encode(parsed().head), **made})
+
+
+def answer(chunk: Chunk, **fields: Any) -> dict[str, Any]:
+    """A response that is written whole."""
+    made = response(status=status_of(chunk), ended_at=7, **fields)
+    found: dict[str, Any] = json.loads(msgspec.json.encode(written(made, [chunk])))
+    return found
+
+
 def read(stream: bytes) -> list[dict[str, Any]]:
     """The events of a stream; each is named by its type, and they are numbered."""
     found = []
@@ -302,8 +347,12 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 
 
 def events(*chunks: Chunk) -> list[dict[str, Any]]:
-    writer = ResponseWriter(parsed())
-    return read(b"".join(writer.events(chunk) + b"\n" for chunk in chunks))
+    writer, found = ResponseWriter(response()), []
+    for chunk in chunks:
+        if chunk.finish_reason:
+            writer.response = response(status=status_of(chunk), ended_at=7)
+        found += writer.events(chunk)
+    return read(sse.write(found))
 
 
 def kinds(found: list[dict[str, Any]]) -> list[str]:
@@ -312,15 +361,13 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 
 def test_a_cut_prompt_is_reported() -> None:
     cut = Usage(prompt_tokens=7, truncated_tokens=40, dropped_messages=2, completion_tokens=3)
-    found = json.loads(
-        ResponseWriter(parsed()).answer(Chunk("Yes.", finish_reason="stop", usage=cut))
-    )
+    found = answer(Chunk("Yes.", finish_reason="stop", usage=cut))
     assert found["usage"]["prompt_truncated"] == {"messages": 2, "tokens": 40}
 
 
 def test_an_answer_that_the_limit_cut_off_is_incomplete() -> None:
     cut = Chunk("Yes", finish_reason="length", usage=USAGE)
-    found = json.loads(ResponseWriter(parsed()).answer(cut))
+    found = answer(cut)
     assert found["status"] == "incomplete" and found["completed_at"] is None
     assert found["incomplete_details"] == {"reason": "max_output_tokens"}
     assert found["output"][-1]["status"] == "incomplete"
@@ -330,17 +377,15 @@ def test_an_answer_that_the_limit_cut_off_is_incomplete() -> None:
 
 
 def test_tokens_from_the_cache_are_counted() -> None:
-    found = json.loads(ResponseWriter(parsed()).answer(LAST))
+    found = answer(LAST)
     assert found["usage"]["input_tokens"] == 7
     assert found["usage"]["input_tokens_details"] == {"cached_tokens": 2}
 
 
 def test_a_response_that_is_not_streamed() -> None:
-    found = json.loads(
-        ResponseWriter(parsed(metadata={"a": "b"}, tools=[TOOL])).answer(
-            Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
-        )
-    )
+    head = msgspec.json.encode(parsed(metadata={"a": "b"}, tools=[TOOL]).head)
+    whole = Chunk("Yes.", thinking="hm", tool_calls=(CALL,), finish_reason="stop", usage=USAGE)
+    found = answer(whole, head=head)
     thoughts, message, call = found["output"]
     assert thoughts["id"].startswith("rs_") and thoughts["type"] == "reasoning"
     assert thoughts["summary"] == [{"type": "summary_text", "text": "hm"}]
@@ -352,7 +397,8 @@ def test_a_response_that_is_not_streamed() -> None:
     assert found["status"] == "completed" and found["id"].startswith("resp_")
     assert found["usage"]["total_tokens"] == 10 and found["metadata"] == {"a": "b"}
     assert found["tools"] == [{**TOOL, "description": None, "strict": None}]
-    assert found["previous_response_id"] is None and found["store"] is False
+    assert found["previous_response_id"] is None and found["store"] is True
+    assert found["background"] is False and "conversation" not in found
 
 
 def test_log_probabilities_come_with_their_text() -> None:
@@ -403,10 +449,45 @@ def test_an_answer_without_text_has_an_empty_message(thinking: str) -> None:
 
 
 def test_a_failed_stream_has_one_error_event() -> None:
-    writer = ResponseWriter(parsed())
-    stream = writer.events(Chunk("Ye")) + b"\n" + writer.failed(500, "the runner crashed")
-    last = read(stream)[-1]
+    writer = ResponseWriter(response())
+    found = writer.events(Chunk("Ye"))
+    failure = ResponseFailure(500, "", "the runner crashed")
+    writer.response = response(status="failed", error=failure)
+    last = read(sse.write([*found, *writer.ending()]))[-1]
     assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
     assert last["response"]["error"] == {"code": "server_error", "message": "the runner crashed"}
-    [event] = read(ResponseWriter(parsed()).failed(400, "no", "context_length_exceeded"))[-1:]
-    assert event["response"]["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, "context_length_exceeded", "context_length_exceeded"),
+        (400, "", "invalid_prompt"),
+        (503, "", "server_error"),
+    ],
+)
+def test_the_code_of_a_failure(status: int, code: str, expected: str) -> None:
+    failed = response(status="failed", error=ResponseFailure(status, code, "no"))
+    assert written(failed, ())["error"] == {"code": expected, "message": "no"}
+
+
+def test_what_a_failed_response_wrote_is_kept() -> None:
+    chunks = [Chunk(thinking="h"), Chunk("Ye"), Chunk("s")]
+    found = written(response(status="failed", error=ResponseFailure(500, "", "no")), chunks)
+    assert [item["type"] for item in found["output"]] == ["reasoning", "message"]
+    assert found["output"][1]["status"] == "incomplete"
+    assert found["output"][1]["content"][0]["text"] == "Yes"
+
+
+def test_a_response_in_the_background_waits_first() -> None:
+    head = msgspec.json.encode(parsed(background=True).head)
+    writer = ResponseWriter(response(head=head, background=True, status="queued"))
+    found = writer.opening()
+    assert writer.opening() == []
+    found += writer.events(Chunk())
+    writer.response = response(head=head, status="completed", ended_at=7)
+    found += writer.events(LAST)
+    found = read(sse.write(found))
+    assert kinds(found)[:3] == ["created", "queued", "in_progress"]
+    statuses = [each["response"]["status"] for each in found if "response" in each]
+    assert statuses == ["queued", "queued", "in_progress", "completed"]
