@@ -56,6 +56,20 @@ class UnknownArchitecture(InvalidModel):
         self.model_type = model_type
 
 
+ENCODERS = {
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "XLMRobertaModel": "bert",
+    "RobertaModel": "bert",
+    "DistilBertModel": "bert",
+    "DistilBertForMaskedLM": "bert",
+    "NomicBertModel": "nomic-bert",
+    "ModernBertModel": "modern-bert",
+    "ModernBertForMaskedLM": "modern-bert",
+}
+"""The models of BERT's family (encoder.py): GGUF's name, by the name in config.json's `architectures`."""
+
+
 class Config(vocabulary.Ids, frozen=True):
     """config.json, as far as it matters here. None: not given, its family's default."""
 
@@ -127,7 +141,7 @@ def family_of(config: Config) -> Family:
         raise UnknownArchitecture(
             f"the model's architecture ({given}) cannot be converted here: pull a GGUF of it, or make one with"
             " llama.cpp's convert_hf_to_gguf.py and name that in FROM;"
-            f" convertible: {', '.join((*FAMILIES, 'BertModel', 'XLMRobertaModel', 'NomicBertModel'))}",
+            f" convertible: {', '.join((*FAMILIES, *ENCODERS))}",
             config.model_type,
         )
     if config.quantization_config is not None:

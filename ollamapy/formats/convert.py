@@ -38,7 +38,7 @@ from .architecture import (
     refuse,
     sizes_of,
 )
-from .bert import is_encoder
+from .encoder import is_encoder
 from .folder import Folder, folder_files
 from .rope import rope_scaling
 from .safetensors import Tensor

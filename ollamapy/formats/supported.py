@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .architecture import family_of, read_config, sizes_of
-from .bert import is_encoder, read_encoder
+from .encoder import is_encoder, read_encoder
 from .folder import Folder
 
 

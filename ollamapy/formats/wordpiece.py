@@ -1,7 +1,8 @@
-"""The tokenizers of BERT's family as GGUF's metadata: WordPiece (BERT, Nomic), and Unigram (XLM-RoBERTa).
+"""The tokenizers of BERT's family as GGUF's metadata: WordPiece (BERT, Nomic), Unigram (XLM-RoBERTa), BPE (RoBERTa, ModernBERT).
 
     WordPiece   `##ing` goes on with a word and `the` begins one; GGUF has `ing` and `▁the`
     Unigram     pieces with scores, as SentencePiece has them, and the table that normalizes characters
+    BPE         of bytes, as GPT-2 has it
 
 Files: tokenizer.json, for WordPiece also vocab.txt. Nothing is tokenized here.
 """
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidModel
+from . import vocabulary
 from .architecture import refuse
 from .folder import Folder, read_bytes, read_json
 from .vocabulary import CONTROL, MAX_PIECE_BYTES, NORMAL, UNKNOWN, UNUSED
@@ -37,6 +39,7 @@ class _Tokenizer(msgspec.Struct, frozen=True):
     model: _Model
     added_tokens: list[_Added] = []
     normalizer: Any = None
+    pre_tokenizer: Any = None
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -51,8 +54,9 @@ class _Settings(msgspec.Struct, frozen=True):
     mask_token: str | _Added | None = None
 
 
-def metadata(files: Folder, rows: int) -> dict[str, Value]:
-    """The `tokenizer.*` keys of a model with so many rows. Raises InvalidModel."""
+def metadata(files: Folder, rows: int, byte_pairs: str = "") -> dict[str, Value]:
+    """The `tokenizer.*` keys of a model with so many rows; ``byte_pairs`` is llama.cpp's name for a tokenizer of the kind BPE, ""
+    where the model cannot have one. Raises InvalidModel."""
     found = _read(files)
     settings = (
         read_json(files, "tokenizer_config.json", _Settings)
@@ -63,6 +67,8 @@ def metadata(files: Folder, rows: int) -> dict[str, Value]:
         values = _unigram(found, settings, rows)
     elif found.model.type == "WordPiece":
         values = _word_pieces(found, settings, rows)
+    elif found.model.type == "BPE" and byte_pairs:
+        return _byte_pairs(files, found, settings, rows) | {"tokenizer.ggml.pre": byte_pairs}
     else:
         refuse(f"its tokenizer is of the kind {found.model.type[:40]!r}, not WordPiece or Unigram")
     tokens = values["tokens"]
@@ -177,6 +183,27 @@ def _unigram(found: _Tokenizer, settings: _Settings, rows: int) -> dict[str, Val
     if table := _characters(found.normalizer):
         values["precompiled_charsmap"] = table
     return values
+
+
+_ROBERTA = {"unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>"}
+
+
+def _byte_pairs(
+    files: Folder, found: _Tokenizer, settings: _Settings, rows: int
+) -> dict[str, Value]:
+    """Texts are put between [CLS] and [SEP], or <s> and </s>, which GGUF knows as BOS and EOS."""
+    steps = found.pre_tokenizer if isinstance(found.pre_tokenizer, dict) else {}
+    if steps.get("type") != "ByteLevel" or steps.get("add_prefix_space"):
+        refuse("its pre-tokenizer is not GPT-2's, or puts a blank before a text")
+    assert isinstance(found.model.vocab, dict)
+    ids = dict(found.model.vocab) | {each.content: each.id for each in found.added_tokens}
+    special = _special(settings, _ROBERTA if "<s>" in ids else _SPECIAL, ids)
+    if not {"cls", "sep"} <= special.keys():
+        refuse("its tokenizer has no [CLS] or [SEP], <s> or </s>")
+    special |= {"bos": special["cls"], "eos": special["sep"]}
+    keys = vocabulary.metadata(files, rows, vocabulary.Ids())
+    keys |= {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}
+    return keys | {f"tokenizer.ggml.{_KEYS[name]}_token_id": n for name, n in special.items()}
 
 
 def _by_number(ids: dict[str, int], rows: int) -> dict[int, str]:

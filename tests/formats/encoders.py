@@ -36,11 +36,18 @@ TOKENIZER = {
 }
 
 
-def make(folder: Path, *, pooling: str = "mean_tokens", **config: Any) -> Path:
+def make(
+    folder: Path,
+    *,
+    pooling: str = "mean_tokens",
+    rows: int = len(WORDS),
+    token_types: float = 1.0,
+    **config: Any,
+) -> Path:
     """A model's folder; `pooling` is what sentence-transformers calls it, "" for a folder that says nothing of it."""
     rng = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (len(WORDS), WIDTH),
+        "embeddings.word_embeddings.weight": (rows, WIDTH),
         "embeddings.position_embeddings.weight": (CONTEXT, WIDTH),
         "embeddings.token_type_embeddings.weight": (2, WIDTH),
         "pooler.dense.weight": (WIDTH, WIDTH),
@@ -57,10 +64,11 @@ def make(folder: Path, *, pooling: str = "mean_tokens", **config: Any) -> Path:
         ):
             shapes |= {f"{at}{name}.weight": (rows, columns), f"{at}{name}.bias": (rows,)}
     tensors = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    tensors["embeddings.token_type_embeddings.weight"] *= token_types
     for norm in norms:
         tensors[f"{norm}.weight"] = rng.normal(1, 0.1, WIDTH)
         tensors[f"{norm}.bias"] = rng.normal(0, 0.1, WIDTH)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(CONFIG | config))
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
@@ -135,20 +143,129 @@ def make_nomic(folder: Path) -> Path:
     return folder
 
 
+_DISTIL = (
+    (r"encoder\.layer\.", "transformer.layer."),
+    (r"attention\.self\.(q|k|v)(uery|ey|alue)\.", r"attention.\1_lin."),
+    (r"attention\.output\.dense\.", "attention.out_lin."),
+    (r"attention\.output\.LayerNorm\.", "sa_layer_norm."),
+    (r"intermediate\.dense\.", "ffn.lin1."),
+    (r"(\d)\.output\.dense\.", r"\1.ffn.lin2."),
+    (r"(\d)\.output\.LayerNorm\.", r"\1.output_layer_norm."),
+)
+"""BERT's names of tensors and DistilBERT's, to be replaced one after the other."""
+
+
+def make_distil(folder: Path, like: Path) -> Path:
+    """A DistilBERT that computes what the BERT in the folder `like` does, whose token types are nought."""
+    make(like, token_types=0.0)
+    make(folder)
+    tensors = {}
+    for name, tensor in tensors_of(like).items():
+        for pattern, replacement in _DISTIL:
+            name = re.sub(pattern, replacement, name)
+        if not name.startswith("pooler.") and "token_type" not in name:
+            tensors[f"distilbert.{name}"] = tensor
+    tensors["vocab_transform.bias"] = np.zeros(WIDTH)
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = {
+        "architectures": ["DistilBertForMaskedLM"],
+        "dim": WIDTH,
+        "n_layers": LAYERS,
+        "n_heads": HEADS,
+        "hidden_dim": HIDDEN,
+        "activation": "gelu",
+        "max_position_embeddings": CONTEXT,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def byte_alphabet() -> list[str]:
+    """The 256 characters that stand for bytes in a byte-level vocabulary, as GPT-2 has them."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [
+        chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)
+    ]
+
+
+def write_byte_pairs(folder: Path, special: list[str]) -> list[str]:
+    """A tokenizer of the kind BPE, with a few merges; its texts by number."""
+    merges = ["c a", "ca t", "Ġ cat", "Ġ s", "a t", "Ġs at"]
+    texts = [*special, *byte_alphabet(), *(merge.replace(" ", "") for merge in merges)]
+    tokenizer = {
+        "added_tokens": [{"id": n, "content": t, "special": True} for n, t in enumerate(special)],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "model": {"type": "BPE", "vocab": {t: n for n, t in enumerate(texts)}, "merges": merges},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return texts
+
+
+N_BYTE_PAIRS = 5 + 256 + 6  # special tokens, bytes, merges
+
+
+def make_roberta(folder: Path) -> list[str]:
+    """A RoBERTa: BERT's weights, positions behind that of padding, byte pairs; the tokenizer's texts."""
+    make(folder, rows=N_BYTE_PAIRS, architectures=["RobertaModel"], pad_token_id=1)
+    return write_byte_pairs(folder, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+
+
+def make_modern(folder: Path, **config: Any) -> list[str]:
+    """A ModernBERT of four layers, two of which see two tokens to each side; the tokenizer's texts."""
+    make(folder, rows=N_BYTE_PAIRS)
+    rng = np.random.default_rng(2)
+    shapes = {"embeddings.tok_embeddings.weight": (N_BYTE_PAIRS, WIDTH)}
+    norms = ["embeddings.norm", "final_norm"]
+    for layer in range(4):
+        at = f"layers.{layer}."
+        norms += [at + "mlp_norm"] + ([at + "attn_norm"] if layer else [])
+        shapes |= {
+            f"{at}attn.Wqkv.weight": (3 * WIDTH, WIDTH),
+            f"{at}attn.Wo.weight": (WIDTH, WIDTH),
+            f"{at}mlp.Wi.weight": (2 * HIDDEN, WIDTH),
+            f"{at}mlp.Wo.weight": (WIDTH, HIDDEN),
+        }
+    tensors = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    tensors |= {f"{norm}.weight": rng.normal(1, 0.1, WIDTH) for norm in norms}
+    write_safetensors(folder / "model.safetensors", {f"model.{n}": t for n, t in tensors.items()})
+    given = {
+        "architectures": ["ModernBertForMaskedLM"],
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": HEADS,
+        "intermediate_size": HIDDEN,
+        "max_position_embeddings": CONTEXT,
+        "norm_eps": 1e-5,
+        "hidden_activation": "gelu",
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 10_000.0,
+        "local_attention": 4,
+        "global_attn_every_n_layers": 3,
+    }
+    (folder / "config.json").write_text(json.dumps(given | config))
+    return write_byte_pairs(folder, ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"])
+
+
+def tensors_of(folder: Path) -> dict[str, Array]:
+    """The tensors in F32 of a folder."""
+    raw = (folder / "model.safetensors").read_bytes()
+    [length] = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    header.pop("__metadata__", None)
+    found: dict[str, Array] = {}
+    for name, each in header.items():
+        if each["dtype"] == "F32":
+            begin, end = (8 + length + offset for offset in each["data_offsets"])
+            found[name] = np.frombuffer(raw[begin:end], "<f4").reshape(each["shape"])
+    return found
+
+
 class Reference:
     """The vectors of a folder's model, for weights in F32."""
 
     def __init__(self, folder: Path) -> None:
-        raw = (folder / "model.safetensors").read_bytes()
-        [length] = struct.unpack("<Q", raw[:8])
-        header = json.loads(raw[8 : 8 + length])
-        header.pop("__metadata__", None)
-        self._w: dict[str, Array] = {}
-        for name, each in header.items():
-            if each["dtype"] != "F32":
-                continue
-            begin, end = (8 + length + offset for offset in each["data_offsets"])
-            self._w[name] = np.frombuffer(raw[begin:end], "<f4").reshape(each["shape"])
+        self._w = tensors_of(folder)
         self._config = json.loads((folder / "config.json").read_text())
         self._vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
 
@@ -205,9 +322,40 @@ class Reference:
         pooled = x.mean(0)
         return np.asarray(pooled / np.linalg.norm(pooled))
 
-    def _rotated(self, x: Array) -> Array:
+    def modern_vector(self, ids: list[int]) -> Array:
+        """The vector of tokens by a ModernBERT."""
+        w = {name.removeprefix("model."): tensor for name, tensor in self._w.items()}
+        config, n = self._config, len(ids)
+        distance = np.abs(np.arange(n)[:, None] - np.arange(n))
+
+        def norm(x: Array, name: str) -> Array:
+            centred = x - x.mean(-1, keepdims=True)
+            return np.asarray(centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * w[name])
+
+        x = norm(w["embeddings.tok_embeddings.weight"][ids], "embeddings.norm.weight")
+        for layer in range(config["num_hidden_layers"]):
+            at = f"layers.{layer}."
+            dense = layer % config["global_attn_every_n_layers"] == 0
+            base = config["global_rope_theta" if dense else "local_rope_theta"]
+            seen = distance <= (n if dense else config["local_attention"] // 2)
+            inner = norm(x, at + "attn_norm.weight") if layer else x
+            q, k, v = (
+                each.reshape(n, HEADS, -1).swapaxes(0, 1)
+                for each in np.split(inner @ w[at + "attn.Wqkv.weight"].T, 3, axis=-1)
+            )
+            mixed = self._mixed(self._rotated(q, base), self._rotated(k, base), v, seen)
+            x = x + mixed @ w[at + "attn.Wo.weight"].T
+            value, gate = np.split(
+                norm(x, at + "mlp_norm.weight") @ w[at + "mlp.Wi.weight"].T, 2, -1
+            )
+            value = value * 0.5 * (1 + np.vectorize(math.erf)(value / math.sqrt(2)))
+            x = x + (value * gate) @ w[at + "mlp.Wo.weight"].T
+        pooled = norm(x, "final_norm.weight").mean(0)
+        return np.asarray(pooled / np.linalg.norm(pooled))
+
+    def _rotated(self, x: Array, base: float = 0) -> Array:
         half = x.shape[-1] // 2
-        frequencies = self._config["rotary_emb_base"] ** (-np.arange(half) / half)
+        frequencies = (base or self._config["rotary_emb_base"]) ** (-np.arange(half) / half)
         angles = np.arange(x.shape[1])[:, None] * frequencies
         left, right = x[..., :half], x[..., half:]
         return np.concatenate(
@@ -226,8 +374,8 @@ class Reference:
         )
         return self._mixed(q, k, v)
 
-    def _mixed(self, q: Array, k: Array, v: Array) -> Array:
-        scores = q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1])
+    def _mixed(self, q: Array, k: Array, v: Array, seen: Array | bool = True) -> Array:
+        scores = np.where(seen, q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1]), -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         return np.asarray((weights @ v).swapaxes(0, 1).reshape(q.shape[1], -1))

@@ -76,6 +76,45 @@ def test_rotated_positions_and_a_gate(own: Daemon, tmp_path: Path) -> None:
         assert cosine(own, "nomic", text, Reference(folder).nomic_vector(text)) > 0.999
 
 
+def test_a_distilled_one_has_other_names_and_no_token_types(own: Daemon, tmp_path: Path) -> None:
+    like = tmp_path / "like"
+    create(own, "distil", encoders.make_distil(tmp_path / "weights", like))
+    for text in ("a cat", "the dogs sat on the mat"):
+        assert cosine(own, "distil", text, Reference(like).vector(text)) > 0.999
+
+
+CUTS = [
+    ("a cat sat", ["a", "Ġcat", "Ġsat"]),
+    (" cats", ["Ġcat", "s"]),
+    ("é\n", ["Ã", "©", "Ċ"]),
+    ("a cat sat at a cat", ["a", "Ġcat", "Ġsat", "Ġ", "at", "Ġ", "a", "Ġcat"]),
+]
+"""Texts, and the pieces of a byte-level tokenizer (encoders.write_byte_pairs)."""
+
+
+def test_byte_pairs_and_positions_behind_padding(own: Daemon, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    texts = encoders.make_roberta(folder)
+    create(own, "roberta", folder)
+    for text, pieces in CUTS:
+        ids = [texts.index(each) for each in ("<s>", *pieces, "</s>")]
+        wanted = Reference(folder).vector_of(ids, first=2)
+        assert cosine(own, "roberta", text, wanted) > 0.999
+
+
+@pytest.mark.parametrize("window", [2, 4, 128])
+def test_norms_before_and_windows_of_attention(own: Daemon, tmp_path: Path, window: int) -> None:
+    folder = tmp_path / "weights"
+    texts = encoders.make_modern(folder, local_attention=window)
+    create(own, f"modern-{window}", folder)
+    for text, pieces in CUTS:
+        ids = [texts.index(each) for each in ("[CLS]", *pieces, "[SEP]")]
+        wanted = Reference(folder).modern_vector(ids)
+        assert cosine(own, f"modern-{window}", text, wanted) > 0.999
+    shown = own.ask("POST", "/api/show", {"model": f"modern-{window}"}).json()
+    assert shown["details"]["family"] == "modern-bert"
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not MINILM.exists(), reason="scripts/judges could not get the model MiniLM")
 def test_the_real_minilm(own: Daemon, tmp_path: Path) -> None:
