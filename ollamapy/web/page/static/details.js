@@ -9,6 +9,7 @@ import { installed, shortName } from "./library.js";
 import { bytes, number, t } from "./texts.js";
 
 const MOST_TENSORS = 2000; // rows
+const LONG = 400; // rows of a table that is made only when it is opened
 
 /** Open the details of an installed model. @param {string} name */
 export async function openDetails(name) {
@@ -66,7 +67,7 @@ function plain(value) {
 function table(title, rows, isOpen = true) {
   const filled = rows.filter(([, value]) => value !== undefined && value !== null && value !== "");
   const make = () => h("table", { class: "facts-table" }, h("tbody", null, filled.map(([name, value]) => h("tr", null, h("th", { scope: "row" }, name), h("td", { dir: "auto" }, value)))));
-  return folded(title, make, isOpen);
+  return folded(title, make, isOpen, filled.length <= LONG);
 }
 
 /** @param {string} title @param {string} value @param {boolean} [isOpen] */
@@ -77,9 +78,12 @@ function text(title, value, isOpen = false) {
   }, isOpen);
 }
 
-/** A part that can be folded; its content is made when it is opened. @param {string} title @param {() => HTMLElement} make @param {boolean} isOpen */
-function folded(title, make, isOpen) {
+/**
+ * A part that can be folded. Its content is there at once, so that the browser's search finds it, or when it is opened.
+ * @param {string} title @param {() => HTMLElement} make @param {boolean} isOpen @param {boolean} [atOnce]
+ */
+function folded(title, make, isOpen, atOnce = true) {
   const details = h("details", { open: isOpen, on: { toggle: () => details.open && details.childElementCount === 1 && details.append(make()) } }, h("summary", null, h("h3", null, title)));
-  if (isOpen) details.append(make());
+  if (isOpen || atOnce) details.append(make());
   return details;
 }
