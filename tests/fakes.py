@@ -21,7 +21,8 @@ from ollamapy.request import Caller, Request
 from ollamapy.runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
 from ollamapy.runner.render import Renderer
 from ollamapy.serving.answer import answer, check
-from ollamapy.serving.chats.chats import Chats
+from ollamapy.serving.chats.chats import Answering, Chats
+from ollamapy.serving.preread import preread
 from ollamapy.serving.responses.responses import Responses
 from ollamapy.serving.services import Services
 from ollamapy.types import Chunk, EmbedInputs, Generation, LoadStage, Prefill, Queued, TokenLogprob
@@ -162,7 +163,10 @@ class Made:
         async def checked(request: Request) -> None:
             await check(self.services, request)
 
-        chats = Chats(None, None, answered, checked)
+        async def read_ahead(request: Request, caller: Caller) -> None:
+            await preread(self.services, request, caller)
+
+        chats = Chats(None, None, Answering(answered, checked, read_ahead))
         self.services = Services(
             settings,
             Models(Store([store])),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,14 +146,20 @@ def environment(
 
 @contextmanager
 def serve(
-    home: Path, models: Path, *arguments: str, hub: str = "", **extra: str
+    home: Path,
+    models: Path,
+    *arguments: str,
+    hub: str = "",
+    wrap: Sequence[str] = (),
+    **extra: str,
 ) -> Iterator[Daemon]:
-    """A daemon on a free port; killed at the end if it still runs. No child of it may be left then."""
+    """A daemon on a free port; killed at the end if it still runs. No child of it may be left then. ``wrap``: the beginning of a
+    command that becomes the daemon's process."""
     extra.setdefault("HOST", "127.0.0.1:0")
     log = home / "serve.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command("serve", *arguments),
+            [*wrap, *command("serve", *arguments)],
             env=environment(home, models, hub=hub, **extra),
             stdin=subprocess.DEVNULL,
             stderr=stderr,

@@ -37,6 +37,7 @@ from ..runner.process import RunnerProcess
 from ..runner.render import Renderer
 from ..secret import ensure_secret
 from ..serving.answer import answer, check, lease_request
+from ..serving.preread import preread
 from ..serving.presets import Presets
 from ..serving.services import Services
 from ..serving.turn import template_of
@@ -140,7 +141,7 @@ async def _serve(
     from ..models.jobs import Jobs
     from ..models.offers import Offers
     from ..registry.catalog import Catalog
-    from ..serving.chats.chats import Chats
+    from ..serving.chats.chats import Answering, Chats
     from ..serving.responses.responses import Responses
 
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
@@ -148,8 +149,11 @@ async def _serve(
     chats = Chats(
         settings.paths.chats if settings.keeps_history else None,
         settings.paths.attachments,
-        lambda request, caller: answer(services, request, caller),
-        lambda request: check(services, request),
+        Answering(
+            lambda request, caller: answer(services, request, caller),
+            lambda request: check(services, request),
+            lambda request, caller: preread(services, request, caller),
+        ),
     )
     responses = Responses(
         chats.in_database,

@@ -273,6 +273,7 @@ class Answers:
 
     async def _flush(self) -> None:
         """Write what has come, as long as answers are being written."""
+        failing = False
         while self._writing:
             await asyncio.sleep(FLUSH_SECONDS)
             unsaved = [each for each in self._writing.values() if each.is_unsaved]
@@ -281,8 +282,11 @@ class Answers:
                 try:
                     await self._save(store, [message for _, message in mine])
                 except OllamapyError as error:
-                    log.error("running answers cannot be stored for now: %s", error)
+                    if not failing:
+                        log.error("running answers cannot be stored for now: %s", error)
+                    failing = True
                     continue
+                failing = False
                 for each, message in mine:
                     each.saved(message)
 

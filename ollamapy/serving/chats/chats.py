@@ -12,13 +12,22 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from msgspec import UNSET
 
-from ...errors import ChatError, ChatNotFound, ChatsFull, ChatsUnavailable, ServerBusy, reason
+from ...errors import (
+    ChatError,
+    ChatNotFound,
+    ChatsFull,
+    ChatsUnavailable,
+    OllamapyError,
+    ServerBusy,
+    reason,
+)
 from ...request import Caller, Request
 from ...types import Chunk
 from . import asking, exchange
@@ -27,7 +36,7 @@ from .asking import Asked, NewPart
 from .attachments import Attachment, media_type_of
 from .events import Event, replay
 from .search import snippet
-from .store import ChatStore, Row
+from .store import ChatStore, Row, is_full
 from .values import Changes, Chat, ChatMessage, Hit, Listed, Part, new_id, now
 
 log = logging.getLogger(__name__)
@@ -37,7 +46,22 @@ Answer = Callable[[Request, Caller], AsyncGenerator[Chunk, None]]
 Check = Callable[[Request], Awaitable[None]]
 """Raises what makes a request impossible to answer: no such model, images that it cannot read."""
 
+Preread = Callable[[Request, Caller], Awaitable[None]]
+"""Computes a prompt ahead, while nothing else is to be done (serving/preread.py)."""
+
+MOST_TEMPORARY = 200
+"""Temporary chats at a time; the ones that were changed first are forgotten."""
+
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What chats need of the rest of the daemon."""
+
+    answer: Answer
+    check: Check
+    preread: Preread
 
 
 class Chats:
@@ -46,13 +70,11 @@ class Chats:
     ``path`` is their database, None where nothing is kept; ``attachments`` the folder of the files attached to them.
     """
 
-    def __init__(
-        self, path: Path | None, attachments: Path | None, answer: Answer, check: Check
-    ) -> None:
+    def __init__(self, path: Path | None, attachments: Path | None, answering: Answering) -> None:
         self._path = path
         self._folder = attachments
-        self._answer = answer
-        self._check = check
+        self._answering = answering
+        self._prereading: dict[str, asyncio.Task[None]] = {}
         self._thread = ThreadPoolExecutor(1, "chats")
         self._answers = Answers(self._save, self._finish)
         self._taking_in = asyncio.Lock()
@@ -63,11 +85,13 @@ class Chats:
 
     async def end_answers(self) -> None:
         """End the answers that are being written, with their text stored: the daemon stops."""
+        for task in self._prereading.values():
+            task.cancel()
         await self._answers.close()
 
     async def close(self) -> None:
         """End the answers that are being written, and close the database."""
-        await self._answers.close()
+        await self.end_answers()
         await self._do(self._close)
         self._thread.shutdown()
 
@@ -104,7 +128,12 @@ class Chats:
         time = now()
         fields = {name: value for name, value in given.given.items() if value is not None}
         chat = Chat(id=new_id("chat"), created_at=time, updated_at=time, **fields)
-        return await self._do(lambda: self._storing(temporary).create(owner, chat))
+        made = await self._do(lambda: self._storing(temporary).create(owner, chat))
+        if made.temporary:
+            for old in await self._do(lambda: self._storing(True).oldest(MOST_TEMPORARY)):
+                if not self._answers.of_chat(old.id):
+                    await self.delete(old.owner, old.id)
+        return made
 
     async def get(self, owner: str, id: str) -> tuple[Chat, list[ChatMessage]]:
         """A chat and all its messages. Raises ChatNotFound."""
@@ -234,7 +263,8 @@ class Chats:
         # 2) can it be answered?
         if asked.answers:
             request = asking.request_of(chat, branch, asked, given.contents)
-            await self._check(request)
+            await self._answering.check(request)
+            self._end_preread(id)
         elif new is not None:
             asking.message_of(new, given.contents)
             await self._do(lambda: store.add(owner, id, [new], given.files))
@@ -251,8 +281,27 @@ class Chats:
             added = [each for each in (new, message) if each is not None]
             chat = await self._do(lambda: store.add(owner, id, added, given.files))
         writing = Writing(store, chat, message, new.id if new else None)
-        self._answers.start(writing, self._answer(request, caller))
+        self._answers.start(writing, self._answering.answer(request, caller))
         return writing
+
+    async def preread(self, caller: Caller, id: str, asked: Asked) -> None:
+        """Begin to compute the prompt of what will be asked, with what is written of it so far; instead of the last such text
+        of this chat. Raises ChatNotFound, InvalidRequest."""
+        _, chat, branch, given = await self._do(lambda: self._read(caller.owner, id, asked))
+        request = asking.request_of(chat, branch, asked, given.contents)
+        await self._answering.check(request)
+        self._end_preread(id)
+        task = asyncio.create_task(_quietly(self._answering.preread(request, caller)))
+        self._prereading[id] = task
+        task.add_done_callback(lambda _: self._forget_preread(id, task))
+
+    def _end_preread(self, id: str) -> None:
+        if (task := self._prereading.pop(id, None)) is not None:
+            task.cancel()
+
+    def _forget_preread(self, id: str, task: asyncio.Task[None]) -> None:
+        if self._prereading.get(id) is task:
+            del self._prereading[id]
 
     async def events(
         self, owner: str, id: str, message: str, after: int
@@ -319,9 +368,9 @@ class Chats:
         self._temporary = ChatStore(None)
         if self._path is not None:
             try:
-                self._kept = ChatStore(self._path, self._folder)
-            except (OSError, sqlite3.Error) as error:
-                log.error("the conversations in %s cannot be opened: %s", self._path, error)
+                self._keeping()
+            except ChatsUnavailable as error:
+                log.error("%s", error)
 
     def _close(self) -> None:
         for store in (self._kept, self._temporary):
@@ -334,9 +383,12 @@ class Chats:
             assert self._temporary is not None
             return self._temporary
         if self._kept is None:
-            raise ChatsUnavailable(
-                f"the conversations in {self._path} cannot be opened, see the daemon's log: ollamapy daemon logs"
-            )
+            try:
+                self._kept = ChatStore(self._path, self._folder)
+            except (OSError, sqlite3.Error) as error:
+                raise ChatsUnavailable(
+                    f"the conversations in {self._path} cannot be opened: {reason(error)}"
+                ) from error
         return self._kept
 
     def _storing(self, temporary: bool) -> ChatStore:
@@ -423,6 +475,14 @@ def _hit(store: ChatStore, row: Row, query: str) -> Hit:
     return Hit(row.message, snippet(store.message(row.chat.id, row.message).content, query))
 
 
+async def _quietly(work: Awaitable[None]) -> None:
+    """Work that no one waits for."""
+    try:
+        await work
+    except OllamapyError as error:
+        log.debug("a prompt was not read ahead: %s", error)
+
+
 def _translated(work: Callable[[], Result]) -> Result:
     """The result of work with a database, its errors as ours."""
     try:
@@ -434,7 +494,6 @@ def _translated(work: Callable[[], Result]) -> Result:
 
 
 def _error_of(error: sqlite3.Error) -> ChatError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return ChatsFull("the disk has no room for the conversation: make room, and send it again")
     return ChatsUnavailable(f"the conversations cannot be read or written: {error}")

@@ -27,7 +27,7 @@ def deletion(connection: sqlite3.Connection) -> Iterator[None]:
     """A transaction after which nothing of the deleted rows is in any file. Where this process is killed before, the next one
     sees to it (:class:`ChatStore`)."""
     with transaction(connection):
-        connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
+        cursor = connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
         yield
-    connection.execute("DELETE FROM erasures")
+    connection.execute("DELETE FROM erasures WHERE rowid = ?", (cursor.lastrowid,))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 VERSION = 2
 """The version of the tables (PRAGMA user_version)."""
 
+LOG_PAGES = 256
+"""Pages of 4,096 bytes in the log, after which it is written back into the file."""
+
 MEMORY = ":memory:"
 """In place of a path: a database that is never written."""
 
@@ -175,6 +178,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         "temp_store = MEMORY",
         "journal_mode = WAL",
         "synchronous = NORMAL",
+        f"wal_autocheckpoint = {LOG_PAGES}",
     ):
         connection.execute(f"PRAGMA {pragma}")
     [version] = connection.execute("PRAGMA user_version").fetchone()

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ...errors import ChatConflict, ChatNotFound
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+from ...errors import ChatConflict, ChatNotFound, ChatsFull, ChatsUnavailable
+from ...files import make_folder
 from .attachments import Attachment, Attachments
+from .database import transaction
 from .exchange import Imported
 from .schema import MEMORY, open_database
 from .search import match_of
@@ -34,6 +39,9 @@ _SAVED = tuple(
 _COLUMN = {"order": "pieces"}
 _MESSAGE_COLUMNS = tuple(_COLUMN.get(name, name) for name in _MESSAGE_FIELDS)
 
+LOCK_SECONDS = 0.5
+"""How long an ending daemon is waited for, which still has the database open."""
+
 ENDED = Failure("daemon_ended", "the daemon ended while it wrote this answer")
 """The failure of answers that were being written when the daemon was killed."""
 
@@ -42,16 +50,22 @@ class ChatStore:
     """The conversations of one database: a file, or memory for those that are never written.
 
     ``attachments``: the folder of the files attached to them. ``notice`` tells what was done with a database that could not be
-    used. Raises OSError, sqlite3.Error.
+    used. Raises OSError, sqlite3.Error; ChatsUnavailable while another daemon has the file open.
     """
 
     def __init__(self, path: Path | None, attachments: Path | None = None) -> None:
-        self._connection, self.notice = open_database(MEMORY if path is None else path)
+        self._lock = _locked(path) if path is not None else None
+        try:
+            self._connection, self.notice = open_database(MEMORY if path is None else path)
+        except BaseException:
+            self._unlock()
+            raise
         self.temporary = path is None
         self.attachments = Attachments(self._connection, attachments)
         self._fail_unfinished()
         if self._connection.execute("SELECT 1 FROM erasures").fetchone():
-            self.erase()
+            with suppress(ChatsFull):
+                self.erase()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -61,6 +75,11 @@ class ChatStore:
     def close(self) -> None:
         """Write everything into the one file and close it."""
         self._connection.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _fail_unfinished(self) -> None:
         self._connection.execute(
@@ -177,6 +196,14 @@ class ChatStore:
         rows = self._connection.execute("SELECT id FROM chats WHERE owner = ?", (owner,))
         return [id for (id,) in rows]
 
+    def oldest(self, most: int) -> list[Owned]:
+        """The chats beyond the ``most`` ones that were changed last."""
+        rows = self._connection.execute(
+            "SELECT owner, id FROM chats ORDER BY updated_at DESC, n DESC LIMIT -1 OFFSET ?",
+            (most,),
+        )
+        return [Owned(*row) for row in rows]
+
     def delete_all(self, owner: str) -> None:
         """Delete all chats of an owner. Call :meth:`erase` then."""
         with self._deletion():
@@ -187,11 +214,22 @@ class ChatStore:
             self._connection.execute("DELETE FROM chats WHERE owner = ?", (owner,))
 
     def erase(self) -> None:
-        """Leave nothing of what was deleted in any file: merge the full-text index, and write the log back into the file."""
-        for table in ("title_words", "message_words"):
-            self._connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
-        self.attachments.sweep()
-        self._connection.execute("DELETE FROM erasures")
+        """Leave nothing of what was deleted in any file: merge the full-text index, and write the log back into the file.
+
+        Raises ChatsFull where the disk has no room for that; it is done at the next deletion or start then.
+        """
+        try:
+            for table in ("title_words", "message_words"):
+                self._connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+            self.attachments.sweep()
+            self._connection.execute("DELETE FROM erasures")
+        except sqlite3.OperationalError as error:
+            if is_full(error):
+                raise ChatsFull(
+                    "it is deleted, but the disk has no room to take its words out of the search index: make room, and delete"
+                    " something else or restart the daemon"
+                ) from None
+            raise
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # ---- messages --------------------------------------------------------------------------------------------------
@@ -326,16 +364,8 @@ class ChatStore:
 
     # ---- rows ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._connection)
 
     @contextmanager
     def _deletion(self) -> Iterator[None]:
@@ -374,6 +404,33 @@ class ChatStore:
         for name in _CHAT_FLAGS:
             fields[name] = bool(fields[name])
         return Chat(**fields, temporary=self.temporary)
+
+
+def _locked(path: Path) -> BaseFileLock:
+    """The right to use a database, for this process alone. Raises ChatsUnavailable, OSError."""
+    from filelock import FileLock, Timeout  # imports half of asyncio: only the daemon pays for it
+
+    make_folder(path.parent)
+    lock = FileLock(f"{path}.lock", mode=0o600)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise ChatsUnavailable(
+            f"another ollamapy daemon has the conversations in {path} open: use that one, or set OLLAMAPY_HOME"
+        ) from None
+    return lock
+
+
+def is_full(error: BaseException) -> bool:
+    """Is a disk without room the reason of an error?"""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+class Owned(NamedTuple):
+    """A chat and whose it is."""
+
+    owner: str
+    id: str
 
 
 class Row(NamedTuple):

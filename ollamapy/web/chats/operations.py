@@ -98,6 +98,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         schema_of(chats.HTML_FIELDS),
         (*REQUEST, *_CHAT),
     ),
+    ("POST", "/api/chats/{id}/prefill"): Operation(
+        "Compute the prompt of a message that will be sent, with what is written of it so far, while nothing else is to be done",
+        None,
+        schema_of(chats.MESSAGE_FIELDS, content=TEXT),
+        (*RUN, *_CHAT),
+        statuses={202: "it is computed if the model is loaded and idle"},
+    ),
     ("GET", "/api/chats/{id}/messages/{message}/events"): Operation(
         "The events of an answer from a place on",
         {EVENTS: EVENT},

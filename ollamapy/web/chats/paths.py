@@ -63,6 +63,12 @@ async def _ask(services: Services, call: Call) -> Reply:
     return _streamed(with_html(events, before=made.text_before) if _wants_html(call) else events)
 
 
+async def _prefill(services: Services, call: Call) -> Reply:
+    asked = await call.parse(wire.parse_message)
+    await services.chats.preread(call.caller, call.path["id"], asked)
+    return Response(status_code=202)
+
+
 async def _events(services: Services, call: Call) -> Reply:
     given = {"after": call.headers.get("last-event-id", "") or call.query.get("after", "")}
     after = wire.number(given, "after")
@@ -125,6 +131,7 @@ PATHS = (
     Path("/api/chats/{id}", "DELETE", _delete, "infer"),
     Path("/api/chats/{id}/messages", "POST", _ask, "infer"),
     Path("/api/chats/{id}/html", "POST", _html, "infer"),
+    Path("/api/chats/{id}/prefill", "POST", _prefill, "infer"),
     Path(f"{_MESSAGE}/events", "GET", _events, "infer"),
     Path(f"{_MESSAGE}/stop", "POST", _stop, "infer"),
     Path(_MESSAGE, "DELETE", _delete_message, "infer"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ollamapy.errors import ChatConflict, ChatNotFound
+from ollamapy.errors import ChatConflict, ChatNotFound, ChatsUnavailable
 from ollamapy.serving.chats.schema import VERSION
 from ollamapy.serving.chats.store import ENDED, ChatStore
 from ollamapy.serving.chats.values import Changes, Chat, ChatMessage, new_id, now
@@ -230,13 +230,21 @@ def test_what_a_killed_daemon_had_deleted_is_erased_at_the_next_start(tmp_path: 
     assert not in_files(tmp_path, secret)
 
 
+def test_two_daemons_do_not_share_a_database(store: ChatStore, tmp_path: Path) -> None:
+    with pytest.raises(ChatsUnavailable, match="another ollamapy daemon"):
+        ChatStore(tmp_path / "state" / "chats.db")
+    store.close()
+    again = ChatStore(tmp_path / "state" / "chats.db")
+    again.close()
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_only_the_user_can_read_the_files(store: ChatStore, tmp_path: Path) -> None:
     made(store)
     files = list((tmp_path / "state").iterdir())
-    assert len(files) == 3
+    assert len(files) == 4  # with its log, its shared memory and its lock
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
