@@ -6,6 +6,7 @@ beginning, without "chat_", or "-" for the chat that was changed last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -28,7 +29,7 @@ SHORT = 8
 NO_CHATS = "the server keeps no chats, see: ollamapy daemon status"
 """The error where an Ollama or an older daemon answers."""
 
-_LENGTH = len(PREFIX) + 22
+_WHOLE = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{22}}")
 _PAGE = 100
 
 
@@ -43,11 +44,14 @@ class Chats:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.notice = ""
 
     def are_kept(self) -> bool:
-        """Whether this server keeps chats at all."""
+        """Whether this server keeps chats at all; ``notice`` is then what it says of them, of a damaged database for example."""
         try:
-            return "chats" in self._client.object("GET", "/api/chats?limit=1")
+            found = self._client.object("GET", "/api/chats?limit=1")
+            self.notice = str(found.get("notice") or "")
+            return "chats" in found
         except AnsweredError as error:
             if error.status in (404, 405):
                 return False
@@ -62,7 +66,8 @@ class Chats:
         """The chats, pinned ones first, then those changed last; those that match ``query``, the best first. ``archived``: "false",
         "true" or "all"."""
         wanted = {"q": query, "folder": folder, "archived": archived, "limit": str(_PAGE)}
-        wanted = {name: value for name, value in wanted.items() if value}
+        # What is no UTF-8 in an argument is a lone surrogate here
+        wanted = {n: v.encode("utf-8", "replace").decode() for n, v in wanted.items() if v}
         before = ""
         while True:
             page = {**wanted, "before": before} if before else wanted
@@ -139,7 +144,7 @@ class Chats:
         several."""
         if text == LATEST:
             return self.latest(besides=besides)
-        if text.startswith(PREFIX) and len(text) == _LENGTH and self._has(text):
+        if _WHOLE.fullmatch(text) and self._has(text):
             return text
         return chosen(text, self.every(archived="all"))
 

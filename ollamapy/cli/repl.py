@@ -523,8 +523,12 @@ _NOTHING: Mapping[slash.Part, str] = {
 
 def _keeps_chats(client: Client) -> bool:
     """Whether the server keeps chats; one that cannot says why."""
+    chats = Chats(client)
     try:
-        return Chats(client).are_kept()
+        is_kept = chats.are_kept()
+        if chats.notice:
+            terminal.remark(f"Note: {chats.notice}")
+        return is_kept
     except AnsweredError as error:
         terminal.remark(f"Warning: this chat will not be kept: {error}")
         return False

@@ -103,8 +103,9 @@ class Session:
         return is_base(self.show)
 
     @property
-    def _joins(self) -> bool:
-        return bool((self.show.get("model_info") or {}).get(JOINS_MESSAGES))
+    def joins(self) -> bool:
+        """Whether the model continues text, to which the server joins the messages of a chat."""
+        return self.is_base and bool((self.show.get("model_info") or {}).get(JOINS_MESSAGES))
 
     @property
     def wanted_context(self) -> int | None:
@@ -141,7 +142,7 @@ class Session:
     ) -> Session:
         """With a message of the user; an empty line (base models only) goes on with a part or begins a new text. The built-in
         model tells stories: what is typed begins the next one."""
-        if line and self.is_base and self._joins:
+        if line and self.joins:
             return replace(self, messages=(Message("user", line),))
         if line or images or files:
             message = Message("user", line, images=images, files=files)
@@ -183,7 +184,7 @@ class Session:
         if not self.is_base:
             messages = [message.message for message in self.messages]
             return Post(True, {**self._asked(), "messages": [*self._system(), *messages]})
-        if self._joins:
+        if self.joins:
             messages = [*self._system(), {"role": "user", "content": self.text}]
             return Post(True, {**self._asked(), **self._policy(), "messages": messages})
         prompt = joined(self.system or str(self.show.get("system") or ""), self.text)
@@ -210,6 +211,11 @@ class Session:
         if "context_policy" in str(self.show.get("parameters") or ""):
             return {}
         return {"options": {"context_policy": "shift", **self.options()}}
+
+    def chat_options(self) -> dict[str, Any]:
+        """The options of a chat that the daemon keeps."""
+        options: dict[str, Any] = self._policy().get("options", {}) if self.joins else {}
+        return options or self.options()
 
     def options(self) -> dict[str, Any]:
         """The parameters, as a request has them."""

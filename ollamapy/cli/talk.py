@@ -68,13 +68,13 @@ class Talk:
     @property
     def is_kept(self) -> bool:
         """Whether the daemon keeps this conversation."""
-        return self._is_kept and not self.session.is_base
+        return self._is_kept and (self.session.joins or not self.session.is_base)
 
     def check_kept(self) -> None:
         """Raises OllamapyError if the daemon keeps no chats with this model."""
         if not self._is_kept:
             raise OllamapyError(NO_CHATS)
-        if self.session.is_base:
+        if not self.is_kept:
             raise OllamapyError(
                 f"{self.session.model} has no chat template, so that its texts are not kept as chats"
             )
@@ -120,9 +120,14 @@ class Talk:
     # ---- asking
 
     def say(self, line: str) -> None:
-        """Send a message, and print the answer as it comes."""
+        """Send a message, and print the answer as it comes. A base model's next story is a chat of its own; an empty line goes on
+        with one that is only begun."""
         self.follow()
-        self.answer(self._with_message(line))
+        session = self._with_message(line)
+        if self.is_kept and session.is_base and (line or not session.messages):
+            self.clear()
+            session = replace(session, messages=session.messages or (Message("user", ""),))
+        self.answer(session)
 
     def _with_message(self, line: str) -> Session:
         """The conversation with a line; files that it names are attached if the model takes images or audio."""

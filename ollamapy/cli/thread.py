@@ -22,6 +22,7 @@ from .session import Ending, Message, Session
 _SETTINGS = ("model", "system", "options", "format", "think", "keep_alive")
 """The fields of a chat that are settings of its answers."""
 
+_LONGEST_NAME = 200
 _UPLOAD_PIECE = 256 * 1024
 
 
@@ -223,7 +224,8 @@ class Thread:
             size = path.stat().st_size
             with path.open("rb") as file:
                 pieces = iter(lambda: file.read(_UPLOAD_PIECE), b"")
-                found = self._ask(lambda client: Chats(client).attach(path.name, size, pieces))
+                name = file_name(path)
+                found = self._ask(lambda client: Chats(client).attach(name, size, pieces))
         except OSError as error:
             raise OllamapyError(f"couldn't read '{path}': {reason(error)}") from error
         kind = "image" if str(found.get("media_type")).startswith("image/") else "file"
@@ -245,7 +247,7 @@ def settings(session: Session) -> dict[str, Any]:
     return {
         "model": session.model,
         "system": session.system,
-        "options": session.options(),
+        "options": session.chat_options(),
         "format": session.format,
         "think": session.think,
         "keep_alive": session.keep_alive,
@@ -261,7 +263,7 @@ def _is_same(name: str, one: Any, other: Any) -> bool:
 
 def adopted(session: Session, chat: Mapping[str, Any]) -> Session:
     """The session with those settings that a chat names. ``show`` stays: it is the caller's to read another model's."""
-    options = chat.get("options") if "options" in chat else session.options()
+    options = chat.get("options") if "options" in chat else session.parameters
     parameters = {
         str(name): tuple(value) if isinstance(value, list) else value
         for name, value in (options or {}).items()
@@ -309,6 +311,12 @@ def _ending(stored: Mapping[str, Any]) -> Ending:
     endings: dict[Any, Ending] = {"stopped": "stopped", "failed": "broken off"}
     cut = stored.get("status") == "done" and stored.get("stop_reason") == "length"
     return "cut off" if cut else endings.get(stored.get("status"), "")
+
+
+def file_name(path: Path) -> str:
+    """The name of a file as messages can have it: printable, and not too long."""
+    name = path.name.encode("utf-8", "replace").decode()
+    return "".join(each for each in name if each.isprintable())[-_LONGEST_NAME:] or "file"
 
 
 def content(message: Message) -> str | list[Mapping[str, Any]]:

@@ -124,6 +124,32 @@ def test_temporary_chats_are_not_listed_and_go_with_the_terminal(run: Run, keepe
         assert keeper.ask("GET", f"/api/chats/{id}").status == 404
 
 
+@llama
+def test_each_story_is_a_chat(run: Run, keeper: Daemon) -> None:
+    it = run("tinystories", "-o", "seed=1", "-o", "num_predict=5").prompted(1)
+    it.enter("Once upon a time")
+    it.prompted(2).enter("")
+    it.until("goes on").prompted(3)
+    [chat] = chats(keeper)
+    assert chat["title"] == "Once upon a time" and chat["n_messages"] == 2
+    assert chat["options"] == {"context_policy": "shift", "seed": 1, "num_predict": 5}
+    told = texts(keeper)[1]
+    shown = it.words.replace(" >>>", "")
+    assert " ".join(told.split()) in shown, "an empty line goes on with it"
+    it.enter("/retry")
+    it.prompted(4).enter("The cat")
+    it.prompted(5)
+    assert [chat["title"] for chat in chats(keeper)] == ["The cat", "Once upon a time"]
+    it.enter("/clear")
+    it.prompted(6).enter("")
+    it.prompted(7)
+    assert len(chats(keeper)) == 3
+    again = run("tinystories", "--continue").prompted(2)
+    again.enter("")
+    again.prompted(3)
+    assert len(chats(keeper)) == 3
+
+
 # ---- branches
 
 

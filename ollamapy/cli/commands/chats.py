@@ -56,6 +56,8 @@ def _chats(context: typer.Context) -> Chats:
     """The chats of the daemon, which is started if need be. Raises OllamapyError for a server that keeps none."""
     found = Chats(launcher_of(context).connect())
     found.check()
+    if found.notice:
+        terminal.remark(f"Note: {found.notice}")
     return found
 
 
