@@ -99,7 +99,7 @@ def test_the_commands_and_their_flags_exist() -> None:
             continue
         assert name in commands, line
         command = commands[name]
-        if name == "daemon" and words:
+        if name in ("daemon", "chats") and words:
             command = getattr(command, "commands")[words[0]]  # noqa: B009
         known = {flag for param in command.params for flag in param.opts}
         flags = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
