@@ -3,7 +3,7 @@
 A request watches its job. A second pull of the same source joins the first. When the last watcher has left, the job is cancelled,
 unless it is kept: a pull writes its journal, and the same request goes on there; a push or a creation leaves nothing behind. Nothing
 waits for the thread of a cancelled job but the end of the daemon, for CLOSE_SECONDS. How the latest jobs ended is remembered until
-the daemon ends.
+the daemon ends, for each model the last time.
 """
 
 from __future__ import annotations
@@ -211,6 +211,9 @@ class Jobs:
                 else f"too many {job.kind} jobs run already"
             )
             raise ServerBusy(f"{why}, try again later")
+        for id, past in list(self._known.items()):
+            if past.ended and (past.kind, past.name) == (job.kind, job.name):
+                del self._known[id]  # what comes of this one is of interest now
         self._jobs[key] = self._known[job.id] = job
         thread = job.start(story)
         self._threads.add(thread)

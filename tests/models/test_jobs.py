@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -295,12 +295,14 @@ def test_ending_a_job_tells_its_watchers_and_a_new_request_starts_anew(tmp_path:
         with pytest.raises(CancelRequested):
             await _collected(watching)
         assert job.status == "cancelled"
-        await anext(again := owned.follow("pull", "m", story, "the same"))
-        assert [each.status for each in owned.known()] == ["cancelled", "running"]
+        assert owned.known() == (job,)
         owned.end(job.id)
-        assert job not in owned.known()
+        assert owned.known() == ()
         with pytest.raises(JobNotFound):
             owned.end(job.id)
+        await anext(again := owned.follow("pull", "m", story, "the same"))
+        [other] = owned.known()
+        assert other is not job and other.status == "running"
         await again.aclose()
         await owned.close()
 
@@ -321,6 +323,20 @@ def test_a_failed_job_keeps_its_error_and_only_the_latest_are_known(tmp_path: Pa
         assert known[-1].status == "failed" and str(known[-1].error) == f"no {MOST_ENDED + 1}"
 
     run(failed)
+
+
+def test_a_model_is_known_by_its_last_job(tmp_path: Path) -> None:
+    async def again() -> None:
+        owned = jobs(tmp_path)
+        for error in (InvalidRequest("no"), None):
+            story = Story()
+            story.error = error
+            story.released.set()
+            with suppress(InvalidRequest):
+                await _collected(owned.follow("pull", "m", story))
+        assert [job.status for job in owned.known()] == ["done"]
+
+    run(again)
 
 
 def test_the_bytes_of_a_job_are_those_of_its_blobs() -> None:

@@ -128,11 +128,83 @@ def settings(page: Page, daemon: Daemon) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def filled_settings(page: Page, daemon: Daemon) -> None:
+    """All fields, a preset, and a schema with a mistake."""
+    assert daemon.ask("PUT", "/api/presets/Terse", {"system": "Be terse."}).status == 200
+    settings(page, daemon)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Form of answers").select_option("schema")
+    dialog.get_by_role("textbox", name="JSON by a schema").fill('{"type": "objekt"}')
+    dialog.get_by_text("is no type").wait_for()
+    dialog.get_by_text("More options").click()
+
+
+def model_picker(page: Page, daemon: Daemon) -> None:
+    page.goto("/")
+    page.keyboard.press("Control+.")
+    page.get_by_role("option").first.wait_for()
+
+
+def models(page: Page, daemon: Daemon) -> None:
+    """The installed models."""
+    model_picker(page, daemon)
+    button(page.get_by_role("dialog"), "Models").click()
+    page.get_by_role("dialog", name="Models").get_by_role("listitem").first.wait_for()
+
+
+def catalogue(page: Page, daemon: Daemon) -> None:
+    """A family of the catalogue, unfolded, and a pull that failed."""
+    models(page, daemon)
+    page.get_by_role("tab", name="Get").click()
+    page.get_by_role("searchbox", name="A name to pull").fill("gpt-oss")
+    page.get_by_role("button", name="Pull gpt-oss:20b").wait_for()
+    button(page.get_by_role("dialog"), "Pull").first.click()
+    page.get_by_role("button", name="Try gpt-oss again").wait_for()
+
+
+def running(page: Page, daemon: Daemon) -> None:
+    """A loaded model."""
+    daemon.generate("hello", keep_alive="5m")
+    models(page, daemon)
+    page.get_by_role("tab", name="Running").click()
+    page.get_by_role("button", name="Unload hello").wait_for()
+
+
+def modelfile(page: Page, daemon: Daemon) -> None:
+    """A Modelfile with a mistake and a warning."""
+    models(page, daemon)
+    page.get_by_role("tab", name="Create").click()
+    text = "FROM hello\nPARAMETER top_p 7\nPARAMETER tempratur 1\n"
+    page.get_by_role("textbox", name="Modelfile").fill(text)
+    page.get_by_role("button", name="Line 3").wait_for()
+
+
+def model_details(page: Page, daemon: Daemon) -> None:
+    """All details of a model, unfolded."""
+    models(page, daemon)
+    button(page.get_by_role("dialog"), "think").click()
+    page.get_by_role("dialog", name="think").get_by_text("Architecture", exact=True).wait_for()
+    page.evaluate(
+        "document.querySelectorAll('.details > details').forEach(each => each.open = true)"
+    )
+
+
+def side_by_side(page: Page, daemon: Daemon) -> None:
+    """An answer on each side."""
+    open_chat(page, new_chat(daemon, "think"))
+    page.keyboard.press("Control+.")
+    button(page.get_by_role("dialog"), "Side by side").click()
+    dialog = page.get_by_role("dialog", name="Side by side")
+    dialog.get_by_role("textbox", name="Message").fill("Five and more?")
+    page.keyboard.press("Enter")
+    dialog.locator(".figures").nth(1).wait_for()
+
+
 STATES: dict[str, State] = {
     each.__name__: each
     for each in (
         empty, conversation, figures, branches, writing, failed, editing, menu, rename, preferences, palette, help_sheet,
-        right_to_left, settings,
+        right_to_left, settings, filled_settings, model_picker, models, catalogue, running, modelfile, model_details, side_by_side,
     )
 }  # fmt: skip
 
