@@ -224,8 +224,7 @@ class Lines(Generic[Item]):
             if not writer.begun:
                 raise
             await writer.write(partial(self._failed, error))
-        if self._ending:
-            await writer.write(lambda: self._ending)
+        await writer.write(lambda: self._ending)  # also begins an answer without any line
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
