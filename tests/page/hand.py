@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+LONG = 60_000  # milliseconds for a whole answer; a busy machine is slow
+
 
 def open_chat(page: Page, chat: str) -> None:
     """Open a chat by its address, and wait until it is shown."""
@@ -37,7 +39,7 @@ def finished(page: Page, count: int = 1) -> Locator:
     """The last of ``count`` answers on the shown path, once none is being written."""
     answers(page).nth(count - 1).wait_for()
     page.wait_for_function("count => document.querySelectorAll('article.assistant').length === count"
-                           " && !document.querySelector('article.live')", arg=count)  # fmt: skip
+                           " && !document.querySelector('article.live')", arg=count, timeout=LONG)  # fmt: skip
     return answers(page).nth(count - 1)
 
 

@@ -66,7 +66,7 @@ HOSTILE: Mapping[str, str | Sequence[str | bytes]] = {
         " after.",
     ],
     "lists": ["Before.\n\n", *("- " * length for length in range(2, 142)), "deep.\n\nAfter."],
-    "line": ["Before.\n\n", *(f"{number:04}" + "a" * 496 for number in range(2000)), "\n\nAfter."],
+    "line": ["Before.\n\n", *(f"{number:04}" + "a" * 1996 for number in range(500)), "\n\nAfter."],
 }
 """Model -> its answer, which must do nothing. lists: a list 10,000 deep. line: 1 MB without a space."""
 

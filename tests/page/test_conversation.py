@@ -92,6 +92,8 @@ def test_thinking_is_folded_with_its_time(page: Page, served: Daemon) -> None:
     assert not answer.get_by_text(THOUGHTS).is_visible()
     answer.get_by_text(re.compile(r"Thought for \d")).click()
     assert answer.get_by_text(THOUGHTS).is_visible() and thinking.count() == 1
+    page.reload()
+    finished(page).get_by_text(re.compile(r"Thought for \d")).wait_for()
 
 
 def test_a_tool_call_is_shown(page: Page, served: Daemon) -> None:
@@ -115,6 +117,7 @@ def test_figures_tell_what_an_answer_took(page: Page, served: Daemon) -> None:
     usage = shown_path(settled(served, chat))[-1]["usage"]
     text = figures.inner_text()
     assert f"{usage['prompt_tokens']} prompt tokens" in text and "First token after" in text
+    assert f"of {usage['context_length']:,} tokens of context used" in text
 
 
 def test_what_was_cut_is_told(page: Page, served: Daemon) -> None:

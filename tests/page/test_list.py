@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,6 +149,44 @@ def test_a_deleted_chat_is_gone_when_the_tab_is_closed(page: Page, served: Daemo
     listed(page, "Cow question", "Bee question")
     page.close()
     until(lambda: served.ask("GET", f"/api/chats/{ant}").status == 404, "it is deleted")
+
+
+def test_export_as_markdown_and_json(page: Page, served: Daemon, tmp_path: Path) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    for item, ending in (("Export as Markdown", ".md"), ("Export as JSON", ".json")):
+        with page.expect_download() as download:
+            choose(page, actions(page, "Ant question"), item)
+        download.value.save_as(tmp_path / "saved")
+        text = (tmp_path / "saved").read_text(encoding="utf-8")
+        assert "About Ant" in text and (ending == ".md" or json.loads(text))
+        assert download.value.suggested_filename.endswith(ending)
+
+
+def test_what_was_exported_is_imported(page: Page, served: Daemon, tmp_path: Path) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    with page.expect_download() as download:
+        choose(page, button(page.get_by_role("complementary"), "More"), "Export all chats")
+    download.value.save_as(tmp_path / "chats.json")
+    assert served.ask("DELETE", "/api/chats?confirm=all").status == 204
+    page.reload()
+    page.get_by_text("No chats yet").wait_for()
+    with page.expect_file_chooser() as chooser:
+        choose(page, button(page.get_by_role("complementary"), "More"), "Import chats")
+    chooser.value.set_files(tmp_path / "chats.json")
+    page.get_by_text("Imported 3 chats").wait_for()
+    assert sorted(titles(page)) == ["Ant question", "Bee question", "Cow question"]
+
+
+def test_a_file_that_is_no_export_is_refused(page: Page, served: Daemon, tmp_path: Path) -> None:
+    page.goto("/")
+    (tmp_path / "x.json").write_text('{"no": "chats"}')
+    with page.expect_response("**/import") as response, page.expect_file_chooser() as chooser:
+        choose(page, button(page.get_by_role("complementary"), "More"), "Import chats")
+        chooser.value.set_files(tmp_path / "x.json")
+    assert 200 <= response.value.status < 500
+    page.locator(".toast").wait_for()
 
 
 def test_a_temporary_chat_is_not_in_the_list(page: Page, served: Daemon) -> None:

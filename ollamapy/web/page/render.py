@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+import unicodedata
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import cache
 from html import escape
@@ -26,6 +27,7 @@ Environment = MutableMapping[str, Any]
 MOST_CODE = 40_000  # characters of code that are coloured
 MOST_FORMULA = 4_000  # characters of a formula that is set
 MOST_HTML = 300_000  # characters of a block's HTML
+MOST_MARKS = 20  # combining marks of one letter
 _LITTLE_CODE = 1_000  # characters that are coloured again each time
 _NESTING = 30  # lists in lists, quotes in quotes, brackets in brackets
 _FIRST_HEADING, _LAST_HEADING = 3, 6  # above them are the page's own and the message's
@@ -35,6 +37,9 @@ _ALIGNED = re.compile(
     r"\\(begin|end)\{(?:align|aligned|alignedat|gathered|gather\*?|split|equation\*?)\}"
 )
 """The environments that are set as align*: without numbers, which would not be those that the text speaks of."""
+_MARKED = re.compile(
+    rf"[^\w\s!-~]{{{MOST_MARKS + 1},}}"
+)  # what may have too many marks: no letters, no tags
 _TASK = re.compile(r"\[([ xX])\]\s")
 
 _MATH = frozenset(
@@ -96,7 +101,7 @@ def render(source: str, env: Environment, seconds: float) -> str:
 
 def plain(text: str) -> str:
     """A text as it is, for what cannot be rendered."""
-    return f'<pre class="plain">{escape(text, quote=False)}</pre>'
+    return f'<pre class="plain">{escape(_with_few_marks(text), quote=False)}</pre>'
 
 
 def starts(source: str, env: Environment, seconds: float) -> list[int]:
@@ -113,7 +118,22 @@ def starts(source: str, env: Environment, seconds: float) -> list[int]:
 def clean(html: str) -> str:
     """HTML with nothing but what is on the lists above."""
     cleaned: str = _cleaner().clean(html)
-    return cleaned
+    return _with_few_marks(cleaned)
+
+
+def _with_few_marks(text: str) -> str:
+    """A text without the combining marks of a letter beyond MOST_MARKS: a browser needs minutes for a letter with 100,000."""
+    return text if text.isascii() else _MARKED.sub(_few_marks, text)
+
+
+def _few_marks(match: re.Match[str]) -> str:
+    kept: list[str] = []
+    n_marks = 0
+    for character in match[0]:
+        n_marks = n_marks + 1 if unicodedata.category(character).startswith("M") else 0
+        if n_marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 # ---- the parser ------------------------------------------------------------------------------------------------------

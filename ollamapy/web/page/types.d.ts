@@ -49,6 +49,7 @@ interface Usage {
   load_duration?: number;
   prompt_duration?: number;
   completion_duration?: number;
+  thinking_duration?: number;
   first_token_duration?: number;
 }
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ollamapy.web.page import render
 from ollamapy.web.page.markdown import BLOCK_SECONDS, MOST_FAILED, Markdown, rendered
 
 PARTS = [
@@ -150,3 +151,13 @@ def test_open_code_is_coloured_as_complete_code_is() -> None:
     lines = [f'def f{n}(): return "a"  # comment\n' for n in range(60)]
     pieces = ["```python\n", *lines, "```\n"]
     assert grown(pieces) == rendered("".join(pieces))
+
+
+def test_a_letter_has_few_marks() -> None:
+    """A browser needs minutes to draw a letter with 100,000."""
+    few = "a" + "\u0301" * render.MOST_MARKS
+    assert "".join(rendered("a" + "\u0301" * 1000 + "b, \u0939\u093f\u0928\u094d\u0926\u0940")) == (
+        f"<p>{few}b, \u0939\u093f\u0928\u094d\u0926\u0940</p>"
+    )
+    assert render.plain("a" + "\u0301" * 1000) == f'<pre class="plain">{few}</pre>'
+    assert render.plain("\u2014" * 50 + "\U0001f600" * 30).count("\U0001f600") == 30

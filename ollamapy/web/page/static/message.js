@@ -6,6 +6,7 @@ import { confirmDialog, openMenu } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { loadOf } from "./facts.js";
 import { figures } from "./figures.js";
+import { plain } from "./plain.js";
 import { prefs, store } from "./state.js";
 import { t, time } from "./texts.js";
 
@@ -18,7 +19,6 @@ export class MessageView {
     this.siblings = [message];
     this.isRevealed = false;
     this.isEditing = false;
-    this.thoughtFor = 0; // ms; 0: this page has not seen it
     this.footKey = ""; // what the foot shows
     /** @type {import("./streams.js").Answer | null} */
     this.answer = null;
@@ -43,7 +43,7 @@ export class MessageView {
 
   /** The text as it is, until its HTML is there. */
   showPlain() {
-    fill(this.text, h("div", { class: "plain", dir: "auto" }, this.message.content));
+    fill(this.text, plain(this.message.content));
   }
 
   /** @param {Message[]} siblings */
@@ -67,7 +67,6 @@ export class MessageView {
     }
     if (!before) return;
     before.watchers.delete(this.drawLive);
-    this.thoughtFor = before.thinkingFor;
     if (before.blocks.length && before.blocks.every((block) => block?.final)) keepBlocks(this.message.id, before.blocks.map((block) => block.html));
     fill(this.state);
   }
@@ -131,7 +130,7 @@ export class MessageView {
   }
 
   thinkingTitle() {
-    const thoughtFor = this.answer?.thinkingFor || this.thoughtFor;
+    const thoughtFor = this.answer?.thinkingFor || (this.message.usage?.thinking_duration ?? 0) / 1e6;
     if (thoughtFor) return t("thoughtFor", { time: time(thoughtFor) });
     return this.answer ? t("thinkingNow") : t("thinking");
   }
