@@ -39,8 +39,8 @@ Finish = Callable[[ChatStore, Chat, ChatMessage], Awaitable[str]]
 class Writing:
     """An answer that is being written.
 
-    ``user``: the message that was stored with it. Followers see the transcript grow; ``ended`` is set once the message is stored
-    as it ended.
+    ``user``: the message that was stored with it. Followers see the transcript grow; ``is_over``: no more will come, and its last
+    state is being stored; ``ended`` is set once that is done.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Writing:
         self.chat = chat
         self.ended = asyncio.Event()
         self.stop_requested = False
+        self.is_over = False
         self._base = message
         self._user = user
         self._transcript = Transcript(message)
@@ -73,13 +74,18 @@ class Writing:
         return self._base.content
 
     @property
-    def is_unsaved(self) -> bool:
-        """Has text come since :meth:`message` was last saved?"""
-        return self._transcript.end > self._saved
+    def place(self) -> int:
+        """How far the answer is."""
+        return self._transcript.end
 
-    def saved(self, message: ChatMessage) -> None:
-        """A state of the message was stored."""
-        self._saved = max(self._saved, Transcript(message).end)
+    @property
+    def is_unsaved(self) -> bool:
+        """Is there text that the database does not have, nor is about to get?"""
+        return not self.is_over and self.place > self._saved
+
+    def saved(self, place: int) -> None:
+        """The message is stored as far as this place."""
+        self._saved = place
 
     def message(self) -> ChatMessage:
         """The message as it is now."""
@@ -240,6 +246,7 @@ class Answers:
     async def _see_through(self, writing: Writing, work: asyncio.Task[None]) -> None:
         await asyncio.wait([work])
         message = self._ended(writing, work)
+        writing.is_over = True
         title = writing.chat.title
         while True:
             try:
@@ -276,19 +283,24 @@ class Answers:
         failing = False
         while self._writing:
             await asyncio.sleep(FLUSH_SECONDS)
-            unsaved = [each for each in self._writing.values() if each.is_unsaved]
-            for store in {each.store for each in unsaved}:
-                mine = [(each, each.message()) for each in unsaved if each.store is store]
+            for store in {each.store for each in self._writing.values()}:
                 try:
-                    await self._save(store, [message for _, message in mine])
+                    await self._flush_to(store)
+                    failing = False
                 except OllamapyError as error:
                     if not failing:
                         log.error("running answers cannot be stored for now: %s", error)
                     failing = True
-                    continue
-                failing = False
-                for each, message in mine:
-                    each.saved(message)
+
+    async def _flush_to(self, store: ChatStore) -> None:
+        """Write what has come for one store. Raises OllamapyError."""
+        mine = [each for each in self._writing.values() if each.store is store and each.is_unsaved]
+        if not mine:
+            return
+        places = [each.place for each in mine]
+        await self._save(store, [each.message() for each in mine])
+        for each, place in zip(mine, places, strict=True):
+            each.saved(place)
 
 
 async def _take_all(writing: Writing, chunks: Chunks) -> None:
