@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import cache
 from typing import TypeVar
 
 import msgspec
 
 from ...serving.chats.events import Event
-from .markdown import Block, Markdown
+from .markdown import Block, Markdown, rendered
 
 PERIOD = 0.1
 """Seconds between two versions of the block that is being written, at least."""
@@ -31,6 +32,12 @@ Result = TypeVar("Result")
 async def in_thread(work: Callable[[], Result]) -> Result:
     """The result of work in the thread that makes HTML."""
     return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+
+
+@cache
+def warm_up() -> None:
+    """Have the libraries imported, which takes half a second, before the first HTML is needed. Returns at once."""
+    _THREAD.submit(rendered, "`a` $b$\n\n```python\nc\n```\n")
 
 
 async def with_html(

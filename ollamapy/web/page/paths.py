@@ -21,6 +21,7 @@ from ...digests import Sha256, sha256_hex
 from ...errors import OllamapyError
 from ...serving.services import Services
 from ..call import Call, Path, Reply
+from .html_events import warm_up
 
 STATIC = FilePath(__file__).parent / "static"
 INDEX = "index.html"
@@ -125,6 +126,7 @@ def file_answer(file: StaticFile, headers: Headers) -> Response:
 
 async def _root(services: Services, call: Call) -> Reply:
     if accepts_html(call.headers.get("accept", "")):
+        warm_up()
         files = await asyncio.to_thread(static_files)
         return file_answer(files[INDEX], call.headers)
     return Response("Ollama is running", media_type="text/plain", headers={"Vary": "Accept"})

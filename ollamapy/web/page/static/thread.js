@@ -10,13 +10,13 @@ import { childrenOf, pathTo } from "./tree.js";
 import { copyText } from "./blocks.js";
 
 const NEAR = "1000px 0px"; // messages within this distance of the screen are made
-const AT_END = 48; // pixels from the end that count as the end
+const AT_END = 24; // pixels from the end that count as the end
 
 /** @param {HTMLElement} thread */
 export function setup(thread) {
   const list = h("div", { class: "messages" });
   const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": t("messages") }, list);
-  const jump = iconButton("down", t("jumpDown"), () => end.follow(true), { class: "jump", hidden: true });
+  const jump = iconButton("down", t("jumpDown"), () => end.follow(), { class: "jump", hidden: true });
   fill(thread, scroller, jump);
   const end = new EndOfThread(scroller, jump);
   const views = new Views(list, scroller);
@@ -29,7 +29,7 @@ export function setup(thread) {
     [chat, head] = [now.id, now.head];
     thread.classList.toggle("empty", !now.head);
     views.draw(pathTo(store.now.messages, now.head));
-    if (isOther || isLonger) end.follow(true);
+    if (isOther || isLonger) end.follow();
     else end.keep();
   };
   store.watch(["chat", "messages", "live", "loading"], draw);
@@ -103,38 +103,33 @@ class Views {
 /** Follows the end of the thread while the user is at it, and leaves the scroll position alone when not. */
 class EndOfThread {
   #isFollowing = true;
+  #top = 0;
+  #height = 0;
 
   /** @param {HTMLElement} scroller @param {HTMLElement} jump */
   constructor(scroller, jump) {
     this.scroller = scroller;
     this.jump = jump;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.keep()).observe(/** @type {Element} */ (scroller.firstElementChild));
-    new ResizeObserver(() => this.keep()).observe(scroller);
-    for (const event of ["wheel", "touchmove", "keydown"]) scroller.addEventListener(event, () => this.#moved(), { passive: true });
+    const sizes = new ResizeObserver(() => this.keep());
+    sizes.observe(/** @type {Element} */ (scroller.firstElementChild));
+    sizes.observe(scroller);
   }
 
-  get #isAtEnd() {
-    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    return scrollHeight - scrollTop - clientHeight <= AT_END;
-  }
-
+  /** The user has scrolled up if the place moved up although the thread did not become shorter: by whatever means. */
   #scrolled() {
-    if (this.#isAtEnd) this.#isFollowing = true;
-    this.jump.hidden = this.#isFollowing || this.#isAtEnd;
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    const isAtEnd = scrollHeight - scrollTop - clientHeight <= AT_END;
+    const isUp = scrollTop < this.#top - 1 && scrollHeight >= this.#height;
+    if (isUp) this.#isFollowing = false;
+    else if (isAtEnd) this.#isFollowing = true;
+    [this.#top, this.#height] = [scrollTop, scrollHeight];
+    this.jump.hidden = this.#isFollowing || isAtEnd;
   }
 
-  /** The user scrolls: follow no longer, unless that leads to the end. */
-  #moved() {
-    requestAnimationFrame(() => {
-      this.#isFollowing = this.#isAtEnd;
-      this.#scrolled();
-    });
-  }
-
-  /** Go to the end, and stay there. @param {boolean} isFollowing */
-  follow(isFollowing) {
-    this.#isFollowing = isFollowing;
+  /** Go to the end, and stay there. */
+  follow() {
+    this.#isFollowing = true;
     this.keep();
   }
 
