@@ -29,6 +29,8 @@ export async function loadChats({ more = false } = {}) {
     if (mine !== listed) return;
     const chats = found.chats.filter((/** @type {Chat} */ chat) => !deleting.has(chat.id ?? ""));
     store.set({ chats: more ? [...store.now.chats, ...chats] : chats, next: found.next, folders: found.folders, offline: false });
+    const shown = chats.find((/** @type {Chat} */ chat) => chat.id === store.now.chat.id);
+    if (shown && shown.title !== store.now.chat.title) store.set({ chat: { ...store.now.chat, title: shown.title } });
   } catch (error) {
     if (/** @type {any} */ (error).status === 0) store.set({ offline: true });
     else showError(error);
