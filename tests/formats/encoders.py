@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.formats.folders import Array, write_safetensors
+from tests.formats.folders import Array, byte_alphabet, write_safetensors
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "a", "cat", "dog", "the", "sat", "on", "mat", "##s", ",", *"bcefghij"]
@@ -178,15 +178,6 @@ def make_distil(folder: Path, like: Path) -> Path:
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def byte_alphabet() -> list[str]:
-    """The 256 characters that stand for bytes in a byte-level vocabulary, as GPT-2 has them."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [
-        chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)
-    ]
 
 
 def write_byte_pairs(folder: Path, special: list[str]) -> list[str]:
