@@ -26,6 +26,8 @@ NOT_RUN = {
     "CONTRIBUTING.md": 2,  # the scripts of this repository
     "docs/install.md": 4,  # compiling llama.cpp, and removing what runs these tests
     "docs/clients.md": 2,  # LiteLLM and JavaScript have environments and tests of their own
+    "docs/api.md": 1,  # ids of a chat and of its message
+    "docs/chats.md": 4,  # a terminal, and chats that are there
     "docs/daemon.md": 1,  # systemd
     "docs/troubleshooting.md": 1,  # compiling
 }
