@@ -122,9 +122,12 @@ class Chats:
         """End an answer that is being written; the message as it then is."""
         return self._client.object("POST", _path(id, "messages", message, "stop"), {})
 
-    def attach(self, name: str, size: int, pieces: Iterable[bytes]) -> dict[str, Any]:
-        """Upload a file that messages can name by its digest."""
-        path = f"/api/attachments?{urlencode({'name': name})}"
+    def attach(
+        self, name: str, size: int, pieces: Iterable[bytes], *, temporary: bool
+    ) -> dict[str, Any]:
+        """Upload a file that messages can name by its digest; a ``temporary`` one is not written to a disk."""
+        query = {"name": name, "temporary": str(temporary).lower()}
+        path = f"/api/attachments?{urlencode(query)}"
         return self._client.upload(path, size, pieces, "application/octet-stream")
 
     def export(self, id: str = "", form: str = "json") -> Iterator[bytes]:

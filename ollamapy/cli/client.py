@@ -294,9 +294,18 @@ class Client:
     def upload(
         self, path: str, size: int, pieces: Iterable[bytes], media_type: str
     ) -> dict[str, Any]:
-        """The JSON object that answers a POST of ``size`` bytes."""
-        headers = {"Content-Length": str(size), "Content-Type": media_type}
-        return self._object(self._send("POST", path, pieces, None, headers))
+        """The JSON object that answers a POST of ``size`` bytes. A server may refuse them before it has read all."""
+        headers = self._headers({"Content-Length": str(size), "Content-Type": media_type})
+        connection = self._connected(None)
+        broken: OSError | None = None
+        try:
+            connection.request("POST", self.address.path + path, body=pieces, headers=headers)
+        except OSError as error:
+            broken = error
+        try:
+            return self._object(connection)
+        except Unreachable as error:
+            raise _unreachable(self.address.url, broken) if broken else error from broken
 
     def _get(self, path: str, timeout: float) -> dict[str, Any]:
         return self._object(self._send("GET", path, None, timeout))
@@ -310,6 +319,13 @@ class Client:
         more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> http.client.HTTPConnection:
         """Connect and send; the answer is still to be read. ``timeout`` None: wait for ever."""
+        data = json.dumps(body).encode() if isinstance(body, Mapping) else body
+        connection = self._connected(timeout)
+        self._request(connection, method, path, data, more_headers)
+        return connection
+
+    def _connected(self, timeout: float | None) -> http.client.HTTPConnection:
+        """A connection on which reads may take so many seconds; None: for ever."""
         secure = self.address.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         try:
@@ -320,7 +336,6 @@ class Client:
             )
         except http.client.InvalidURL as error:
             raise _no_address(self.address.url) from error
-        data = json.dumps(body).encode() if isinstance(body, Mapping) else body
         try:
             connection.connect()
         except OSError as error:
@@ -329,7 +344,6 @@ class Client:
         except UnicodeError as error:  # too long a name
             raise _no_address(self.address.url) from error
         connection.sock.settimeout(timeout)
-        self._request(connection, method, path, data, more_headers)
         return connection
 
     def _request(
@@ -341,8 +355,7 @@ class Client:
         more_headers: Mapping[str, str],
     ) -> None:
         """Send a request over a connection, which is closed if that fails."""
-        headers = {"User-Agent": f"ollamapy/{__version__}", "Content-Type": "application/json"}
-        headers |= more_headers
+        headers = self._headers(more_headers)
         try:
             connection.request(method, self.address.path + path, body=data, headers=headers)
         except OSError as error:
@@ -351,6 +364,14 @@ class Client:
         except (http.client.InvalidURL, UnicodeError) as error:  # in the path
             connection.close()
             raise _no_address(self.address.url) from error
+
+    @staticmethod
+    def _headers(more: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "User-Agent": f"ollamapy/{__version__}",
+            "Content-Type": "application/json",
+            **more,
+        }
 
     def _done(self, connection: http.client.HTTPConnection) -> None:
         """Read an answer without content."""

@@ -64,7 +64,7 @@ def say(
     talk.session = continued(session, talk.thread.enter(resumes.id))
     if talk.thread.running:
         with terminal.Spinner("waiting for the answer that is being written in this chat"):
-            for _ in talk.thread.followed():
+            for _ in talk.thread.followed(talk.session):
                 pass
     if not prompt:
         raise OllamapyError("there is no message to send: give a prompt")

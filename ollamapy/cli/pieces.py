@@ -7,9 +7,11 @@ from a daemon that has been restarted. Closed before its end it is stopped, and 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..errors import OllamapyError
@@ -21,6 +23,9 @@ from .session import Post
 
 Ask = Callable[[Callable[[Client], Any]], Any]
 """Puts a question to the server, which is started again if it is gone."""
+
+SEND_PATIENCE = 10.0
+"""Seconds for which an interrupt waits until it is known whether a question was sent."""
 
 PATIENCE = 30.0
 """Seconds for which a server that does not answer any more is asked for the rest of an answer."""
@@ -48,19 +53,47 @@ def asked(request: Post, chunks: Generator[Mapping[str, Any]]) -> Generator[Piec
             yield Piece(request.text(chunk), request.thinking(chunk), "", waits, final)
 
 
+class Sent(NamedTuple):
+    """A question that was sent to a chat: who answers, and the events of the answer."""
+
+    chat: str
+    model: str
+    events: EventStream
+
+
+class _Sending(threading.Thread):
+    """Sends a question and waits for the first event of its answer, which names both messages. An interrupt of the user, which comes
+    to the main thread, so never leaves open whether there is an answer that must be stopped."""
+
+    def __init__(self, send: Callable[[], Sent]) -> None:
+        super().__init__(daemon=True)
+        self._send = send
+        self.sent: Sent | None = None
+        self.events: Iterator[Event] = iter(())
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Until the first event is here, or an error."""
+        try:
+            self.sent = self._send()
+            events = iter(self.sent.events)
+            self.events = chain([event for event in [next(events, None)] if event], events)
+        except BaseException as error:  # it is raised where the answer is read
+            self.error = error
+
+
 class Followed:
-    """An answer of ``model`` that the daemon writes for the chat ``chat``.
+    """An answer that the daemon writes for a chat; ``send`` asks for it, once its pieces are iterated.
 
     ``user`` and ``id`` are the ids of the question's and of the answer's message, "" until the daemon has told them; ``title`` is
     the chat's, once the answer is complete; ``rest`` is what had come between the last piece and the stop. Iterating raises
     AnsweredError when the answer fails, Unreachable when the server is gone for good.
     """
 
-    def __init__(self, ask: Ask, chat: str, model: str, stream: EventStream) -> None:
+    def __init__(self, ask: Ask, send: Callable[[], Sent]) -> None:
         self._ask = ask
-        self._chat = chat
-        self._model = model
-        self._stream = stream
+        self._sending = _Sending(send)
+        self._events: Iterator[Event] = iter(())
         self._number = 0  # of the last event: the next stream goes on behind it
         self._heard = time.monotonic()
         self._ended = False  # nothing is left to stop
@@ -68,30 +101,41 @@ class Followed:
         self.rest: Sequence[Piece] = ()
 
     def __iter__(self) -> Generator[Piece]:
+        self._sending.start()
+        self._sending.join()
         while not self._ended:
             try:
+                if self._sending.error and not self.id:
+                    raise self._sending.error
                 yield from self._pieces()
-            except AnsweredError:
-                self._ended = True
-                raise
             except Unreachable:
                 if not self.id:
                     self._ended = True
                     raise
+            except Exception:
+                self._ended = True
+                raise
             if not self._ended:
                 self._take_up()
 
     def close(self) -> None:
         """Stop the answer, unless it has ended."""
-        self._stream.close()
+        if self._sending.ident is None:  # nothing was sent
+            return
+        self._sending.join(SEND_PATIENCE)
         if not self._ended:
-            self._ended = True
             with suppress(OllamapyError):  # the daemon is gone, and the answer with it
                 self.rest = self._stopped()
+        self._ended = True
+
+    @property
+    def _sent(self) -> Sent:
+        assert self._sending.sent is not None
+        return self._sending.sent
 
     def _pieces(self) -> Generator[Piece]:
         """The pieces from the stream, as far as it goes."""
-        for event in self._stream:
+        for event in chain(self._sending.events, self._events):
             self._heard = time.monotonic()
             self._number = event.number or self._number
             if piece := self._read(event):
@@ -119,7 +163,7 @@ class Followed:
                 raise _failure(data)
             case "queued" | "loading" | "prefill":
                 report = {"type": event.name, **data}
-                return Piece(waiting=waiting.described(report, self._model))
+                return Piece(waiting=waiting.described(report, self._sent.model))
         return None
 
     # ---- when the connection is lost, or the user stops
@@ -134,7 +178,7 @@ class Followed:
         while True:
             time.sleep(pause)  # a server that accepts and says nothing is not asked without rest
             try:
-                self._stream = self._ask(self._rest_of)
+                self._events = iter(self._ask(self._rest_of))
                 return
             except Unreachable:
                 if time.monotonic() > self._heard + PATIENCE:
@@ -143,24 +187,17 @@ class Followed:
             pause = min(pause * 2, 3.0)
 
     def _rest_of(self, client: Client) -> EventStream:
-        return Chats(client).follow(self._chat, self.id, self._number)
+        return Chats(client).follow(self._sent.chat, self.id, self._number)
 
     def _stopped(self) -> list[Piece]:
         """Stop the answer; what had come meanwhile."""
-        if not self.id:
-            self._find()
+        if not self.id and (first := next(self._sending.events, None)):
+            self._read(first)
         if not self.id:
             return []
-        self._ask(lambda client: Chats(client).stop(self._chat, self.id))
-        self._stream = self._ask(self._rest_of)
+        self._ask(lambda client: Chats(client).stop(self._sent.chat, self.id))
+        self._sending.events, self._events = iter(()), iter(self._ask(self._rest_of))
         return [piece for piece in self._pieces() if not piece.final]
-
-    def _find(self) -> None:
-        """The message of an answer that was stopped before its first event: the newest, if it is being written."""
-        chat = self._ask(lambda client: Chats(client).get(self._chat))
-        newest = (chat.get("messages") or [_NOTHING])[-1]
-        if newest.get("status") == "streaming":
-            self.id, self.user = str(newest["id"]), str(newest.get("parent") or "")
 
 
 def _failure(error: Mapping[str, Any]) -> AnsweredError:
@@ -184,6 +221,7 @@ _FIGURES = {
     "eval_duration": "completion_duration",
     "total_duration": "total_duration",
     "load_duration": "load_duration",
+    "context_length": "context_length",
 }
 """Ollama's names of figures -> those of a chat's usage."""
 

@@ -23,6 +23,7 @@ from . import media, terminal, views, waiting
 from .ask import Look
 from .chats import NO_CHATS
 from .client import AnsweredError, Client, Stream, Unreachable
+from .drawing import complain
 from .launch import Launcher
 from .pieces import Followed, asked
 from .screen import Screen, open_screen
@@ -64,6 +65,7 @@ class Talk:
         self.verbose = verbose
         self.used: int | None = 0
         self.context = 0
+        self._room = 0  # as the model is loaded
 
     @property
     def is_kept(self) -> bool:
@@ -143,7 +145,7 @@ class Talk:
     def answer(self, session: Session, other: Session | None = None) -> None:
         """Get an answer to the end of a conversation, from the model of ``other`` if that is given; both join the conversation."""
         screen = self.screen(session)
-        session, told, followed = self._told(session, other or session, screen)
+        told, followed = self._told(session, other or session, screen)
         self._take(session, told, followed)
         if told.text or not told.failure:
             end(screen, told.ending, bool(told.text))
@@ -152,28 +154,26 @@ class Talk:
         if told.repeats:
             terminal.remark(views.repeating("/set parameter num_predict -1"))
         if told.final:
-            tell(told.final)
+            tell(told.final if other or not followed else self._with_growth(told.final))
             self._account(told.final)
 
     def _told(
         self, session: Session, answering: Session, screen: Screen
-    ) -> tuple[Session, Told, Followed | None]:
-        """Print an answer; the session as the daemon has it, what has come, and from where if the daemon keeps it."""
+    ) -> tuple[Told, Followed | None]:
+        """Print an answer; what has come, and from where if the daemon keeps it."""
         if not self.is_kept:
             request = answering.request()
-            told = self._print(asked(request, self._chunks(request)), session, screen)
-            return session, told, None
+            return self._print(asked(request, self._chunks(request)), session, screen), None
         if session.think and not thinks(answering.show):
             raise InvalidRequest(f'"{answering.model}" does not support thinking')
         model = "" if answering is session else answering.model
-        session = self.thread.prepared(session)
         followed = self.thread.answer(session, model)
         told = self._print(followed, session, screen)
         refused = isinstance(told.failure, AnsweredError) and told.failure.status == 503
         if refused and not followed.id and self._launcher.awaits_restart():
             followed = self.thread.answer(session, model)
             told = self._print(followed, session, screen)
-        return session, told, followed
+        return told, followed
 
     def _print(self, source: Source, session: Session, screen: Screen) -> Told:
         teller = Teller(
@@ -191,13 +191,20 @@ class Talk:
         """Add what has come of an answer to the conversation; a question that got nothing is taken back."""
         if told.is_kept:
             if followed:
-                session = self.thread.told(session, followed)
+                session = self.thread.told(followed)
             id = followed.id if followed else ""
             self.session = session.with_answer(told.text, told.ending, told.thinking, id)
             self.used = None
         elif followed and not isinstance(told.failure, Unreachable):
             with suppress(OllamapyError):
                 self.thread.take_back(followed)
+
+    def _with_growth(self, final: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The figures of a chat's answer, and whether the model was loaded anew for a longer context."""
+        before, now = self._room, int(final.get("context_length") or 0)
+        return (
+            {**final, "context_grown": {"from": before, "to": now}} if 0 < before < now else final
+        )
 
     def _account(self, final: Mapping[str, Any]) -> None:
         """Record the tokens of an answer."""
@@ -213,15 +220,15 @@ class Talk:
             loaded = {str(model.get("name")): model for model in self.client.ps(timeout=1.0)}
         except OllamapyError:
             return
-        room = int(loaded.get(name, {}).get("context_length") or 0)
-        self.context = min(room, self.session.wanted_context or room)
+        self._room = int(loaded.get(name, {}).get("context_length") or 0)
+        self.context = min(self._room, self.session.wanted_context or self._room)
 
     # ---- where the conversation stands
 
     def begin(self, session: Session) -> None:
         """Take a loaded model's session; show what its conversations begin with, and that it is a base model."""
         self.clear()
-        self.session, self.context = session, 0
+        self.session, self.context, self._room = session, 0, 0
         self._look_up_context()
         self.show(
             [
@@ -240,7 +247,7 @@ class Talk:
 
     def enter(self, session: Session) -> None:
         """Go on with a chat, which ``thread`` has entered: show its last messages, and an answer that is being written."""
-        self.session, self.context, self.used = session, 0, None
+        self.session, self.context, self.used, self._room = session, 0, None, 0
         self._look_up_context()
         before = len(session.messages) - _SHOWN
         if before > 0:
@@ -269,10 +276,13 @@ class Talk:
             return
         kept = tuple(each for each in self.session.messages if each.id != running)
         session, screen = replace(self.session, messages=kept), self.screen(self.session)
-        followed = self.thread.followed()
+        followed = self.thread.followed(session)
         told = self._print(followed, session, screen)
-        self._take(session, told, followed)
+        if told.is_kept:
+            self._take(session, told, followed)
         end(screen, told.ending, bool(told.text))
+        if told.failure:
+            complain(str(told.failure))
 
     def switch(self, leaf: str) -> None:
         """Stand at the end of another branch, whose own messages are shown."""

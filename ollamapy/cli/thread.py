@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import OllamapyError, reason
 from . import tree
 from .chats import Chats, is_same_model, short
-from .client import AnsweredError
-from .pieces import Ask, Followed
+from .client import AnsweredError, Client
+from .pieces import Ask, Followed, Sent
 from .session import Ending, Message, Session
 
 _SETTINGS = ("model", "system", "options", "format", "think", "keep_alive")
@@ -120,7 +120,28 @@ class Thread:
 
     # ---- asking
 
-    def prepared(self, session: Session) -> Session:
+    def answer(self, session: Session, model: str = "") -> Followed:
+        """The answer to the last message of a session: to a new question, or once more to an old one; behind an answer that is only a
+        part, its continuation. From another model than the chat's if one is given. Nothing is sent before it is iterated."""
+        self._asked = session
+        return Followed(self._ask, lambda: self._send(session, model))
+
+    def _send(self, session: Session, model: str) -> Sent:
+        self._asked = session = self._prepared(session)
+        *before, last = session.messages
+        if last.role == "assistant":
+            body: dict[str, Any] = {"continue": last.id}
+        elif last.id:
+            body = {"parent": last.id}
+        else:
+            body = {"content": content(last), "parent": before[-1].id if before else None}
+        if model:
+            body["model"] = model
+        id = self.id
+        events = self._ask(lambda client: Chats(client).send(id, body))
+        return Sent(id, model or session.model, events)
+
+    def _prepared(self, session: Session) -> Session:
         """The session with all but its last message and all settings at the daemon, where the chat begins now if it has not yet."""
         self._is_new = not self.id and len(session.messages) == 1
         self._settle(settings(session))
@@ -157,24 +178,9 @@ class Thread:
         stored = self._ask(lambda client: Chats(client).store(self.id, body))
         return replace(message, id=str(stored["id"]))
 
-    def answer(self, session: Session, model: str = "") -> Followed:
-        """The answer to the last message of a session that is `prepared`: to a new question or once more to an old one; behind an
-        answer that is only a part, its continuation. From another model than the chat's if one is given."""
-        *before, last = session.messages
-        if last.role == "assistant":
-            body: dict[str, Any] = {"continue": last.id}
-        elif last.id:
-            body = {"parent": last.id}
-        else:
-            body = {"content": content(last), "parent": before[-1].id if before else None}
-        if model:
-            body["model"] = model
-        id = self.id
-        stream = self._ask(lambda client: Chats(client).send(id, body))
-        return Followed(self._ask, id, model or session.model, stream)
-
-    def told(self, session: Session, answer: Followed) -> Session:
+    def told(self, answer: Followed) -> Session:
         """The session that was answered, with the ids that the daemon has given; the thread stands behind the answer."""
+        session = self._asked
         *before, last = session.messages
         if last.role == "user" and not last.id:
             session = replace(session, messages=(*before, replace(last, id=answer.user)))
@@ -182,20 +188,26 @@ class Thread:
         self.title = answer.title or self.title
         return session
 
-    def followed(self) -> Followed:
-        """The answer that is being written at the head of the chat, from its beginning."""
+    def followed(self, session: Session) -> Followed:
+        """The answer that is being written at the head of the chat, behind a session, from its beginning."""
         id, running = self.id, self.running
-        self.running = ""
-        stream = self._ask(lambda client: Chats(client).follow(id, running))
-        return Followed(self._ask, id, str(self._settings.get("model")), stream)
+        self._asked, self.running = session, ""
+
+        def send() -> Sent:
+            events = self._ask(lambda client: Chats(client).follow(id, running))
+            return Sent(id, session.model, events)
+
+        return Followed(self._ask, send)
 
     def take_back(self, answer: Followed) -> None:
         """Delete a question that got no answer; a chat that has no other message goes with it."""
-        if self._is_new:
+        if answer.id in [each.id for each in self._asked.messages]:
+            return  # it was to be continued
+        if self._is_new and self.id:
             self._ask(lambda client: Chats(client).delete(self.id))
-            files = self.files
+            title, files = self.title, self.files
             self.leave()
-            self.files = files
+            self.title, self.files = title, files
         elif message := answer.user or answer.id:
             self._ask(lambda client: Chats(client).delete_message(self.id, message))
 
@@ -223,15 +235,18 @@ class Thread:
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
-                pieces = iter(lambda: file.read(_UPLOAD_PIECE), b"")
-                name = file_name(path)
-                found = self._ask(lambda client: Chats(client).attach(name, size, pieces))
+                found = self._ask(lambda client: self._attach(client, path, size, file))
         except OSError as error:
             raise OllamapyError(f"couldn't read '{path}': {reason(error)}") from error
         kind = "image" if str(found.get("media_type")).startswith("image/") else "file"
         part = {name: found.get(name) for name in ("digest", "name", "media_type")}
         self.files = (*self.files, {"type": kind, **part})
         return found  # type: ignore[no-any-return]
+
+    def _attach(self, client: Client, path: Path, size: int, file: BinaryIO) -> dict[str, Any]:
+        file.seek(0)  # a second time for a daemon that has been restarted
+        pieces = iter(lambda: file.read(_UPLOAD_PIECE), b"")
+        return Chats(client).attach(file_name(path), size, pieces, temporary=self.temporary)
 
     def forget(self) -> None:
         """At the end: a temporary chat is deleted, and one that has no message."""

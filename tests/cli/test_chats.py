@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_the_beginning_of_an_id_must_be_of_one_alone() -> None:
             chosen(name, chats)
 
 
+@pytest.mark.parametrize("command", ["show", "export", "rm", "search"])
+def test_bytes_that_are_no_text(keeper: Daemon, variables: dict[str, str], command: str) -> None:
+    for name in (b"\xff\xfe", b"chat_\xff" + b"a" * 21):
+        arguments: list[str | bytes] = [sys.executable, "-m", "ollamapy", "chats", command, name]
+        environment = {**variables, "OLLAMAPY_HOST": keeper.url}
+        failed = subprocess.run(arguments, capture_output=True, env=environment)
+        assert failed.returncode == 1 and b"bug" not in failed.stderr, failed.stderr
+
+
 def test_they_are_searched(keeper: Daemon, ollamapy: Command) -> None:
     first = make(keeper, "Why is the sky blue?", "Light is scattered by the air's molecules.")
     make(keeper, "Something else", "entirely")
@@ -198,6 +208,25 @@ def test_an_import_says_what_it_left_out(keeper: Daemon, ollamapy: Command, tmp_
     added = ollamapy("chats", "import", str(file), host=keeper.url)
     assert added.stdout == "added 1 chat\n"
     assert added.stderr.startswith("skipped ") and "\x1b" not in added.stderr
+
+
+def test_an_import_that_is_too_large_is_refused(
+    keeper: Daemon, ollamapy: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "large.json"
+    with file.open("wb") as made:
+        made.truncate(500 * 2**20)
+    failed = ollamapy("chats", "import", str(file), host=keeper.url)
+    assert failed.returncode == 1 and "is larger than 128 MiB: split it" in failed.stderr
+    assert listed(keeper) == []
+
+
+def test_an_import_from_a_pipe(keeper: Daemon, ollamapy: Command) -> None:
+    id = make(keeper, "A question", title="Mine")
+    whole = ollamapy("chats", "export", id, host=keeper.url).stdout
+    added = ollamapy("chats", "import", "-", host=keeper.url, stdin=whole)
+    assert added.stdout == "added 1 chat\n", added.stderr
+    assert [chat["title"] for chat in listed(keeper)] == ["Mine", "Mine"]
 
 
 def test_they_are_deleted_after_asking(keeper: Daemon, ollamapy: Command, start: Start) -> None:

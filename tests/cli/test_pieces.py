@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from ollamapy.cli.chats import Chats
 from ollamapy.cli.client import AnsweredError, Client, Unreachable
-from ollamapy.cli.pieces import Followed, Piece, figures
+from ollamapy.cli.pieces import Followed, Piece, Sent, figures
 from ollamapy.config import Address
 from tests.served import Daemon, serve, until
 
@@ -71,6 +72,12 @@ def begun(daemon: Daemon, tokens: int) -> str:
     return str(daemon.ask("POST", "/api/chats", body).json()["id"])
 
 
+def answer(ask: Any, chat: str, body: Any) -> Followed:
+    return Followed(
+        ask, lambda: Sent(chat, "long", ask(lambda client: Chats(client).send(chat, body)))
+    )
+
+
 def stored(daemon: Daemon, chat: str) -> Any:
     """The answer in a chat of one."""
     return daemon.ask("GET", f"/api/chats/{chat}").json()["messages"][1]
@@ -96,7 +103,7 @@ def followed_over_cuts(daemon: Daemon, chat: str, chance: random.Random) -> list
     with closing(Cutter(daemon.port, sizes)) as cutter:
         ask = ask_at(daemon.port)
         first = ask(lambda client: Chats(client).send(chat, {"content": "go"}))
-        followed = Followed(ask_at(cutter.port), chat, "long", first)
+        followed = Followed(ask_at(cutter.port), lambda: Sent(chat, "long", first))
         pieces = []
         for piece in followed:
             pieces.append(piece)
@@ -109,8 +116,7 @@ def followed_over_cuts(daemon: Daemon, chat: str, chance: random.Random) -> list
 @llama
 def test_what_comes_between_the_last_piece_and_the_stop(daemon: Daemon) -> None:
     chat, ask = begun(daemon, 2000), ask_at(daemon.port)
-    stream = ask(lambda client: Chats(client).send(chat, {"content": "go"}))
-    followed = Followed(ask, chat, "long", stream)
+    followed = answer(ask, chat, {"content": "go"})
     with closing(followed):
         pieces = [piece for _, piece in zip(range(20), followed, strict=False)]
         until(lambda: len(stored(daemon, chat)["content"]) > len(text(pieces)) + 20, "more text")
@@ -140,8 +146,7 @@ def kill_and_go_on(home: Path, model_store: Path, wanted: int) -> None:
     with serve(home, model_store) as first:
         chat, port = begun(first, 2000), first.port
         ask = ask_at(port)
-        stream = ask(lambda client: Chats(client).send(chat, {"content": "go"}))
-        followed = Followed(ask, chat, "long", stream)
+        followed = answer(ask, chat, {"content": "go"})
         reading = ThreadPoolExecutor(1).submit(follow, followed)
         until(lambda: len(text(seen)) > wanted, "some text")
         first.end(signal.SIGKILL)
@@ -151,8 +156,7 @@ def kill_and_go_on(home: Path, model_store: Path, wanted: int) -> None:
         kept = stored(second, chat)
         assert kept["status"] == "failed" and text(seen).startswith(kept["content"])
         body = {"continue": followed.id, "options": {"num_predict": 5}}
-        stream = ask(lambda client: Chats(client).send(chat, body))
-        rest = text(list(Followed(ask, chat, "long", stream)))
+        rest = text(list(answer(ask, chat, body)))
         assert stored(second, chat)["content"] == kept["content"] + rest
 
 
@@ -180,7 +184,8 @@ def test_a_server_that_is_gone_for_good(monkeypatch: pytest.MonkeyPatch) -> None
         raise Unreachable("gone")
 
     message = Event(1, "message", {"user": "u", "assistant": "a"})
-    followed = Followed(ask, "c", "m", Broken([message, Event(4, "text", {"text": "abc"})]))  # type: ignore[arg-type]
+    stream: Any = Broken([message, Event(4, "text", {"text": "abc"})])
+    followed = Followed(ask, lambda: Sent("c", "m", stream))
     pieces = []
     with pytest.raises(Unreachable), closing(followed):
         for piece in followed:
@@ -190,7 +195,26 @@ def test_a_server_that_is_gone_for_good(monkeypatch: pytest.MonkeyPatch) -> None
     followed.close()
     assert len(asked) == before, "an answer that may go on is not stopped"
     with pytest.raises(Unreachable, match="broke off before its answer"):
-        list(Followed(ask, "c", "m", Broken([])))  # type: ignore[arg-type]
+        stream = Broken([])
+        list(Followed(ask, lambda: Sent("c", "m", stream)))
+
+
+@llama
+def test_an_interrupt_while_the_question_is_sent(daemon: Daemon) -> None:
+    """Whenever it comes, no answer goes on behind the user's back."""
+    for turn in range(12):
+        chat, ask = begun(daemon, 2000), ask_at(daemon.port)
+        followed = answer(ask, chat, {"content": "go"})
+        pieces = iter(followed)
+        with closing(followed), suppress(KeyboardInterrupt):
+            threading.Timer(turn / 1000, os.kill, (os.getpid(), signal.SIGINT)).start()
+            for _ in pieces:
+                pass
+        messages = daemon.ask("GET", f"/api/chats/{chat}").json()["messages"]
+        if followed.id:
+            assert [each["status"] for each in messages] == ["done", "stopped"]
+        else:
+            assert messages == [], "it was not sent"
 
 
 def test_figures_have_the_names_of_ollama() -> None:
@@ -199,12 +223,14 @@ def test_figures_have_the_names_of_ollama() -> None:
         "completion_tokens": 2,
         "truncated_tokens": 7,
         "dropped_messages": 2,
+        "context_length": 9,
     }
     assert figures({"stop_reason": "length", "usage": usage}) == {
         "done": True,
         "done_reason": "length",
         "prompt_eval_count": 3,
         "eval_count": 2,
+        "context_length": 9,
         "prompt_truncated": {"tokens": 7, "messages": 2},
     }
     assert figures({"usage": None}) == {"done": True, "done_reason": "stop"}

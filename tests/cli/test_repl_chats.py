@@ -150,6 +150,68 @@ def test_each_story_is_a_chat(run: Run, keeper: Daemon) -> None:
     assert len(chats(keeper)) == 3
 
 
+@llama
+def test_a_daemon_that_keeps_nothing(
+    start: Start, model_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    command = (sys.executable, "-m", "ollamapy", "run", "hello")
+    with serve(home, model_store, NOHISTORY="1") as first:
+        it = start(*command, OLLAMAPY_HOST=first.url).prompted(1)
+        it.enter("one")
+        it.prompted(2)
+        [chat] = first.ask("GET", "/api/chats").json()["chats"]
+        assert chat["temporary"]
+        first.end(signal.SIGKILL)
+        port = first.port
+    with serve(home, model_store, NOHISTORY="1", HOST=f"127.0.0.1:{port}") as second:
+        it.enter("two")  # the daemon does not know this chat any more, the terminal does
+        it.prompted(3).enter("/show info")
+        it.until("messages        4").prompted(4)
+        id = next(line.split()[1] for line in it.lines if line.split()[:1] == ["chat"])
+        messages = second.ask("GET", f"/api/chats/{id}").json()["messages"]
+        assert [each["content"] for each in messages] == ["one", HELLO, "two", HELLO]
+        assert it.leave() == 0
+
+
+# ---- files
+
+
+@llama
+def test_a_file_goes_with_the_next_message(run: Run, keeper: Daemon, tmp_path: Path) -> None:
+    notes = tmp_path / "my notes.txt"
+    notes.write_text("The answer is 42.\n")
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate(40 * 2**20)
+    it = run("hello", columns=160).prompted(1)
+    for number, (line, said) in enumerate(
+        {
+            "/file": "No file is attached.",
+            f"/file {tmp_path}/nosuch": "Error: there is no file",
+            f"/file {tmp_path}": f"Error: there is no file '{tmp_path}'",
+            f"/file {tmp_path}/cat.png": "cannot see images",
+            f"/file {tmp_path}/large.txt": "Error: a file has at most 32 MiB",
+            f"/file '{notes}'": "Attached 'my notes.txt' (18 B) to the next message.",
+            "/file ": "Attached: my notes.txt",
+            "What is the answer?": HELLO,
+        }.items(),
+        2,
+    ):
+        it.enter(line)
+        it.until(said).prompted(number)
+    [chat] = chats(keeper)
+    [asked, _] = keeper.ask("GET", f"/api/chats/{chat['id']}").json()["messages"]
+    assert asked["content"] == "What is the answer?"
+    assert [part.get("name") for part in asked["parts"]] == [None, "my notes.txt"]
+    it.enter("/edit And why?")
+    it.prompted(10)
+    messages = keeper.ask("GET", f"/api/chats/{chat['id']}").json()["messages"]
+    assert [part.get("name") for part in messages[2]["parts"]] == [None, "my notes.txt"]
+    again = run("--continue").until(">>> And why? [my notes.txt]")
+    again.send("\x04")
+
+
 # ---- branches
 
 

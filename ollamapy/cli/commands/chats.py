@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, BinaryIO, cast
 
 import typer
 from typer import Option
@@ -34,6 +36,8 @@ from .arguments import (
 
 _FORMS = ("json", "markdown")
 _PIECE = 256 * 1024
+_IN_MEMORY = 16 * 1024 * 1024
+"""Bytes of stdin that are not put into a file."""
 
 app = group_app()
 chats = typer.Typer(
@@ -177,13 +181,16 @@ def _write(target: Path, pieces: Iterator[bytes]) -> int:
 
 @chats.command("import", options_metavar="FILE [--json]", context_settings=POSITIONAL)
 def import_(context: typer.Context, as_json: Json = False) -> None:
-    """Add the chats of a file: of our export, of Open WebUI or of ChatGPT (conversations.json)."""
+    """Add the chats of a file: of our export, of Open WebUI or of ChatGPT (conversations.json).
+
+    FILE may be - for stdin.
+    """
     [name] = exactly(context, 1)
     kept = _chats(context)
-    path = Path(name)
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with _opened(name) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             answer = kept.import_(size, iter(lambda: file.read(_PIECE), b""))
     except OSError as error:
         raise OllamapyError(f"cannot read {name}: {reason(error)}") from error
@@ -197,6 +204,16 @@ def import_(context: typer.Context, as_json: Json = False) -> None:
         terminal.remark(f"skipped {what}: {each.get('reason')}")
     if not added:
         raise OllamapyError(f"{name} has no chat that could be added")
+
+
+def _opened(name: str) -> BinaryIO:
+    """A file of a known size: stdin and pipes are read to their end first."""
+    if name != "-" and Path(name).is_file():
+        return open(name, "rb")
+    copy = SpooledTemporaryFile(_IN_MEMORY)
+    with sys.stdin.buffer if name == "-" else open(name, "rb") as source:
+        shutil.copyfileobj(source, copy)
+    return cast(BinaryIO, copy)
 
 
 @chats.command("rm", options_metavar="ID... [flags]", context_settings=POSITIONAL)

@@ -100,7 +100,7 @@ Temporary = Annotated[
 
 @app.command(
     "run",
-    options_metavar="[MODEL] [PROMPT]... [flags]",
+    options_metavar="MODEL [PROMPT]... [flags]",
     context_settings=POSITIONAL,
     epilog=_RUN_EXAMPLES,
 )
