@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ollamapy.serving.chats.chats import MOST_TEMPORARY
 from tests.conftest import HELLO
 from tests.served import Daemon, until
 
@@ -269,3 +270,25 @@ def test_settings_are_kept_changed_and_reset(daemon: Daemon) -> None:
 def test_a_format_constrains_the_answers_of_a_chat(daemon: Daemon) -> None:
     id = new_chat(daemon, model="long", format="json", options={"num_predict": 20, "seed": 1})
     assert said(send(daemon, id)).lstrip().startswith("{")
+
+
+def test_a_prompt_that_was_read_ahead_is_cached(daemon: Daemon) -> None:
+    id = new_chat(daemon, model="long", options={"num_predict": 4})
+    send(daemon, id, "Hi")  # loads the model
+    text = "please tell me a story " * 30
+    answer = daemon.ask("POST", f"/api/chats/{id}/prefill", {"content": text})
+    assert (answer.status, answer.body) == (202, b"")
+    until(lambda: daemon.busy() == 1, "it is read ahead")
+    until(lambda: daemon.busy() == 0, "it was read ahead")
+    shown = ask(daemon, "GET", f"/api/chats/{id}")
+    assert shown["n_messages"] == 2, "nothing is stored"
+    usage = send(daemon, id, text + "now")[-1][1]["usage"]
+    assert usage["cached_tokens"] > 0.8 * usage["prompt_tokens"]
+    ask(daemon, "POST", f"/api/chats/{id}/prefill", {"content": "x", "model": "absent"}, 404)
+
+
+def test_the_oldest_temporary_chats_are_forgotten(daemon: Daemon) -> None:
+    ids = [new_chat(daemon, temporary=True) for _ in range(MOST_TEMPORARY + 1)]
+    ask(daemon, "GET", f"/api/chats/{ids[0]}", status=404)
+    assert ask(daemon, "GET", f"/api/chats/{ids[1]}")["temporary"]
+    assert not {chat["id"] for chat in ask(daemon, "GET", "/api/chats")["chats"]} & set(ids)

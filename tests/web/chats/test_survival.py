@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.served import Daemon, serve, until
+from tests.small_models import install, scripted_model
 
 from .talk import ask, events, new_chat, said, send
 
@@ -100,24 +100,25 @@ def test_a_damaged_database_is_set_aside_and_the_user_told(model_store: Path, ho
 
 # ---- kill -9 ---------------------------------------------------------------------------------------------------------
 
-SEEDS = (1, 2, 3)
-LONG = {"num_predict": 600}
+N_CLIENTS = 3
+COUNTED = [f"{number:04d} " for number in range(6000)]
+SCRIPT = "".join(COUNTED)
+"""What the model says: no piece of it occurs twice, so that one that is stored twice or out of order is noticed."""
 
 
 @pytest.fixture(scope="module")
-def references(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """What the model answers, for each seed."""
-    with serve(tmp_path_factory.mktemp("reference"), model_store) as daemon:
-        with ThreadPoolExecutor() as threads:
-            answers = threads.map(lambda seed: said(send(daemon, make(daemon, seed))), SEEDS)
-            return dict(zip(SEEDS, answers, strict=True))
+def counting_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a model that counts."""
+    root, gguf = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("gguf")
+    install(root, "count", scripted_model(gguf / "count.gguf", COUNTED, n_ctx=8192))
+    return root
 
 
 class Client:
     """Reads an answer until its daemon is killed, or leaves before."""
 
-    def __init__(self, daemon: Daemon, chat: str, seed: int, patience: float) -> None:
-        self.chat, self.seed = chat, seed
+    def __init__(self, daemon: Daemon, patience: float) -> None:
+        self.chat = new_chat(daemon, model="count", options={"num_ctx": 8192})
         self.message = ""
         self.seen: list[tuple[float, str]] = []
         self._patience = patience
@@ -148,38 +149,28 @@ class Client:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_killed_at_any_moment(
-    model_store: Path, home: Path, references: dict[int, str], soak: int
-) -> None:
+def test_killed_at_any_moment(counting_store: Path, home: Path, soak: int) -> None:
     """300 kills with --soak 100."""
     rng = random.Random()
-    clients: list[tuple[Client, float]] = []
+    clients: list[Client] = []
+    killed = 0.0
     for _ in range(3 * soak):
-        with serve(home, model_store) as daemon:
-            check(daemon, home, references, clients)
-            clients = [
-                (Client(daemon, make(daemon, seed), seed, rng.uniform(0, 4)), 0.0) for seed in SEEDS
-            ]
+        with serve(home, counting_store) as daemon:
+            check(daemon, home, clients, killed)
+            clients = [Client(daemon, rng.uniform(0, 4)) for _ in range(N_CLIENTS)]
             time.sleep(rng.uniform(0, 3))
             daemon.process.kill()
             killed = time.monotonic()
             daemon.process.wait()
-        clients = [(client, killed) for client, _ in clients]
-        for client, _ in clients:
+        for client in clients:
             client.join()
-    with serve(home, model_store) as daemon:
-        check(daemon, home, references, clients)
+    with serve(home, counting_store) as daemon:
+        check(daemon, home, clients, killed)
 
 
-def make(daemon: Daemon, seed: int) -> str:
-    return new_chat(daemon, model="long", options={**LONG, "seed": seed}, title=str(seed))
-
-
-def check(
-    daemon: Daemon, home: Path, references: dict[int, str], clients: list[tuple[Client, float]]
-) -> None:
+def check(daemon: Daemon, home: Path, clients: list[Client], killed: float) -> None:
     """No chat is broken, no text is there twice or out of order, and at most LOST_SECONDS of it are lost."""
-    for client, killed in clients:
+    for client in clients:
         stored = messages(daemon, client.chat)
         head = ask(daemon, "GET", f"/api/chats/{client.chat}")["head"]
         assert head is None or head in stored
@@ -188,18 +179,13 @@ def check(
             continue
         answer = stored[client.message]
         assert answer["status"] in ("done", "failed")
-        assert references[client.seed].startswith(answer["content"])
+        assert SCRIPT.startswith(answer["content"])
+        assert SCRIPT.startswith(client.text_until(killed))
         certain = client.text_until(killed - LOST_SECONDS)
         assert answer["content"].startswith(certain), "more than a second is lost"
         if answer["status"] == "failed" and answer["content"]:
-            rest = send(
-                daemon,
-                client.chat,
-                None,
-                **{"continue": client.message},
-                options={"num_predict": 3},
-            )
-            assert rest[-1][0] == "done"
+            body = {"continue": client.message, "options": {"num_predict": 3}}
+            assert send(daemon, client.chat, None, **body)[-1][0] == "done"
     database = sqlite3.connect(f"file:{home / 'chats.db'}?mode=ro", uri=True)
     assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
     database.close()
