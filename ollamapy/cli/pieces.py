@@ -71,15 +71,29 @@ class _Sending(threading.Thread):
         self.sent: Sent | None = None
         self.events: Iterator[Event] = iter(())
         self.error: BaseException | None = None
+        self.is_begun = False
+        self._done = threading.Event()
+
+    def begin(self) -> None:
+        """Send it, and wait until the first event is here, or an error."""
+        self.is_begun = True  # also where the interrupt comes amid the next line
+        self.start()
+        self._done.wait()
+
+    def wait(self) -> None:
+        """After an interrupt: until it is known whether the question was sent."""
+        self._done.wait(SEND_PATIENCE)
 
     def run(self) -> None:
-        """Until the first event is here, or an error."""
+        """In a thread of its own."""
         try:
             self.sent = self._send()
             events = iter(self.sent.events)
             self.events = chain([event for event in [next(events, None)] if event], events)
         except BaseException as error:  # it is raised where the answer is read
             self.error = error
+        finally:
+            self._done.set()
 
 
 class Followed:
@@ -101,8 +115,7 @@ class Followed:
         self.rest: Sequence[Piece] = ()
 
     def __iter__(self) -> Generator[Piece]:
-        self._sending.start()
-        self._sending.join()
+        self._sending.begin()
         while not self._ended:
             try:
                 if self._sending.error and not self.id:
@@ -120,9 +133,9 @@ class Followed:
 
     def close(self) -> None:
         """Stop the answer, unless it has ended."""
-        if self._sending.ident is None:  # nothing was sent
+        if not self._sending.is_begun:
             return
-        self._sending.join(SEND_PATIENCE)
+        self._sending.wait()
         if not self._ended:
             with suppress(OllamapyError):  # the daemon is gone, and the answer with it
                 self.rest = self._stopped()

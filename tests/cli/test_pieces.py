@@ -99,7 +99,7 @@ def test_a_connection_that_is_cut_again_and_again(daemon: Daemon, soak: int) -> 
 
 def followed_over_cuts(daemon: Daemon, chat: str, chance: random.Random) -> list[Piece]:
     """The pieces of an answer whose connection is cut soon, and of whose other connections each is cut."""
-    sizes = iter(lambda: chance.randint(300, 1500), None)
+    sizes = iter(lambda: chance.randint(300, 800), None)
     with closing(Cutter(daemon.port, sizes)) as cutter:
         ask = ask_at(daemon.port)
         first = ask(lambda client: Chats(client).send(chat, {"content": "go"}))
@@ -109,7 +109,7 @@ def followed_over_cuts(daemon: Daemon, chat: str, chance: random.Random) -> list
             pieces.append(piece)
             if len(pieces) == 2:
                 first.close()
-        assert cutter.count > 3
+        assert cutter.count >= 2
     return pieces
 
 
