@@ -44,6 +44,10 @@ def test_settings_are_kept_and_used(page: Page, served: Daemon) -> None:
     finished(page)
     usage = shown_path(settled(served, chat))[-1]["usage"]
     assert (usage["completion_tokens"], usage["context_length"]) == (9, 1024)
+    page.reload()
+    dialog = open_settings(page)
+    field = dialog.get_by_role("textbox", name="System message")
+    assert until(field.input_value, "the settings are shown") == "Be kind."
 
 
 def test_a_value_out_of_range_is_not_taken(page: Page, served: Daemon) -> None:

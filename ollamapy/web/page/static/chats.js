@@ -65,8 +65,20 @@ export function newChat(given = {}) {
   setAddress("");
 }
 
+/** @type {Promise<void>} */
+let opening = Promise.resolve();
+
+/** Resolves when the chat that was opened last is shown. */
+export const opened = () => opening;
+
 /** Open a chat, at a message if given. @param {string} id @param {string | null} [message] */
-export async function openChat(id, message = null) {
+export function openChat(id, message = null) {
+  opening = load(id, message);
+  return opening;
+}
+
+/** @param {string} id @param {string | null} message */
+async function load(id, message) {
   setAddress(id);
   store.set({ loading: true });
   try {

@@ -1,7 +1,7 @@
 // The settings of a chat: system message, options, form of answers, thinking, keep-alive; and presets of them, which the daemon keeps.
 
 import { ask, get, open } from "./api.js";
-import { changeChat } from "./chats.js";
+import { changeChat, opened } from "./chats.js";
 import { askText, confirmDialog, openDialog, showError, toast } from "./dialogs.js";
 import { delayed, fill, h, icon } from "./dom.js";
 import { parseSchema } from "./jsonschema.js";
@@ -35,10 +35,11 @@ async function presetEntries(query) {
  * @param {{model: string, values: Settings, save: (values: Settings) => void} | Event} [target]
  */
 export async function openSettings(target) {
-  const { chat } = store.now;
-  const given = target && "model" in target ? target : { model: chat.model, values: chat, save: (/** @type {Settings} */ values) => void changeChat(values) };
   const content = h("div", null, h("p", { class: "note" }, h("span", { class: "spinner", "aria-hidden": "true" }), t("loadingList")));
   const dialog = openDialog({ title: t("chatSettings"), class: "settings", content });
+  await opened();
+  const { chat } = store.now;
+  const given = target && "model" in target ? target : { model: chat.model, values: chat, save: (/** @type {Settings} */ values) => void changeChat(values) };
   const known = given.model ? await get(`/api/options?model=${encodeURIComponent(given.model)}`).catch(() => null) : null;
   const presets = await loadPresets();
   if (!dialog.isConnected) return;
