@@ -80,7 +80,7 @@ def references(items: Sequence[Mapping[str, Any]]) -> list[str]:
 def resolved(
     items: Sequence[dict[str, Any]], found: Mapping[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """An input, with stored items in the place of references to them."""
+    """An input, with references replaced by the stored items."""
     return [found[item["id"]] if item.get("type") == "item_reference" else item for item in items]
 
 

@@ -15,6 +15,7 @@ import { openSettings } from "./settings.js";
 import { prefs, store } from "./state.js";
 import { Answer, follow } from "./streams.js";
 import { t, time } from "./texts.js";
+import { plain } from "./plain.js";
 
 export function setup() {
   command({ id: "compare", title: t("compare"), run: () => openCompare() });
@@ -184,7 +185,7 @@ class AnswerView {
     this.blocks = h("div", { class: "blocks" });
     this.foot = h("div", { class: "foot-row" });
     this.element = h("div", { class: "pair" },
-      h("div", { class: "message user" }, h("div", { class: "plain", dir: "auto" }, question)),
+      h("div", { class: "message user" }, plain(question)),
       h("div", { class: "message assistant live" }, this.thinking, this.state, this.text, this.foot));
     /** @type {Answer | null} */
     this.answer = null;
@@ -206,7 +207,7 @@ class AnswerView {
     if (blocks.length) {
       if (!this.blocks.isConnected) fill(this.text, this.blocks);
       showBlocks(this.blocks, blocks.filter(Boolean));
-    } else if (message.content) fill(this.text, h("div", { class: "plain", dir: "auto" }, message.content));
+    } else if (message.content) fill(this.text, plain(message.content));
   }
 
   end() {
