@@ -195,7 +195,9 @@ class Followed:
                 return
             except Unreachable:
                 if time.monotonic() > self._heard + PATIENCE:
-                    self._ended = True  # it may go on there: whoever comes back sees it
+                    self._ended = (
+                        True  # it may go on there: the next client to open the chat sees it
+                    )
                     raise
             pause = min(pause * 2, 3.0)
 

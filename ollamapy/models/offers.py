@@ -57,7 +57,7 @@ class Offers:
         return await self._ask(show, _SHOW_SECONDS)
 
     async def _ask(self, work: Callable[[Patience], Result], seconds: float) -> Result:
-        """The result of work that waits for another machine; it is told to end when the request does, or after the time."""
+        """The result of work that waits for another machine; it is cancelled when the request ends or times out."""
         if self._asking >= MOST_ASKING:
             raise ServerBusy("too many requests to other machines at once, try again in a moment")
         cancelled = threading.Event()

@@ -93,9 +93,7 @@ ChatId = Annotated[
         "--chat", metavar="ID", help="Go on with this chat: the beginning of its id, or - (latest)."
     ),
 ]
-Temporary = Annotated[
-    bool, Option("--temporary", help="Chat without keeping what is said in the list of chats.")
-]
+Temporary = Annotated[bool, Option("--temporary", help="Chat without storing the conversation.")]
 
 
 @app.command(

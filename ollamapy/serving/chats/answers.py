@@ -1,6 +1,6 @@
 """The answers that are being written: each by a task of the daemon, so that no client's leaving ends it.
 
-What has come is written to the database every FLUSH_SECONDS, together for all answers; whoever follows an answer reads it from
+What has come is written to the database every FLUSH_SECONDS, together for all answers; each follower of an answer reads it from
 its transcript, at a pace of its own. Belongs to the event loop.
 """
 

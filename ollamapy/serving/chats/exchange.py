@@ -341,7 +341,7 @@ def _chatgpt_message(node: Mapping[str, Any]) -> ChatMessage | None:
 
 
 def _chatgpt_text(content: Any) -> str:
-    """The text of a message's content; an image, which the file does not have, is told in brackets."""
+    """The text of a message's content; an image, which the file does not have, is named in brackets."""
     if not isinstance(content, dict):
         return ""
     kind = content.get("content_type")
