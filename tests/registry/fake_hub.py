@@ -68,7 +68,7 @@ class FakeHub:
         self.link_origin = ""  # of the next page; "" is the hub's own
         self.plain_listing = False  # an old mirror that does not know blobs=true
         self.url_life = 3600
-        self.url_uses = 0  # requests until a signed address is refused; 0: any number
+        self.url_uses = 0  # responses until a signed address is refused; 0: any number
         self.expiries = math.inf  # how many addresses end that way
         self.head_forbidden = False  # on the CDN, as S3 has it
         self.no_head = False  # on the hub
@@ -253,14 +253,19 @@ class FakeHub:
         )
 
     def expired(self, serial: str) -> bool:
-        """Whether a signed address has been used up; counts the use."""
+        """Whether a signed address has been used up."""
         with self._lock:
-            self._uses[serial] = self._uses.get(serial, 0) + 1
-            if self.url_uses and self._uses[serial] > self.url_uses and serial not in self._dead:
+            spent = self.url_uses and self._uses.get(serial, 0) >= self.url_uses
+            if spent and serial not in self._dead:
                 if self.expiries > 0:
                     self.expiries -= 1
                     self._dead.add(serial)
             return serial in self._dead
+
+    def used(self, serial: str) -> None:
+        """Count a use of a signed address, once its response is sent: who is refused later has seen that it worked."""
+        with self._lock:
+            self._uses[serial] = self._uses.get(serial, 0) + 1
 
 
 def _signature(digest: str, expires: int, serial: int, signed_range: str) -> str:
@@ -352,7 +357,8 @@ class _Handler(FaultyHandler):
             if self.fault.concurrent and busy > self.fault.concurrent:
                 return self.reply(403, text="Too many connections")
             tag = sha256(f"{digest}{self.record.at}".encode())  # 64 digits, and not the content's
-            return self.ranged(self.hub._blobs[digest], {"ETag": f'"{tag}"'})
+            self.ranged(self.hub._blobs[digest], {"ETag": f'"{tag}"'})
+            self.hub.used(query["Serial"])
         finally:
             with self.hub._lock:
                 self.hub._busy -= 1

@@ -60,7 +60,11 @@ class Writing:
         self._changed = asyncio.Event()
         self._started = time.monotonic_ns()
         self._first = 0  # ns until the first piece
-        self._thinking = (0, 0)  # ns until the first and the last piece of thinking
+        self._thinking = (
+            0,
+            0,
+        )  # ns until the first piece of thinking, and until what came after the last one
+        self._is_thinking = False
         self._last = Chunk()
 
     @property
@@ -103,8 +107,9 @@ class Writing:
         passed = time.monotonic_ns() - self._started
         if not self._first and (chunk.thinking or chunk.text or chunk.tool_calls):
             self._first = passed
-        if chunk.thinking:
+        if chunk.thinking or self._is_thinking:
             self._thinking = (self._thinking[0] or passed, passed)
+            self._is_thinking = not (chunk.text or chunk.tool_calls or chunk.finish_reason)
         self._transcript.add("thinking", chunk.thinking)
         self._transcript.add("text", chunk.text)
         for call in chunk.tool_calls:

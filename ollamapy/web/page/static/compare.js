@@ -201,7 +201,7 @@ class AnswerView {
     this.thinking.hidden = !message.thinking;
     if (message.thinking) {
       const [summary, body] = this.thinking.children;
-      fill(/** @type {HTMLElement} */ (summary.lastElementChild), answer.thinkingFor ? t("thoughtFor", { time: time(answer.thinkingFor) }) : t("thinkingNow"));
+      fill(/** @type {HTMLElement} */ (summary.lastElementChild), answer.thinkingFor !== null ? t("thoughtFor", { time: time(answer.thinkingFor) }) : t("thinkingNow"));
       body.textContent = message.thinking;
     }
     if (blocks.length) {

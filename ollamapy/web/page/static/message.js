@@ -130,8 +130,9 @@ export class MessageView {
   }
 
   thinkingTitle() {
-    const thoughtFor = this.answer?.thinkingFor || (this.message.usage?.thinking_duration ?? 0) / 1e6;
-    if (thoughtFor) return t("thoughtFor", { time: time(thoughtFor) });
+    const { usage } = this.message;
+    const thoughtFor = this.answer?.thinkingFor ?? (usage ? (usage.thinking_duration ?? 0) / 1e6 : null);
+    if (thoughtFor !== null) return t("thoughtFor", { time: time(thoughtFor) });
     return this.answer ? t("thinkingNow") : t("thinking");
   }
 

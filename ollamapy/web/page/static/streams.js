@@ -17,7 +17,8 @@ export class Answer {
     this.blocks = [];
     this.last = 0; // the number of the last event
     this.thinkingSince = 0; // ms
-    this.thinkingFor = 0; // ms, once the thinking has ended
+    /** @type {number | null} */
+    this.thinkingFor = null; // ms, once the thinking has ended
     /** @type {Set<() => void>} */
     this.watchers = new Set();
     this.abort = new AbortController();
@@ -68,7 +69,7 @@ export class Answer {
   }
 
   #endThinking() {
-    if (this.thinkingSince && !this.thinkingFor) this.thinkingFor = performance.now() - this.thinkingSince;
+    if (this.thinkingSince) this.thinkingFor ??= performance.now() - this.thinkingSince;
   }
 }
 
