@@ -48,6 +48,9 @@ from __future__ import annotations
 
 import re
 
+INTERNAL = "internal error, see the daemon's log: ollamapy daemon logs"
+"""The message of an error that no one foresaw, whose details the log alone gets."""
+
 
 class OllamapyError(Exception):
     """Base of all errors raised on purpose; ``status`` is the HTTP status it becomes.

@@ -75,8 +75,7 @@ def print_answer(client: Client, body: Mapping[str, Any], look: Look) -> dict[st
     finally:
         stream.close()
     if body["prompt"]:
-        sys.stdout.write("\n\n")
-        sys.stdout.flush()
+        print("\n", flush=True)
     return final
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
@@ -21,18 +22,11 @@ Candidate = tuple[str, str]
 """What to type, and what it means ("" = plain)."""
 
 _NAMES_STORED = {
-    *(
-        ("run",),
-        ("render",),
-        ("embed",),
-        ("show",),
-        ("list",),
-        ("ls",),
-        ("rm",),
-        ("cp",),
-        ("push",),
-    ),
-    *(("verify",), ("export",), ("outdated",), ("update",)),
+    (name,)
+    for name in (
+        *("run", "render", "embed", "show", "list", "ls", "rm", "cp", "push"),
+        *("verify", "export", "outdated", "update"),
+    )
 }
 _NAMES_LOADED = {("stop",), ("ps",)}
 _CHATS = {("chats", "show"), ("chats", "export"), ("chats", "rm")}
@@ -48,27 +42,18 @@ def candidates(
     chats: Callable[[], Sequence[Candidate]] = tuple,
     folders: Callable[[], Sequence[str]] = tuple,
 ) -> list[Candidate]:
-    """What may stand in the place of the last of the words; the others come before it.
+    """The completions of the last of the words; the others come before it.
 
     ``stored`` and ``loaded`` give model names, ``chats`` ids of chats and ``folders`` the folders that they are in; they are called
     only if such a name is wanted.
     """
     *before, typed = words or [""]
-    command, path, positions, value_of = root, (), 0, ""
-    for word in before:
-        if value_of:
-            value_of = ""
-        elif word.startswith("-"):
-            value_of = word if _takes_value(command, word) else ""
-        elif isinstance(command, TyperGroup):
-            if word not in command.commands:
-                return []
-            command, path = command.commands[word], (*path, word)  # type: ignore[assignment]
-        else:
-            positions += 1
+    if (spot := _spot(root, before)) is None:
+        return []
+    command, path, positions = spot.command, spot.path, spot.positions
     found: list[Candidate] = []
-    if value_of:
-        found = _values(value_of, stored, chats, folders)
+    if spot.value_of:
+        found = _values(spot.value_of, stored, chats, folders)
     elif typed.startswith("-"):
         found = [(name, option.help or "") for option in _options(command) for name in option.opts]
     elif isinstance(command, TyperGroup):
@@ -84,6 +69,33 @@ def candidates(
     elif positions == 0 and path in _NAMES_STORED | _NAMES_LOADED:
         found = [(name, "") for name in (stored if path in _NAMES_STORED else loaded)()]
     return [candidate for candidate in found if candidate[0].startswith(typed)]
+
+
+class _Spot(NamedTuple):
+    """Where a word is: in which command, after how many arguments, and of which option it is the value ("": of none)."""
+
+    command: TyperCommand | TyperGroup
+    path: tuple[str, ...] = ()
+    positions: int = 0
+    value_of: str = ""
+
+
+def _spot(root: TyperGroup, before: Sequence[str]) -> _Spot | None:
+    """Where the word after these is; None after a command that there is not."""
+    spot = _Spot(root)
+    for word in before:
+        command = spot.command
+        if spot.value_of:
+            spot = spot._replace(value_of="")
+        elif word.startswith("-"):
+            spot = spot._replace(value_of=word if _takes_value(command, word) else "")
+        elif not isinstance(command, TyperGroup):
+            spot = spot._replace(positions=spot.positions + 1)
+        elif word in command.commands:
+            spot = _Spot(command.commands[word], (*spot.path, word))  # type: ignore[arg-type]
+        else:
+            return None
+    return spot
 
 
 def _values(

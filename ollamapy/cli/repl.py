@@ -160,24 +160,20 @@ class Repl:
 
     def _do(self, command: slash.Command) -> bool:
         """Follow a line; False to leave."""
+        if isinstance(command, slash.Setting):
+            self._set(command)
+            return True
+        if isinstance(command, slash.OfAnswers):
+            self._follow_of_answers(command)
+            return True
+        if isinstance(command, slash.OfChats):
+            self._talk.check_kept()
+            self._follow_of_chats(command)
+            return True
         match command:
             case slash.Say(text):
                 if text or self._talk.session.is_base or self._talk.thread.files:
                     self._talk.say(text)
-            case slash.SetParameter(name, value, words):
-                self._set(parameters={**self._talk.session.parameters, name: value})
-                print(f"Set parameter '{name}' to '{words}'")
-            case slash.SetSystem(text):
-                self._set(system=text)
-                print("Set system message." if text else "Removed the system message.")
-            case slash.SetFormat(text):
-                self._set(format=read_form(text) if text else None)
-                of = "json" if text == "json" else "schema"
-                print(f"Set format to '{of}' mode." if text else "Disabled format.")
-            case slash.SetThink(on, level):
-                self._set_think(on, level)
-            case slash.SetSwitch(switch, on, word):
-                self._switch(switch, on, word)
             case slash.Show(part):
                 self._show(part)
             case slash.Load(model):
@@ -187,6 +183,44 @@ class Repl:
             case slash.ListModels(prefix):
                 models = views.with_prefix(self._talk.ask(Client.tags), prefix)
                 print(shown(views.stored(models, time.time())), end="")
+            case slash.Clear():
+                self._talk.clear()
+                print("Cleared session context")
+            case slash.Help(topic):
+                print(HELP[topic], file=sys.stderr)
+            case slash.Wrong(message, names):
+                print(terminal.printable(message))
+                if names:
+                    print(self._installed())
+            case slash.Leave():
+                return False
+        return True
+
+    def _set(self, command: slash.Setting) -> None:
+        """Change a setting of the session, or of how it is shown."""
+        session = self._talk.session
+        match command:
+            case slash.SetParameter(name, value, words):
+                parameters = {**session.parameters, name: value}
+                self._talk.session = replace(session, parameters=parameters)
+                print(f"Set parameter '{name}' to '{words}'")
+            case slash.SetSystem(text):
+                self._talk.session = replace(session, system=text)
+                print("Set system message." if text else "Removed the system message.")
+            case slash.SetFormat(text):
+                self._talk.session = replace(session, format=read_form(text) if text else None)
+                of = "json" if text == "json" else "schema"
+                print(f"Set format to '{of}' mode." if text else "Disabled format.")
+            case slash.SetThink(on, level):
+                self._set_think(on, level)
+            case slash.SetSwitch(switch, on, word):
+                self._switch(switch, on, word)
+
+    # ---- the last messages, and the next one
+
+    def _follow_of_answers(self, command: slash.OfAnswers) -> None:
+        """Follow a command about the last messages or the next one."""
+        match command:
             case slash.Copy():
                 self._copy()
             case slash.Retry(model):
@@ -201,27 +235,6 @@ class Repl:
                 self._attach(path)
             case slash.Compare(model, text):
                 self._compare(model, text)
-            case slash.ListChats() | slash.Resume() | slash.Branch() | slash.Title():
-                self._talk.check_kept()
-                self._chat(command)
-            case slash.Clear():
-                self._talk.clear()
-                print("Cleared session context")
-            case slash.Help(topic):
-                print(HELP[topic], file=sys.stderr)
-            case slash.Wrong(message, names):
-                print(terminal.printable(message))
-                if names:
-                    print(self._installed())
-            case slash.Leave():
-                return False
-        return True
-
-    def _set(self, **fields: Any) -> None:
-        """Change settings of the session."""
-        self._talk.session = replace(self._talk.session, **fields)
-
-    # ---- the last messages, and the next one
 
     def _retry(self, model: str) -> None:
         """Answer the last message once more."""
@@ -306,7 +319,7 @@ class Repl:
 
     # ---- the chats that the daemon keeps
 
-    def _chat(self, command: slash.ListChats | slash.Resume | slash.Branch | slash.Title) -> None:
+    def _follow_of_chats(self, command: slash.OfChats) -> None:
         """Follow a command about chats."""
         match command:
             case slash.ListChats(text):

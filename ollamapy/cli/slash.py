@@ -213,10 +213,11 @@ class Wrong:
     names: bool = False
 
 
+Setting = SetParameter | SetSystem | SetFormat | SetThink | SetSwitch
+OfAnswers = Copy | Retry | Edit | Undo | GoOn | Attach | Compare
+OfChats = ListChats | Resume | Branch | Title
 Command = (
-    Say | SetParameter | SetSystem | SetFormat | SetThink | SetSwitch | Show | Load | Save
-    | ListModels | Copy | Retry | Edit | Undo | GoOn | Attach | Compare | ListChats | Resume | Branch | Title
-    | Clear | Help | Leave | Wrong
+    Say | Setting | OfAnswers | OfChats | Show | Load | Save | ListModels | Clear | Help | Leave | Wrong
 )  # fmt: skip
 
 

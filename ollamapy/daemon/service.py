@@ -128,6 +128,28 @@ async def _serve(
     process: subprocess.Popen[bytes] | None,
 ) -> None:
     renderer = Renderer()
+    scheduler = await _scheduler(settings, models, renderer, preload, process)
+    threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
+    services = _services(settings, models, scheduler, renderer)
+    try:
+        await _serve_http(services, listener)
+    finally:
+        await services.jobs.close()
+        await services.responses.close()
+        await services.chats.close()
+        await scheduler.close()
+        await renderer.close()
+        log.info("stopped")
+
+
+async def _scheduler(
+    settings: Settings,
+    models: Models,
+    renderer: Renderer,
+    preload: str | None,
+    process: subprocess.Popen[bytes] | None,
+) -> Scheduler:
+    """The scheduler, with the runner of the model to preload on its way."""
     start = partial(_start_runner, settings, Kernels(settings.paths.kernels))
     ahead = None
     if preload:
@@ -138,13 +160,19 @@ async def _serve(
     scheduler = Scheduler(start_runner=start, free_memory=free_memory, settings=settings)
     if ahead is not None:
         scheduler.adopt(ahead.request, ahead.plan, ahead.runner)
+    return scheduler
+
+
+def _services(
+    settings: Settings, models: Models, scheduler: Scheduler, renderer: Renderer
+) -> Services:
+    """The services of the web. Their modules are imported here, once the preloaded model's runner is on its way."""
     from ..models.jobs import Jobs
     from ..models.offers import Offers
     from ..registry.catalog import Catalog
     from ..serving.chats.chats import Answering, Chats
     from ..serving.responses.responses import Responses
 
-    threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
     chats = Chats(
         settings.paths.chats if settings.keeps_history else None,
@@ -167,15 +195,7 @@ async def _serve(
     services = Services(
         settings, models, scheduler, renderer, jobs, offers, chats, responses, presets
     )
-    try:
-        await _serve_http(services, listener)
-    finally:
-        await jobs.close()
-        await responses.close()
-        await chats.close()
-        await scheduler.close()
-        await renderer.close()
-        log.info("stopped")
+    return services
 
 
 @dataclass(frozen=True, slots=True)

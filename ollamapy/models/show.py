@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..chat import template as templates
-from ..formats.gguf import read_header
+from ..formats.gguf import Header, read_header
 from ..formats.modelfile import quote
 from ..formats.parameters import each_value, print_parameters, print_value
 from ..human import print_time
@@ -48,15 +48,18 @@ def show(
         "messages": [{"role": each.role, "content": each.content} for each in spec.messages],
         "model_info": info,
         "projector_info": projector and projector.model_info(verbose=verbose),
-        "tensors": [
-            {"name": each.name, "type": each.type_name, "shape": each.shape}
-            for each in header.tensors
-        ],
+        "tensors": _tensors(header),
         "capabilities": spec.capabilities,
         "modified_at": print_time(spec.modified_at),
         "requires": spec.config.requires,
     }
     return {key: value for key, value in answer.items() if value or key in _ALWAYS}
+
+
+def _tensors(header: Header) -> list[dict[str, Any]]:
+    return [
+        {"name": each.name, "type": each.type_name, "shape": each.shape} for each in header.tensors
+    ]
 
 
 def shown_template(go_template: str | None, jinja_template: str | None) -> str:

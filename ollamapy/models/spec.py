@@ -81,23 +81,14 @@ class ModelSpec:
 def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
     """The model that a manifest describes. Raises InvalidModel, StoreError."""
     # 1) the small layers; of a kind that can occur once, the last one counts
-    config = parse_config(store.read_small(manifest.config))
-    if config.model_format not in ("", "gguf"):
-        raise InvalidModel(
-            f"its format is {config.model_format} and only gguf can be run, get it as GGUF"
-        )
+    config = _config(store, manifest)
     texts = {kind: tuple(texts_of(store, manifest, kind)) for kind in _TEXTS}
     go_template = last(texts["template"]) or last(texts["prompt"])
     parameters = read_parameters(texts["params"])
 
     # 2) the large ones
-    model = model_layer(manifest)
-    if model is None:
-        raise _without_weights(config)
-    files = resolve(manifest, store)
-    header = joined([read_header(f.path, checks_tokens=True) for f in files.weight_files])
-    check(header)
-    check_tokens(header.metadata.get("tokenizer.ggml.tokens"))
+    model, files, header = _weights(store, manifest, config)
+    projector = read_header(files.projector.path) if files.projector else None
 
     # 3) what follows from them
     jinja = header.chat_template or None
@@ -119,16 +110,34 @@ def read_spec(store: Store, name: Name, manifest: Manifest) -> ModelSpec:
         parameters=parameters,
         licenses=texts["license"],
         capabilities=capabilities(
-            config,
-            header,
-            projector=read_header(files.projector.path) if files.projector else None,
-            go_template=go_template,
-            jinja_template=jinja,
+            config, header, projector=projector, go_template=go_template, jinja_template=jinja
         ),
         template=template,
         fills_gaps="insert" in templates.go_capabilities(go_template or ""),
         answer_format=answer_format(template),
     )
+
+
+def _config(store: Store, manifest: Manifest) -> Config:
+    """The model's configuration. Raises InvalidModel for a format that llama.cpp does not read."""
+    config = parse_config(store.read_small(manifest.config))
+    if config.model_format not in ("", "gguf"):
+        raise InvalidModel(
+            f"its format is {config.model_format} and only gguf can be run, get it as GGUF"
+        )
+    return config
+
+
+def _weights(store: Store, manifest: Manifest, config: Config) -> tuple[Layer, Files, Header]:
+    """The layer of the weights, all files and the header. Raises InvalidModel where there are none, or could crash llama.cpp."""
+    model = model_layer(manifest)
+    if model is None:
+        raise _without_weights(config)
+    files = resolve(manifest, store)
+    header = joined([read_header(f.path, checks_tokens=True) for f in files.weight_files])
+    check(header)
+    check_tokens(header.metadata.get("tokenizer.ggml.tokens"))
+    return model, files, header
 
 
 def _without_weights(config: Config) -> InvalidModel:

@@ -188,10 +188,8 @@ class Connections:
             self._wait_for_permission()
             self._wait_for_others(worker)
             before = span.position
-            seconds: float | None = None
             try:
                 self._stream(worker, span, session, out)
-                continue
             except _Cut:
                 continue
             except Refused as refused:
@@ -199,32 +197,34 @@ class Connections:
                 refusals = refusals + 1 if span.position == refused_at else 1
                 refused_at = span.position
                 self._route.refused(refused, refusals)
-                continue
-            except Odd as odd:
-                self._contact = self._try.patience.now()
-                if odd.ranged:
-                    self._route.ignored_range()
-                reason = str(odd)
-            except Busy as busy_server:
-                self._contact = self._try.patience.now()
-                seconds, reason = busy_server.seconds, str(busy_server)
-                self._hold(busy_server, failures)
-            except BrokenConnection as error:
-                reason = str(error)
-                if error.hopeless:
-                    raise unreachable(self._try.access.host, reason) from None
-                if error.unreachable:
-                    self._wait_for_network(failures, reason)
-                    failures += 1 if failures < 5 else 0
-                    continue
-            failures = 0 if span.position > before else failures + 1
-            if failures >= _TRIES:
-                raise TransferError(
-                    f"cannot get {self._try.file.path} from {self._try.access.host} ({reason}):"
-                    f" {self._try.resume_hint()}"
-                )
-            if seconds is None and failures:
-                self._try.patience.wait(self._try.stop, backoff(failures - 1))
+            except (Odd, Busy, BrokenConnection) as error:
+                failures = self._failed(error, failures, moved=span.position > before)
+
+    def _failed(self, error: Odd | Busy | BrokenConnection, failures: int, *, moved: bool) -> int:
+        """The failures in a row, which were ``failures`` before this one, once they have been waited for; ``moved``: bytes came
+        before it. Raises what ends the download."""
+        host = self._try.access.host
+        if isinstance(error, BrokenConnection):
+            if error.hopeless:
+                raise unreachable(host, str(error)) from None
+            if error.unreachable:
+                self._wait_for_network(failures, str(error))
+                return min(failures + 1, _TRIES - 1)
+        else:
+            self._contact = self._try.patience.now()
+        if isinstance(error, Odd) and error.ranged:
+            self._route.ignored_range()
+        if isinstance(error, Busy):
+            self._hold(error, failures)
+        failures = 0 if moved else failures + 1
+        if failures >= _TRIES:
+            raise TransferError(
+                f"cannot get {self._try.file.path} from {host} ({error}): {self._try.resume_hint()}"
+            )
+        holds = isinstance(error, Busy) and error.seconds is not None
+        if failures and not holds:
+            self._try.patience.wait(self._try.stop, backoff(failures - 1))
+        return failures
 
     def _stream(self, worker: _Worker, span: Span, session: Session, out: FileIO) -> None:
         """Send one request and write its bytes, until the span is complete or the connection breaks."""

@@ -367,32 +367,36 @@ def _private_redirect(host: str) -> str:
 
 @functools.cache
 def _guarded_adapter() -> type[HTTPAdapter]:
-    """A transport that refuses connections to private addresses. Connections to a proxy are not checked.
+    """A transport that refuses connections to private addresses. Connections to a proxy are not checked."""
+    from requests.adapters import HTTPAdapter
 
-    The address is checked when connected, before the first byte is sent; for https, before the handshake.
-    """
+    class Guarded(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options)
+            self.poolmanager.pool_classes_by_scheme = _guarded_pools()
+
+    return Guarded
+
+
+@functools.cache
+def _guarded_pools() -> dict[str, Any]:
+    """Scheme -> urllib3's pool. Its connections check their address before the first byte is sent; for https, before the
+    handshake."""
     import ssl
 
-    from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
-    def check(connected: socket.socket) -> None:
-        address = connected.getpeername()[0]
-        if not is_public(address):
-            connected.close()
-            raise PrivateAddress(address)
-
     class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
-            check(self)
+            _check_peer(self)
             super().do_handshake(block)
 
     class Plain(HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            check(self.sock)
+            _check_peer(self.sock)
 
     class Encrypted(HTTPSConnection):
         def connect(self) -> None:
@@ -409,12 +413,15 @@ def _guarded_adapter() -> type[HTTPAdapter]:
     class EncryptedPool(HTTPSConnectionPool):
         ConnectionCls = Encrypted
 
-    class Guarded(HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **options: Any) -> None:
-            super().init_poolmanager(*args, **options)
-            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
+    return {"http": PlainPool, "https": EncryptedPool}
 
-    return Guarded
+
+def _check_peer(connected: socket.socket) -> None:
+    """Close a connection to a private address. Raises PrivateAddress."""
+    address = connected.getpeername()[0]
+    if not is_public(address):
+        connected.close()
+        raise PrivateAddress(address)
 
 
 class _Authorization:

@@ -48,12 +48,7 @@ def show_remote(
         "parameters": print_parameters(read_parameters([texts.get("params") or "{}"])),
         "template": texts.get("template") or header.chat_template or "",
         "system": texts.get("system", ""),
-        "details": {
-            "format": "gguf",
-            "family": header.architecture,
-            "parameter_size": human.format_number(header.parameter_count),
-            "quantization_level": header.file_type_name,
-        },
+        "details": _details(header),
         "model_info": header.model_info(),
         "size": sum(file.size for file in files),
         "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
@@ -61,17 +56,26 @@ def show_remote(
         "revision": found.revision,
         "note": found.note,
         "free": free,
-        "fits": [
-            {
-                "name": fit.name,
-                "quantization": fit.quantization,
-                "size": fit.size,
-                "needs": [
-                    {"context": n, "bytes": need, "fits": need <= free}
-                    for n, need in fit.needs.items()
-                ],
-            }
-            for fit in _fits_of(found, header, settings, patience)
+        "fits": [_as_json(fit, free) for fit in _fits_of(found, header, settings, patience)],
+    }
+
+
+def _details(header: Header) -> dict[str, str]:
+    return {
+        "format": "gguf",
+        "family": header.architecture,
+        "parameter_size": human.format_number(header.parameter_count),
+        "quantization_level": header.file_type_name,
+    }
+
+
+def _as_json(fit: Fit, free: int) -> dict[str, Any]:
+    return {
+        "name": fit.name,
+        "quantization": fit.quantization,
+        "size": fit.size,
+        "needs": [
+            {"context": n, "bytes": need, "fits": need <= free} for n, need in fit.needs.items()
         ],
     }
 

@@ -191,12 +191,7 @@ class Child(asyncio.SubprocessProtocol):
         self._line = b""
         self._error: BaseException | None = None
         self._code: int | None = None
-        self._spawning = self._loop.create_task(
-            self._spawn(spawn or self._loop.subprocess_exec, spawn_options(platform)),
-            name=f"spawn {name}",
-        )
-        # Not a handler in the task: a task that is cancelled before its first step runs none
-        self._spawning.add_done_callback(self._spawn_returned)
+        self._spawning = self._spawned_by(spawn or self._loop.subprocess_exec, platform)
 
     @property
     def pid(self) -> int | None:
@@ -262,6 +257,14 @@ class Child(asyncio.SubprocessProtocol):
             raise RuntimeError(f"{self._name}: {event.value} while {self._state.value}")
         self._state = following
         return following
+
+    def _spawned_by(self, spawn: Spawn, platform: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(
+            self._spawn(spawn, spawn_options(platform)), name=f"spawn {self._name}"
+        )
+        # Not a handler in the task: a task that is cancelled before its first step runs none
+        task.add_done_callback(self._spawn_returned)
+        return task
 
     async def _spawn(self, spawn: Spawn, options: dict[str, Any]) -> None:
         try:

@@ -110,13 +110,7 @@ async def _answered(
         # 1) the prompt
         n_ctx = _context_length(turn.options, ready)
         writer = PromptWriter.of(turn, services.renderer, runner, ready)
-        prompt = await writer.write()
-        if turn.drops_messages:
-            prompt = await writer.fit(prompt, n_ctx)
-        parser = turn.parser(prompt.text)
-        if beginning := turn.beginning(parser):
-            prompt = prompt.then(beginning)
-            parser = turn.parser(prompt.text)
+        prompt, parser = await _opened(turn, writer, n_ctx)
 
         # 2) the answer
         events = runner.generate(_generation(turn, prompt, parser, n_ctx))
@@ -140,6 +134,18 @@ async def _answered(
                     context = await _context(runner, turn, prompt.text, texts)
                     last = _last(event, context, prompt, n_ctx, started, load_duration, grown)
                     yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
+
+
+async def _opened(turn: Turn, writer: PromptWriter, n_ctx: int) -> tuple[Written, output.Parser]:
+    """The prompt, within the context if messages may be left out, and the parser of what the model writes after it."""
+    prompt = await writer.write()
+    if turn.drops_messages:
+        prompt = await writer.fit(prompt, n_ctx)
+    parser = turn.parser(prompt.text)
+    if beginning := turn.beginning(parser):
+        prompt = prompt.then(beginning)
+        parser = turn.parser(prompt.text)
+    return prompt, parser
 
 
 class _Beginning:

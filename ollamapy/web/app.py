@@ -159,15 +159,7 @@ class Endpoint:
         finally:
             if call is not None:
                 call.body.forget()
-        level = logging.INFO if scope["method"] == "POST" else logging.DEBUG
-        log.log(
-            level,
-            "%s %s %d in %.3f s",
-            scope["method"],
-            scope["path"],
-            status,
-            time.monotonic() - started,
-        )
+        _log(scope["method"], scope["path"], status, time.monotonic() - started)
 
     async def _received(self, scope: Scope, receive: Receive, headers: Headers, id: str) -> Call:
         """The request with its body, unless the path takes it in parts. Raises Forbidden and what `read_body` raises."""
@@ -196,6 +188,12 @@ class Endpoint:
         if isinstance(reply, Lines):
             reply.cancellation = cancellation
         await reply(scope, receive, send)
+
+
+def _log(method: str, path: str, status: int, seconds: float) -> None:
+    """A line for a request that has ended."""
+    level = logging.INFO if method == "POST" else logging.DEBUG
+    log.log(level, "%s %s %d in %.3f s", method, path, status, seconds)
 
 
 def _error_response(error: Exception, dialect: Dialect) -> Response:

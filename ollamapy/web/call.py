@@ -12,7 +12,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from ..errors import OllamapyError
+from ..errors import INTERNAL, OllamapyError
 from ..request import Caller, Right
 from ..serving.chats.events import Event
 from ..serving.services import Services
@@ -95,7 +95,7 @@ def describe(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, OllamapyError):
         return error.status, str(error), error.code
     log.error("a request failed with an unexpected error", exc_info=error)
-    return 500, "internal error, see the daemon's log: ollamapy daemon logs", ""
+    return 500, INTERNAL, ""
 
 
 def encode_coded_error(status: int, message: str, code: str) -> bytes:

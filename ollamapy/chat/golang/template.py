@@ -50,11 +50,7 @@ class GoTemplate:
         ``messages`` and ``tools`` have the shapes of Ollama's API; tools None means none were given.
         ``think`` None means not set; see :func:`think_level`. Raises :class:`TemplateError`.
         """
-        thinking = {
-            "Think": bool(think),
-            "ThinkLevel": clean(think_level),
-            "IsThinkSet": think is not None,
-        }
+        thinking = _thinking(think, think_level)
         try:
             if prompt and suffix:
                 gap = {"Prompt": clean(prompt), "Suffix": clean(suffix), "Response": ""}
@@ -153,6 +149,10 @@ def collate(messages: Sequence[Pointer]) -> list[Pointer]:
         else:
             collated.append(message)
     return collated
+
+
+def _thinking(think: bool | None, level: str) -> dict[str, Value]:
+    return {"Think": bool(think), "ThinkLevel": clean(level), "IsThinkSet": think is not None}
 
 
 def _system(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -75,8 +76,6 @@ def compare_(
     side, and computed at once; elsewhere one after the other, so that their figures can be compared. Models that are not installed
     are pulled first. Nothing is kept as a chat.
     """
-    from .. import compare
-
     left, right, *words = at_least(context, 2)
     prompt = ask.prompt(words)
     if not prompt:
@@ -87,18 +86,24 @@ def compare_(
     sessions = []
     for model, own in ((left, first), (right, second)):
         options = options_of([*(option or ()), *(own or ())], seed, num_predict)
-        session = _session(launcher, client, model, parameters=options, **common)
-        sessions.append(session.with_message(prompt))
+        sessions.append(_session(launcher, client, model, parameters=options, **common))
+    look = None if as_json else Look(not nowordwrap, not plain, hidethinking)
+    _compare(client, prompt, sessions, look)
+
+
+def _compare(client: Client, prompt: str, sessions: Iterable[Session], look: Look | None) -> None:
+    """Print the answers of the sessions to a prompt; as JSON without a ``look``. Exits with 1 if one failed."""
+    from .. import compare
 
     def opened(request: Post) -> Any:
         return client.chat(request.body) if request.chat else client.generate(request.body)
 
-    if as_json:
-        found = compare.collect(opened, sessions)
+    asked = [session.with_message(prompt) for session in sessions]
+    if look is None:
+        found = compare.collect(opened, asked)
         print_json({"prompt": prompt, "answers": [compare.as_json(each) for each in found]})
     else:
-        look = Look(wraps=not nowordwrap, draws=not plain, hides_thinking=hidethinking)
-        found = compare.compare(opened, sessions, look)
+        found = compare.compare(opened, asked, look)
     if any(each.told.ending == "stopped" for each in found):
         raise KeyboardInterrupt
     if any(each.told.failure for each in found):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 from typer import Option
@@ -15,14 +16,11 @@ from .. import ask, transfer, views
 from ..ask import Look
 from ..client import AnsweredError, Client, Unreachable
 from ..form import read_form
-from ..inchat import resumed, say
+from ..inchat import Resumed, resumed, say
 from ..launch import Launcher
 from ..terminal import remark
 from ..thoughts import parse_think
 from .arguments import POSITIONAL, at_least, group_app, launcher_of, with_installed
-
-if TYPE_CHECKING:
-    from ..repl import Repl
 
 app = group_app()
 
@@ -131,36 +129,55 @@ def run_(
     A chat is kept by the daemon: --continue and --chat go on with one, `ollamapy chats` lists them. A prompt that is an
     argument or comes from stdin begins none.
     """
-    resumes = resumed(launcher_of(context), context.args, go_on, chat, temporary)
+    launcher = launcher_of(context)
+    resumes = resumed(launcher, context.args, go_on, chat, temporary)
     model, *words = at_least(context, 1) if not resumes else [resumes.model, *context.args[1:]]
-    fields = fields_of(keepalive, think, format)
-    options = options_of(option or (), seed, num_predict)
-    look = Look(wraps=not nowordwrap, draws=not plain, hides_thinking=hidethinking)
-    ready = launcher_of(context)
+    fields, options = fields_of(keepalive, think, format), options_of(option, seed, num_predict)
+    look = Look(not nowordwrap, not plain, hidethinking)
+    flags = Flags(launcher, fields, options, system, look, verbose, insecure)
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
-        from ..repl import Repl
-
-        fields |= {"parameters": options, "system": system, "temporary": temporary}
-        repl = Repl(
-            ready, verbose=verbose, look=look, resumes=resumes.id if resumes else "", **fields
-        )
-        return _chat(ready, model, repl, insecure)
+        return _chat(flags, model, resumes.id if resumes else "", temporary)
     if resumes:
-        fields |= {"parameters": options, "system": system}
-        return say(ready, resumes, ask.prompt(words), look, fields, verbose=verbose)
-    model = _of_address(ready, model, insecure)
-    client = ready.connect(preload=model)
-    body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **fields}
-    body |= {"system": system} if system else {}
-    body |= {"options": options} if options else {}
+        return _say(flags, resumes, words)
+    _ask(flags, model, words, truncate, dimensions)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What every kind of `run` takes from the command line: ``fields`` of every request, and the ``options`` in them."""
+
+    launcher: Launcher
+    fields: dict[str, Any]
+    options: dict[str, Any]
+    system: str
+    look: Look
+    verbose: bool
+    insecure: bool
+
+
+def _ask(
+    flags: Flags, model: str, words: Sequence[str], truncate: str | None, dimensions: int | None
+) -> None:
+    """Print the answer to a prompt, or its vector where the model only embeds."""
+    model = _of_address(flags.launcher, model, flags.insecure)
+    client = flags.launcher.connect(preload=model)
+    body: dict[str, Any] = {"model": model, "prompt": ask.prompt(words), **flags.fields}
+    body |= {"system": flags.system} if flags.system else {}
+    body |= {"options": flags.options} if flags.options else {}
     try:
-        final = _answer(client, ready, body, insecure, look)
+        final = _answer(client, flags, body)
     except AnsweredError as error:
         if not ask.only_embeds(error):
             raise with_installed(client, error, model) from error
         cuts = None if truncate is None else _boolean("truncate", truncate)
         return ask.print_embedding(client, body, cuts, dimensions)
-    _remark(final, verbose)
+    _remark(final, flags.verbose)
+
+
+def _say(flags: Flags, chat: Resumed, words: Sequence[str]) -> None:
+    """Print the answer to a prompt in a chat."""
+    fields = {**flags.fields, "parameters": flags.options, "system": flags.system}
+    say(flags.launcher, chat, ask.prompt(words), flags.look, fields, verbose=flags.verbose)
 
 
 def _remark(final: dict[str, Any], verbose: bool) -> None:
@@ -186,7 +203,9 @@ def fields_of(keepalive: str | None, think: str | None, format: str | None) -> d
     return fields
 
 
-def options_of(pairs: Sequence[str], seed: int | None, num_predict: int | None) -> dict[str, Any]:
+def options_of(
+    pairs: Sequence[str] | None, seed: int | None, num_predict: int | None
+) -> dict[str, Any]:
     """The options of every request that follow from the flags; of a list each flag gives one more."""
     options: dict[str, Any] = {}
     if pairs:
@@ -206,26 +225,21 @@ def options_of(pairs: Sequence[str], seed: int | None, num_predict: int | None) 
     return options | {name: value for name, value in given.items() if value is not None}
 
 
-def _answer(
-    client: Client,
-    launcher: Launcher,
-    body: dict[str, Any],
-    insecure: bool,
-    look: Look,
-) -> dict[str, Any]:
+def _answer(client: Client, flags: Flags, body: dict[str, Any]) -> dict[str, Any]:
     """Print the answer; returns its last chunk. A question while the daemon is restarted waits; a model that is not installed is
     pulled first, and its name is put into the body."""
+    launcher = flags.launcher
     try:
-        return ask.print_answer(client, body, look)
+        return ask.print_answer(client, body, flags.look)
     except Unreachable as error:
         if not error.refused or not launcher.awaits_restart():
             raise
     except AnsweredError as error:
         if error.status != 503 or not launcher.awaits_restart():
             body["model"] = transfer.pull_absent(
-                client, launcher.settings, body["model"], error, insecure
+                client, launcher.settings, body["model"], error, flags.insecure
             )
-    return ask.print_answer(client, body, look)
+    return ask.print_answer(client, body, flags.look)
 
 
 def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
@@ -237,8 +251,21 @@ def _of_address(launcher: Launcher, model: str, insecure: bool) -> str:
     )
 
 
-def _chat(launcher: Launcher, model: str, repl: Repl, insecure: bool) -> None:
-    """Talk with a model until the user leaves."""
+def _chat(flags: Flags, model: str, resumes: str, temporary: bool) -> None:
+    """Talk with a model until the user leaves; ``resumes`` is the id of a chat to go on with."""
+    from ..repl import Repl
+
+    launcher, insecure = flags.launcher, flags.insecure
+    repl = Repl(
+        launcher,
+        verbose=flags.verbose,
+        look=flags.look,
+        parameters=flags.options,
+        resumes=resumes,
+        temporary=temporary,
+        system=flags.system,
+        **flags.fields,
+    )
     model = _of_address(launcher, model, insecure)
     try:
         try:

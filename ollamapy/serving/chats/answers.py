@@ -1,7 +1,6 @@
-"""The answers that are being written: each by a task of the daemon, so that no client's leaving ends it.
+"""The answers of chats that are being written, in the background. Belongs to the event loop.
 
-What has come is written to the database every FLUSH_SECONDS, together for all answers; each follower of an answer reads it from
-its transcript, at a pace of its own. Belongs to the event loop.
+Each follower of an answer reads it from its transcript, at a pace of its own.
 """
 
 from __future__ import annotations
@@ -12,22 +11,18 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
-from ...errors import OllamapyError, code_of
+from ...errors import INTERNAL, OllamapyError, code_of
 from ...types import Chunk, Usage
+from ..background import Background, Work
 from .events import FIRST, Event, Transcript, beginning, ending, waiting
 from .store import ENDED, ChatStore
 from .values import AnswerUsage, Chat, ChatMessage, Failure, Status, StopReason
 
 log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 0.5
-"""How often the text of running answers is written: so much is lost at most when the process is killed, and the time of writing."""
-
-RETRY_SECONDS = 5.0
-"""How often it is tried to store an answer that has ended, while the disk has no room for it."""
 
 Chunks = AsyncGenerator[Chunk, None]
 Save = Callable[[ChatStore, Sequence[ChatMessage]], Awaitable[None]]
@@ -155,7 +150,7 @@ class Writing:
     async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after a place, until the last one."""
         place = max(after, FIRST)
-        told: Event | None = None
+        sent: Event | None = None
         if after < FIRST:
             yield beginning(self.chat.id, self._base, self._user)
         while True:
@@ -167,8 +162,8 @@ class Writing:
             if last is not None:
                 yield last
                 return
-            if news is not None and news is not told:
-                told = news
+            if news is not None and news is not sent:
+                sent = news
                 yield news
             await changed.wait()
 
@@ -199,22 +194,13 @@ class Answers:
         self._save = save
         self._finish = finish
         self._writing: dict[str, Writing] = {}
-        self._work: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._flushing: asyncio.Task[None] | None = None
-        self._closing = False
+        self._background = Background("an answer", self._save_all)
 
     def start(self, writing: Writing, chunks: Chunks) -> None:
         """Write an answer: its message is stored with the status "streaming"."""
         self._writing[writing.id] = writing
-        work = asyncio.create_task(_take_all(writing, chunks))
-        self._work[writing.id] = work
-        # What may be cancelled is the work; this task ends it in order, also if the work never began
-        task = asyncio.create_task(self._see_through(writing, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
+        finish = partial(self._ends, writing)
+        self._background.start(writing.id, chunks, writing.take, finish)
 
     def get(self, id: str) -> Writing | None:
         """The answer that is being written under this message's id."""
@@ -234,38 +220,25 @@ class Answers:
         for each in writings:
             if not each.stop_requested:
                 each.stop_requested = True
-                self._work[each.id].cancel()
+                self._background.cancel(each.id)
         for each in writings:
             await each.ended.wait()
 
     async def close(self) -> None:
         """End all answers: the daemon stops."""
-        self._closing = True
-        for work in self._work.values():
-            work.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._flushing is not None:
-            self._flushing.cancel()
+        await self._background.close()
 
-    async def _see_through(self, writing: Writing, work: asyncio.Task[None]) -> None:
-        await asyncio.wait([work])
+    async def _ends(self, writing: Writing, work: Work) -> None:
+        """Store how an answer ended, and tell its followers."""
         message = self._ended(writing, work)
         writing.is_over = True
-        title = writing.chat.title
-        while True:
-            try:
-                title = await self._finish(writing.store, writing.chat, message)
-                break
-            except OllamapyError as error:
-                log.error("an answer cannot be stored: %s", error)
-                if self._closing:
-                    break
-            await asyncio.sleep(RETRY_SECONDS)
-        del self._writing[writing.id], self._work[writing.id]
-        writing.end(message, title)
+        title = await self._background.stored(
+            lambda: self._finish(writing.store, writing.chat, message)
+        )
+        del self._writing[writing.id]
+        writing.end(message, writing.chat.title if title is None else title)
 
-    def _ended(self, writing: Writing, work: asyncio.Task[None]) -> ChatMessage:
+    def _ended(self, writing: Writing, work: Work) -> ChatMessage:
         """The message of an answer whose work has ended in one way or another."""
         if work.cancelled():
             if writing.stop_requested:
@@ -274,30 +247,27 @@ class Answers:
         error = work.exception()
         if error is None:
             return writing.finished()
-        if self._closing:
+        if self._background.is_closing:
             return writing.interrupted("failed", ENDED)
         assert isinstance(error, Exception)
         text = str(error)
         if not isinstance(error, OllamapyError):
             log.error("an answer failed with an unexpected error", exc_info=error)
-            text = "internal error, see the daemon's log: ollamapy daemon logs"
+            text = INTERNAL
         return writing.interrupted("failed", Failure(code_of(error), text))
 
-    async def _flush(self) -> None:
-        """Write what has come, as long as answers are being written."""
-        failing = False
-        while self._writing:
-            await asyncio.sleep(FLUSH_SECONDS)
-            for store in {each.store for each in self._writing.values()}:
-                try:
-                    await self._flush_to(store)
-                    failing = False
-                except OllamapyError as error:
-                    if not failing:
-                        log.error("running answers cannot be stored for now: %s", error)
-                    failing = True
+    async def _save_all(self) -> None:
+        """Write what has come, to all stores that can be written. Raises OllamapyError for one that cannot."""
+        failed: OllamapyError | None = None
+        for store in {each.store for each in self._writing.values()}:
+            try:
+                await self._save_to(store)
+            except OllamapyError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
-    async def _flush_to(self, store: ChatStore) -> None:
+    async def _save_to(self, store: ChatStore) -> None:
         """Write what has come for one store. Raises OllamapyError."""
         mine = [each for each in self._writing.values() if each.store is store and each.is_unsaved]
         if not mine:
@@ -306,9 +276,3 @@ class Answers:
         await self._save(store, [each.message() for each in mine])
         for each, place in zip(mine, places, strict=True):
             each.saved(place)
-
-
-async def _take_all(writing: Writing, chunks: Chunks) -> None:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            writing.take(chunk)

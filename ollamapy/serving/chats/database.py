@@ -23,11 +23,18 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def deletion(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction after which nothing of the deleted rows is in any file. Where this process is killed before, the next one
-    sees to it (:class:`ChatStore`)."""
+def noted_deletion(connection: sqlite3.Connection) -> Iterator[int]:
+    """A transaction with a note that something of the deleted rows is still in a file: its number. Where this process is killed
+    before it erases that, the next one does (:class:`ChatStore`)."""
     with transaction(connection):
-        cursor = connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
+        note = connection.execute("INSERT INTO erasures VALUES (?)", (now(),)).lastrowid
+        yield note or 0
+
+
+@contextmanager
+def deletion(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction after which nothing of the deleted rows is in any file."""
+    with noted_deletion(connection) as note:
         yield
-    connection.execute("DELETE FROM erasures WHERE rowid = ?", (cursor.lastrowid,))
+    connection.execute("DELETE FROM erasures WHERE rowid = ?", (note,))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

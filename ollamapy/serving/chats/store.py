@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 from ...errors import ChatConflict, ChatNotFound, ChatsFull, ChatsUnavailable
 from ...files import make_folder
 from .attachments import Attachment, Attachments
-from .database import transaction
+from .database import noted_deletion, transaction
 from .exchange import Imported
 from .schema import MEMORY, open_database
 from .search import match_of
@@ -369,9 +369,8 @@ class ChatStore:
 
     @contextmanager
     def _deletion(self) -> Iterator[None]:
-        """A transaction after which something is to be erased, by the next process if this one is killed before."""
-        with self._transaction():
-            self._connection.execute("INSERT INTO erasures VALUES (?)", (now(),))
+        """A transaction after which :meth:`erase` has to be called."""
+        with noted_deletion(self._connection):
             yield
             self.attachments.forget_unused()
 

@@ -25,7 +25,7 @@ class Conversation(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Any]
 
 
-class ToldItems(NamedTuple):
+class NumberedItems(NamedTuple):
     """The items of a conversation, and the number of the last one."""
 
     items: list[bytes]
@@ -105,9 +105,9 @@ class ConversationStore:
                 raise _no_item(item)
         return self.get(owner, id)
 
-    def told(self, owner: str, id: str) -> ToldItems:
+    def numbered(self, owner: str, id: str) -> NumberedItems:
         """All items. Raises ResponseNotFound; InvalidRequest for too many."""
-        return told(self._connection, owner, id)
+        return numbered(self._connection, owner, id)
 
 
 def append(connection: sqlite3.Connection, owner: str, id: str, items: Sequence[Item]) -> None:
@@ -119,7 +119,9 @@ def append(connection: sqlite3.Connection, owner: str, id: str, items: Sequence[
     )
 
 
-def told(connection: sqlite3.Connection, owner: str, id: str, last: int = 2**62) -> ToldItems:
+def numbered(
+    connection: sqlite3.Connection, owner: str, id: str, last: int = 2**62
+) -> NumberedItems:
     """The items of a conversation up to the number ``last``. Raises ResponseNotFound; InvalidRequest for too many."""
     number, *_ = _row(connection, owner, id)
     where = "FROM conversation_items WHERE conversation = ? AND n <= ?"
@@ -131,7 +133,7 @@ def told(connection: sqlite3.Connection, owner: str, id: str, last: int = 2**62)
             f"the conversation has more than {MOST_CONTEXT // 2**20} MiB: begin a new one"
         )
     rows = connection.execute(f"SELECT n, item {where} ORDER BY n", (number, last)).fetchall()
-    return ToldItems([item for _, item in rows], rows[-1][0] if rows else 0)
+    return NumberedItems([item for _, item in rows], rows[-1][0] if rows else 0)
 
 
 def page(

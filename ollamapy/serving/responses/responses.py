@@ -1,8 +1,7 @@
 """The responses of OpenAI's API that the daemon keeps, as the web uses them.
 
-Those of requests whose clients wait are stored when they have ended; those in the background are written by tasks of the daemon,
-and what has come of them is stored every FLUSH_SECONDS. They lie in the database of the conversations, or in memory for an hour
-where nothing is to be written.
+Those of requests whose clients wait are stored when they have ended, those in the background as they are written: in the database
+of the conversations, or in memory for an hour where nothing is to be written.
 """
 
 from __future__ import annotations
@@ -12,14 +11,16 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from ...errors import InvalidRequest, OllamapyError
+from ...errors import INTERNAL, InvalidRequest, OllamapyError
 from ...request import Caller, Request
 from ...types import Chunk
+from ..background import Background, Work
 from .conversations import Conversation, ConversationStore
 from .running import Running
 from .store import ResponseStore
@@ -27,22 +28,16 @@ from .values import (
     ENDED,
     Item,
     ItemPage,
+    Link,
     Listing,
     Response,
     ResponseFailure,
     Status,
-    Told,
     merged,
     without_notes,
 )
 
 log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 0.5
-"""How often the chunks of responses in the background are written: so much is lost at most when the process is killed."""
-
-RETRY_SECONDS = 5.0
-"""How often it is tried to store a response that has ended, while the disk has no room for it."""
 
 DAY = 86_400
 IN_MEMORY = 3600
@@ -78,7 +73,7 @@ class InDatabase(Protocol):
 class Context(NamedTuple):
     """What comes before a request; ``base`` is the number of the last item of its conversation."""
 
-    told: Sequence[Told] = ()
+    links: Sequence[Link] = ()
     base: int = 0
 
 
@@ -97,24 +92,15 @@ class Responses:
         self._is_kept = is_kept and days > 0
         self._days = days
         self._running: dict[str, Running] = {}
-        self._work: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._flushing: asyncio.Task[None] | None = None
+        self._background = Background("a response", self._save_all)
         self._added = 0  # bytes since the last pruning
         self._crowded = asyncio.Event()
         self._housekeeping = asyncio.create_task(self._keep_house())
         self._saving = asyncio.Lock()
-        self._closing = False
 
     async def end_running(self) -> None:
         """End the responses in the background, with their text stored: the daemon stops."""
-        self._closing = True
-        for work in self._work.values():
-            work.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._flushing is not None:
-            self._flushing.cancel()
+        await self._background.close()
 
     async def close(self) -> None:
         """End the responses in the background."""
@@ -130,8 +116,8 @@ class Responses:
         if previous is not None:
             return Context(await self._do(lambda store: store.chain(owner, previous)))
         if conversation is not None:
-            told = await self._talk(lambda store: store.told(owner, conversation))
-            return Context([Told(told.items)], told.last)
+            found = await self._talk(lambda store: store.numbered(owner, conversation))
+            return Context([Link(found.items)], found.last)
         return Context()
 
     async def keep(
@@ -140,13 +126,13 @@ class Responses:
         response: Response,
         items: Sequence[Item],
         chunks: Sequence[Chunk],
-        told: Sequence[Item],
+        added: Sequence[Item],
     ) -> bool:
-        """Store a response that has ended; ``told`` are the items that its conversation gets. False where it cannot be
+        """Store a response that has ended; ``added`` are the items that its conversation gets. False where it cannot be
         stored, which is logged: its answer is good all the same."""
         kept = merged([without_notes(chunk) for chunk in chunks])
         try:
-            await self._do(lambda store: store.add(owner, response, items, kept, told))
+            await self._do(lambda store: store.add(owner, response, items, kept, added))
             self._note_added(response, items)
         except OllamapyError as error:
             log.error("a response cannot be stored: %s", error)
@@ -178,49 +164,36 @@ class Responses:
         await self._do(lambda store: store.add(caller.owner, response, items))
         self._note_added(response, items)
         running = self._running[response.id] = Running(caller.owner, response)
-        work = asyncio.create_task(_take_all(running, self._answer(request, caller)))
-        self._work[response.id] = work
-        # What may be cancelled is the work; this task ends it in order, also if the work never began
-        task = asyncio.create_task(self._see_through(running, work, output_of))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
+        chunks = self._answer(request, caller)
+        finish = partial(self._ends, running, output_of)
+        self._background.start(response.id, chunks, running.take, finish)
         return running
 
-    async def _see_through(
-        self, running: Running, work: asyncio.Task[None], output_of: OutputOf
-    ) -> None:
-        await asyncio.wait([work])
+    async def _ends(self, running: Running, output_of: OutputOf, work: Work) -> None:
+        """Store how a response ended, and tell its followers."""
         response = self._ended(running, work)
         last = [] if running.last is None else [running.last]
-        told: Sequence[Item] = ()
+        added: Sequence[Item] = ()
         if response.conversation is not None and last:
-            told = await asyncio.to_thread(output_of, response, running.chunks + last)
-        while True:
-            try:
-                async with self._saving:
-                    rest = running.unsaved() + last
-                    await self._do(
-                        lambda store: store.finish(running.owner, response, rest, told)  # noqa: B023 - done at once
-                    )
-                break
-            except OllamapyError as error:
-                log.error("a response cannot be stored: %s", error)
-                if self._closing:
-                    break
-            await asyncio.sleep(RETRY_SECONDS)
-        del self._running[response.id], self._work[response.id]
+            added = await asyncio.to_thread(output_of, response, running.chunks + last)
+
+        async def store() -> None:
+            async with self._saving:
+                rest = running.unsaved() + last
+                await self._do(lambda store: store.finish(running.owner, response, rest, added))
+
+        await self._background.stored(store)
+        del self._running[response.id]
         running.end(response)
 
-    def _ended(self, running: Running, work: asyncio.Task[None]) -> Response:
+    def _ended(self, running: Running, work: Work) -> Response:
         """The response whose work has ended in one way or another."""
         status: Status
         error: ResponseFailure | None = None
         failed = None if work.cancelled() else work.exception()
         if running.cancel_requested and work.cancelled():
             status = "cancelled"
-        elif work.cancelled() or (failed is not None and self._closing):
+        elif work.cancelled() or (failed is not None and self._background.is_closing):
             status, error = "failed", ENDED
         elif failed is not None:
             assert isinstance(failed, Exception)
@@ -232,21 +205,15 @@ class Responses:
             running.response, status=status, ended_at=int(time.time()), error=error
         )
 
-    async def _flush(self) -> None:
-        """Write what has come, as long as responses are being written."""
-        while self._running:
-            await asyncio.sleep(FLUSH_SECONDS)
-            async with self._saving:
-                states = [(each, each.unsaved()) for each in self._running.values()]
-                rows = [(each.response, chunks) for each, chunks in states if chunks]
-                try:
-                    if rows:
-                        await self._do(lambda store: store.save(rows))  # noqa: B023 - done at once
-                except OllamapyError as error:
-                    log.error("running responses cannot be stored for now: %s", error)
-                    continue
-                for each, chunks in states:
-                    each.saved(len(chunks))
+    async def _save_all(self) -> None:
+        """Write what has come of all responses. Raises OllamapyError."""
+        async with self._saving:
+            states = [(each, each.unsaved()) for each in self._running.values()]
+            rows = [(each.response, chunks) for each, chunks in states if chunks]
+            if rows:
+                await self._do(lambda store: store.save(rows))
+            for each, chunks in states:
+                each.saved(len(chunks))
 
     # ---- reading and ending them -----------------------------------------------------------------------------------
 
@@ -278,7 +245,7 @@ class Responses:
     async def _cancel(self, running: Running) -> None:
         if not running.cancel_requested:
             running.cancel_requested = True
-            self._work[running.response.id].cancel()
+            self._background.cancel(running.response.id)
         await running.ended.wait()
 
     async def delete(self, owner: str, id: str) -> None:
@@ -388,13 +355,7 @@ def failure_of(error: Exception) -> ResponseFailure:
     if isinstance(error, OllamapyError):
         return ResponseFailure(error.status, error.code, str(error))
     log.error("a response failed with an unexpected error", exc_info=error)
-    return ResponseFailure(500, "", "internal error, see the daemon's log: ollamapy daemon logs")
-
-
-async def _take_all(running: Running, chunks: AsyncGenerator[Chunk, None]) -> None:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            running.take(chunk)
+    return ResponseFailure(500, "", INTERNAL)
 
 
 async def _each(chunks: Sequence[Chunk]) -> AsyncGenerator[Chunk, None]:

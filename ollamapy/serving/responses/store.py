@@ -23,11 +23,11 @@ from .values import (
     RUNNING,
     Item,
     ItemPage,
+    Link,
     Listing,
     PreviousNotFound,
     Response,
     ResponseNotFound,
-    Told,
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -70,9 +70,9 @@ class ResponseStore:
         response: Response,
         items: Sequence[Item],
         chunks: Sequence[Chunk] = (),
-        told: Sequence[Item] = (),
+        added: Sequence[Item] = (),
     ) -> None:
-        """Store a response with the items of its request. ``told`` are the items that its conversation gets."""
+        """Store a response with the items of its request. ``added`` are the items that its conversation gets."""
         with transaction(self._connection):
             values = [owner, *(_column(response, name) for name in _COLUMNS)]
             marks = ", ".join("?" for _ in values)
@@ -88,7 +88,7 @@ class ResponseStore:
                 (len(response.head) + sum(len(each.json) for each in items), number),
             )
             self._append(response.id, chunks)
-            self._tell(owner, response, told)
+            self._extend(owner, response, added)
 
     def save(self, states: Iterable[tuple[Response, Sequence[Chunk]]]) -> None:
         """Write the status of responses, and chunks that have come; those that were deleted meanwhile stay deleted."""
@@ -97,12 +97,12 @@ class ResponseStore:
                 self._save(response, chunks)
 
     def finish(
-        self, owner: str, response: Response, chunks: Sequence[Chunk], told: Sequence[Item]
+        self, owner: str, response: Response, chunks: Sequence[Chunk], added: Sequence[Item]
     ) -> None:
-        """Write how a response ended. ``told`` are the items that its conversation gets."""
+        """Write how a response ended. ``added`` are the items that its conversation gets."""
         with transaction(self._connection):
             if self._save(response, chunks):
-                self._tell(owner, response, told)
+                self._extend(owner, response, added)
 
     def _save(self, response: Response, chunks: Sequence[Chunk]) -> bool:
         names = ("status", "ended_at", "error")
@@ -125,10 +125,10 @@ class ResponseStore:
             "UPDATE responses SET size = size + ? WHERE id = ?", (len(data), id)
         )
 
-    def _tell(self, owner: str, response: Response, told: Sequence[Item]) -> None:
-        if response.conversation is not None and told:
+    def _extend(self, owner: str, response: Response, added: Sequence[Item]) -> None:
+        if response.conversation is not None and added:
             with suppress(ResponseNotFound):  # deleted meanwhile
-                conversations.append(self._connection, owner, response.conversation, told)
+                conversations.append(self._connection, owner, response.conversation, added)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -161,8 +161,8 @@ class ResponseStore:
                 return found
         raise ResponseNotFound(f"Item with id '{id[:80]}' not found.")
 
-    def chain(self, owner: str, id: str) -> list[Told]:
-        """What was told up to a response, it included, the oldest first.
+    def chain(self, owner: str, id: str) -> list[Link]:
+        """A response after those that it continues, the first one first.
 
         Raises PreviousNotFound; InvalidRequest for one that is still being written, and for a chain that is too long.
         """
@@ -181,9 +181,9 @@ class ResponseStore:
         found = [(number, _response(fields)) for number, *fields in rows]
         self._check_chain(id, [response for _, response in found])
         first = found[0][1]
-        told = [] if first.conversation is None else [self._base(owner, first)]
-        return told + [
-            Told(self._items(number), response, self._chunks(number)) for number, response in found
+        base = [] if first.conversation is None else [self._base(owner, first)]
+        return base + [
+            Link(self._items(number), response, self._chunks(number)) for number, response in found
         ]
 
     def _check_chain(self, id: str, chain: Sequence[Response]) -> None:
@@ -202,17 +202,16 @@ class ResponseStore:
                 f"response '{id[:80]}' is still being written: wait until it ends, or cancel it"
             )
 
-    def _base(self, owner: str, response: Response) -> Told:
+    def _base(self, owner: str, response: Response) -> Link:
         """The conversation of a response as it was when it began."""
         assert response.conversation is not None
         try:
-            return Told(
-                conversations.told(
-                    self._connection, owner, response.conversation, response.base
-                ).items
+            found = conversations.numbered(
+                self._connection, owner, response.conversation, response.base
             )
         except ResponseNotFound:
-            return Told(())  # deleted since
+            return Link(())  # deleted since
+        return Link(found.items)
 
     def _items(self, number: int) -> list[bytes]:
         rows = self._connection.execute(

@@ -79,8 +79,8 @@ class Item(NamedTuple):
     json: bytes
 
 
-class Told(NamedTuple):
-    """A part of the context of a response: items, and what was then written (``response`` None: nothing)."""
+class Link(NamedTuple):
+    """What a response continues, one step of it: items, and the response to them with what it wrote (None: they have none)."""
 
     items: Sequence[bytes]
     response: Response | None = None

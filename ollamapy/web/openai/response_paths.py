@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ...request import Request
 from ...serving import answer
 from ...serving.responses.responses import failure_of, status_of
-from ...serving.responses.values import Item, Response, ResponseNotFound, Told, new_id
+from ...serving.responses.values import Item, Link, Response, ResponseNotFound, new_id
 from ...serving.services import Services
 from ...types import Chunk
 from .. import query, sse
@@ -60,7 +60,7 @@ async def _create(services: Services, call: Call) -> Reply:
 async def _in_background(services: Services, call: Call, new: _New) -> Reply:
     request = replace(new.request, progress=True, by_token=True)
     running = await services.responses.start(
-        call.caller, new.response, new.items, request, _told(new)
+        call.caller, new.response, new.items, request, _added_by(new)
     )
     if not new.stream:
         return plain_json_answer(wire.encode(written(running.response, ())))
@@ -82,9 +82,9 @@ async def _new(
     context = await services.responses.context(owner, head.previous, head.conversation)
     found = await _referred(services, owner, response_items.references(parsed.items))
     items, request = parsed.items, parsed.request
-    if context.told or found:
+    if context.links or found:
         items = response_items.resolved(items, found)
-        earlier = await asyncio.to_thread(_earlier, context.told)
+        earlier = await asyncio.to_thread(_earlier, context.links)
         request = await asyncio.to_thread(parsed.after, earlier, items)
     response = Response(
         id=new_id("resp"),
@@ -99,10 +99,10 @@ async def _new(
     return _New(response, response_items.stored(items, keeps_ids=True), request, parsed.stream)
 
 
-def _earlier(told: Sequence[Told]) -> list[dict[str, Any]]:
+def _earlier(links: Sequence[Link]) -> list[dict[str, Any]]:
     """All items that come before a request, each as it was sent and written."""
     found = []
-    for items, response, chunks in told:
+    for items, response, chunks in links:
         found += [msgspec.json.decode(item) for item in items]
         if response is not None:
             found += written(response, chunks)["output"]
@@ -171,14 +171,14 @@ async def _keep(
     writer.response = ended
     if not writer.head.store:
         return
-    told: Sequence[Item] = ()
+    added: Sequence[Item] = ()
     if ended.conversation is not None and last is not None:
-        told = await asyncio.to_thread(_told(new), ended, chunks)
-    if not await services.responses.keep(owner, ended, new.items, chunks, told):
+        added = await asyncio.to_thread(_added_by(new), ended, chunks)
+    if not await services.responses.keep(owner, ended, new.items, chunks, added):
         writer.is_stored = False
 
 
-def _told(new: _New) -> Callable[[Response, Sequence[Chunk]], Sequence[Item]]:
+def _added_by(new: _New) -> Callable[[Response, Sequence[Chunk]], Sequence[Item]]:
     """What a response adds to its conversation: its input and its output."""
     return lambda response, chunks: [*new.items, *output_items(response, chunks)]
 

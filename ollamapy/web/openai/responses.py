@@ -78,23 +78,7 @@ def parse(data: bytes) -> ParsedResponse:
     """The body of /v1/responses. Raises InvalidRequest; Misread where Ollama fails before it looks for the model."""
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
-        text, reasoning = given.get("text", {}), given.get("reasoning", {})
-        offered = _tools(given.get("tools"))
-        allowed, choice = _tool_choice(given.get("tool_choice", "auto"), offered)
-        logprobs = given.get("top_logprobs", 0) > 0 or _LOGPROBS in given.get("include", ())
-        fields = {
-            "model": given.get("model"),
-            "keep_alive": given.get("keep_alive"),
-            "options": _options(given),
-            "think": wire.effort(reasoning.get("effort")),
-            "truncate": _truncates(given.get("truncation", "auto")),
-            "format": _format(text.get("format")),
-            "logprobs": logprobs,
-            "top_logprobs": given.get("top_logprobs"),
-            "tools": allowed,
-            "tool_choice": choice,
-            "parallel_tool_calls": wire.several_calls(choice, given.get("parallel_tool_calls")),
-        }
+        fields = _fields(given)
         previous, conversation = _earlier(given)
         items = _items(given, is_first=previous is None and conversation is None)
         instructions = given.get("instructions", "")
@@ -119,6 +103,27 @@ def parse(data: bytes) -> ParsedResponse:
         conversation,
     )
     return ParsedResponse(request, stream, head, items, instructions)
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Ollama's chat that a request's fields become."""
+    text, reasoning = given.get("text", {}), given.get("reasoning", {})
+    offered = _tools(given.get("tools"))
+    allowed, choice = _tool_choice(given.get("tool_choice", "auto"), offered)
+    logprobs = given.get("top_logprobs", 0) > 0 or _LOGPROBS in given.get("include", ())
+    return {
+        "model": given.get("model"),
+        "keep_alive": given.get("keep_alive"),
+        "options": _options(given),
+        "think": wire.effort(reasoning.get("effort")),
+        "truncate": _truncates(given.get("truncation", "auto")),
+        "format": _format(text.get("format")),
+        "logprobs": logprobs,
+        "top_logprobs": given.get("top_logprobs"),
+        "tools": allowed,
+        "tool_choice": choice,
+        "parallel_tool_calls": wire.several_calls(choice, given.get("parallel_tool_calls")),
+    }
 
 
 def _earlier(given: Mapping[str, Any]) -> tuple[str | None, str | None]:

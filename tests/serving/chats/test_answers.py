@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import ChatsFull, LoadFailed, OllamapyError
-from ollamapy.serving.chats import answers as module
+from ollamapy.serving import background
 from ollamapy.serving.chats.answers import Answers, Writing
 from ollamapy.serving.chats.events import Event
 from ollamapy.serving.chats.store import ENDED, ChatStore
@@ -47,8 +47,8 @@ class Database:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.001)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(background, "FLUSH_SECONDS", 0.001)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.001)
 
 
 def run(test: Callable[[Answers, Database], Awaitable[None]]) -> None:

@@ -16,11 +16,11 @@ from ollamapy.serving.responses.store import ResponseStore
 from ollamapy.serving.responses.values import (
     ENDED,
     Item,
+    Link,
     Listing,
     PreviousNotFound,
     Response,
     ResponseNotFound,
-    Told,
     merged,
     new_id,
 )
@@ -46,13 +46,13 @@ def made(
     owner: str = "",
     status: str = "completed",
     created_at: int = 100,
-    told: tuple[Item, ...] = (),
+    added: tuple[Item, ...] = (),
     **fields: str | int | None,
 ) -> str:
     """The id of a stored response whose one item and only chunk have a text."""
     values = {"status": status, "created_at": created_at, "head": b"{}", **fields}
     response = Response(id=new_id("resp"), **values)  # type: ignore[arg-type]
-    store.add(owner, response, [item(text)], [Chunk(text)], told)
+    store.add(owner, response, [item(text)], [Chunk(text)], added)
     return response.id
 
 
@@ -60,21 +60,21 @@ def item(text: str) -> Item:
     return Item(new_id("msg"), b'{"text":"%s"}' % text.encode())
 
 
-def words(told: list[Told]) -> list[str]:
-    return [bytes(each).decode()[9:-2] for part in told for each in part.items]
+def words(links: list[Link]) -> list[str]:
+    return [bytes(each).decode()[9:-2] for link in links for each in link.items]
 
 
 # ---- chains ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_chain_is_told_from_its_beginning(store: ResponseStore) -> None:
+def test_a_chain_begins_at_its_first_response(store: ResponseStore) -> None:
     a = made(store, "a")
     b = made(store, "b", previous=a)
     made(store, "x", previous=a)
     c = made(store, "c", previous=b)
-    told = store.chain("", c)
-    assert words(told) == ["a", "b", "c"]
-    assert [chunk.text for part in told for chunk in part.chunks] == ["a", "b", "c"]
+    links = store.chain("", c)
+    assert words(links) == ["a", "b", "c"]
+    assert [chunk.text for link in links for chunk in link.chunks] == ["a", "b", "c"]
 
 
 def test_a_response_that_is_gone_breaks_the_chain_and_says_so(store: ResponseStore) -> None:
@@ -151,13 +151,13 @@ def test_a_response_is_read_by_its_owner_alone(
         lambda: talks.items("you", talk, Listing()),
         lambda: talks.item("you", talk, said.id),
         lambda: talks.delete_item("you", talk, said.id),
-        lambda: talks.told("you", talk),
+        lambda: talks.numbered("you", talk),
         lambda: talks.delete("you", talk),
         lambda: store.item("you", said.id),
     ):
         with pytest.raises(ResponseNotFound):
             use()
-    assert len(talks.told("me", talk).items) == 2 and store.item("me", said.id) == said.json
+    assert len(talks.numbered("me", talk).items) == 2 and store.item("me", said.id) == said.json
 
 
 # ---- conversations ---------------------------------------------------------------------------------------------------
@@ -168,13 +168,15 @@ def test_a_response_knows_its_conversation_as_it_was(
 ) -> None:
     talks = ConversationStore(connection)
     talk = talks.create("", {}, [item("a"), item("b")]).id
-    base = talks.told("", talk).last
-    response = made(store, "c", conversation=talk, base=base, told=(item("c"), item("d")))
-    assert len(talks.told("", talk).items) == 4
+    base = talks.numbered("", talk).last
+    response = made(store, "c", conversation=talk, base=base, added=(item("c"), item("d")))
+    assert len(talks.numbered("", talk).items) == 4
     assert words(store.chain("", response)) == ["a", "b", "c"]
     talks.delete("", talk)
     assert words(store.chain("", response)) == ["c"]
-    made(store, "e", conversation=talk, told=(item("e"),))  # deleted meanwhile: stored all the same
+    made(
+        store, "e", conversation=talk, added=(item("e"),)
+    )  # deleted meanwhile: stored all the same
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------------
