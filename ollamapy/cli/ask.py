@@ -13,7 +13,7 @@ from . import media, terminal, waiting
 from .client import AnsweredError, Client, Unreachable
 from .repeats import Repeats
 from .screen import open_screen
-from .session import is_base
+from .session import is_base, only_embeds
 from .thoughts import Thoughts
 
 NOTHING_TO_EMBED = 'embedding models require input text. Usage: ollamapy run NAME "your text here"'
@@ -98,10 +98,12 @@ def _opening(client: Client, body: Mapping[str, Any]) -> str:
         return ""  # the answer itself reports the error
 
 
-def only_embeds(error: AnsweredError) -> bool:
-    """Is it the answer of a model that makes vectors and no text?"""
-    text = str(error)
-    return error.status == 400 and text.endswith(("does not support generate", "support chat"))
+def cannot_write(client: Client, model: str, error: AnsweredError) -> bool:
+    """Whether an error has its reason in a model that makes vectors and no text."""
+    try:
+        return error.status == 400 and only_embeds(client.show(model))
+    except (AnsweredError, Unreachable):
+        return False
 
 
 def print_embedding(

@@ -80,6 +80,12 @@ def is_base(show: Mapping[str, Any]) -> bool:
     return str(show.get("template") or "").strip() in ("", "{{ .Prompt }}")
 
 
+def only_embeds(show: Mapping[str, Any]) -> bool:
+    """Whether a model, from its /api/show, makes vectors and no text."""
+    capabilities = show.get("capabilities") or ()
+    return "embedding" in capabilities and "completion" not in capabilities
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A model with a conversation and the settings of its requests.

@@ -18,10 +18,6 @@ from ..errors import (
 )
 from .http import RETRYABLE, Access, Response
 
-_BAD_TOKEN = "Invalid credentials in Authorization header"
-_DISABLED = "Access to this resource is disabled."
-"""The hub's messages for two refusals that have no code; its own client, huggingface_hub, compares these texts, too."""
-
 
 def unreachable(host: str, reason: str) -> Offline:
     """The error for a machine that cannot be reached."""
@@ -57,7 +53,8 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
         return RemoteNotFound(f"{what} has no such branch, tag or commit, see {page}/tree/main")
     if code == "EntryNotFound":
         return RemoteNotFound(f"{what} does not exist, see {page}/tree/main")
-    if status == 401 and known and message == _BAD_TOKEN:
+    # The hub has codes for what is missing, and none for a wrong token. Registries, whose 401 is about the model, lack its headers
+    if status == 401 and known and not code and "X-Error-Message" in response.headers:
         return Unauthorized(
             f"{host} does not accept your token: make a new one at"
             f" {access.endpoint}/settings/tokens and set HF_TOKEN"
@@ -68,9 +65,7 @@ def refusal(response: Response, access: Access, what: str, page: str) -> Transfe
             f"{what} does not exist on {host} or is private: check the name, {way}"
         )
     if status == 403:
-        if message == _DISABLED:
-            return AccessDenied(f"{host} has disabled {what}, choose another model")
-        return AccessDenied(f"{host} denies access to {what}{_quoted(message)}")
+        return AccessDenied(f"{host} denies access to {what}{_quoted(message)}, see {page}")
     if status == 429:
         seconds = int(retry_after(response.headers) or 300)
         way = "" if known else ", or set HF_TOKEN for a higher limit"

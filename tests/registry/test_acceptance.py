@@ -339,7 +339,7 @@ REFUSALS: list[tuple[str, Ask, type[OllamapyError], str]] = [
     ("gated", repository(gated=True), GatedModel, "accept its licence at .*, then set HF_TOKEN"),
     ("gated, with a token", repository("hf_good", gated=True), GatedModel, "with the account of your"),
     ("a missing branch", revision, RemoteNotFound, "no such branch, tag or commit, see http"),
-    ("disabled", repository(disabled=True), AccessDenied, "has disabled .*, choose another model"),
+    ("disabled", repository(disabled=True), AccessDenied, r"denies access to user/.* disabled\.\), see http"),
     ("a limit", trouble(repository(), status=429), RateLimited, "try again in 300 s, or set HF_TOKEN"),
     ("a long limit", trouble(repository(), status=429, headers={"RateLimit": '"api";r=0;t=4000'}),
      RateLimited, "try again in 4001 s"),

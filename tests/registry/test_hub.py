@@ -148,7 +148,12 @@ def test_what_is_no_repository_is_not_asked_for(id: str) -> None:
         ({"private": True}, "hf_bad", Unauthorized, "private .* not accept your token: make a new"),
         ({"gated": True}, "", GatedModel, "accept its licence at http.*/user/m, then set HF_TOKEN"),
         ({"gated": True}, "hf_good", GatedModel, "with the account of your token and pull again"),
-        ({"disabled": True}, "", AccessDenied, "has disabled user/m"),
+        (
+            {"disabled": True},
+            "",
+            AccessDenied,
+            r"denies access to user/m \(Access to .* disabled\.\), see",
+        ),
     ],
 )
 def test_a_repository_that_cannot_be_read(
@@ -197,6 +202,14 @@ def test_a_wrong_token_does_not_close_what_is_open(model: FakeHub, haste: Haste)
         ),
         ({"html": True}, TransferError, 502, "a web page"),
         ({"status": 403, "text": "hf_good no"}, AccessDenied, 403, r"denies access .* \(\.\.\. no"),
+        # A wrong token, in whatever words; and a server that is no hub, which means the model
+        (
+            {"status": 401, "headers": {"X-Error-Message": "Jeton inconnu"}},
+            Unauthorized,
+            401,
+            "does not accept your token: make a new one",
+        ),
+        ({"status": 401, "text": "no"}, RemoteNotFound, 404, "or your token may not read it"),
     ],
 )
 def test_a_hub_in_trouble(
@@ -208,7 +221,7 @@ def test_a_hub_in_trouble(
     message: str,
 ) -> None:
     model.fault("hub", times=99, **fault)
-    token = "hf_good" if fault["status" if "status" in fault else "html"] == 403 else ""
+    token = "hf_good" if fault.get("status") in (401, 403) else ""
     with pytest.raises(kind, match=message) as caught:
         list_files(REPO, model.access(token), haste.patience)
     assert caught.value.status == status

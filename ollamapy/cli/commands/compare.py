@@ -13,7 +13,7 @@ from .. import ask, transfer
 from ..ask import Look
 from ..client import AnsweredError, Client
 from ..launch import Launcher
-from ..session import Post, Session
+from ..session import Post, Session, only_embeds
 from .arguments import POSITIONAL, Json, at_least, group_app, launcher_of, print_json
 from .run import (
     Format,
@@ -117,6 +117,6 @@ def _session(launcher: Launcher, client: Client, model: str, **settings: Any) ->
     except AnsweredError as error:
         model = transfer.pull_absent(client, launcher.settings, model, error)
         show = client.show(model)
-    if show.get("capabilities") == ["embedding"]:
+    if only_embeds(show):
         raise InvalidRequest(f"{model} makes vectors and writes no text, choose another model")
     return Session(model, show, **settings)

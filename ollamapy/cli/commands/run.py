@@ -167,7 +167,7 @@ def _ask(
     try:
         final = _answer(client, flags, body)
     except AnsweredError as error:
-        if not ask.only_embeds(error):
+        if not ask.cannot_write(client, body["model"], error):
             raise with_installed(client, error, model) from error
         cuts = None if truncate is None else _boolean("truncate", truncate)
         return ask.print_embedding(client, body, cuts, dimensions)
@@ -274,9 +274,10 @@ def _chat(flags: Flags, model: str, resumes: str, temporary: bool) -> None:
             client, settings = launcher.connect(), launcher.settings
             repl.run(transfer.pull_absent(client, settings, model, error, insecure))
     except AnsweredError as error:
-        if ask.only_embeds(error):
+        client = launcher.connect()
+        if ask.cannot_write(client, model, error):
             raise OllamapyError(ask.NOTHING_TO_EMBED) from error
-        raise with_installed(launcher.connect(), error, model) from error
+        raise with_installed(client, error, model) from error
 
 
 def _boolean(flag: str, text: str) -> bool:
