@@ -22,7 +22,7 @@ Attempt = Callable[[Sequence[TemplateMessage], Sequence[Mapping[str, Any]]], str
 """What a template makes of messages and tools; None where it fails."""
 
 DEEPSEEK = "<｜tool▁sep｜>"
-"""In the templates that :func:`with_tools_told` is for."""
+"""In the templates that :func:`with_tools_described` is for."""
 
 _KEY, _VALUE, _OTHER = "needle_key", "needle value", "needle other"
 _RESULT = "needle result"
@@ -123,7 +123,7 @@ def _conversation(values: Sequence[str], content: str) -> list[TemplateMessage]:
     ]
 
 
-def with_tools_told(
+def with_tools_described(
     turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, Any]], attempt: Attempt
 ) -> list[TemplateMessage]:
     """The conversation of a DeepSeek model; its template writes calls, but not the tools. They are described in the system message, with

@@ -120,7 +120,7 @@ def _adapted(
     """The conversation in the form that the template takes."""
     turns: list[TemplateMessage] = [_turn(message, source) for message in messages]
     if tools and calls.DEEPSEEK in source:
-        turns = calls.with_tools_told(turns, tools, _attempt(source))
+        turns = calls.with_tools_described(turns, tools, _attempt(source))
     order = _order(source) if orders.is_unusual(turns) else orders.Order()
     if order.one_system:
         turns = orders.first_system(turns)

@@ -18,7 +18,7 @@ talk        its conversation: asks, prints, and stands anywhere in it
 session     the conversation as a value, and the requests that follow from it: pure
 thread      the conversation as a chat that the daemon keeps
 pieces      an answer as it comes, taken up again when the connection is lost
-telling     an answer on the screen
+printer     an answer on the screen
 slash       the command or message that a line is: pure
 help        the REPL's prompts and help
 inchat      `run` in a chat that the daemon keeps

@@ -23,9 +23,9 @@ from .ask import Look
 from .client import Stream
 from .drawing import complain
 from .pieces import Piece, asked
+from .printer import Printer, Received, end
 from .repeats import Repeats
 from .session import Post, Session
-from .telling import Teller, Told, end
 from .thoughts import Thoughts
 
 Open = Callable[[Post], Stream]
@@ -43,7 +43,7 @@ class Compared:
     """What has come of one model's answer; ``first`` are the seconds until its first piece, None before that."""
 
     model: str
-    told: Told = field(default_factory=Told)
+    received: Received = field(default_factory=Received)
     first: float | None = None
 
 
@@ -56,7 +56,7 @@ def compare(open: Open, sessions: Sequence[Session], look: Look) -> list[Compare
     for session in sessions:
         print(_bold(terminal.printable(f"{session.model}:")))
         found.append(_one(open, session, look))
-        if found[-1].told.ending == "stopped":
+        if found[-1].received.ending == "stopped":
             break
     return found
 
@@ -70,13 +70,13 @@ def collect(open: Open, sessions: Sequence[Session]) -> list[Compared]:
             for piece in _pieces(open, session):
                 _take(each, piece, began)
         except OllamapyError as error:
-            each.told.failure, each.told.ending = error, "broken off"
+            each.received.failure, each.received.ending = error, "broken off"
     return found
 
 
 def figures(compared: Compared) -> str:
     """The figures of an answer in a line: its tokens, how long it took, how fast, and when it began."""
-    final = compared.told.final
+    final = compared.received.final
     tokens, nanoseconds = int(final.get("eval_count") or 0), int(final.get("eval_duration") or 0)
     parts = [f"{tokens} tokens"] if tokens else []
     if tokens and nanoseconds:
@@ -90,13 +90,13 @@ def figures(compared: Compared) -> str:
 
 def as_json(compared: Compared) -> dict[str, Any]:
     """An answer for programs."""
-    told = compared.told
-    value: dict[str, Any] = {"model": compared.model, "content": told.text}
-    if told.thinking:
-        value["thinking"] = told.thinking
-    if told.failure:
-        value["error"] = str(told.failure)
-    return value | {name: told.final[name] for name in _KEPT if name in told.final}
+    received = compared.received
+    value: dict[str, Any] = {"model": compared.model, "content": received.text}
+    if received.thinking:
+        value["thinking"] = received.thinking
+    if received.failure:
+        value["error"] = str(received.failure)
+    return value | {name: received.final[name] for name in _KEPT if name in received.final}
 
 
 _KEPT = (
@@ -113,10 +113,10 @@ def _pieces(open: Open, session: Session) -> Any:
 
 def _take(compared: Compared, piece: Piece, began: float) -> None:
     """Add a piece to what has come."""
-    told = compared.told
-    told.text += piece.text
-    told.thinking += piece.thinking
-    told.final = piece.final or told.final
+    received = compared.received
+    received.text += piece.text
+    received.thinking += piece.thinking
+    received.final = piece.final or received.final
     if compared.first is None and (piece.text or piece.thinking):
         compared.first = time.monotonic() - began
 
@@ -138,13 +138,13 @@ def _one(open: Open, session: Session, look: Look) -> Compared:
 
     draws = look.draws and not session.is_base and session.format is None
     screen = open_screen(draws=draws, wraps=look.wraps)
-    teller = Teller(
+    printer = Printer(
         screen,
         hides_thinking=look.hides_thinking,
         bounded="num_predict" not in session.parameters,
         strips=session.is_base,
     )
-    compared = Compared(session.model, teller.told)
+    compared = Compared(session.model, printer.received)
     began = time.monotonic()
 
     def timed() -> Any:
@@ -153,10 +153,10 @@ def _one(open: Open, session: Session, look: Look) -> Compared:
                 compared.first = time.monotonic() - began
             yield piece
 
-    told = teller.tell(timed(), f"waiting for {session.model}")
-    end(screen, told.ending, bool(told.text))
-    if told.failure:
-        complain(str(told.failure))
+    received = printer.print(timed(), f"waiting for {session.model}")
+    end(screen, received.ending, bool(received.text))
+    if received.failure:
+        complain(str(received.failure))
     elif line := figures(compared):
         print(_dim(line) + "\n")
     return compared
@@ -197,13 +197,15 @@ class _Column:
 
     def take(self, what: Piece | OllamapyError | None) -> bool:
         """Add what has come; returns False if the answer only repeats itself and shall end."""
-        told = self.compared.told
+        received = self.compared.received
         if what is None:
             self.ended = True
-            told.ending = "cut off" if told.final.get("done_reason") == "length" else told.ending
+            received.ending = (
+                "cut off" if received.final.get("done_reason") == "length" else received.ending
+            )
         elif isinstance(what, OllamapyError):
             if not self.ended:
-                told.failure, told.ending = what, "broken off"
+                received.failure, received.ending = what, "broken off"
         elif not self.ended:
             _take(self.compared, what, self._began)
             for text, _ in self._thoughts.pieces(what.thinking, what.text):
@@ -218,16 +220,16 @@ class _Column:
     def stop(self, ending: Any) -> None:
         """End it here."""
         if not self.ended:
-            self.ended, self.compared.told.ending = True, ending
+            self.ended, self.compared.received.ending = True, ending
 
     def lines(self, width: int) -> list[str]:
         """The text in lines of at most so many cells, with its ending."""
-        told = self.compared.told
+        received = self.compared.received
         text = self._shown
-        if told.ending in ("stopped", "broken off"):
-            text += f" [{told.ending}]"
-        if told.failure:
-            text += f"\n{human.one_line(str(told.failure))}"
+        if received.ending in ("stopped", "broken off"):
+            text += f" [{received.ending}]"
+        if received.failure:
+            text += f"\n{human.one_line(str(received.failure))}"
         return columns.wrapped(text, width)
 
 
@@ -252,8 +254,8 @@ def _side_by_side(open: Open, sessions: Sequence[Session], look: Look) -> list[C
             stream.cancel()
     _draw(found, board)
     print()
-    told = [columns.wrapped(figures(each.compared), board.width) for each in found]
-    for cells in zip_longest(*told, fillvalue=""):
+    lines = [columns.wrapped(figures(each.compared), board.width) for each in found]
+    for cells in zip_longest(*lines, fillvalue=""):
         board.row([_dim(columns.padded(cell, board.width)) for cell in cells])
     print()
     return [each.compared for each in found]

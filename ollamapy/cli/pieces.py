@@ -99,7 +99,7 @@ class _Sending(threading.Thread):
 class Followed:
     """An answer that the daemon writes for a chat; ``send`` asks for it, once its pieces are iterated.
 
-    ``user`` and ``id`` are the ids of the question's and of the answer's message, "" until the daemon has told them; ``title`` is
+    ``user`` and ``id`` are the ids of the question's and of the answer's message, "" until the daemon has sent them; ``title`` is
     the chat's, once the answer is complete; ``rest`` is what had come between the last piece and the stop. Iterating raises
     AnsweredError when the answer fails, Unreachable when the server is gone for good.
     """

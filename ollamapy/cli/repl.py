@@ -29,7 +29,7 @@ from .form import read_form
 from .help import HELP
 from .launch import Launcher
 from .session import Session
-from .talk import Talk, tell, thinks
+from .talk import Talk, report_context, thinks
 from .thread import continued
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Repl:
             self._talk.screen(session)  # its imports, for the same reason
             loaded = waiting.loaded(loading, model)
             with self._interrupts:
-                tell(loaded)
+                report_context(loaded)
                 self._begin(session)
                 while self._step():
                     pass
@@ -356,7 +356,7 @@ class Repl:
         model = str(chat.get("model"))
         session = Session(model, talk.ask(lambda client: client.show(model)))
         session = continued(session, chat)
-        tell(waiting.loaded(talk.open(session.loading()), model))
+        report_context(waiting.loaded(talk.open(session.loading()), model))
         talk.clear()
         talk.thread.enter(id)
         print(chatviews.title(chat))
@@ -410,7 +410,7 @@ class Repl:
             format=now.format,
             think=now.think if thinks(show) else None,
         )
-        tell(waiting.loaded(self._talk.open(session.loading()), model))
+        report_context(waiting.loaded(self._talk.open(session.loading()), model))
         self._talk.begin(session)
 
     def _save(self, model: str) -> None:

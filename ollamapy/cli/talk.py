@@ -26,9 +26,9 @@ from .client import AnsweredError, Client, Stream, Unreachable
 from .drawing import complain
 from .launch import Launcher
 from .pieces import Followed, asked
+from .printer import Printer, Received, Source, end, put
 from .screen import Screen, open_screen
 from .session import Message, Post, Session
-from .telling import Source, Teller, Told, end, put
 from .thread import Thread
 
 T = TypeVar("T")
@@ -145,21 +145,23 @@ class Talk:
     def answer(self, session: Session, other: Session | None = None) -> None:
         """Get an answer to the end of a conversation, from the model of ``other`` if that is given; both join the conversation."""
         screen = self.screen(session)
-        told, followed = self._told(session, other or session, screen)
-        self._take(session, told, followed)
-        if told.text or not told.failure:
-            end(screen, told.ending, bool(told.text))
-        if told.failure:
-            raise told.failure
-        if told.repeats:
+        received, followed = self._receive(session, other or session, screen)
+        self._take(session, received, followed)
+        if received.text or not received.failure:
+            end(screen, received.ending, bool(received.text))
+        if received.failure:
+            raise received.failure
+        if received.repeats:
             terminal.remark(views.repeating("/set parameter num_predict -1"))
-        if told.final:
-            tell(told.final if other or not followed else self._with_growth(told.final))
-            self._account(told.final)
+        if received.final:
+            report_context(
+                received.final if other or not followed else self._with_growth(received.final)
+            )
+            self._account(received.final)
 
-    def _told(
+    def _receive(
         self, session: Session, answering: Session, screen: Screen
-    ) -> tuple[Told, Followed | None]:
+    ) -> tuple[Received, Followed | None]:
         """Print an answer; what has come, and from where if the daemon keeps it."""
         if not self.is_kept:
             request = answering.request()
@@ -168,34 +170,36 @@ class Talk:
             raise InvalidRequest(f'"{answering.model}" does not support thinking')
         model = "" if answering is session else answering.model
         followed = self.thread.answer(session, model)
-        told = self._print(followed, session, screen)
-        refused = isinstance(told.failure, AnsweredError) and told.failure.status == 503
+        received = self._print(followed, session, screen)
+        refused = isinstance(received.failure, AnsweredError) and received.failure.status == 503
         if refused and not followed.id and self._launcher.awaits_restart():
             followed = self.thread.answer(session, model)
-            told = self._print(followed, session, screen)
-        return told, followed
+            received = self._print(followed, session, screen)
+        return received, followed
 
-    def _print(self, source: Source, session: Session, screen: Screen) -> Told:
-        teller = Teller(
+    def _print(self, source: Source, session: Session, screen: Screen) -> Received:
+        printer = Printer(
             screen,
             hides_thinking=self.look.hides_thinking,
             bounded="num_predict" not in session.parameters,
             strips=session.is_base,
         )
-        told = teller.tell(source, f"waiting for {session.model}")
+        received = printer.print(source, f"waiting for {session.model}")
         if isinstance(source, Followed):
-            teller.add(source.rest)
-        return told
+            printer.add(source.rest)
+        return received
 
-    def _take(self, session: Session, told: Told, followed: Followed | None) -> None:
+    def _take(self, session: Session, received: Received, followed: Followed | None) -> None:
         """Add what has come of an answer to the conversation; a question that got nothing is taken back."""
-        if told.is_kept:
+        if received.is_kept:
             if followed:
-                session = self.thread.told(followed)
+                session = self.thread.answered(followed)
             id = followed.id if followed else ""
-            self.session = session.with_answer(told.text, told.ending, told.thinking, id)
+            self.session = session.with_answer(
+                received.text, received.ending, received.thinking, id
+            )
             self.used = None
-        elif followed and not isinstance(told.failure, Unreachable):
+        elif followed and not isinstance(received.failure, Unreachable):
             with suppress(OllamapyError):
                 self.thread.take_back(followed)
 
@@ -277,12 +281,12 @@ class Talk:
         kept = tuple(each for each in self.session.messages if each.id != running)
         session, screen = replace(self.session, messages=kept), self.screen(self.session)
         followed = self.thread.followed(session)
-        told = self._print(followed, session, screen)
-        if told.is_kept:
-            self._take(session, told, followed)
-        end(screen, told.ending, bool(told.text))
-        if told.failure:
-            complain(str(told.failure))
+        received = self._print(followed, session, screen)
+        if received.is_kept:
+            self._take(session, received, followed)
+        end(screen, received.ending, bool(received.text))
+        if received.failure:
+            complain(str(received.failure))
 
     def switch(self, leaf: str) -> None:
         """Stand at the end of another branch, whose own messages are shown."""
@@ -331,7 +335,7 @@ def thinks(show: Mapping[str, Any]) -> bool:
     return "thinking" in (show.get("capabilities") or ())
 
 
-def tell(final: Mapping[str, Any]) -> None:
+def report_context(final: Mapping[str, Any]) -> None:
     """Print what an answer reports of the context on stderr."""
     for note in views.notes(final):
         terminal.remark(note)

@@ -178,7 +178,7 @@ class Thread:
         stored = self._ask(lambda client: Chats(client).store(self.id, body))
         return replace(message, id=str(stored["id"]))
 
-    def told(self, answer: Followed) -> Session:
+    def answered(self, answer: Followed) -> Session:
         """The session that was answered, with the ids that the daemon has given; the thread stands behind the answer."""
         session = self._asked
         *before, last = session.messages

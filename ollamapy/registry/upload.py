@@ -53,7 +53,7 @@ class Blob:
 
 
 Report = Callable[[Blob, int], None]
-"""Told of the bytes of a blob that have arrived. What it raises ends the upload."""
+"""Called with the bytes of a blob that have arrived. What it raises ends the upload."""
 
 
 class _Slice:

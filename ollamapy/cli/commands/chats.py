@@ -119,8 +119,8 @@ def show(
     chat = kept.get(kept.find(name))
     if as_json:
         return print_json(chat)
+    from ..printer import put
     from ..screen import open_screen
-    from ..telling import put
     from ..thread import shown_path
 
     for line in chatviews.head(chat, time.time()):

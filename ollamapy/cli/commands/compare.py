@@ -104,9 +104,9 @@ def _compare(client: Client, prompt: str, sessions: Iterable[Session], look: Loo
         print_json({"prompt": prompt, "answers": [compare.as_json(each) for each in found]})
     else:
         found = compare.compare(opened, asked, look)
-    if any(each.told.ending == "stopped" for each in found):
+    if any(each.received.ending == "stopped" for each in found):
         raise KeyboardInterrupt
-    if any(each.told.failure for each in found):
+    if any(each.received.failure for each in found):
         raise typer.Exit(1)
 
 

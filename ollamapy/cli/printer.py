@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 @dataclass
-class Told:
+class Received:
     """What has come of an answer. ``final`` are its figures, {} before its end; ``failure`` is why it broke off."""
 
     text: str = ""
@@ -45,7 +45,7 @@ class Told:
         return bool(self.text or self.final)
 
 
-class Teller:
+class Printer:
     """Prints one answer. ``bounded``: it is ended when it only repeats itself; ``strips``: white space at its begin is left out."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Teller:
         self._thoughts = Thoughts(hides_thinking)
         self._repeats = Repeats() if bounded else None
         self._strips = strips
-        self.told = Told()
+        self.received = Received()
 
-    def tell(self, source: Source, waiting: str) -> Told:
+    def print(self, source: Source, waiting: str) -> Received:
         """Print an answer to its end; ``waiting`` is shown until it begins. Ctrl-C (KeyboardInterrupt) stops it."""
-        told = self.told
+        received = self.received
         try:
             with closing(source), terminal.Spinner(waiting) as spinner:
                 for piece in source:
@@ -67,15 +67,15 @@ class Teller:
                         spinner.say(*piece.waiting)
                     self._print(piece, spinner)
                     if self._repeats and self._repeats.found:
-                        told.ending, told.repeats = "cut off", True
+                        received.ending, received.repeats = "cut off", True
                         break
         except KeyboardInterrupt:
-            told.ending = "stopped"
+            received.ending = "stopped"
         except OllamapyError as error:
-            told.ending, told.failure = "broken off", error
+            received.ending, received.failure = "broken off", error
         endings: Mapping[Any, Ending] = {"length": "cut off", "cancelled": "stopped"}
-        told.ending = endings.get(told.final.get("done_reason"), told.ending)
-        return told
+        received.ending = endings.get(received.final.get("done_reason"), received.ending)
+        return received
 
     def add(self, pieces: Iterable[Piece]) -> None:
         """Print what had come of an answer that was stopped."""
@@ -83,9 +83,9 @@ class Teller:
             self._print(piece, None)
 
     def _print(self, piece: Piece, spinner: terminal.Spinner | None) -> None:
-        told = self.told
-        told.final = piece.final or told.final
-        told.thinking += piece.thinking
+        received = self.received
+        received.final = piece.final or received.final
+        received.thinking += piece.thinking
         if piece.remark:
             if spinner:
                 spinner.stop()
@@ -99,8 +99,8 @@ class Teller:
                 self._screen.remark(text)
             else:
                 # A base model's text may begin with white space
-                self._screen.put(text.lstrip() if self._strips and not told.text else text)
-                told.text += text
+                self._screen.put(text.lstrip() if self._strips and not received.text else text)
+                received.text += text
 
 
 def end(screen: Screen, ending: Ending, begun: bool) -> None:
