@@ -23,12 +23,12 @@ Available Commands:
   /save <model>   Save this session
   /list [prefix]  List the stored models
   /copy           Copy the last answer
-  /retry [model]  Answer once more
+  /retry [model]  Answer again
   /edit [text]    Edit the last message
   /undo           Take it back
-  /continue       Go on with an answer
+  /continue       Continue an answer
   /file <path>    Attach a file
-  /compare <model>  Ask it too
+  /compare <model>  Ask another model
   /chats [text]   List the kept chats
   /clear          Clear session context
   /bye, /exit     Exit (also: Ctrl-D)
@@ -71,7 +71,7 @@ Available Commands:
     "chats": """\
 Available Commands:
   /chats [text]     List or search chats
-  /resume [id]      Go on with a chat
+  /resume [id]      Open another chat
   /title [text]     Name this chat
   /branch [number]  Other branches
 
@@ -81,17 +81,17 @@ ones stay. /clear begins a new chat.
 """,
     "parameters": """\
 Usage: /set parameter <name> <value>
-  temperature <float>  0: no chance
+  temperature <float>  0: no sampling
   top_k <int>          Best k tokens
   top_p <float>        Best tokens' sum
   min_p <float>        Least likelihood
   typical_p <float>    Typical tokens
-  seed <int>           Repeats a text
+  seed <int>           Random seed
   num_predict <int>    Longest answer
   stop <text>...       Ends the answer
   num_ctx <int>        Size of context
   num_keep <int>       Kept when full
-  repeat_last_n <int>  Tokens back
+  repeat_last_n <int>  For penalties
   repeat_penalty, presence_penalty,
   frequency_penalty <float>
   num_batch, num_gpu, main_gpu,

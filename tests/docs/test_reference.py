@@ -61,10 +61,10 @@ def _variables() -> set[str]:
 
 
 def test_the_help_of_serve_names_variables_of_the_table() -> None:
-    told = {each for each in VARIABLE.findall(SERVE_VARIABLES) if each.startswith("OLLAMAPY_")}
-    both, _, ours = SERVE_VARIABLES.partition("Of ollamapy alone")
-    assert told - {"OLLAMAPY_"} <= _variables()
-    for name in told:
+    named = {each for each in VARIABLE.findall(SERVE_VARIABLES) if each.startswith("OLLAMAPY_")}
+    both, _, ours = SERVE_VARIABLES.partition("Only in ollamapy")
+    assert named - {"OLLAMAPY_"} <= _variables()
+    for name in named:
         has_two = name.replace("OLLAMAPY", "OLLAMA") in _variables()
         assert has_two == (name in both) and has_two != (name in ours), name
 

@@ -110,7 +110,7 @@ def show(
     plain: Annotated[bool, Option("--plain", help="Show markdown as it is written.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a chat: the branch that is shown, in --json all of them.
+    """Print the current branch of a chat; with --json all branches.
 
     ID is the beginning of its id, or - for the chat that was changed last.
     """
@@ -137,7 +137,7 @@ def export(
         Path | None, Option("--output", "-o", metavar="FILE", help="Write to FILE, not to stdout.")
     ] = None,
     format: Annotated[
-        str, Option(metavar="FORM", help="json, which `import` reads, or markdown, to be read.")
+        str, Option(metavar="FORM", help="json, for `import`, or markdown, for reading.")
     ] = "json",
 ) -> None:
     """Write a chat, or without ID all chats, to stdout or a file.
@@ -181,7 +181,7 @@ def _write(target: Path, pieces: Iterator[bytes]) -> int:
 
 @chats.command("import", options_metavar="FILE [--json]", context_settings=POSITIONAL)
 def import_(context: typer.Context, as_json: Json = False) -> None:
-    """Add the chats of a file: of our export, of Open WebUI or of ChatGPT (conversations.json).
+    """Add the chats of a file: an export of ollamapy, Open WebUI or ChatGPT (conversations.json).
 
     FILE may be - for stdin.
     """
@@ -223,7 +223,7 @@ def rm(
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete chats, after asking; nothing of their text is left.
+    """Delete chats, after asking; their text is erased from every file.
 
     ID is the beginning of an id, or - for the chat that was changed last.
     """

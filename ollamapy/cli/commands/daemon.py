@@ -32,11 +32,13 @@ Environment variables (each of them also as OLLAMA_...):
   OLLAMAPY_MAX_QUEUE          requests that may wait: 512
   OLLAMAPY_FLASH_ATTENTION    0: off
   OLLAMAPY_KV_CACHE_TYPE      f16, q8_0 ...
+  OLLAMAPY_NOHISTORY          1: keep chats in memory only
+  OLLAMAPY_RESPONSES_DAYS     days that stored responses are kept: 30
   OLLAMAPY_DEBUG              1: log more
 \b
-Of ollamapy alone:
+Only in ollamapy:
   OLLAMAPY_HOME               one folder for all files
-  OLLAMAPY_MORE_MODELS        more directories with models, read only
+  OLLAMAPY_MORE_MODELS        more directories with models, only read
   OLLAMAPY_LIBRARY            your own catalogue
   OLLAMAPY_SERVE_MODELS       1: let other machines pull models from here
 """
@@ -116,7 +118,7 @@ def stop_daemon(context: typer.Context, as_json: Json = False) -> None:
 def restart(context: typer.Context, as_json: Json = False) -> None:
     """Stop the daemon, if it runs, and start it.
 
-    Questions that are asked meanwhile wait.
+    Requests that arrive meanwhile wait.
     """
     exactly(context, 0)
     _print_place(launcher_of(context), launcher_of(context).restart(), "started", as_json)

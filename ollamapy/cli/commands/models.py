@@ -49,7 +49,7 @@ app.command("ls", hidden=True, options_metavar="[PREFIX] [--json]", context_sett
 def ps(
     context: typer.Context,
     watch: Annotated[
-        bool, Option("--watch", "-w", help="Show the list anew every second, until Ctrl-C.")
+        bool, Option("--watch", "-w", help="Update the list every second, until Ctrl-C.")
     ] = False,
     as_json: Json = False,
 ) -> None:

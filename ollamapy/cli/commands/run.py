@@ -51,14 +51,14 @@ Pairs = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, Option(metavar="N", help="Chance begins here: the same seed, the same answer.")
+    int | None, Option(metavar="N", help="Random seed: the same seed gives the same answer.")
 ]
 NumPredict = Annotated[
     int | None,
     Option(
         "--num-predict",
         metavar="N",
-        help="Longest answer in tokens; -1: no bound, not even on repetitions.",
+        help="Most tokens of an answer; -1: no limit, not even on repetitions.",
     ),
 ]
 Format = Annotated[
@@ -68,7 +68,7 @@ Think = Annotated[
     str | None,
     Option(
         metavar="[=HOW]",
-        help="Thinking before the answer: true, false, high, medium, low or max.",
+        help="Let the model think first: true, false, high, medium, low or max.",
     ),
 ]
 HideThinking = Annotated[bool, Option("--hidethinking", help="Do not show the model's thinking.")]
@@ -83,12 +83,12 @@ Dimensions = Annotated[
     int | None, Option(metavar="N", help="Embedding models: numbers in the vector.")
 ]
 Continue = Annotated[
-    bool, Option("--continue", help="Go on with the latest chat, of MODEL if one is given.")
+    bool, Option("--continue", help="Continue the latest chat, of MODEL if one is given.")
 ]
 ChatId = Annotated[
     str,
     Option(
-        "--chat", metavar="ID", help="Go on with this chat: the beginning of its id, or - (latest)."
+        "--chat", metavar="ID", help="Continue this chat: the beginning of its id, or - (latest)."
     ),
 ]
 Temporary = Annotated[bool, Option("--temporary", help="Chat without storing the conversation.")]
@@ -126,8 +126,8 @@ def run_(
     model that is not installed is pulled first. An embedding model prints its vector. An answer that only repeats itself
     is ended, unless --num-predict is given.
 
-    A chat is kept by the daemon: --continue and --chat go on with one, `ollamapy chats` lists them. A prompt that is an
-    argument or comes from stdin begins none.
+    Chats are kept by the daemon: --continue and --chat continue one, `ollamapy chats` lists them. A prompt given as an
+    argument or on stdin does not begin a chat.
     """
     launcher = launcher_of(context)
     resumes = resumed(launcher, context.args, go_on, chat, temporary)

@@ -56,7 +56,7 @@ def pull(
 ) -> None:
     """Download models from the catalogue, the hub or a registry.
 
-    MODEL is a name of the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
+    MODEL is a name in the catalogue (see: ollamapy library), hf.co/USER/REPO[:QUANT], HOST/USER/MODEL[:TAG] of a registry, or
     the https address of a .gguf file. An interrupted pull continues where it stopped.
     If one of several models fails, the others are still pulled. On a terminal several are pulled at once, unless
     --limit-rate is given.
