@@ -47,7 +47,7 @@ class Chats:
         self.notice = ""
 
     def are_kept(self) -> bool:
-        """Whether this server keeps chats at all; ``notice`` is then what it says of them, of a damaged database for example."""
+        """Whether this server keeps chats at all; ``notice`` is then its message about them, of a damaged database for example."""
         try:
             found = self._client.object("GET", "/api/chats?limit=1")
             self.notice = str(found.get("notice") or "")
@@ -115,7 +115,7 @@ class Chats:
         return self._client.object("POST", _path(id, "messages"), {**message, "answer": False})
 
     def follow(self, id: str, message: str, after: int = 0) -> EventStream:
-        """The events of an answer behind number ``after``, those that are to come too."""
+        """The events of an answer after the number ``after``, those to come included."""
         return self._client.events("GET", _path(id, "messages", message, "events"), after=after)
 
     def stop(self, id: str, message: str) -> dict[str, Any]:

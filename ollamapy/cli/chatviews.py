@@ -117,7 +117,7 @@ def branches(chat: Chat, current: str | None, now: float, columns: int) -> list[
 
 
 def _exchange(trail: Sequence[tree.Message], room: int) -> str:
-    """The last question of a branch and the begin of the answer, in so many cells."""
+    """The last question of a branch and the beginning of the answer, in so many cells."""
     asked = [each for each in trail if each.get("role") == "user"]
     question = flat(str(asked[-1].get("content") or "")) if asked else ""
     last = trail[-1]

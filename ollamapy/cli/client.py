@@ -273,7 +273,7 @@ class Client:
         after: int = 0,
         silence: float = ANSWER_TIMEOUT,
     ) -> EventStream:
-        """A stream of events, those behind number ``after``; it ends when none comes for ``silence`` seconds."""
+        """The stream of events after the number ``after``; it ends when none comes for ``silence`` seconds."""
         headers = {"Last-Event-ID": str(after)} if after else _NO_HEADERS
         return EventStream(self._send(method, path, body, silence, headers), self.address.url)
 

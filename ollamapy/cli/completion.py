@@ -1,8 +1,8 @@
 """Completion for bash, zsh and fish: the candidates for a word, and the shells' scripts.
 
 The scripts are thin: at every Tab they run ``ollamapy __complete WORD...``, whose last word is the one being typed and which
-prints a candidate a line, with a tab and a description where there is one. So they never grow old. Model names come from the
-daemon if it runs, else from the store; no daemon is started, and only candidates are printed.
+prints a candidate a line, with a tab and a description where there is one. An update of ollamapy updates them, too.
+Model names come from the daemon if it runs, else from the store; no daemon is started, and only candidates are printed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Spot(NamedTuple):
 
 
 def _spot(root: TyperGroup, before: Sequence[str]) -> _Spot | None:
-    """Where the word after these is; None after a command that there is not."""
+    """Where the word after these is; None after an unknown command."""
     spot = _Spot(root)
     for word in before:
         command = spot.command

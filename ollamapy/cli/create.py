@@ -256,7 +256,7 @@ def _check_inside(path: Path, folder: Path) -> None:
 
 
 def _with_companions(path: Path) -> list[Path]:
-    """A file and those beside it that it is nothing without."""
+    """A file and the files beside it that it needs."""
     head, mark, tail = path.name.rpartition("-of-")
     if mark and tail.endswith(".gguf") and head[-5:].isdigit():
         beside = sorted(path.parent.glob(f"{glob.escape(head[:-5])}?????-of-{glob.escape(tail)}"))

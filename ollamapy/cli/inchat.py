@@ -27,7 +27,7 @@ def resumed(
     launcher: Launcher, arguments: Sequence[str], latest: bool, name: str, temporary: bool
 ) -> Resumed | None:
     """The chat that `--continue` or `--chat` names; the first of the ``arguments`` is a model, if there is one. None without these
-    flags. Raises OllamapyError for a chat that there is not."""
+    flags. Raises OllamapyError for an unknown chat."""
     if not latest and not name:
         return None
     if temporary or (latest and name):

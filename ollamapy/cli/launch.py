@@ -195,7 +195,7 @@ class Launcher:
             return self._spawn(place, preload), True
 
     def restart(self) -> Place:
-        """Our daemon, started anew. Questions of other commands wait meanwhile: see `awaits_restart`."""
+        """Our daemon, started anew. Requests of other commands wait meanwhile: see `awaits_restart`."""
         with self._lock():
             place = self.find()
             if place.daemon is not None:

@@ -149,7 +149,7 @@ def read_history(path: Path) -> list[str]:
 
 
 def write_history(path: Path, inputs: Sequence[str]) -> None:
-    """Put a file with the newest of these inputs that fit in the place of the old one, for this user alone. Raises OSError."""
+    """Replace the file by one with the newest of these inputs, as many as fit, readable by this user alone. Raises OSError."""
     lines, size = list[str](), 0
     for text in reversed(inputs[-HISTORY_LIMIT:]):
         line = f"{json.dumps(text, ensure_ascii=False)}\n"
@@ -297,7 +297,7 @@ class _Completer(Completer):
 
 
 def _paths(begun: str) -> list[str]:
-    """The paths that go on what is begun, folders with a "/" at their end; none with white space, which ends a word."""
+    """The paths that begin with the word, folders with a "/" at their end; none with white space, which ends a word."""
     folder, name = os.path.split(begun)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:

@@ -182,8 +182,10 @@ class Followed:
     # ---- when the connection is lost, or the user stops
 
     def _take_up(self) -> None:
-        """Go on behind what has come, also with the answer of a daemon that has been restarted. Raises Unreachable when no server
-        has had anything to say for PATIENCE seconds."""
+        """Go on behind what has come, also with the answer of a daemon that has been restarted.
+
+        Raises Unreachable when no server has answered for PATIENCE seconds.
+        """
         if not self.id:
             self._ended = True
             raise Unreachable("the server broke off before its answer, see: ollamapy daemon logs")

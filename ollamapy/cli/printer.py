@@ -46,7 +46,7 @@ class Received:
 
 
 class Printer:
-    """Prints one answer. ``bounded``: it is ended when it only repeats itself; ``strips``: white space at its begin is left out."""
+    """Prints one answer. ``bounded``: one that only repeats itself is ended; ``strips``: white space at its beginning is left out."""
 
     def __init__(
         self, screen: Screen, *, hides_thinking: bool, bounded: bool, strips: bool = False

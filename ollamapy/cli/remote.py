@@ -15,7 +15,8 @@ from .terminal import remark
 
 
 def show_remote(settings: Settings, text: str) -> dict[str, Any]:
-    """What :func:`.remote_show.show_remote` says about a name. Raises TransferError and its children, InvalidModel, InvalidName."""
+    """The details of a remote model, see :func:`.remote_show.show_remote`. Raises TransferError and its
+    children, InvalidModel, InvalidName."""
     wanted = source.parse(text)
     return remote_show.show_remote(settings, wanted, free_memory(), Patience(notify=remark))
 

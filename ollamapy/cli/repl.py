@@ -120,7 +120,7 @@ class Repl:
         return continued(session, self._talk.thread.enter(self._resumes))
 
     def _begin(self, session: Session) -> None:
-        """Take the first session: a chat that is gone on with, or none."""
+        """Take the first session, of a resumed chat or a new one."""
         if not self._resumes:
             return self._talk.begin(session)
         try:
@@ -237,7 +237,7 @@ class Repl:
                 self._compare(model, text)
 
     def _retry(self, model: str) -> None:
-        """Answer the last message once more."""
+        """Answer the last message again."""
         self._talk.follow()
         session = self._talk.session.at_question()
         if not session.messages:
@@ -256,7 +256,7 @@ class Repl:
         return other
 
     def _edit(self, text: str) -> None:
-        """Send the last message in another form."""
+        """Replace the last message."""
         self._talk.follow()
         session = self._talk.session.at_question()
         if not session.messages:
@@ -280,7 +280,7 @@ class Repl:
         print(f"Took back: {chatviews.cut(chatviews.flat(taken.content), room)}")
 
     def _go_on(self) -> None:
-        """Go on with an answer that is only a part."""
+        """Continue an incomplete answer."""
         self._talk.follow()
         if self._talk.session.is_open:
             self._talk.answer(self._talk.session)
@@ -349,7 +349,7 @@ class Repl:
             print(shown(chatviews.listing(chats, now, columns)), end="")
 
     def _resume(self, name: str) -> None:
-        """Go on with another chat; whatever fails, this one stays."""
+        """Open another chat; if that fails, this one stays open."""
         talk, current = self._talk, self._talk.thread.id
         id = talk.ask(lambda client: Chats(client).find(name, besides=current))
         chat = talk.ask(lambda client: Chats(client).get(id))
@@ -383,7 +383,8 @@ class Repl:
     # ---- the model
 
     def _load(self, model: str) -> None:
-        """Begin anew with another model, which is got first if it is not here. The settings stay, as far as it knows them; whatever fails, so does the session."""
+        """Begin a new session with another model, which is pulled if it is not installed. The settings that it has stay;
+        if this fails, so does the current session."""
         print(f"Loading model '{one_line(model)}'")
         try:
             show = self._talk.ask(lambda client: client.show(model))

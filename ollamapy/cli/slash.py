@@ -123,14 +123,14 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Answer the last message once more, with another model if one is named."""
+    """Answer the last message again, with another model if one is named."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Send the last message in another form; "" is for writing it anew."""
+    """Replace the last message; "" opens it for editing."""
 
     text: str
 
@@ -142,7 +142,7 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """Go on with an answer that is only a part."""
+    """Continue an incomplete answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class ListChats:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on with another chat, that begins with this id; "" is for the latest."""
+    """Open another chat, by the beginning of its id; "" is for the latest."""
 
     id: str
 
@@ -195,7 +195,7 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Say how something is used."""
+    """Show the help of a topic."""
 
     topic: Topic
 
@@ -460,8 +460,8 @@ def candidates(
     chats: Callable[[], Sequence[str]] = _none,
     files: Callable[[str], Sequence[str]] = lambda begun: (),
 ) -> list[str]:
-    """The words that may stand in the place of the last word before the cursor; ``models``, ``chats`` and ``files`` are called if
-    they are names of models, ids of chats or paths that go on what is begun."""
+    """The completions of the last word before the cursor; ``models``, ``chats`` and ``files`` are called only
+    where names of models, ids of chats or paths are wanted."""
     if not before.startswith("/") or "\n" in before:
         return []
     words = before.split()

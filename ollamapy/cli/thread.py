@@ -179,7 +179,7 @@ class Thread:
         return replace(message, id=str(stored["id"]))
 
     def answered(self, answer: Followed) -> Session:
-        """The session that was answered, with the ids that the daemon has given; the thread stands behind the answer."""
+        """The session that was answered, with the ids that the daemon has given; the thread is then at the answer."""
         session = self._asked
         *before, last = session.messages
         if last.role == "user" and not last.id:
@@ -231,7 +231,7 @@ class Thread:
         return shown_path(chat)
 
     def attach(self, path: Path) -> Mapping[str, Any]:
-        """Upload a file, which goes with the next message; what the daemon says of it. Raises OllamapyError."""
+        """Upload a file, which goes with the next message; the daemon's description of it. Raises OllamapyError."""
         try:
             size = path.stat().st_size
             with path.open("rb") as file:

@@ -199,7 +199,7 @@ class Scheduler:
     async def queue(self, request: LeaseRequest) -> AsyncIterator[Wait]:
         """The wait for a lease, which begins at once; the place or the lease is given up with the end of the block.
 
-        Raises as :meth:`lease`, which is this for who does not want to know what it waits for.
+        Raises as :meth:`lease`, which is the same without reports of what it waits for.
         """
         if self._closed:
             raise ServerBusy(CLOSING)

@@ -1,4 +1,4 @@
-"""Whether a model's folder can be converted to GGUF, by its configuration alone: for who sends its files."""
+"""Whether a model's folder can be converted to GGUF, by its configuration alone: for the sender of its files."""
 
 from __future__ import annotations
 

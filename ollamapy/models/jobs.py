@@ -187,7 +187,7 @@ class Jobs:
     async def watch(self, job: Job) -> AsyncGenerator[Progress, None]:
         """The steps of a job from the first on; closing this leaves it.
 
-        Raises what the story raises, CancelRequested when somebody ends it, ServerBusy when the daemon stops.
+        Raises what the story raises, CancelRequested when a request ends it, ServerBusy when the daemon stops.
         """
         job.watchers += 1
         try:

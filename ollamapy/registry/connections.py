@@ -201,8 +201,8 @@ class Connections:
                 failures = self._failed(error, failures, moved=span.position > before)
 
     def _failed(self, error: Odd | Busy | BrokenConnection, failures: int, *, moved: bool) -> int:
-        """The failures in a row, which were ``failures`` before this one, once they have been waited for; ``moved``: bytes came
-        before it. Raises what ends the download."""
+        """Handle an error of a connection, and wait before the next try; returns the failures in a row, which were ``failures``
+        before. ``moved``: bytes came before the error. Raises what ends the download."""
         host = self._try.access.host
         if isinstance(error, BrokenConnection):
             if error.hopeless:

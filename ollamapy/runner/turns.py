@@ -78,7 +78,7 @@ class Place:
         self._call_next()
 
     def _call_next(self) -> None:
-        """Give a free place to whose turn it is."""
+        """Give a free place to the next request."""
         self._waiting = [entry for entry in self._waiting if not entry[1].done()]
         index = None
         if not self._taken:

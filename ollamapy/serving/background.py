@@ -1,7 +1,7 @@
 """Answers that tasks of the daemon write, so that no client's leaving ends them: how they begin, are stored, and end.
 
 What has come is stored every FLUSH_SECONDS, together for all answers; how one ended, as soon as the disk has room for it. What an
-answer is, and where it is stored, its owner knows (chats/answers.py, responses/responses.py). Belongs to the event loop.
+answer is and where it is stored is its owner's part (chats/answers.py, responses/responses.py). Belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 class Background:
     """The answers of one owner that are being written.
 
-    ``save`` stores what has come of all of them, and raises OllamapyError where it cannot; ``noun`` is one of them in the log.
+    ``save`` stores what has come of all of them, and raises OllamapyError where it cannot; ``noun`` names one of them in the log.
     """
 
     def __init__(self, noun: str, save: Callable[[], Awaitable[None]]) -> None:

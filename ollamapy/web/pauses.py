@@ -1,6 +1,6 @@
 """The comments in an answer of server-sent events while nothing else is sent: no proxy then takes its connection for a dead one.
 
-Each says what the request waits for, for who reads the stream by hand; programs skip comments.
+Each says what the request waits for, for people who read the stream; programs skip comments.
 """
 
 from __future__ import annotations

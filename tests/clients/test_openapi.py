@@ -39,7 +39,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 MODELS = ("hello", "rand", "tool", "vectors", "rank")
-"""What is put in the place of most names that are made up, so that requests come further than to a 404."""
+"""What replaces most generated names, so that requests come further than to a 404."""
 
 OFFLINE = {"hub": {"offline": True}, "from": ""}
 NAMES: dict[str, dict[str, Any]] = {

@@ -71,7 +71,7 @@ def test_a_registry_s_manifest_is_kept_to_the_byte(
 def test_a_name_of_the_catalogue_gives_the_catalogue_s_prompt(
     served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:
-    """llama2 as it is in the library, with a small model in the place of the large one."""
+    """llama2 as it is in the library, with a small model instead of the large one."""
     hub.add_repo("TheBloke/Llama-2-7B-Chat-GGUF", {"llama-2-7b-chat.Q4_K_M.gguf": gguf})
     steps = pull(served, hub, "llama2")
     assert statuses(steps)[-1] == "success"

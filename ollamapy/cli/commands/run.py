@@ -226,7 +226,7 @@ def options_of(
 
 
 def _answer(client: Client, flags: Flags, body: dict[str, Any]) -> dict[str, Any]:
-    """Print the answer; returns its last chunk. A question while the daemon is restarted waits; a model that is not installed is
+    """Print the answer; returns its last chunk. It waits for a daemon that is being restarted; a model that is not installed is
     pulled first, and its name is put into the body."""
     launcher = flags.launcher
     try:

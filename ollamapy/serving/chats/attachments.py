@@ -44,7 +44,7 @@ _SIGNATURES = (
 
 
 def media_type_of(content: bytes) -> str:
-    """What a file is, by its content: no sender's word is taken for it. Text is UTF-8 without NUL."""
+    """What a file is, by its content, whatever its sender claims. Text is UTF-8 without NUL."""
     for signature, media_type in _SIGNATURES:
         if content.startswith(signature):
             return media_type

@@ -1,8 +1,8 @@
-"""What an answer consists of so far, and the events that tell it, from any place in it. Pure.
+"""What an answer consists of so far, as events from any place in it. Pure.
 
 An event's number is a place in the answer: ``message`` is 1, and each piece adds its characters (a tool call: 1). So a reader
 that has lost its connection gets exactly the rest, also from the database, after the pieces themselves are forgotten; pieces that
-came meanwhile are joined to one event. ``queued``, ``loading`` and ``prefill`` are news of the moment and have no number.
+came meanwhile are joined to one event. ``queued``, ``loading`` and ``prefill`` describe only the present and have no number.
 
     event      message  thinking "ab"  text "c"  text "def"  done
     number        1          3            4          7         7
@@ -26,7 +26,7 @@ _JOINED = 4096  # characters up to which pieces are kept as one
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event of an answer. ``number`` is None for news of the moment."""
+    """An event of an answer. ``number`` is None for one that only describes the present."""
 
     name: str
     data: dict[str, Any]

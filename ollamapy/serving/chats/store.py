@@ -426,7 +426,7 @@ def is_full(error: BaseException) -> bool:
 
 
 class Owned(NamedTuple):
-    """A chat and whose it is."""
+    """A chat and its owner."""
 
     owner: str
     id: str

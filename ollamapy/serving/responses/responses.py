@@ -129,7 +129,7 @@ class Responses:
         added: Sequence[Item],
     ) -> bool:
         """Store a response that has ended; ``added`` are the items that its conversation gets. False where it cannot be
-        stored, which is logged: its answer is good all the same."""
+        stored, which is logged: its answer is valid all the same."""
         kept = merged([without_notes(chunk) for chunk in chunks])
         try:
             await self._do(lambda store: store.add(owner, response, items, kept, added))
@@ -307,7 +307,7 @@ class Responses:
     # ---- the thread of the database --------------------------------------------------------------------------------
 
     async def _keep_house(self) -> None:
-        """Find what the last daemon left unfinished; delete what is too old, now and again."""
+        """Mark what the last daemon left unfinished as failed; delete what is too old, periodically."""
         with suppress(OllamapyError):  # logged where it was opened, and every request says it
             await self._in_database(lambda c: ResponseStore(c).fail_unfinished())
         while True:

@@ -80,7 +80,7 @@ class Item(NamedTuple):
 
 
 class Link(NamedTuple):
-    """What a response continues, one step of it: items, and the response to them with what it wrote (None: they have none)."""
+    """A step of what a response continues: items, and the response to them with its chunks (None: they have none)."""
 
     items: Sequence[bytes]
     response: Response | None = None

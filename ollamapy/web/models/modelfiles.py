@@ -1,4 +1,4 @@
-"""The path that checks a Modelfile before a model is created of it."""
+"""The path that checks a Modelfile before a model is created from it."""
 
 from __future__ import annotations
 

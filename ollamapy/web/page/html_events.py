@@ -1,6 +1,6 @@
 """The HTML of an answer beside its events: ``html`` events, made from its text while it is written.
 
-They have no number, since the text is what is kept: a reader that comes again gets them all anew.
+They have no number, since the text is what is kept: a reader that reconnects gets all of them again.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _is_zero(parameter: str) -> bool:
 
 
 def file_answer(file: StaticFile, headers: Headers) -> Response:
-    """The response with a file, compressed for who accepts gzip; 304 without it for who has it."""
+    """The response with a file, compressed for clients that accept gzip; 304 without content for those that have it."""
     common = {**HEADERS, "ETag": file.etag, "Vary": "Accept, Accept-Encoding"}
     if file.etag in headers.get("if-none-match", ""):
         return Response(status_code=304, headers=common)

@@ -165,7 +165,7 @@ def test_markdown() -> None:
 
 
 def open_webui() -> dict[str, Any]:
-    """As its "Export chats" writes one (0.6): ids, both forms of the messages, and much that is of no use here."""
+    """A file of its "Export chats" (0.6): ids, both forms of the messages, and fields that are ignored."""
     image = f"data:image/png;base64,{b64encode(PNG).decode()}"
     thinking = '<details type="reasoning" done="true" duration="2">\n<summary>Thought for 2 seconds</summary>\n&gt; Is it 1 &lt; 2?\n&gt; Yes.\n</details>\nIt is.'
     messages = {

@@ -198,7 +198,7 @@ def check(daemon: Daemon, home: Path, clients: list[Client], killed: float) -> N
 
 
 def on_a_small_disk(folder: Path, size: str) -> list[str]:
-    """The beginning of a command that runs with a disk of this size in the place of a folder."""
+    """The beginning of a command that runs with a disk of this size instead of a folder."""
     script = f'mount -t tmpfs -o size={size} tmpfs "{folder}" && exec "$@"'
     return ["unshare", "-rm", "sh", "-c", script, "sh"]
 
