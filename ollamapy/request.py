@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from . import human
+from .errors import InvalidRequest
 from .types import Constraint, Message, Options
 
 
@@ -83,7 +86,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str
     input: Input
     options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    keep_alive: float | None | UnsetType = UNSET
     logprobs: int | None = None
     think: bool | str | None = None
     think_budget: int | None = None
@@ -189,7 +192,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: int | None = None
     normalize: bool = True
     options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    keep_alive: float | None | UnsetType = UNSET
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True):
@@ -199,7 +202,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True):
     text: str
     add_special: bool = True
     options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    keep_alive: float | None | UnsetType = UNSET
 
 
 class DetokenizeRequest(msgspec.Struct, frozen=True):
@@ -208,7 +211,7 @@ class DetokenizeRequest(msgspec.Struct, frozen=True):
     model: str
     tokens: tuple[int, ...]
     options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    keep_alive: float | None | UnsetType = UNSET
 
 
 class RerankRequest(msgspec.Struct, frozen=True):
@@ -218,4 +221,27 @@ class RerankRequest(msgspec.Struct, frozen=True):
     query: str
     documents: tuple[str, ...]
     options: Options = Options()
-    keep_alive: float | None | msgspec.UnsetType = msgspec.UNSET
+    keep_alive: float | None | UnsetType = UNSET
+
+
+def keep_alive_of(value: Any) -> float | None | UnsetType:
+    """Seconds of a ``keep_alive`` as Ollama's API has it; None: for ever, UNSET: not given. Raises InvalidRequest."""
+    if value is None:
+        return UNSET
+    try:
+        seconds = human.parse_keep_alive(value)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    return None if seconds == human.FOREVER else seconds
+
+
+def constraint_of(format: Any) -> Constraint | None:
+    """The constraint of a ``format`` as Ollama's API has it: "json" or a JSON Schema; None where there is none. Raises InvalidRequest."""
+    if format in (None, ""):
+        return None
+    if format == "json":
+        return Constraint("json")
+    if isinstance(format, dict):
+        return Constraint("schema", msgspec.json.encode(format).decode())
+    shown = msgspec.json.encode(format).decode()[:200]
+    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')

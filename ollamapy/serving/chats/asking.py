@@ -13,11 +13,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ... import human
 from ...digests import digest_of
 from ...errors import ChatConflict, InvalidRequest
-from ...request import Conversation, Request
-from ...types import Constraint, Message, parse_options
+from ...request import Conversation, Request, constraint_of, keep_alive_of
+from ...types import Message, parse_options
 from .values import Chat, ChatMessage, Part, Place, Role, new_id, now
 
 
@@ -81,11 +80,13 @@ def request_of(
             continues_last=continues,
         ),
         options=parse_options(options)[0],
-        keep_alive=_keep_alive(chat.keep_alive if asked.keep_alive is UNSET else asked.keep_alive),
+        keep_alive=keep_alive_of(
+            chat.keep_alive if asked.keep_alive is UNSET else asked.keep_alive
+        ),
         think=think,
         think_is_optional=True,
         progress=True,
-        constraint=_constraint(chat.format if asked.format is UNSET else asked.format),
+        constraint=constraint_of(chat.format if asked.format is UNSET else asked.format),
     )
 
 
@@ -199,21 +200,3 @@ def place_of(cursor: str) -> Place:
         return msgspec.json.decode(plain, type=Place)
     except (ValueError, msgspec.MsgspecError):
         raise InvalidRequest("before is no cursor that a list of chats gave") from None
-
-
-def _keep_alive(value: str | float | None) -> float | None | UnsetType:
-    if value is None:
-        return UNSET
-    try:
-        seconds = human.parse_keep_alive(value)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-    return None if seconds == human.FOREVER else seconds
-
-
-def _constraint(form: Any) -> Constraint | None:
-    if form in (None, ""):
-        return None
-    if form == "json":
-        return Constraint("json")
-    return Constraint("schema", msgspec.json.encode(form).decode())

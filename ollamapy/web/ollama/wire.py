@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from ... import __version__, human
@@ -21,7 +20,16 @@ from ...fleet.loaded import LoadedModel
 from ...fleet.state import Status
 from ...models.listing import ListedModel
 from ...models.spec import Details, details_of_header
-from ...request import Conversation, Gap, Input, Question, Raw, Request
+from ...request import (
+    Conversation,
+    Gap,
+    Input,
+    Question,
+    Raw,
+    Request,
+    constraint_of,
+    keep_alive_of,
+)
 from ...types import (
     THINK_LEVELS,
     Chunk,
@@ -187,7 +195,7 @@ def model_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": body.model_name(given),
         "options": _options(given.get("options", {})),
-        "keep_alive": _keep_alive(given.get("keep_alive")),
+        "keep_alive": keep_alive_of(given.get("keep_alive")),
     }
 
 
@@ -199,16 +207,6 @@ def _options(given: Mapping[str, Any]) -> Options:
             ", ".join(f"{name[:40]!r}" for name in unknown[:20]),
         )
     return options
-
-
-def _keep_alive(value: Any) -> float | None | UnsetType:
-    if value is None:
-        return UNSET
-    try:
-        seconds = human.parse_keep_alive(value)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-    return None if seconds == human.FOREVER else seconds
 
 
 def _logprobs(given: Mapping[str, Any]) -> int | None:
@@ -232,14 +230,7 @@ def _constraint(given: Mapping[str, Any]) -> Constraint | None:
         if form not in (None, ""):
             raise InvalidRequest("give format or grammar, not both")
         return Constraint("gbnf", grammar)
-    if form in (None, ""):
-        return None
-    if form == "json":
-        return Constraint("json")
-    if isinstance(form, dict):
-        return Constraint("schema", msgspec.json.encode(form).decode())
-    shown = msgspec.json.encode(form).decode()[:200]
-    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+    return constraint_of(form)
 
 
 def _logit_bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
