@@ -23,7 +23,7 @@ _TERM = re.compile(r'"([^"]*)"|([^\s"]+)')
 def terms_of(query: str) -> list[tuple[str, bool]]:
     """The words of a query, and the phrases of its quotation marks (True); at most MOST_WORDS."""
     found = []
-    for phrase, word in _TERM.findall(query):
+    for phrase, word in _TERM.findall(query.replace("\0", " ")):  # the index's strings end at a NUL
         text = phrase or word
         if any(character.isalnum() for character in text):
             found.append((" ".join(text.split()), bool(phrase)))
