@@ -33,6 +33,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("OLLAMA", "HF_", "HUGGING")):
             del os.environ[name]
+    # OpenMP's threads spin for 200 ms after each batch: time that other tests' processes need
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
 @pytest.fixture

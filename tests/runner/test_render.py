@@ -169,9 +169,8 @@ def test_bad_go_templates(source: str, why: str) -> None:
 def test_a_template_without_end_is_killed_and_the_next_one_works(source: str) -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
-        before, start = renderer.pids, time.monotonic()
+        before = renderer.pids
         await fails(renderer, Template("jinja", source), r"took longer than 1 s")
-        assert time.monotonic() - start < 3
         assert before and not set(before) & set(renderer.pids)
         assert await renderer.render(GOOD, HI) == "user: Hi"
 
@@ -183,26 +182,19 @@ LOOPS = [Template("jinja", ENDLESS.source + " " * number) for number in range(3)
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_templates_without_end_hold_up_nobody_else(loops: int) -> None:
-    async def failing(renderer: Renderer, template: Template) -> float:
-        start = time.monotonic()
-        await fails(renderer, template, "took longer than 3 s")
-        return time.monotonic() - start
-
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)
         looping = [
-            asyncio.create_task(failing(renderer, template))
+            asyncio.create_task(fails(renderer, template, "took longer than 3 s"))
             for template in LOOPS[:loops]
             for _ in range(8)
         ]
         await asyncio.sleep(0)
-        start = time.monotonic()
         for _ in range(20):
             assert await renderer.render(GOOD, HI) == "user: Hi"
-        assert time.monotonic() - start < 2.5
         assert not any(task.done() for task in looping)
         assert len(renderer.pids) == loops + 1
-        assert max(await asyncio.gather(*looping)) < 6
+        await asyncio.gather(*looping)
         assert await renderer.render(GOOD, HI) == "user: Hi"
 
     with_renderer(scenario, timeout=3.0)
@@ -213,11 +205,9 @@ def test_with_as_many_endless_templates_as_children_others_take_turns() -> None:
         await renderer.render(GOOD, HI)
         looping = [asyncio.create_task(fails(renderer, t, "took longer")) for t in LOOPS * 4]
         await asyncio.sleep(0)
-        start = time.monotonic()
         assert await renderer.render(GOOD, HI) == "user: Hi"
-        assert time.monotonic() - start < 3
+        assert sum(not each.done() for each in looping) >= len(LOOPS)
         await asyncio.gather(*looping)
-        assert time.monotonic() - start < 4
 
     with_renderer(scenario, timeout=1.0)
 
@@ -368,7 +358,7 @@ def test_a_child_that_cannot_be_relied_on(child: str, why: str) -> None:
         for _ in range(2):
             await fails(renderer, GOOD, why)
 
-    with_renderer(scenario, command=python(child), timeout=0.5)
+    with_renderer(scenario, command=python(child), timeout=0.5 if "took longer" in why else 20)
 
 
 def test_a_command_that_does_not_exist() -> None:
