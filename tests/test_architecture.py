@@ -16,7 +16,8 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,17 +73,28 @@ class Import(NamedTuple):
         return parts[0] if len(parts) > 1 else ""
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(file.read_text())
+
+
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    """All nodes of that tree."""
+    return list(ast.walk(tree(file)))
+
+
 def imports(file: Path) -> Iterator[Import]:
     """Every import of a file, relative ones made absolute; typing-only ones too."""
     package = ["ollamapy", *file.relative_to(ROOT).parts[:-1]]
-    tree = ast.parse(file.read_text())
     inside = {
         id(node)
-        for function in ast.walk(tree)
+        for function in nodes(file)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
     }
-    for node in ast.walk(tree):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(file, alias.name, id(node) in inside)
@@ -93,8 +105,16 @@ def imports(file: Path) -> Iterator[Import]:
                 yield Import(file, f"{module}.{alias.name}", id(node) in inside)
 
 
-ALL = [found for file in FILES for found in imports(file)]
-OURS = [found for found in ALL if found.module.startswith("ollamapy.")]
+@cache
+def every() -> list[Import]:
+    """All imports of all files."""
+    return [found for file in FILES for found in imports(file)]
+
+
+@cache
+def ours() -> list[Import]:
+    """Those of modules of ours."""
+    return [found for found in every() if found.module.startswith("ollamapy.")]
 
 
 def target_room(found: Import) -> str:
@@ -108,12 +128,12 @@ def named(files: set[Path]) -> set[str]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(FILES) > 20 and len(OURS) > 50
+    assert len(FILES) > 20 and len(ours()) > 50
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_down_only(file: Path) -> None:
-    for found in OURS:
+    for found in ours():
         if found.file != file:
             continue
         target = target_room(found)
@@ -124,7 +144,7 @@ def test_imports_run_down_only(file: Path) -> None:
 
 
 def test_the_cli_imports_of_the_daemon_what_serves_alone() -> None:
-    found = [f for f in OURS if f.room == "cli" and target_room(f) == "daemon"]
+    found = [f for f in ours() if f.room == "cli" and target_room(f) == "daemon"]
     assert {f.module for f in found} == {"ollamapy.daemon.serve.serve"}
     assert all(f.inside_function for f in found)
 
@@ -139,14 +159,14 @@ def test_no_room_is_a_fifth_of_the_house() -> None:
 
 
 def test_the_vocabulary_imports_only_vocabulary() -> None:
-    for found in OURS:
+    for found in ours():
         if found.file.parent == ROOT and found.file.name != "__main__.py":
             assert target_room(found) == "", found
 
 
 def test_no_cycles() -> None:
     graph: dict[str, set[str]] = {}
-    for found in OURS:
+    for found in ours():
         relative = found.file.relative_to(ROOT).with_suffix("")
         name = ".".join(["ollamapy", *relative.parts]).removesuffix(".__init__")
         target = found.module
@@ -174,7 +194,7 @@ def test_no_cycles() -> None:
 def test_our_modules_are_imported_at_the_top() -> None:
     """But for what costs a command its start: the daemon in `serve`, the store in completion, typer after `--version`, the
     interpreter of Go templates where no model has one."""
-    late = [found for found in OURS if found.inside_function]
+    late = [found for found in ours() if found.inside_function]
     for found in late:
         assert found.room == "cli" or found.file.name in (
             "serve.py",
@@ -186,13 +206,13 @@ def test_our_modules_are_imported_at_the_top() -> None:
 
 
 def test_llama_cpp_is_imported_by_one_file() -> None:
-    assert named({f.file for f in ALL if f.module.split(".")[0] == "llama_cpp"}) == {
+    assert named({f.file for f in every() if f.module.split(".")[0] == "llama_cpp"}) == {
         "engine/llama.py"
     }
 
 
 def test_the_engine_is_imported_by_the_child_alone() -> None:
-    users = {f.file for f in OURS if target_room(f) == "engine" and f.room != "engine"}
+    users = {f.file for f in ours() if target_room(f) == "engine" and f.room != "engine"}
     assert named(users) == {f"runner/{file}.py" for file in ("__main__", "worker", "outbox")}
 
 
@@ -202,17 +222,17 @@ def test_conversions_run_in_their_child_alone() -> None:
         "ollamapy.formats.lora",
         "ollamapy.formats.llama2c.convert",
     }
-    users = {f.file for f in OURS if f.room != "formats" and f.module.startswith(tuple(makers))}
+    users = {f.file for f in ours() if f.room != "formats" and f.module.startswith(tuple(makers))}
     assert named(users) == {"runner/convert_child.py"}
 
 
 def test_the_cli_never_imports_runner_or_engine() -> None:
-    assert not [f for f in OURS if f.room == "cli" and target_room(f) in ("runner", "engine")]
+    assert not [f for f in ours() if f.room == "cli" and target_room(f) in ("runner", "engine")]
 
 
 def importers(*tops: str) -> set[str]:
     """The files that import one of these packages."""
-    return named({found.file for found in ALL if found.module.split(".")[0] in tops})
+    return named({found.file for found in every() if found.module.split(".")[0] in tops})
 
 
 def test_only_the_web_knows_http() -> None:
@@ -229,19 +249,26 @@ def test_digests_have_one_owner() -> None:
 def test_only_the_client_and_the_registry_ask() -> None:
     registry = {f"registry/{file.name}" for file in FILES if file.parent.name == "registry"}
     askers = importers("http", "requests", "urllib3", "httpx", "aiohttp")
-    askers |= named({found.file for found in ALL if found.module.startswith("urllib.request")})
+    askers |= named({found.file for found in every() if found.module.startswith("urllib.request")})
     assert askers - registry == {"cli/client.py"}
 
 
 SOURCES = private_names.sources(ROOT.parent)
-OWN_NAMES = private_names.defined(SOURCES.values())
+
+
+@cache
+def own_names() -> set[str]:
+    """The private names that this repository defines."""
+    return private_names.defined(SOURCES.values())
+
+
 PRIVATE_NAMES_OF_OTHERS: dict[str, set[str]] = {}
 """File -> what it may use; here stand the reason and, where it is a package's, the bound in pyproject.toml."""
 
 
 @pytest.mark.parametrize("file", sorted(SOURCES.keys() - {"tests/test_architecture.py"}))
 def test_private_names_of_other_packages_are_left_alone(file: str) -> None:
-    found = set(private_names.foreign(SOURCES[file], OWN_NAMES))
+    found = set(private_names.foreign(SOURCES[file], own_names()))
     assert found == PRIVATE_NAMES_OF_OTHERS.get(file, set())
 
 
@@ -272,7 +299,7 @@ def test_private_names_are_noticed(source: str, found: list[str] | None) -> None
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 
-def touches_environment(source: str) -> bool:
+def touches_environment(tree: Iterable[ast.AST]) -> bool:
     """Whether a module has `os.environ` and the like, or imports it under whatever name."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT)
@@ -281,7 +308,7 @@ def touches_environment(source: str) -> bool:
             and node.module in ("os", "posix", "nt")
             and bool(ENVIRONMENT & {alias.name for alias in node.names})
         )
-        for node in ast.walk(ast.parse(source))
+        for node in tree
     )
 
 
@@ -296,11 +323,11 @@ def touches_environment(source: str) -> bool:
     ],
 )
 def test_reading_the_environment_is_noticed(source: str, found: bool) -> None:
-    assert touches_environment(source) is found
+    assert touches_environment(ast.walk(ast.parse(source))) is found
 
 
 def test_only_config_reads_the_environment() -> None:
-    assert named({file for file in FILES if touches_environment(file.read_text())}) == {"config.py"}
+    assert named({file for file in FILES if touches_environment(nodes(file))}) == {"config.py"}
 
 
 def test_the_settings_are_read_once_a_process() -> None:
@@ -308,7 +335,7 @@ def test_the_settings_are_read_once_a_process() -> None:
     calls = [
         file
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         if isinstance(node, ast.Attribute) and node.attr == "from_env"
     ]
     assert named(set(calls)) == {"cli/main.py"} and len(calls) == 1
@@ -319,7 +346,7 @@ def test_only_the_cli_prints() -> None:
     printers = {
         file
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
@@ -332,7 +359,7 @@ def test_only_the_cli_prints() -> None:
 
 
 def test_every_module_has_a_docstring() -> None:
-    silent = [str(file) for file in FILES if not ast.get_docstring(ast.parse(file.read_text()))]
+    silent = [str(file) for file in FILES if not ast.get_docstring(tree(file))]
     assert not silent
 
 
