@@ -81,6 +81,7 @@ class Request(msgspec.Struct, frozen=True):
     model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
     ``prompt_logprobs`` is that of :class:`Generation`. ``progress``: report what the request waits for before its first token.
+    ``explain_cache``: report what was reused of the prompt, and why not more. ``is_private``: it is not remembered.
     """
 
     model: str
@@ -98,6 +99,8 @@ class Request(msgspec.Struct, frozen=True):
     by_token: bool = False
     prompt_logprobs: int | None = None
     progress: bool = False
+    explain_cache: bool = False
+    is_private: bool = False
 
     @property
     def has_work(self) -> bool:

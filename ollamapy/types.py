@@ -366,6 +366,37 @@ class Usage(msgspec.Struct, frozen=True):
     completion_duration: int = 0
 
 
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a prompt first differs from the one of the turn before. ``message`` counts the messages as the model gets them, the
+    system's too, from 0; None: after the last. ``character`` is that of its content; None: in what the template writes around
+    the contents (tools, calls, thinking, marks). ``earlier`` and ``now`` are some characters around the place.
+    """
+
+    message: int | None
+    role: str
+    character: int | None
+    earlier: str
+    now: str
+
+
+class CacheReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much of a prompt was reused, and why not all of the turn before.
+
+    ``reason``: "first" (no earlier turn is remembered), "whole" (all of it was reused), "changed" (``difference`` says where),
+    "reloaded" (the model was loaded anew meanwhile), "replaced" (other requests took its place in the cache, or the model
+    cannot go back). ``summary`` says the same in a sentence. ``earlier_id`` and ``earlier_tokens`` are the request of the turn
+    before and the length of its prompt.
+    """
+
+    prompt_tokens: int
+    reused_tokens: int
+    reason: Literal["first", "whole", "changed", "reloaded", "replaced"]
+    summary: str
+    earlier_id: str = ""
+    earlier_tokens: int = 0
+    difference: Difference | None = None
+
+
 LoadStage = Literal["starting", "weights", "context", "warm-up"]
 """What a load does now: start the process; read the weights; take memory for the context; try the kernels."""
 
@@ -407,6 +438,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
     ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
     log probabilities are requested. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
+    ``cache`` (last chunk): what was reused of the prompt and why not more, if the request wants that explained.
     """
 
     text: str = ""
@@ -423,6 +455,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_tokens: tuple[PromptToken, ...] = ()
     cut_call: bool = False
     waiting: Waiting | None = None
+    cache: CacheReport | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -39,6 +39,7 @@ from ..secret import ensure_secret
 from ..serving.answer import answer, check, lease_request
 from ..serving.preread import preread
 from ..serving.presets import Presets
+from ..serving.recent import RecentRequests
 from ..serving.services import Services
 from ..serving.turn import template_of
 from .log import OneLine, RotatedLog, is_stderr
@@ -193,7 +194,16 @@ def _services(
     offers = Offers(settings)
     presets = Presets(settings.paths.presets)
     services = Services(
-        settings, models, scheduler, renderer, jobs, offers, chats, responses, presets
+        settings,
+        models,
+        scheduler,
+        renderer,
+        jobs,
+        offers,
+        chats,
+        responses,
+        presets,
+        recent=RecentRequests(keeps=settings.keeps_history),
     )
     return services
 

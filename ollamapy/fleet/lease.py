@@ -15,6 +15,9 @@ class Runner(Protocol):
 
     on_progress: Callable[[LoadStage, float], None] | None
 
+    @property
+    def pid(self) -> int | None: ...
+
     async def ready(self) -> Ready: ...
 
     def generate(

@@ -26,6 +26,7 @@ from ..request import Caller, Request
 from ..runner.kernels import is_fault
 from ..runner.protocol import Done, Piece, Progressed, PromptRead, Ready
 from ..types import (
+    CacheReport,
     Chunk,
     FinishReason,
     Generation,
@@ -40,6 +41,8 @@ from ..types import (
     resolve_sampling,
 )
 from .prompting import PromptWriter, Written
+from .recent import Recent
+from .reuse import report
 from .services import Services
 from .turn import Turn
 
@@ -113,7 +116,8 @@ async def _answered(
         prompt, parser = await _opened(turn, writer, n_ctx)
 
         # 2) the answer
-        events = runner.generate(_generation(turn, prompt, parser, n_ctx))
+        generation = _generation(turn, prompt, parser, n_ctx)
+        events = runner.generate(generation)
         think, logprobs = turn.request.think, list[TokenLogprob]()
         first = _Beginning(prompt)
         async with aclosing(events):
@@ -133,7 +137,11 @@ async def _answered(
                         yield first.put_on(chunk)
                     context = await _context(runner, turn, prompt.text, texts)
                     last = _last(event, context, prompt, n_ctx, started, load_duration, grown)
-                    yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
+                    recent = _recent(turn, caller, runner, prompt.text, generation, event)
+                    cache = await _remembered(services, recent, turn.request)
+                    yield first.put_on(
+                        msgspec.structs.replace(last, cut_call=parser.cut_call, cache=cache)
+                    )
 
 
 async def _opened(turn: Turn, writer: PromptWriter, n_ctx: int) -> tuple[Written, output.Parser]:
@@ -198,6 +206,35 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
         prompt_logprobs=request.prompt_logprobs,
         progress=request.progress,
     )
+
+
+def _recent(
+    turn: Turn, caller: Caller, runner: Runner, prompt: str, generation: Generation, done: Done
+) -> Recent:
+    """A request with its answer's counts, as it is remembered."""
+    return Recent(
+        id=caller.id,
+        owner=caller.owner,
+        at=time.time(),
+        model=turn.spec.name.display,
+        key=turn.spec.files.key,
+        load=runner.pid,
+        messages=turn.messages,
+        prompt=prompt,
+        generation=generation,
+        prompt_tokens=done.n_prompt,
+        cached_tokens=done.n_cached,
+    )
+
+
+async def _remembered(services: Services, recent: Recent, request: Request) -> CacheReport | None:
+    """Remember a request, unless it is private, and explain what was reused of it, if it wants that."""
+    others = services.recent.of(recent.owner) if request.explain_cache else ()
+    if not request.is_private:
+        services.recent.add(recent)
+    if not request.explain_cache:
+        return None
+    return await asyncio.to_thread(report, recent, others)
 
 
 async def render(services: Services, request: Request, caller: Caller) -> RenderedPrompt:

@@ -23,7 +23,14 @@ async def preread(services: Services, request: Request, caller: Caller) -> None:
     if services.scheduler.busy or spec.digest not in loaded:
         return
     options = msgspec.structs.replace(request.options, num_predict=1)
-    least = msgspec.structs.replace(request, options=options, constraint=None, progress=True)
+    least = msgspec.structs.replace(
+        request,
+        options=options,
+        constraint=None,
+        progress=True,
+        explain_cache=False,
+        is_private=True,
+    )
     async with aclosing(answer(services, least, caller)) as chunks:
         async for _ in chunks:
             if services.scheduler.busy > 1:

@@ -10,6 +10,7 @@ from ..fleet.scheduler import Scheduler
 from ..models.models import Models
 from ..runner.render import Renderer
 from .presets import Presets
+from .recent import RecentRequests
 from .requests import Requests
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The daemon's parts, made and closed by ``daemon/serve.py``. ``requests`` are those in flight."""
+    """The daemon's parts, made and closed by ``daemon/serve.py``. ``requests`` are those in flight,
+    ``recent`` those that were answered lately."""
 
     settings: Settings
     models: Models
@@ -33,3 +35,4 @@ class Services:
     responses: Responses
     presets: Presets = field(default_factory=Presets)
     requests: Requests = field(default_factory=Requests)
+    recent: RecentRequests = field(default_factory=RecentRequests)

@@ -35,6 +35,7 @@ from .ollama import paths as ollama_paths
 from .openai import paths as openai_paths
 from .openai import response_paths
 from .page import paths as page_paths
+from .requests import paths as requests_paths
 from .stream import (
     Body,
     BodyBudget,
@@ -78,6 +79,7 @@ def create_app(services: Services, identify: Identify = everyone) -> ASGIApp:
         anthropic_paths.DIALECT,
         models_paths.DIALECT,
         chat_paths.DIALECT,
+        requests_paths.DIALECT,
     )
     budget = BodyBudget()
     routes = [

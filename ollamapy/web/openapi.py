@@ -30,6 +30,7 @@ from .openai import chat, completions, vectors
 from .openai import operations as openai_operations
 from .openai import wire as openai
 from .page.paths import NoSuchFile
+from .requests import operations as requests_operations
 from .schema import (
     ANTHROPIC_ERROR,
     ANY,
@@ -64,7 +65,7 @@ from .schema import (
 
 _STRUCTS = (
     ollama.GenerateAnswer, ollama.ChatAnswer, ollama.RunningModel, ollama_vectors.EmbedAnswer, ollama_vectors.RerankAnswer, ListedModel,
-    Details, Progress, *chats_operations.STRUCTS, *models_operations.STRUCTS,
+    Details, Progress, *chats_operations.STRUCTS, *models_operations.STRUCTS, *requests_operations.STRUCTS,
 )  # fmt: skip
 
 
@@ -292,6 +293,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **chats_operations.OPERATIONS,
     **models_operations.OPERATIONS,
     **openai_operations.OPERATIONS,
+    **requests_operations.OPERATIONS,
 }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ TABLE = {
     "update": Row("upstream", "Pull again the models that `outdated` lists."),
     "render": Row("prompt", "Print the prompt that a model would get."),
     "embed": Row("embed", "Print the vectors of texts."),
+    "why-cold": Row("requests", "Explain why a prompt was computed again instead of reused."),
     "stop": Row("models", "Unload a model."),
     "lint": Row("create", "Check a Modelfile (./Modelfile)."),
     "verify": Row("store", "Compare the files of a model, or of all models, with their digests."),
@@ -68,7 +69,7 @@ GROUPS = {
     "Talk": ("run", "chats", "compare", "embed", "render"),
     "Models": ("list", "show", "pull", "push", "create", "lint", "cp", "rm", "outdated", "update"),
     "Catalogue": ("search", "library"),
-    "Daemon": ("serve", "daemon", "ps", "stop"),
+    "Daemon": ("serve", "daemon", "ps", "stop", "why-cold"),
     "Disk": ("du", "verify", "prune", "export", "import"),
     "Shell": ("completion", "help"),
 }

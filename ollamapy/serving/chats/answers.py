@@ -124,7 +124,7 @@ class Writing:
         reason: StopReason = "length" if self._last.finish_reason == "length" else "stop"
         if reason == "stop" and message.tool_calls:
             reason = "tool_calls"
-        usage = self._last.usage and _usage(self._last.usage, self._first, self._thinking)
+        usage = self._last.usage and _usage(self._last, self._first, self._thinking)
         return msgspec.structs.replace(message, status="done", stop_reason=reason, usage=usage)
 
     def interrupted(self, status: Status, error: Failure | None = None) -> ChatMessage:
@@ -172,7 +172,8 @@ class Writing:
         self._changed = asyncio.Event()
 
 
-def _usage(usage: Usage, first: int, thinking: tuple[int, int]) -> AnswerUsage:
+def _usage(last: Chunk, first: int, thinking: tuple[int, int]) -> AnswerUsage:
+    usage, cache = last.usage or Usage(), last.cache
     common = {
         name: getattr(usage, name)
         for name in Usage.__struct_fields__
@@ -184,6 +185,7 @@ def _usage(usage: Usage, first: int, thinking: tuple[int, int]) -> AnswerUsage:
         context_used=used,
         first_token_duration=first,
         thinking_duration=thinking[1] - thinking[0],
+        cache_note=cache.summary if cache and cache.reason not in ("first", "whole") else "",
     )
 
 

@@ -86,6 +86,8 @@ def request_of(
         think=think,
         think_is_optional=True,
         progress=True,
+        explain_cache=True,
+        is_private=chat.temporary,
         constraint=constraint_of(chat.format if asked.format is UNSET else asked.format),
     )
 

@@ -94,7 +94,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 class AnswerUsage(msgspec.Struct, frozen=True):
     """The tokens and times of an answer, as in :class:`ollamapy.types.Usage`; ``context_used`` of ``context_length`` tokens are
-    its prompt and its text. Durations in nanoseconds."""
+    its prompt and its text. Durations in nanoseconds. ``cache_note``: why less was reused than the last turn's prompt; "" if
+    not."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -109,6 +110,7 @@ class AnswerUsage(msgspec.Struct, frozen=True):
     completion_duration: int = 0
     first_token_duration: int = 0
     thinking_duration: int = 0
+    cache_note: str = ""
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,7 +24,7 @@ FIELDS = {
     "model": "string", "max_tokens": "int", "messages": "[]api.Message", "system": "any", "stream": "bool",
     "temperature": "any", "top_p": "any", "top_k": "int", "stop_sequences": "[]string", "tools": "any",
     "tool_choice": "map[string]interface {}", "thinking": "map[string]interface {}",
-    "output_config": "map[string]interface {}", "metadata": "map[string]interface {}",
+    "output_config": "map[string]interface {}", "metadata": "map[string]interface {}", "explain_cache": "bool",
 }  # fmt: skip
 """Fields of a request -> their Go types (body.py)."""
 
@@ -98,6 +98,7 @@ def _parse(data: bytes, *, counts: bool) -> ParsedMessage:
         think_budget=budget,
         think_is_optional=True,  # clients of this API turn thinking on for every model
         constraint=_form(config.get("format")),
+        explain_cache=given.get("explain_cache", False),
     )
     length = len(system) + sum(len(message.role) + len(message.content) for message in messages)
     return ParsedMessage(request, given.get("stream", False), length // _CHARACTERS_PER_TOKEN)
@@ -328,6 +329,11 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
     }
 
 
+def _cache_report(chunk: Chunk) -> dict[str, Any]:
+    """Our own field: what was reused of the prompt, if that was asked."""
+    return {"cache_report": chunk.cache} if chunk.cache else {}
+
+
 class MessageWriter:
     """Writes one answer, as one object or as events."""
 
@@ -351,7 +357,7 @@ class MessageWriter:
         self._called = bool(chunk.tool_calls)
         ending = self._ending(chunk)
         message = {**self._head, "content": content, **ending, "usage": _usage(chunk.usage)}
-        return msgspec.json.encode(message)
+        return msgspec.json.encode({**message, **_cache_report(chunk)})
 
     def events(self, chunk: Chunk) -> bytes:
         """The events of a chunk, without the last line feed."""
@@ -367,6 +373,7 @@ class MessageWriter:
             found += [self._delta("input_json_delta", "partial_json", written), *self._closed()]
         if chunk.finish_reason:
             ending = {"delta": self._ending(chunk), "usage": _usage(chunk.usage)}
+            ending |= _cache_report(chunk)
             found += [*self._closed(), {"type": "message_delta", **ending}]
             found.append({"type": "message_stop"})
         return sse.write(found)

@@ -32,6 +32,7 @@ from ...request import (
 )
 from ...types import (
     THINK_LEVELS,
+    CacheReport,
     Chunk,
     Constraint,
     Message,
@@ -81,7 +82,7 @@ _COMMON = {
     "model": "string", "stream": "bool", "format": "any", "keep_alive": "any", "options": "map[string]interface {}",
     "think": "any", "truncate": "bool", "shift": "bool", "logprobs": "bool", "top_logprobs": "int",
     "_debug_render_only": "bool", "think_budget": "int", "grammar": "string", "logit_bias": "map[string]interface {}",
-    "progress": "bool",
+    "progress": "bool", "explain_cache": "bool",
 }  # fmt: skip
 GENERATE_FIELDS = _COMMON | {
     "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
@@ -187,6 +188,7 @@ def common(given: Mapping[str, Any]) -> dict[str, Any]:
         "truncate": given.get("truncate", True),
         "constraint": _constraint(given),
         "logit_bias": _logit_bias(given.get("logit_bias", {})),
+        "explain_cache": given.get("explain_cache", False),
     }
 
 
@@ -322,7 +324,8 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
     ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
     ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
-    ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them.
+    ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them; and
+    ``cache_report``, what was reused of the prompt, if the request wants it explained.
     """
 
     model: str
@@ -340,6 +343,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     eval_duration: int | None = None
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
+    cache_report: CacheReport | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -378,6 +382,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     eval_duration: int | None = None
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
+    cache_report: CacheReport | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -396,6 +401,7 @@ def encode_generate(model: str, chunk: Chunk) -> bytes:
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             context=chunk.context,
+            cache_report=chunk.cache,
             logprobs=chunk.logprobs,
             progress=chunk.waiting,
             **_metrics(chunk),
@@ -412,6 +418,7 @@ def encode_chat(model: str, chunk: Chunk) -> bytes:
             message=_chat_message(chunk),
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
+            cache_report=chunk.cache,
             logprobs=chunk.logprobs,
             progress=chunk.waiting,
             **_metrics(chunk),

@@ -28,7 +28,7 @@ FIELDS = {
     "text": "map[string]interface {}", "reasoning": "map[string]interface {}", "truncation": "string",
     "include": "[]string", "top_logprobs": "int", "metadata": "map[string]interface {}", "previous_response_id": "string",
     "conversation": "any", "prompt": "any", "keep_alive": "any", "options": "map[string]interface {}", "store": "bool",
-    "background": "bool",
+    "background": "bool", "explain_cache": "bool",
 }  # fmt: skip
 """Fields of a request -> their Go types (body.py)."""
 
@@ -114,6 +114,7 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": given.get("model"),
         "keep_alive": given.get("keep_alive"),
+        "explain_cache": given.get("explain_cache"),
         "options": _options(given),
         "think": wire.effort(reasoning.get("effort")),
         "truncate": _truncates(given.get("truncation", "auto")),

@@ -24,6 +24,7 @@ COMMON = {
     "seed": "int", "stop": "any", "temperature": "any", "top_p": "any", "frequency_penalty": "any",
     "presence_penalty": "any", "logit_bias": "map[string]interface {}", "keep_alive": "any",
     "options": "map[string]interface {}", "top_k": "any", "min_p": "any", "repeat_penalty": "any", "num_ctx": "any",
+    "explain_cache": "bool",
 }  # fmt: skip
 """Fields of chats and completions -> their Go types (body.py)."""
 
@@ -59,6 +60,7 @@ def native(given: Mapping[str, Any], owner: str, **more: Any) -> dict[str, Any]:
         "model": given.get("model"),
         "keep_alive": given.get("keep_alive"),
         "logit_bias": given.get("logit_bias"),
+        "explain_cache": given.get("explain_cache"),
         "options": _options(given, owner, limit),
         **more,
     }
@@ -196,6 +198,11 @@ def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
     details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
     cut = next(filter(None, map(truncated, firsts)), {})
     return {**found, **details, **cut}
+
+
+def cache_report(chunk: Chunk) -> dict[str, Any]:
+    """Our own field of an object with an answer's end: what was reused of its prompt; empty if that was not asked."""
+    return {"cache_report": chunk.cache} if chunk.cache else {}
 
 
 def event(data: bytes) -> bytes:

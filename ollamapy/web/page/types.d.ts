@@ -51,6 +51,7 @@ interface Usage {
   completion_duration?: number;
   thinking_duration?: number;
   first_token_duration?: number;
+  cache_note?: string;
 }
 
 interface Message {

@@ -16,6 +16,7 @@ export function figures({ usage, status, stop_reason, model }) {
     t("figureTokens", { n: written }) + (speed ? `, ${t("figureSpeed", { speed: speed.toFixed(1) })}` : ""),
     first_token_duration ? t("figureFirst", { time: time(first_token_duration / NS) }) : "",
     t("figurePrompt", { tokens: prompt_tokens, cached: cached_tokens }),
+    usage.cache_note ? t("figureCache", { note: usage.cache_note }) : "",
     contextText(usage),
     usage.truncated_tokens ? t("figureCut", { tokens: usage.truncated_tokens }) : "",
   ].filter(Boolean);

@@ -118,6 +118,7 @@ const TEXTS = {
   stageWaiting: "Waiting",
 
   // figures under an answer
+  figureCache: "Not all of the last turn was reused: {note}",
   figureContext: "{used} of {all} tokens of context used",
   figureCut: "{tokens} tokens of the oldest messages were left out, because the conversation is longer than the context",
   figureDropped: ["{n} message left out", "{n} messages left out"],

@@ -1,0 +1,100 @@
+"""The requests that were answered lately: why the next turn of one was slow to begin can be explained from them.
+
+They are kept in memory only, at most MOST_REQUESTS of them, MOST_BYTES and for MOST_SECONDS; none of private requests (those of
+temporary chats), and none at all with OLLAMAPY_NOHISTORY. For the event loop; what compares long texts is pure (``reuse.py``).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import RequestNotFound
+from ..types import Generation, Message
+
+MOST_REQUESTS = 128
+MOST_BYTES = 32 * 2**20
+"""Of texts; a request with more than a quarter of it is not kept."""
+
+MOST_SECONDS = 3600.0
+
+_OVERHEAD, _TOKEN = 2000, 36
+"""Bytes of a request beside its texts, and of a token id, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """An answered request. ``key`` identifies the loaded files, ``load`` the process that had them loaded. ``messages`` are
+    those of the prompt, the model's own too; ``prompt`` is its text. ``at`` is seconds of the wall clock at the answer's end.
+    """
+
+    id: str
+    owner: str
+    at: float
+    model: str
+    key: str
+    load: int | None
+    messages: tuple[Message, ...]
+    prompt: str
+    generation: Generation
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        texts = [self.prompt, *(text for m in self.messages for text in (m.content, m.thinking))]
+        tokens = sum(len(part) for part in self.generation.prompt.parts if isinstance(part, tuple))
+        return _OVERHEAD + sum(map(sys.getsizeof, texts)) + _TOKEN * tokens
+
+
+class RecentRequests:
+    """The recent requests by their ids; of those with one id the last. ``keeps``: False remembers none."""
+
+    def __init__(self, *, keeps: bool = True, clock: Callable[[], float] = time.time) -> None:
+        self._keeps = keeps
+        self._clock = clock
+        self._requests: OrderedDict[str, Recent] = OrderedDict()
+        self._size = 0
+
+    def add(self, request: Recent) -> None:
+        """Remember a request, and forget those for which there is no room."""
+        if not self._keeps or request.size > MOST_BYTES // 4:
+            return
+        self._forget(request.id)
+        self._requests[request.id] = request
+        self._size += request.size
+        while self._size > MOST_BYTES or len(self._requests) > MOST_REQUESTS:
+            self._forget(next(iter(self._requests)))
+
+    def of(self, owner: str) -> tuple[Recent, ...]:
+        """An owner's requests, the latest last."""
+        self._drop_old()
+        return tuple(each for each in self._requests.values() if each.owner == owner)
+
+    def get(self, owner: str, id: str) -> Recent:
+        """One request of an owner. Raises RequestNotFound."""
+        self._drop_old()
+        found = self._requests.get(id)
+        if found is None or found.owner != owner:
+            raise RequestNotFound(
+                f'no request with the id "{id[:128]}" is remembered: only the last {MOST_REQUESTS} of an hour are,'
+                " none of temporary chats, and none with OLLAMAPY_NOHISTORY"
+            )
+        return found
+
+    def before(self, request: Recent) -> tuple[Recent, ...]:
+        """The owner's requests that were answered before one, the latest last."""
+        return tuple(each for each in self.of(request.owner) if each.at < request.at)
+
+    def _drop_old(self) -> None:
+        oldest = self._clock() - MOST_SECONDS
+        while self._requests and next(iter(self._requests.values())).at < oldest:
+            self._forget(next(iter(self._requests)))
+
+    def _forget(self, id: str) -> None:
+        if (found := self._requests.pop(id, None)) is not None:
+            self._size -= found.size

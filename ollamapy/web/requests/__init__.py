@@ -1,0 +1,1 @@
+"""Our own paths about requests that were answered lately."""
