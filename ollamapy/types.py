@@ -258,7 +258,7 @@ class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     joined. ``shown``: texts of control tokens ("[TOOL_CALLS]") that are kept in the answer's text; other control tokens have
     no text. A text that is no control token of the model is ignored. ``prompt_logprobs``: the log probabilities of the prompt's
     tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache. ``progress``: report what
-    the request waits for before its first token.
+    the request waits for before its first token. ``with_tokens``: the ending has the answer's tokens.
     """
 
     prompt: Prompt
@@ -279,6 +279,7 @@ class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     by_token: bool = False
     prompt_logprobs: int | None = None
     progress: bool = False
+    with_tokens: bool = False
 
 
 class EmbedInputs(msgspec.Struct, frozen=True):

@@ -351,6 +351,7 @@ class Engine:
             self._report_prompt(sequence)
         sequence.n_predicted += 1
         if model.ends(token):
+            sequence.end = model.written(token).decode(errors="replace")
             if sequence.generation.prompt_logprobs is not None and logits is not None:
                 # who measures a prompt leaves out the last entry: there must be one
                 ending = model.logprobs(logits, token, sequence.generation.logprobs or 0)
@@ -361,7 +362,10 @@ class Engine:
         if sequence.awaited is not None or sequence.thinking is not None:
             self._watch(sequence, token)
         stream = sequence.text
-        text = stream.feed(model.written(token) if token in sequence.shown else model.piece(token))
+        piece = model.written(token) if token in sequence.shown else model.piece(token)
+        text = stream.feed(piece)
+        if sequence.generation.with_tokens:
+            sequence.sampled.append((token, len(piece)))
         logprobs: tuple[TokenLogprob, ...] = ()
         if sequence.generation.logprobs is not None and not stream.stopped:
             logprobs = (model.logprobs(logits, token, sequence.generation.logprobs),)
@@ -465,6 +469,9 @@ class Engine:
                 now - first,
                 sequence.n_truncated,
                 sequence.text.stopped,
+                tuple(token for token, _ in sequence.sampled),
+                tuple(size for _, size in sequence.sampled),
+                sequence.end if sequence.generation.with_tokens else "",
             )
         )
         self._release(sequence)

@@ -42,7 +42,8 @@ class PromptRead(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The good ending of a request; counts of tokens, times in nanoseconds."""
+    """The good ending of a request; counts of tokens, times in nanoseconds. ``tokens`` of the answer, if it wants them, with the
+    bytes of their texts (``sizes``), and the text of the token that ended it (``end``)."""
 
     id: int
     reason: Literal["stop", "length", "cancel"]
@@ -53,6 +54,9 @@ class Finished(NamedTuple):
     predict_ns: int
     n_truncated: int
     stop_text: str = ""
+    tokens: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    end: str = ""
 
 
 class Refused(NamedTuple):

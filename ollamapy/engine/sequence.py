@@ -29,7 +29,8 @@ class Sequence:
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
-    sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``reported`` is what it was last reported to wait for, at ``reported_at``. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. Times
+    sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``reported`` is what it was last reported to wait for, at ``reported_at``. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. ``sampled``: the answer's tokens with
+    the bytes of their texts, if they are wanted; ``end`` is the text of the token that ended it. Times
     are nanoseconds of the engine's clock.
     """
 
@@ -57,6 +58,8 @@ class Sequence:
     sampler: Any = None
     text: TextStream = field(default_factory=TextStream)
     has_text: bool = False
+    sampled: list[tuple[int, int]] = field(default_factory=list)
+    end: str = ""
     matcher: Matcher | None = None
     awaited: Awaited | None = None
     thinking: Awaited | None = None

@@ -194,7 +194,8 @@ class Done(Frame, frozen=True):
 
     ``n_prompt`` counts the cached tokens too; ``n_predicted`` counts every sampled token, an end-of-sequence one as well;
     ``n_truncated`` are the prompt's tokens that were left out because it did not fit; ``stop_text`` is the stop string
-    that ended the answer, if one did.
+    that ended the answer, if one did. If its Generate wants them: the answer's ``tokens`` with the bytes of their texts
+    (``sizes``), and the text of the end-of-sequence token that followed (``end``).
     """
 
     id: int
@@ -206,6 +207,9 @@ class Done(Frame, frozen=True):
     predict_ns: int = 0
     n_truncated: int = 0
     stop_text: str = ""
+    tokens: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    end: str = ""
 
 
 class Working(Frame, frozen=True):

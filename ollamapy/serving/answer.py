@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..chat import output
+from ..chat.verbatim import Sampled, after_thinking, tail_tokens
 from ..context import usable
 from ..errors import RunnerCrashed
 from ..fleet.lease import Lease, Runner
@@ -28,7 +29,6 @@ from ..runner.protocol import Done, Piece, Progressed, PromptRead, Ready
 from ..types import (
     CacheReport,
     Chunk,
-    FinishReason,
     Generation,
     Options,
     Prompt,
@@ -107,41 +107,96 @@ async def _answered(
             yield Chunk(waiting=waiting)
         lease = await wait.lease
         ready = await lease.runner.ready()
-        runner, grown = lease.runner, _grown(lease, ready)
-        load_duration = time.monotonic_ns() - started
+        attempt = _Attempt(services, turn, caller, lease, ready, texts, started)
+        async with aclosing(attempt.chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
-        # 1) the prompt
-        n_ctx = _context_length(turn.options, ready)
-        writer = PromptWriter.of(turn, services.renderer, runner, ready)
-        prompt, parser = await _opened(turn, writer, n_ctx)
 
-        # 2) the answer
-        generation = _generation(turn, prompt, parser, n_ctx)
-        events = runner.generate(generation)
-        think, logprobs = turn.request.think, list[TokenLogprob]()
+class _Attempt:
+    """An answer that a runner is writing."""
+
+    def __init__(
+        self,
+        services: Services,
+        turn: Turn,
+        caller: Caller,
+        lease: Lease,
+        ready: Ready,
+        texts: list[str],
+        started: int,
+    ) -> None:
+        self._services, self._turn, self._caller = services, turn, caller
+        self._runner = lease.runner
+        self._writer = PromptWriter.of(turn, services, lease.runner, ready)
+        self._grown = _grown(lease, ready)
+        self._texts, self._started = texts, started
+        self._load_duration = time.monotonic_ns() - started
+        self._n_ctx = _context_length(turn.options, ready)
+        self._said: list[Chunk] = []  # where there may be calls
+        self._logprobs: list[TokenLogprob] = []
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """The prompt, then what is written after it, then the counts."""
+        prompt, parser = await _opened(self._turn, self._writer, self._n_ctx)
+        generation = _generation(
+            self._turn, self._writer.prompt(prompt, self._n_ctx), parser, self._n_ctx
+        )
         first = _Beginning(prompt)
-        async with aclosing(events):
+        async with aclosing(self._runner.generate(generation)) as events:
             async for event in events:
                 if isinstance(event, Progressed):
                     yield Chunk(waiting=event.waiting)
                 elif isinstance(event, PromptRead):
                     first.note(event)
                 elif isinstance(event, Piece):
-                    texts.append(event.text)
-                    logprobs += event.logprobs
-                    if chunk := _chunk(parser.feed(event.text), think, logprobs):
-                        logprobs = []
+                    self._texts.append(event.text)
+                    self._logprobs += event.logprobs
+                    if chunk := self._chunk(parser.feed(event.text)):
                         yield first.put_on(chunk)
                 else:
-                    if chunk := _chunk(parser.flush(event.reason == "length"), think, logprobs):
+                    if chunk := self._chunk(parser.flush(event.reason == "length")):
                         yield first.put_on(chunk)
-                    context = await _context(runner, turn, prompt.text, texts)
-                    last = _last(event, context, prompt, n_ctx, started, load_duration, grown)
-                    recent = _recent(turn, caller, runner, prompt.text, generation, event)
-                    cache = await _remembered(services, recent, turn.request)
-                    yield first.put_on(
-                        msgspec.structs.replace(last, cut_call=parser.cut_call, cache=cache)
-                    )
+                    last = await self._last(event, prompt, generation)
+                    yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
+
+    def _chunk(self, segments: Sequence[output.Segment]) -> Chunk | None:
+        """The segments as a chunk, with the log probabilities that have come; None if there is nothing."""
+        chunk = _chunk(segments, self._turn.request.think, self._logprobs)
+        if chunk is not None:
+            self._logprobs = []
+            self._said += [chunk] if self._turn.tools else []
+        return chunk
+
+    async def _last(self, done: Done, prompt: Written, generation: Generation) -> Chunk:
+        """The end of the answer; what later turns need of it is remembered."""
+        turn, services = self._turn, self._services
+        if done.reason == "stop" and not done.stop_text:
+            _remember_calls(services, turn, merge(self._said), "".join(self._texts), done)
+        context = await _context(self._runner, turn, prompt.text, self._texts)
+        recent = _recent(turn, self._caller, self._runner, prompt.text, generation, done)
+        return Chunk(
+            finish_reason="length" if done.reason == "length" else "stop",
+            usage=self._usage(done, prompt),
+            context=context,
+            stop_sequence=done.stop_text,
+            grown=self._grown,
+            cache=await _remembered(services, recent, turn.request),
+        )
+
+    def _usage(self, done: Done, prompt: Written) -> Usage:
+        return Usage(
+            prompt_tokens=done.n_prompt,
+            cached_tokens=done.n_cached,
+            truncated_tokens=done.n_truncated + prompt.dropped_tokens,
+            dropped_messages=prompt.dropped_messages,
+            completion_tokens=done.n_predicted,
+            context_length=self._n_ctx,
+            total_duration=time.monotonic_ns() - self._started,
+            load_duration=self._load_duration,
+            prompt_duration=done.prompt_ns,
+            completion_duration=done.predict_ns,
+        )
 
 
 async def _opened(turn: Turn, writer: PromptWriter, n_ctx: int) -> tuple[Written, output.Parser]:
@@ -183,11 +238,11 @@ class _Beginning:
         return msgspec.structs.replace(chunk, prompt_usage=usage, prompt_tokens=tokens)
 
 
-def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) -> Generation:
+def _generation(turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int) -> Generation:
     """The runner's part of a turn."""
     request, options = turn.request, turn.options
     return Generation(
-        Prompt((prompt.text if prompt.tokens is None else prompt.tokens,)),
+        prompt,
         resolve_sampling(options),
         num_predict=_bounded(options.num_predict, n_ctx),
         stop=options.stop or (),
@@ -205,6 +260,7 @@ def _generation(turn: Turn, prompt: Written, parser: output.Parser, n_ctx: int) 
         by_token=request.by_token,
         prompt_logprobs=request.prompt_logprobs,
         progress=request.progress,
+        with_tokens=bool(turn.tools),
     )
 
 
@@ -237,13 +293,21 @@ async def _remembered(services: Services, recent: Recent, request: Request) -> C
     return await asyncio.to_thread(report, recent, others)
 
 
+def _remember_calls(services: Services, turn: Turn, answer: Chunk, output: str, done: Done) -> None:
+    """Remember how the model wrote an answer with calls, for the prompts of later turns."""
+    text = after_thinking(output, turn.format.thinking) if answer.tool_calls else None
+    if text is not None:
+        sampled = Sampled(text, tail_tokens(output, text, done.tokens, done.sizes), done.end)
+        services.sampled.add(turn.spec.files.key, answer.text, answer.tool_calls, sampled)
+
+
 async def render(services: Services, request: Request, caller: Caller) -> RenderedPrompt:
     """The prompt of a request, without running it. Raises as :func:`answer`."""
     turn = await _turn_of(await services.models.load(request.model), request)
     async with _queued(services, turn, caller) as wait:
         lease = await wait.lease
         ready = await lease.runner.ready()
-        prompt = await PromptWriter.of(turn, services.renderer, lease.runner, ready).write()
+        prompt = await PromptWriter.of(turn, services, lease.runner, ready).write()
         _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
         return RenderedPrompt(prompt.text, n_tokens)
 
@@ -363,34 +427,3 @@ async def _context(runner: Runner, turn: Turn, prompt: str, texts: list[str]) ->
     if not turn.returns_context:
         return ()
     return await runner.tokenize("".join([prompt, *texts]), add_special=False)
-
-
-def _last(
-    done: Done,
-    context: tuple[int, ...],
-    prompt: Written,
-    n_ctx: int,
-    started: int,
-    load_duration: int,
-    grown: tuple[int, int] | None,
-) -> Chunk:
-    usage = Usage(
-        prompt_tokens=done.n_prompt,
-        cached_tokens=done.n_cached,
-        truncated_tokens=done.n_truncated + prompt.dropped_tokens,
-        dropped_messages=prompt.dropped_messages,
-        completion_tokens=done.n_predicted,
-        context_length=n_ctx,
-        total_duration=time.monotonic_ns() - started,
-        load_duration=load_duration,
-        prompt_duration=done.prompt_ns,
-        completion_duration=done.predict_ns,
-    )
-    reason: FinishReason = "length" if done.reason == "length" else "stop"
-    return Chunk(
-        finish_reason=reason,
-        usage=usage,
-        context=context,
-        stop_sequence=done.stop_text,
-        grown=grown,
-    )

@@ -5,16 +5,24 @@ The rules for messages are in ``chat/prompt.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from ..chat import prompt as prompts
+from ..chat import verbatim
 from ..chat.template import Marks
 from ..errors import InvalidRequest, TemplateError
 from ..fleet.lease import Runner
 from ..request import Conversation, Gap, Raw
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
+from ..types import Message, Prompt
+from .sampled import SampledCalls
+from .services import Services
 from .turn import Turn
+
+_ROOM = 16
+"""This part of the context must be free where a prompt is not counted exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +42,20 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class PromptWriter:
-    """Writes the prompts of a turn, once its runner has loaded the model: ``marks`` are the model's."""
+    """Writes the prompts of a turn, once its runner has loaded the model: ``marks`` are the model's, ``sampled`` the calls that
+    models made."""
 
     turn: Turn
     renderer: Renderer
     runner: Runner
     marks: Marks
+    sampled: SampledCalls = field(default_factory=SampledCalls)
 
     @classmethod
-    def of(cls, turn: Turn, renderer: Renderer, runner: Runner, ready: Ready) -> PromptWriter:
+    def of(cls, turn: Turn, services: Services, runner: Runner, ready: Ready) -> PromptWriter:
         """The writer for a turn, with the marks of the model that is ready."""
         marks = Marks(ready.bos, ready.eos, ready.adds_bos, ready.adds_eos)
-        return cls(turn, renderer, runner, marks)
+        return cls(turn, services.renderer, runner, marks, services.sampled)
 
     async def write(self, cut: int = 0) -> Written:
         """The prompt without the ``cut`` oldest messages.
@@ -69,26 +79,62 @@ class PromptWriter:
         return Written(text)
 
     async def _rendered(self, cut: int) -> str:
-        turn, marks = self.turn, self.marks
-        own = bool(turn.request.own_template)
+        turn = self.turn
         match turn.request.input:
             case Gap(prompt, suffix):
                 return await self.renderer.render_gap(
-                    turn.template, prompt, suffix, marks=marks, of_request=own
+                    turn.template,
+                    prompt,
+                    suffix,
+                    marks=self.marks,
+                    of_request=bool(turn.request.own_template),
                 )
         messages = prompts.without_oldest(turn.messages, cut)
-        text = await self.renderer.render(
-            turn.template,
-            messages,
-            marks=marks,
-            tools=turn.tools,
-            think=turn.request.think,
-            of_request=own,
-        )
+        text = await self._verbatim(messages, await self._conversation(messages))
         match turn.request.input:
             case Conversation(continues_last=True):
                 return prompts.up_to_last(text, messages[-1].content)
         return text
+
+    async def _conversation(self, messages: Sequence[Message]) -> str:
+        """What the template makes of messages."""
+        turn = self.turn
+        return await self.renderer.render(
+            turn.template,
+            messages,
+            marks=self.marks,
+            tools=turn.tools,
+            think=turn.request.think,
+            of_request=bool(turn.request.own_template),
+        )
+
+    async def _verbatim(self, messages: Sequence[Message], prompt: str) -> str:
+        """The prompt with the answers that have calls as the model wrote them: its tokens are in the cache."""
+        written = {place: each.text for place, each in self._sampled(messages).items()}
+        if not verbatim.lacking(prompt, written):
+            return prompt
+        marks = {place: verbatim.new_mark() for place in written}
+        try:
+            with_marks = await self._conversation(verbatim.marked(messages, marks))
+        except TemplateError:  # it does not take a result without its call
+            return prompt
+        texts = {mark: written[place] for place, mark in marks.items()}
+        return verbatim.exchanged(prompt, with_marks, texts)
+
+    def _sampled(self, messages: Sequence[Message]) -> dict[int, verbatim.Sampled]:
+        """The answers with calls whose texts are known, by their places."""
+        key = self.turn.spec.files.key
+        found = ((place, self.sampled.of(key, each)) for place, each in enumerate(messages))
+        return {place: each for place, each in found if each is not None}
+
+    def prompt(self, written: Written, n_ctx: int) -> Prompt:
+        """A written prompt for the runner, with the tokens that the model made of its calls, unless it nearly fills the
+        context: their number was not counted."""
+        room = n_ctx - n_ctx // _ROOM
+        answers = [*self._sampled(self.turn.messages).values()]
+        if written.tokens is not None and (not answers or len(written.tokens) > room):
+            return Prompt((written.tokens,))
+        return Prompt(verbatim.prompt_parts(written.text, answers))
 
     async def fit(self, full: Written, n_ctx: int) -> Written:
         """The full prompt without as many of the oldest messages as necessary to fit, found by bisection.

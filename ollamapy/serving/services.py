@@ -12,6 +12,7 @@ from ..runner.render import Renderer
 from .presets import Presets
 from .recent import RecentRequests
 from .requests import Requests
+from .sampled import SampledCalls
 
 if TYPE_CHECKING:
     from ..models.jobs import Jobs
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Services:
     """The daemon's parts, made and closed by ``daemon/serve.py``. ``requests`` are those in flight,
-    ``recent`` those that were answered lately."""
+    ``recent`` those that were answered lately, ``sampled`` the calls that models made, as they wrote them."""
 
     settings: Settings
     models: Models
@@ -36,3 +37,4 @@ class Services:
     presets: Presets = field(default_factory=Presets)
     requests: Requests = field(default_factory=Requests)
     recent: RecentRequests = field(default_factory=RecentRequests)
+    sampled: SampledCalls = field(default_factory=SampledCalls)

@@ -12,6 +12,7 @@ import msgspec
 
 from ..chat import output
 from ..chat import prompt as prompts
+from ..chat.steady import steady_messages
 from ..chat.template import Template, check_size
 from ..chat.thinking import ON_REQUEST
 from ..errors import InvalidRequest, TemplateError
@@ -177,7 +178,8 @@ def _tools(request: Request) -> tuple[dict[str, Any], ...]:
 
 
 def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Message, ...]:
-    """The messages of a request with the model's own; empty for a gap and a raw text."""
+    """The messages of a request with the model's own, without what changes with every request (chat/steady.py); empty for a gap
+    and a raw text."""
     match request.input:
         case Conversation(messages):
             found = prompts.chat_messages(
@@ -195,7 +197,7 @@ def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Me
             )
         case _:
             found = ()
-    return found
+    return steady_messages(found)
 
 
 def _forced_call(

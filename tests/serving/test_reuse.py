@@ -17,7 +17,13 @@ def recent(id: str, *texts: str, tokens: int = 100, cached: int = 0, **more: Any
     roles = ["system", *("user", "assistant") * len(texts)]
     messages = tuple(Message(role, text) for role, text in zip(roles, texts, strict=False))
     prompt = "".join(f"<{each.role}>{each.content}" for each in messages) + "<assistant>"
-    fields: dict[str, Any] = {"owner": "", "at": float(len(texts)), "model": "m", "key": "k", "load": 1}
+    fields: dict[str, Any] = {
+        "owner": "",
+        "at": float(len(texts)),
+        "model": "m",
+        "key": "k",
+        "load": 1,
+    }
     return Recent(
         id=id, messages=messages, prompt=prompt, generation=Generation(Prompt((prompt,))),
         prompt_tokens=tokens, cached_tokens=cached, **(fields | more),
