@@ -54,7 +54,7 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before the runner is ready,
     to see whether these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. Without ``generates``
     the model only embeds and has no cache for generating; ``embeds``: the context for embeddings is made with the load, not
-    when it is first needed.
+    when it is first needed. ``deterministic``: a request gets the same tokens whatever else is computed meanwhile.
     """
 
     files: Files
@@ -72,3 +72,4 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     tensor_types: tuple[str, ...] = ()
     generates: bool = True
     embeds: bool = False
+    deterministic: bool = False

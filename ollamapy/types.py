@@ -89,6 +89,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     use_mmap: bool | None = None
     num_thread: int | None = None
     draft_num_predict: int | None = None
+    deterministic: bool | None = None
 
     num_keep: int | None = None
     seed: int | None = None
@@ -117,7 +118,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 
 OPTION_KINDS: Mapping[str, str] = {
     "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer", "main_gpu": "integer",
-    "use_mmap": "boolean", "num_thread": "integer", "draft_num_predict": "integer",
+    "use_mmap": "boolean", "num_thread": "integer", "draft_num_predict": "integer", "deterministic": "boolean",
     "num_keep": "integer", "seed": "integer", "num_predict": "integer", "top_k": "integer",
     "top_p": "float32", "min_p": "float32", "typical_p": "float32", "repeat_last_n": "integer",
     "temperature": "float32",

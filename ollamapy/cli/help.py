@@ -96,7 +96,7 @@ Usage: /set parameter <name> <value>
   frequency_penalty <float>
   num_batch, num_gpu, main_gpu,
   num_thread, draft_num_predict <int>,
-  use_mmap <bool>
+  use_mmap, deterministic <bool>
   context_policy <how> When too long:
     error, drop-oldest, shift
 

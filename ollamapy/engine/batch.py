@@ -28,6 +28,11 @@ MOST_SCORED = 64
 """Tokens of a prompt in one batch that need logits, a row of the whole vocabulary each."""
 
 
+CUT = 256
+"""Where the same tokens are wanted whatever the neighbours: a prompt is computed in pieces that end at multiples of it, each alone in
+its call, and only whole pieces are reused. As fast as longer ones, and others wait less for it."""
+
+
 class Span(NamedTuple):
     """Tokens [start, start + n) of a sequence go into the next batch; ``last``: the logits of the last one are wanted."""
 
@@ -76,6 +81,35 @@ def plan_batch(
     if bound is not None:
         room = min(room, max(bound, MIN_CHUNK))
     return spans + _prompt_spans(prefills, room, shortest_first)
+
+
+def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -> list[Span]:
+    """Spans of which each is to be computed alone, so that what is computed of a sequence does not depend on others: a token of
+    every sequence that has computed its prompt, and a piece of one prompt.
+
+    A kernel's sums depend on how many rows are computed together, and on which of them are of one sequence. So an answer's tokens
+    are computed one by one, also those of a preempted one, and a prompt in the same pieces whenever it is computed.
+    """
+    spans, prefills = [], []
+    for sequence in running:
+        if sequence.n_past >= sequence.n_prompt:
+            last = sequence.n_past + 1 == len(sequence.tokens)
+            spans.append(Span(sequence, sequence.n_past, 1, last))
+        else:
+            prefills.append(sequence)
+    if not prefills:
+        return spans
+    shortest = min(prefills, key=lambda sequence: sequence.n_pending)
+    sequence = shortest if shortest_first else prefills[0]
+    size = min(cut, MOST_SCORED) if sequence.generation.prompt_logprobs is not None else cut
+    end = min(aligned(sequence.n_past, size) + size, sequence.n_prompt)
+    last = end == len(sequence.tokens)
+    return [*spans, Span(sequence, sequence.n_past, end - sequence.n_past, last)]
+
+
+def aligned(n: int, cut: int) -> int:
+    """The tokens of whole pieces of ``cut`` tokens among ``n``; with 0 for ``cut`` all of them."""
+    return n - n % cut if cut else n
 
 
 def _prompt_spans(prefills: list[Sequence], room: int, shortest_first: bool) -> list[Span]:

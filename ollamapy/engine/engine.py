@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..types import Prefill, PromptToken, Queued, TokenLogprob
-from .batch import TILED, Span, chunk_tokens, halved, plan_batch, shift_cut
+from .batch import TILED, Span, chunk_tokens, halved, plan_alone, plan_batch, shift_cut
 from .embed import Embedder, EmbedTask
 from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
 from .model import Model
@@ -108,21 +108,34 @@ class Engine:
         if spans:
             if len(spans) > 1 and any(span.n > 1 for span in spans):
                 self._before_long_step()
-            spans.sort(key=_slot_id)
-            self._commit(self._decode(spans))
+            self._compute_all(spans)
         if self._events:
             self._emit(self._events)
             self._events = []
         return bool(spans) or embeds
 
+    def _compute_all(self, spans: list[Span]) -> None:
+        """Compute the spans in one batch, or each alone where the same tokens are wanted whatever the neighbours."""
+        if not self._model.cut:
+            spans.sort(key=_slot_id)
+            self._commit(self._decode(spans))
+            return
+        for span in spans:
+            # a call before may have preempted it
+            if span.sequence.slot is not None and span.sequence.n_past == span.start:
+                self._commit(self._decode([span]))
+
     def _plan(self) -> list[Span]:
         """The batch of the sequences; prompts are cut for whatever else waits for its turn, or may come."""
+        self._shortest_first = not self._shortest_first
+        running = [sequence for sequence in self._running if sequence.leader is None]
+        if cut := self._model.cut:
+            return plan_alone(running, cut, shortest_first=self._shortest_first)
         chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
         alone = chunk_tokens(self._prefill_rate, ALONE_SECONDS, 2 * FIRST_CHUNK)
         embeds = self._embeddings.busy or self._clock() < self._embedded_at + EMBEDS_LAST
-        self._shortest_first = not self._shortest_first
         return plan_batch(
-            [sequence for sequence in self._running if sequence.leader is None],
+            running,
             self._model.n_batch,
             chunk,
             chunk if embeds else alone,
@@ -449,7 +462,7 @@ class Engine:
         model.shift(sequence.slot.id, keep, discard, sequence.n_past)
         del sequence.tokens[keep : keep + discard]
         sequence.n_past -= discard
-        sequence.n_pure = min(keep, sequence.n_pure or keep)
+        sequence.n_pure = keep if sequence.n_pure is None else min(keep, sequence.n_pure)
 
     # ---- endings: each request gets exactly one --------------------------------------------------------------------
 

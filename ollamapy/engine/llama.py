@@ -21,6 +21,7 @@ from typing import Any, Literal
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
 from ..types import LoadStage, PromptToken, TokenLogprob
+from .batch import CUT
 from .cores import usable_cores
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
@@ -85,6 +86,7 @@ class Model:
         self._pooled: dict[str, Pooled] = {}
         self.longest_input = self.n_ctx = plan.n_ctx
         self.n_slots, self.n_batch = 0, plan.n_batch
+        self.cut = min(CUT, plan.n_batch) if plan.deterministic else 0
         self.can_shift = False
         self._context = self._memory = None
         self._rows: Rows

@@ -21,6 +21,7 @@ class Model(Protocol):
     recurrent: bool
     can_shift: bool
     adds_bos: bool
+    cut: int
 
     def decode(self, spans: list[Row]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...

@@ -26,7 +26,8 @@ class Sequence:
     ``forced`` are tokens that come next instead of sampled ones: those of ``think_end``, when the budget is used up or the
     model would end before the required form has begun.
 
-    After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared.
+    After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared. Where the
+    same tokens are wanted whatever the neighbours, only the whole pieces of the prompt are.
 
     A preempted sequence is an ordinary one with ``n_past`` 0 and no slot: its tokens are prefilled again and its
     sampler continues where it was. ``n_scored``: so many of the prompt's tokens have their log probabilities. ``reported`` is what it was last reported to wait for, at ``reported_at``. ``has_text``: some text of the answer was emitted. ``n_ctx``, the tokens of the slot's context that it may use, is set by the engine. ``sampled``: the answer's tokens with

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .batch import MIN_REUSE, Placement, Span, best_donor, common_prefix, gaps, place, reusable
+from .batch import (
+    MIN_REUSE,
+    Placement,
+    Span,
+    aligned,
+    best_donor,
+    common_prefix,
+    gaps,
+    place,
+    reusable,
+)
 from .model import Model
 from .rows import Row
 from .sequence import Sequence, Slot
@@ -33,8 +43,12 @@ class Slots:
         self._admissions += 1
         slot.last_used = self._admissions
         slot.sequence, sequence.slot = sequence, slot
+        if cut := self._model.cut:  # what is computed piece by piece is the same in every prompt
+            scored = sequence.generation.prompt_logprobs is not None
+            sequence.n_pure = 0 if scored else aligned(sequence.n_prompt, cut)
         if placement.donor is slot or placement.donor is None:
             shared = 0 if sequence.scores else common_prefix(slot.cached, sequence.tokens)
+            shared = aligned(min(shared, len(sequence.tokens) - 1), self._model.cut)
             cached = len(slot.cached)
             slot.cached = []
             self._reuse(sequence, slot, shared, cached)
@@ -46,6 +60,7 @@ class Slots:
         slot, leader = sequence.slot, donor.sequence
         assert slot is not None
         slot.cached = []
+        shared = aligned(shared, self._model.cut)
         if leader is not None and leader.n_past < shared:
             self._model.trim(slot.id, 0)
             sequence.leader, sequence.shared = leader, shared

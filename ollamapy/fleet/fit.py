@@ -136,6 +136,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         tensor_types=tuple(sorted(types)),
         generates=generates,
         embeds=request.embeds or not generates,
+        deterministic=bool(options.deterministic),
     )
 
 

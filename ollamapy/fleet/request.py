@@ -55,6 +55,7 @@ class LeaseRequest:
             main_gpu=at_least(0, given.main_gpu),
             use_mmap=given.use_mmap,
             num_thread=at_least(1, given.num_thread),
+            deterministic=given.deterministic or None,
         )
 
 

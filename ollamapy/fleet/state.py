@@ -102,6 +102,7 @@ class Resident:
             main_gpu=plan.main_gpu,
             use_mmap=plan.use_mmap,
             num_thread=plan.threads,
+            deterministic=plan.deterministic,
         )
         has = self.request.load_options.over(planned)
         wants = request.load_options.over(has)

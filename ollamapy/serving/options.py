@@ -12,7 +12,16 @@ from ..types import CONTEXT_POLICIES, OPTION_KINDS, OPTION_RANGES, Options, Samp
 from .answer import DEFAULT_NUM_KEEP
 
 LOADING = frozenset(
-    ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
+    (
+        "num_ctx",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "use_mmap",
+        "num_thread",
+        "draft_num_predict",
+        "deterministic",
+    )
 )
 """Options that are fixed when a model is loaded: another value may load it anew."""
 
@@ -23,6 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     "num_keep": DEFAULT_NUM_KEEP,
     "stop": (),
     "context_policy": "drop-oldest",
+    "deterministic": False,
 }
 """What an option is where neither the request nor the model gives it; options that are missing are chosen at the load."""
 

@@ -86,10 +86,12 @@ class FakeModel:
         n_swa: int = 0,
         recurrent: bool = False,
         ends_at: int | None = None,
+        cut: int = 0,
     ) -> None:
         self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
         self.n_swa, self.recurrent = n_swa, recurrent
         self.can_shift, self.adds_bos = not recurrent, False
+        self.cut = cut
         self.aborted = False
         self.during_decode: Callable[[], None] = lambda: None
         self.cells = cells or n_slots * n_ctx
@@ -192,3 +194,20 @@ class FakeModel:
 
     def pooled(self, pooling: str) -> FakePooling:
         return self.pooling
+
+
+class ShapedModel(FakeModel):
+    """A model whose numbers depend on how they were computed, as those of real kernels do: on the rows of its call, on their
+    places in it, and on the other sequences."""
+
+    def decode(self, spans: list[Row]) -> int:
+        return super().decode(
+            [
+                (slot, position, [_shaped(t, i, len(tokens), len(spans)) for i, t in enumerate(tokens)], wanted)
+                for slot, position, tokens, wanted in spans
+            ]
+        )  # fmt: skip
+
+
+def _shaped(token: int, place: int, n_rows: int, n_sequences: int) -> int:
+    return (token * 31 + place * 7 + n_rows * 13 + n_sequences * 101) % 997

@@ -420,7 +420,8 @@ def test_the_example_of_this_project_is_one() -> None:
     modelfile = parse((Path(__file__).parents[2] / "Modelfile.example").read_bytes())
     typed, deprecated = modelfile.parameters()
     assert (
-        set(OPTION_KINDS) - set(typed) == {"main_gpu", "draft_num_predict", "context_policy"}
+        set(OPTION_KINDS) - set(typed)
+        == {"main_gpu", "draft_num_predict", "context_policy", "deterministic"}
         and deprecated == []
     )
     assert modelfile.requires() == "0.14.0"

@@ -301,6 +301,7 @@ const TEXTS = {
   optionsOf: "Options of {name}",
   optionsUnknown: "Choose an installed model to see its options.",
   option_context_policy: "When the conversation is too long",
+  option_deterministic: "Same tokens whatever else is computed",
   option_draft_num_predict: "Drafted tokens",
   option_frequency_penalty: "Frequency penalty",
   option_main_gpu: "Main graphics card",
