@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ..chat.difference import excerpt, first_difference, place_of
 from ..types import CacheReport, Difference
@@ -35,28 +36,38 @@ def _same_messages(one: Recent, other: Recent) -> int:
 
 def report(request: Recent, others: Sequence[Recent]) -> CacheReport:
     """What was reused of a request's prompt, and why not more; ``others`` were answered before it, the latest last."""
-    counts = {"prompt_tokens": request.prompt_tokens, "reused_tokens": request.cached_tokens}
     before = turn_before(request, others)
     if before is None:
         words = "no earlier turn of this conversation is remembered"
-        return CacheReport(**counts, reason="first", summary=words)
-    earlier = {"earlier_id": before.id, "earlier_tokens": before.prompt_tokens}
+        return CacheReport(request.prompt_tokens, request.cached_tokens, "first", words)
+    reason, words, difference = _reason(before, request, others)
+    return CacheReport(
+        request.prompt_tokens,
+        request.cached_tokens,
+        reason,
+        words,
+        earlier_id=before.id,
+        earlier_tokens=before.prompt_tokens,
+        difference=difference,
+    )
+
+
+def _reason(
+    before: Recent, request: Recent, others: Sequence[Recent]
+) -> tuple[Literal["whole", "changed", "reloaded", "replaced"], str, Difference | None]:
+    """The reason, as a word and as a sentence, and where the prompts differ."""
     if request.cached_tokens >= min(before.prompt_tokens, request.prompt_tokens) - _JOINT:
-        words = "the prompt of the last turn was reused"
-        return CacheReport(**counts, **earlier, reason="whole", summary=words)
+        return "whole", "the prompt of the last turn was reused", None
     at = first_difference(before.prompt, request.prompt)
     if at < min(len(before.prompt), len(request.prompt)):
         found = _difference(before, request, at)
-        return CacheReport(
-            **counts, **earlier, reason="changed", summary=_changed(found), difference=found
-        )
+        return "changed", _changed(found), found
     if before.load != request.load:
-        words = "the model was loaded anew after the last turn"
-        return CacheReport(**counts, **earlier, reason="reloaded", summary=words)
+        return "reloaded", "the model was loaded anew after the last turn", None
     between = sum(each.at > before.at and each.key == request.key for each in others)
     words = "the cache no longer had the last turn, or the model cannot go back to it"
     words += f": {between} other requests came between" if between else ""
-    return CacheReport(**counts, **earlier, reason="replaced", summary=words)
+    return "replaced", words, None
 
 
 def _difference(before: Recent, request: Recent, at: int) -> Difference:

@@ -60,6 +60,8 @@ class FakeTimer:
 class FakeRunner:
     """A runner that loads, fails, dies and stops when the test says so; `leases` are its users."""
 
+    pid = 1
+
     def __init__(self, plan: LoadPlan, obedient: bool = True) -> None:
         self.plan = plan
         self.obedient = obedient
