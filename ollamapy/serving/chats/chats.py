@@ -145,6 +145,10 @@ class Chats:
         chat, messages = await self._do(read)
         return chat, [self._current(message) for message in messages]
 
+    async def texts(self, owner: str, id: str, messages: Sequence[str]) -> dict[str, str]:
+        """The texts of those of these messages that a chat has, by their ids. Raises ChatNotFound."""
+        return await self._do(lambda: self._store_of(owner, id).texts(owner, id, messages))
+
     async def update(self, owner: str, id: str, changes: Changes) -> Chat:
         """Change a chat's settings. Raises ChatNotFound."""
         return await self._do(lambda: self._store_of(owner, id).update(owner, id, changes))

@@ -245,6 +245,15 @@ class ChatStore:
         """One message. Raises ChatNotFound."""
         return _message(self._message_row(chat, id))
 
+    def texts(self, owner: str, chat: str, ids: Sequence[str]) -> dict[str, str]:
+        """The texts of those of these messages that a chat has, by their ids. Raises ChatNotFound."""
+        self._row(owner, chat)
+        marks = ", ".join("?" for _ in ids)
+        rows = self._connection.execute(
+            f"SELECT id, content FROM messages WHERE chat = ? AND id IN ({marks})", (chat, *ids)
+        )
+        return dict(rows.fetchall())
+
     def branch(self, chat: str, last: str) -> list[ChatMessage]:
         """The messages from the beginning to ``last``. Raises ChatNotFound."""
         self._message_row(chat, last)

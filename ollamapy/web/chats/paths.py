@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from functools import partial
 
 from starlette.responses import Response
 
@@ -14,8 +13,7 @@ from ...serving.chats.events import Event
 from ...serving.services import Services
 from .. import sse
 from ..call import Call, Dialect, Path, Reply, describe, encode_coded_error, json_answer
-from ..page.html_events import in_thread, with_html
-from ..page.markdown import rendered
+from ..page.html_events import html_of, with_html
 from ..stream import Lines
 from . import files, wire
 
@@ -85,9 +83,8 @@ def _wants_html(call: Call) -> bool:
 
 async def _html(services: Services, call: Call) -> Reply:
     ids = await call.parse(wire.parse_html)
-    _, messages = await services.chats.get(call.caller.owner, call.path["id"])
-    texts = {message.id: message.content for message in messages}
-    found = {id: await in_thread(partial(rendered, texts[id])) for id in ids if id in texts}
+    texts = await services.chats.texts(call.caller.owner, call.path["id"], ids)
+    found = {id: await html_of(text) for id, text in texts.items()}
     return json_answer(await asyncio.to_thread(wire.encode, found))
 
 

@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import msgspec
 
 from ...serving.chats.events import Event
-from .markdown import Block, Markdown, rendered
+from .kept import KeptHtml
+from .markdown import Block, Markdown
 
 PERIOD = 0.1
 """Seconds between two versions of the block that is being written, at least."""
@@ -25,6 +26,8 @@ _RATE = 500_000  # characters of HTML in a second
 
 _THREAD = ThreadPoolExecutor(1, "html")
 """Makes all HTML: it is work for a processor, so more threads would not make it quicker."""
+_KEPT = KeptHtml()
+"""Belongs to that thread."""
 
 Result = TypeVar("Result")
 
@@ -34,10 +37,15 @@ async def in_thread(work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
 
 
+async def html_of(text: str) -> list[str]:
+    """The HTML of a stored text, block by block."""
+    return await in_thread(partial(_KEPT.blocks, text))
+
+
 @cache
 def warm_up() -> None:
     """Have the libraries imported, which takes half a second, before the first HTML is needed. Returns at once."""
-    _THREAD.submit(rendered, "`a` $b$\n\n```python\nc\n```\n")
+    _THREAD.submit(_KEPT.blocks, "`a` $b$\n\n```python\nc\n```\n")
 
 
 async def with_html(

@@ -14,9 +14,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from . import render
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 MOST_BLOCK = 64_000
 """Characters of a block that is rendered."""
@@ -30,6 +36,7 @@ BLOCK_SECONDS = 0.5
 _PIECE = (
     16_000  # characters of a piece of what is too long: a browser lays out only those that it shows
 )
+_LINE_END = re.compile(r"\r\n?")
 _FENCE = re.compile(r" {0,3}(`{3,20}|~{3,20})[^`\n]{0,100}\n")
 
 
@@ -48,6 +55,7 @@ class Markdown:
     def __init__(self) -> None:
         self._fresh: list[str] = []
         self._open = ""  # the text from the first block that is not final
+        self._returned = False  # the text so far ends in what may be half of a line's end
         self._env = render.environment()
         self._n_final = 0
         self._n_rendered = 0  # characters of final blocks
@@ -68,8 +76,8 @@ class Markdown:
         """The blocks that have become final since the last call, and the open one. Takes up to some seconds."""
         self._take()
         found = list(self._finals())
-        env = {**self._env, "levels": [*self._env["levels"]], "coloured": self._coloured}
-        htmls = self._htmls(self._open, env)
+        env = {name: copy(value) for name, value in self._env.items()}  # its last line may go on
+        htmls = self._htmls(self._open, {**env, "coloured": self._coloured})
         return found + [
             Block(self._n_final + index, html, False) for index, html in enumerate(htmls)
         ]
@@ -79,60 +87,76 @@ class Markdown:
         self._take()
         if not self._open.endswith("\n"):
             self._open += "\n"  # its last line is complete
-        found = list(self._finals())
+        found = list(self._finals(ends=True))
         rest, self._open = self._open, ""
         return [*found, *self._final(rest)]
 
     def _take(self) -> None:
         fresh = "".join(self._fresh)
         self._fresh.clear()
+        if fresh and self._returned:
+            fresh = fresh.removeprefix("\n")  # the other half of a line's end
+        self._returned = fresh.endswith("\r") or (self._returned and not fresh)
         # half of a surrogate pair cannot be sent
-        self._open += fresh.encode("utf-8", "replace").decode().replace("\r\n", "\n")
+        fresh = fresh.encode("utf-8", "replace").decode()
+        self._open += _LINE_END.sub("\n", fresh).replace("\0", "\ufffd")
 
-    def _finals(self) -> Iterator[Block]:
-        """Make those blocks final that are, and cut what is too long."""
-        while True:
-            cuts = self._cuts()
-            if len(cuts) > 1:
-                for start, end in zip(cuts, cuts[1:], strict=False):
-                    yield from self._final(self._open[start:end])
-                self._open = self._open[cuts[-1] :]
-            elif len(self._open) > (MOST_BLOCK if self._is_rendered else _PIECE):
+    def _finals(self, *, ends: bool = False) -> Iterator[Block]:
+        """Make those blocks final that are, all of them where the text ends, and cut what is too long."""
+        while self._open:
+            end = self._open.rfind("\n", 0, MOST_BLOCK) + 1
+            blocks = self._parsed(self._open[:end])
+            lines = [0, *(match.end() for match in re.finditer("\n", self._open[:end]))]
+            starts = [lines[block.line] for block in blocks]
+            if ends and blocks and end == len(self._open):
+                starts.append(end)
+            for block, (start, stop) in zip(blocks, pairwise(starts), strict=False):
+                yield from self._final(self._open[start:stop], block.tokens)
+            is_seen = self._open.find("\n", end) < 0  # all complete lines were looked at
+            if len(starts) > 1:
+                self._open = self._open[starts[-1] :]
+            most = MOST_BLOCK if self._is_rendered else _PIECE
+            if len(self._open) > most and (is_seen or len(starts) < 2):
                 piece, self._open = _first_piece(self._open)
                 yield from self._final(piece, is_plain=not _FENCE.match(piece))
-            else:
+            elif is_seen:
                 return
 
     @property
     def _is_rendered(self) -> bool:
         return self._n_rendered <= MOST_RENDERED and self._n_failed < MOST_FAILED
 
-    def _cuts(self) -> list[int]:
-        """Where the blocks begin in the complete lines of the open text, as far as it is looked at."""
-        complete = self._open[: self._open.rfind("\n", 0, MOST_BLOCK) + 1]
+    def _parsed(self, text: str) -> list[render.Parsed]:
+        """The blocks of complete lines; none where they are not to be rendered, or take too long."""
         if not self._is_rendered:
             return []
         try:
-            lines = render.starts(complete, self._env, BLOCK_SECONDS)
+            return render.parse(text, self._env, BLOCK_SECONDS)
         except (render.TooSlow, RecursionError):
             self._n_failed += 1
             return []
-        offsets = [0, *(match.end() for match in re.finditer("\n", complete))]
-        return [offsets[line] for line in lines]
 
-    def _final(self, text: str, *, is_plain: bool = False) -> Iterator[Block]:
-        htmls = _plain(text) if is_plain else self._htmls(text, self._env)
+    def _final(
+        self, text: str, tokens: list[Token] | None = None, *, is_plain: bool = False
+    ) -> Iterator[Block]:
+        htmls = _plain(text) if is_plain else self._htmls(text, self._env, tokens)
         self._n_rendered += len(text)
         for html in htmls:
             yield Block(self._n_final, html, True)
             self._n_final += 1
 
-    def _htmls(self, text: str, env: render.Environment) -> list[str]:
-        """The HTML of a block: of one that cannot be rendered, its text in pieces; of nothing, nothing."""
+    def _htmls(
+        self, text: str, env: render.Environment, tokens: list[Token] | None = None
+    ) -> list[str]:
+        """The HTML of a block, which may be parsed already: of one that cannot be rendered, its text in pieces; of nothing,
+        nothing."""
         if not self._is_rendered:
             return _plain(text)
         try:
-            html = render.render(text, env, BLOCK_SECONDS).strip()
+            if tokens is None:
+                parsed = render.parse(text, env, BLOCK_SECONDS)
+                tokens = [token for block in parsed for token in block.tokens]
+            html = render.render(tokens, env, BLOCK_SECONDS).strip()
         except (render.TooSlow, RecursionError):
             self._n_failed += 1
             return _plain(text)

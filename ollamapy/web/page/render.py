@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import nh3
@@ -90,10 +90,37 @@ def environment() -> Environment:
     return {"references": {}, "levels": [], "deadline": 0.0}
 
 
-def render(source: str, env: Environment, seconds: float) -> str:
-    """The HTML of Markdown. Raises TooSlow after so many seconds, and RecursionError for what is nested too deep."""
+class Parsed(NamedTuple):
+    """A block of Markdown: the line of its source at which it begins, and its tokens, without those within its lines."""
+
+    line: int
+    tokens: list[Token]
+
+
+def parse(source: str, env: Environment, seconds: float) -> list[Parsed]:
+    """The blocks of Markdown; definitions of links are noted in the environment. Raises TooSlow after so many seconds, and
+    RecursionError for what is nested too deep."""
     env["deadline"] = time.thread_time() + seconds
-    html: str = _parser().render(source, env)
+    tokens: list[Token] = []
+    parser = _parser()
+    parser.block.parse(source, parser, env, tokens)
+    found: list[Parsed] = []
+    for token in tokens:
+        if token.level == 0 and token.nesting >= 0 and token.map:
+            found.append(Parsed(token.map[0], []))
+        found[-1].tokens.append(token)
+    return found
+
+
+def render(tokens: list[Token], env: Environment, seconds: float) -> str:
+    """The HTML of blocks, each of which is rendered once: their tokens are changed. Raises as :func:`parse`."""
+    from markdown_it.rules_core import StateCore
+
+    env["deadline"] = time.thread_time() + seconds
+    parser = _parser()
+    state = StateCore("", parser, env, tokens)
+    parser.core.process(state)
+    html: str = parser.renderer.render(state.tokens, parser.options, env)
     if len(html) > MOST_HTML:
         raise TooSlow
     return clean(html)
@@ -102,17 +129,6 @@ def render(source: str, env: Environment, seconds: float) -> str:
 def plain(text: str) -> str:
     """A text as it is, for what cannot be rendered."""
     return f'<pre class="plain">{escape(_with_few_marks(text), quote=False)}</pre>'
-
-
-def starts(source: str, env: Environment, seconds: float) -> list[int]:
-    """The lines at which the blocks of Markdown begin; definitions of links are noted in the environment. Raises TooSlow."""
-    env["deadline"] = time.thread_time() + seconds
-    tokens: list[Token] = []
-    parser = _parser()
-    parser.block.parse(source, parser, env, tokens)
-    return [
-        token.map[0] for token in tokens if token.level == 0 and token.map and token.nesting >= 0
-    ]
 
 
 def clean(html: str) -> str:
@@ -146,6 +162,9 @@ def _parser() -> MarkdownIt:
 
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": _NESTING})
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
+    parser.disable(
+        ["normalize", "block"]
+    )  # the core's rules are for blocks that are parsed already
     amsmath_plugin(parser)
     parser.block.ruler.before("code", "deadline", _check_deadline, {"alt": ["paragraph"]})
     parser.inline.ruler.before("text", "deadline", _check_deadline)

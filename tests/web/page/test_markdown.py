@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollamapy.web.page import render
@@ -14,7 +14,7 @@ from ollamapy.web.page.markdown import BLOCK_SECONDS, MOST_FAILED, Markdown, ren
 PARTS = [
     "# A\n", "## B\n\n", "#### C\n", "text", " more ", "\n", "\n\n", "- a\n", "  - b\n", "1. one\n", "> quote\n", "```python\n",
     "x = 'a'\n", "```\n", "    code\n", "| a | b |\n|---|---|\n", "| 1 | 2 |\n", "$$\n", "x^2", "$y$", r"\(z\)", "\\[\n", "\\]\n", "**b", "**",
-    "[l](http://a.b)", "---\n", "===\n", "<b>", "![i](http://e.f)", "- [x] done\n", "\r\n", "http://g.h/i ", "`c`",
+    "[l](http://a.b)", "---\n", "===\n", "<b>", "![i](http://e.f)", "- [x] done\n", "\r\n", "\r", "http://g.h/i ", "`c`",
 ]  # fmt: skip
 
 """Without definitions of links: one that comes after its use is unknown while the text grows."""
@@ -39,9 +39,16 @@ def grown(pieces: list[str]) -> list[str]:
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=25))
+@example(["text", "\r", "\n", "text"])
 @settings(max_examples=150, deadline=None)
 def test_a_text_that_grows_has_the_blocks_of_the_whole(pieces: list[str]) -> None:
     assert grown(pieces) == grown(["".join(pieces)])
+
+
+def test_a_definition_that_is_being_written_counts_once_it_is_complete() -> None:
+    pieces = ["[a]: https://b.c", "/d\n\n", "[a]"]
+    assert grown(pieces) == grown(["".join(pieces)])
+    assert 'href="https://b.c/d"' in grown(pieces)[-1]
 
 
 @pytest.mark.parametrize(
