@@ -439,7 +439,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     reloaded for this request because it needs a larger context.
     ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
     ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
-    log probabilities are requested. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
+    log probabilities are requested. ``completion_tokens`` (of a text, and not of the last chunk): so many tokens the model has
+    generated until then. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
     ``cache`` (last chunk): what was reused of the prompt and why not more, if the request wants that explained.
     """
 
@@ -458,6 +459,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     cut_call: bool = False
     waiting: Waiting | None = None
     cache: CacheReport | None = None
+    completion_tokens: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

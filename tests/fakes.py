@@ -81,7 +81,8 @@ class FakeRunner:
                 if number == self.breaks_after:
                     raise self.error
                 some = (TokenLogprob(word, -1.0, tuple(word.encode())),)
-                yield Piece(1, word, some if generation.logprobs is not None else ())
+                logprobs = some if generation.logprobs is not None else ()
+                yield Piece(1, word, logprobs, number + 1)
             ending = "done"
             yield Done(
                 1, "stop", n_prompt=4, n_cached=2, n_predicted=3, prompt_ns=10, predict_ns=20

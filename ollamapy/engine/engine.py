@@ -386,7 +386,14 @@ class Engine:
             first = not sequence.has_text
             sequence.has_text = sequence.has_text or text != ""
             self._events.append(
-                TextOut(sequence.id, text, logprobs, first, sequence.generation.by_token)
+                TextOut(
+                    sequence.id,
+                    text,
+                    logprobs,
+                    first,
+                    sequence.generation.by_token,
+                    sequence.n_predicted,
+                )
             )
         if stream.stopped:
             self._finish(sequence, "stop")

@@ -9,7 +9,7 @@ from .embed import Unembedded, Vectors
 
 
 class TextOut(NamedTuple):
-    """New text of a request; ``alone``: not to be merged with the next.
+    """New text of a request, after ``n_predicted`` tokens; ``alone``: not to be merged with the next.
 
     ``first``: no text was emitted before it, so it should not wait. The first tokens may have none: half a character, or
     the beginning of a stop string.
@@ -20,6 +20,7 @@ class TextOut(NamedTuple):
     logprobs: tuple[TokenLogprob, ...]
     first: bool
     alone: bool = False
+    n_predicted: int = 0
 
 
 class Progressed(NamedTuple):

@@ -109,6 +109,7 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
 
 def _pieces(outs: list[TextOut]) -> list[Piece]:
     if len(outs) == 1 or outs[0].alone:
-        return [Piece(out.id, out.text, out.logprobs) for out in outs]
+        return [Piece(out.id, out.text, out.logprobs, out.n_predicted) for out in outs]
     logprobs = tuple(logprob for out in outs for logprob in out.logprobs)
-    return [Piece(outs[0].id, "".join(out.text for out in outs), logprobs)]
+    last = outs[-1]
+    return [Piece(last.id, "".join(out.text for out in outs), logprobs, last.n_predicted)]

@@ -21,7 +21,7 @@ from ..loading import LoadPlan
 from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -157,11 +157,12 @@ class Ready(Frame, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
-    """The new text of one request; ``logprobs`` one entry a token, if they were requested."""
+    """The new text of one request, after ``n_predicted`` tokens; ``logprobs`` one entry a token, if they were requested."""
 
     id: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    n_predicted: int = 0
 
 
 class Texts(Frame, frozen=True):

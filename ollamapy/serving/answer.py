@@ -142,7 +142,7 @@ class _Attempt:
         generation = _generation(
             self._turn, self._writer.prompt(prompt, self._n_ctx), parser, self._n_ctx
         )
-        first = _Beginning(prompt)
+        first = _Beginning(prompt, self._n_ctx)
         async with aclosing(self._runner.generate(generation)) as events:
             async for event in events:
                 if isinstance(event, Progressed):
@@ -152,7 +152,7 @@ class _Attempt:
                 elif isinstance(event, Piece):
                     self._texts.append(event.text)
                     self._logprobs += event.logprobs
-                    if chunk := self._chunk(parser.feed(event.text)):
+                    if chunk := self._chunk(parser.feed(event.text), event.n_predicted):
                         yield first.put_on(chunk)
                 else:
                     if chunk := self._chunk(parser.flush(event.reason == "length")):
@@ -160,9 +160,9 @@ class _Attempt:
                     last = await self._last(event, prompt, generation)
                     yield first.put_on(msgspec.structs.replace(last, cut_call=parser.cut_call))
 
-    def _chunk(self, segments: Sequence[output.Segment]) -> Chunk | None:
+    def _chunk(self, segments: Sequence[output.Segment], n_tokens: int = 0) -> Chunk | None:
         """The segments as a chunk, with the log probabilities that have come; None if there is nothing."""
-        chunk = _chunk(segments, self._turn.request.think, self._logprobs)
+        chunk = _chunk(segments, self._turn.request.think, self._logprobs, n_tokens)
         if chunk is not None:
             self._logprobs = []
             self._said += [chunk] if self._turn.tools else []
@@ -214,8 +214,9 @@ async def _opened(turn: Turn, writer: PromptWriter, n_ctx: int) -> tuple[Written
 class _Beginning:
     """What the runner reported of the prompt, for the first chunk of the answer."""
 
-    def __init__(self, prompt: Written) -> None:
+    def __init__(self, prompt: Written, n_ctx: int) -> None:
         self._prompt = prompt
+        self._n_ctx = n_ctx
         self._usage: Usage | None = None
         self._tokens: list[PromptToken] = []
 
@@ -227,6 +228,7 @@ class _Beginning:
             cached_tokens=event.n_cached,
             truncated_tokens=event.n_truncated + self._prompt.dropped_tokens,
             dropped_messages=self._prompt.dropped_messages,
+            context_length=self._n_ctx,
         )
 
     def put_on(self, chunk: Chunk) -> Chunk:
@@ -390,7 +392,10 @@ async def _queued(services: Services, turn: Turn, caller: Caller) -> AsyncIterat
 
 
 def _chunk(
-    segments: Sequence[output.Segment], think: bool | str | None, logprobs: Sequence[TokenLogprob]
+    segments: Sequence[output.Segment],
+    think: bool | str | None,
+    logprobs: Sequence[TokenLogprob],
+    n_tokens: int = 0,
 ) -> Chunk | None:
     """The parser's segments as a chunk; None if it is empty. Thinking is left out if the request turned it off."""
     chunk = Chunk(
@@ -403,6 +408,7 @@ def _chunk(
         else "",
         tool_deltas=tuple(segment for segment in segments if isinstance(segment, ToolDelta)),
         tool_calls=tuple(segment for segment in segments if isinstance(segment, ToolCall)),
+        completion_tokens=n_tokens,
     )
     filled = chunk.text or chunk.thinking or chunk.tool_deltas or chunk.tool_calls or logprobs
     return chunk if filled else None

@@ -80,6 +80,13 @@ def test_a_sign_of_life_only_after_silence() -> None:
     assert box.closed()[1:] == [[Working()], [Tokens(2, (1,), 1)]]
 
 
+def test_a_piece_has_the_count_of_tokens_at_its_end() -> None:
+    counted = [TextOut(1, "a", (), True, False, 3), TextOut(1, "b", (), False, False, 4)]
+    assert merged([*counted]) == [Texts((Piece(1, "ab", (), 4),))]
+    alone = [TextOut(1, "a", (), True, True, 3)]
+    assert merged([*alone]) == [Texts((Piece(1, "a", (), 3),))]
+
+
 def test_texts_that_stand_alone_share_a_frame_but_not_a_piece() -> None:
     events = [TextOut(1, "a", (), True, True), text(2, "x"), TextOut(1, "b", (), False, True)]
     assert merged([*events, text(2, "y")]) == [

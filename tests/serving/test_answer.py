@@ -190,7 +190,8 @@ def test_the_chunks_and_their_usage(model_store: Path) -> None:
         )
         assert [chunk.text for chunk in words] == ["one", " two", " three"]
         assert all(chunk.finish_reason is None and chunk.usage is None for chunk in words)
-        read = Usage(prompt_tokens=4, cached_tokens=2)
+        read = Usage(prompt_tokens=4, cached_tokens=2, context_length=512)
+        assert [chunk.completion_tokens for chunk in words] == [1, 2, 3]
         assert [chunk.prompt_usage for chunk in words] == [read, *[None] * (len(words) - 1)]
         assert (last.text, last.finish_reason) == ("", "stop")
         assert last.context == tuple(b"Hione two three")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -16,11 +15,12 @@ from functools import partial
 import msgspec
 
 from ...errors import INTERNAL, OllamapyError, code_of
-from ...types import Chunk, Usage
+from ...types import Chunk
 from ..background import Background, Work
 from .events import FIRST, Event, Transcript, beginning, ending, waiting
+from .figures import Figures
 from .store import ENDED, ChatStore
-from .values import AnswerUsage, Chat, ChatMessage, Failure, Status, StopReason
+from .values import Chat, ChatMessage, Failure, Status, StopReason
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,7 @@ class Writing:
         self._waiting: Event | None = None
         self._ending: Event | None = None
         self._changed = asyncio.Event()
-        self._started = time.monotonic_ns()
-        self._first = 0  # ns until the first piece
-        self._thinking = (
-            0,
-            0,
-        )  # ns until the first piece of thinking, and until what came after the last one
-        self._is_thinking = False
+        self._figures = Figures()
         self._last = Chunk()
 
     @property
@@ -94,17 +88,13 @@ class Writing:
             thinking=self._transcript.text("thinking"),
             tool_calls=self._transcript.tool_calls,
             order=self._transcript.order,
+            usage=self._figures.usage(),
         )
 
     def take(self, chunk: Chunk) -> None:
         """Append a piece of the answer, or take note of what it waits for."""
         self._waiting = waiting(chunk.waiting) if chunk.waiting else None
-        passed = time.monotonic_ns() - self._started
-        if not self._first and (chunk.thinking or chunk.text or chunk.tool_calls):
-            self._first = passed
-        if chunk.thinking or self._is_thinking:
-            self._thinking = (self._thinking[0] or passed, passed)
-            self._is_thinking = not (chunk.text or chunk.tool_calls or chunk.finish_reason)
+        self._figures.take(chunk)
         self._transcript.add("thinking", chunk.thinking)
         self._transcript.add("text", chunk.text)
         for call in chunk.tool_calls:
@@ -124,14 +114,13 @@ class Writing:
         reason: StopReason = "length" if self._last.finish_reason == "length" else "stop"
         if reason == "stop" and message.tool_calls:
             reason = "tool_calls"
-        usage = self._last.usage and _usage(self._last, self._first, self._thinking)
-        return msgspec.structs.replace(message, status="done", stop_reason=reason, usage=usage)
+        return msgspec.structs.replace(message, status="done", stop_reason=reason)
 
     def interrupted(self, status: Status, error: Failure | None = None) -> ChatMessage:
         """The message where something else ended it."""
         reason: StopReason | None = "cancelled" if status == "stopped" else None
         return msgspec.structs.replace(
-            self.message(), status=status, stop_reason=reason, error=error, usage=None
+            self.message(), status=status, stop_reason=reason, error=error
         )
 
     def end(self, message: ChatMessage, title: str) -> None:
@@ -170,23 +159,6 @@ class Writing:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _usage(last: Chunk, first: int, thinking: tuple[int, int]) -> AnswerUsage:
-    usage, cache = last.usage or Usage(), last.cache
-    common = {
-        name: getattr(usage, name)
-        for name in Usage.__struct_fields__
-        if name in AnswerUsage.__struct_fields__
-    }
-    used = usage.prompt_tokens + usage.completion_tokens
-    return AnswerUsage(
-        **common,
-        context_used=used,
-        first_token_duration=first,
-        thinking_duration=thinking[1] - thinking[0],
-        cache_note=cache.summary if cache and cache.reason not in ("first", "whole") else "",
-    )
 
 
 class Answers:

@@ -160,6 +160,7 @@ def ending(message: ChatMessage, title: str, number: int) -> Event:
             "code": error.code if error else "failed",
             "message": error.message if error else "the answer failed",
             "status": "failed",
+            "usage": message.usage,
         }
         return Event("error", failed, number)
     data: dict[str, Any] = {

@@ -133,5 +133,11 @@ def _kind(chunk: Chunk) -> str:
 def without_notes(chunk: Chunk) -> Chunk:
     """A chunk without what is of use only while it is sent."""
     return msgspec.structs.replace(
-        chunk, waiting=None, prompt_usage=None, prompt_tokens=(), context=(), tool_deltas=()
+        chunk,
+        waiting=None,
+        prompt_usage=None,
+        prompt_tokens=(),
+        context=(),
+        tool_deltas=(),
+        completion_tokens=0,
     )

@@ -204,6 +204,27 @@ def test_stop_before_anything_has_begun() -> None:
     run(test)
 
 
+def test_an_answer_that_is_stopped_has_its_figures_so_far() -> None:
+    async def test(answers: Answers, database: Database) -> None:
+        model, answer = Model(), writing()
+        answers.start(answer, model.chunks())
+        read = Usage(prompt_tokens=3, context_length=100)
+        model.say(Chunk("one", prompt_usage=read, completion_tokens=1))
+        model.say(Chunk(" two", completion_tokens=2))
+        await database.saving.wait()
+        assert database.saved[-1].usage, "also where the daemon is killed now"
+        await answers.stop([answer])
+        [stored] = database.finished
+        usage = stored.usage
+        assert usage and (usage.prompt_tokens, usage.completion_tokens, usage.context_used) == (
+            3,
+            2,
+            5,
+        )
+
+    run(test)
+
+
 def test_the_end_of_the_daemon() -> None:
     async def test(answers: Answers, database: Database) -> None:
         model, answer = Model(), writing()
