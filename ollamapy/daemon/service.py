@@ -1,7 +1,7 @@
 """The daemon once its port is open: make the services, serve HTTP until a signal, shut everything down.
 
 The first SIGTERM or SIGINT stops accepting and lets requests in flight finish; a second one, or a time limit, ends them with an
-error. Runners end before this process does; if it is killed, each runner gets the end of its pipe and exits.
+error. For answers that are stored as they come the limit is short. Runners end before this process does; if it is killed, each runner gets the end of its pipe and exits.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ _MOST_CONNECTIONS = 50_000
 
 DRAIN_SECONDS = 30.0
 """How long requests in flight may go on after a signal."""
+
+CHATS_SECONDS = 2.0
+"""How long answers for chats may: what there is of them is stored, and can be continued when the daemon runs again."""
 
 _ERROR_SECONDS = 5  # for error lines to reach their clients, after the drain
 
@@ -292,8 +295,8 @@ async def _serve_http(services: Services, listener: socket.socket) -> None:
 
 @asynccontextmanager
 async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator[None]:
-    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS, jobs are cancelled (they can be resumed). A
-    second: everything ends at once."""
+    """A first signal: no new requests, those in flight go on for DRAIN_SECONDS, those of chats for CHATS_SECONDS, jobs are
+    cancelled (they can be resumed). A second: everything ends at once."""
     loop = asyncio.get_running_loop()
     scheduler = services.scheduler
     hurry = asyncio.Event()
@@ -303,10 +306,13 @@ async def _ended_by_signals(server: Server, services: Services) -> AsyncIterator
         await services.jobs.close()
         drained = asyncio.ensure_future(scheduler.drain(DRAIN_SECONDS))
         hurried = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        ends = (drained, hurried)
+        await asyncio.wait(ends, timeout=CHATS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await services.chats.end_answers()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
         hurried.cancel()
-        await asyncio.gather(services.chats.end_answers(), services.responses.end_running())
+        await services.responses.end_running()
         await scheduler.close()  # requests that are still open end with an error
 
     def signalled() -> None:

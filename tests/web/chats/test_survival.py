@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.served import Daemon, serve, until
+from ollamapy.daemon.service import DRAIN_SECONDS
+from tests.served import PATIENCE, Daemon, serve, until
 from tests.small_models import install, scripted_model
 
 from .talk import ask, events, new_chat, said, send
@@ -34,37 +35,46 @@ def messages(daemon: Daemon, chat: str) -> dict[str, Any]:
     return {m["id"]: m for m in ask(daemon, "GET", f"/api/chats/{chat}")["messages"]}
 
 
-def test_a_second_signal_ends_answers_and_keeps_their_text(model_store: Path, home: Path) -> None:
-    with serve(home, model_store) as daemon:
+def test_a_stop_ends_the_answers_of_chats_and_keeps_their_text(
+    model_store: Path, home: Path
+) -> None:
+    """A person who stops the daemon does not wait for them; what no one stores goes on."""
+    with serve(home, model_store, NUM_PARALLEL="2") as daemon:
         chat = new_chat(daemon, model="long")
         answer = daemon.open("POST", f"/api/chats/{chat}/messages", {"content": "Hi"})
         stream = events(answer)
         first = next(stream)[1]
         found = [next(event for event in stream if event[0] == "text")]
+        body = {"model": "long", "prompt": "Hi", "options": {"num_predict": 60}}
+        other = daemon.open("POST", "/api/generate", body)
+        other.line()
         daemon.process.send_signal(signal.SIGTERM)
-        until(lambda: "stopping" in daemon.log.read_text(), "the first signal is noticed")
-        found.append(next(event for event in stream if event[0] == "text"))
-        assert daemon.end() == 0
+        signalled = time.monotonic()
         found += list(stream)
+        assert time.monotonic() < signalled + DRAIN_SECONDS, "it need not wait as others may"
+        assert other.lines()[-1]["done_reason"] == "length"
+        assert daemon.process.wait(PATIENCE) == 0
     assert found[-1][0] == "error" and found[-1][1]["code"] == "daemon_ended"
     with serve(home, model_store) as daemon:
         stored = messages(daemon, chat)[first["assistant"]]
         assert (stored["content"], stored["status"]) == (said(found), "failed")
-        assert stored["error"]["code"] == "daemon_ended"
-        rest = list(
-            events(
-                daemon.open(
-                    "GET",
-                    f"/api/chats/{chat}/messages/{first['assistant']}/events?after={found[0][1]['number']}",
-                )
-            )
+        assert (
+            stored["error"]["code"] == "daemon_ended" and stored["usage"] == found[-1][1]["usage"]
         )
-        assert said(rest) == said(found[1:]), "a reader goes on where it was"
+        path = f"/api/chats/{chat}/messages"
+        rest = daemon.open(
+            "GET", f"{path}/{first['assistant']}/events?after={found[0][1]['number']}"
+        )
+        assert said(list(events(rest))) == said(found[1:]), "a reader goes on where it was"
+        more = send(
+            daemon, chat, None, **{"continue": first["assistant"], "options": {"num_predict": 5}}
+        )
+        assert more[-1][1]["stop_reason"] == "length" and said(more)
 
 
-def test_an_answer_ends_as_usual_while_the_daemon_stops(model_store: Path, home: Path) -> None:
+def test_an_answer_that_is_nearly_there_ends_as_usual(model_store: Path, home: Path) -> None:
     with serve(home, model_store) as daemon:
-        chat = new_chat(daemon, model="long", options={"num_predict": 60})
+        chat = new_chat(daemon, model="long", options={"num_predict": 20})
         answer = daemon.open("POST", f"/api/chats/{chat}/messages", {"content": "Hi"})
         stream = events(answer)
         next(event for event in stream if event[0] == "text")
