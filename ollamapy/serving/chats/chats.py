@@ -109,6 +109,7 @@ class Chats:
     ) -> Listed:
         """A page of an owner's chats, as :meth:`ChatStore.page`. Raises InvalidRequest for a ``before`` that is none."""
         place = asking.place_of(before) if before else None
+        running = frozenset(each.chat.id for each in self._answers.all())
 
         def read() -> Listed:
             store = self._keeping()
@@ -119,7 +120,7 @@ class Chats:
             rows = rows[:limit]
             hits = {row.chat.id: _hit(store, row, query) for row in rows} if query else {}
             chats = tuple(row.chat for row in rows)
-            return Listed(chats, more, store.folders(owner), hits, store.notice)
+            return Listed(chats, more, store.folders(owner), hits, running, store.notice)
 
         return await self._do(read)
 

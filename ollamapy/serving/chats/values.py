@@ -168,11 +168,12 @@ class Hit(msgspec.Struct, frozen=True):
 
 class Listed(msgspec.Struct, frozen=True):
     """A page of a list of chats. ``next`` continues it, None at the end; ``folders`` are those of all chats. ``hits``: of a
-    search, by the chats' ids. ``notice``: what happened to the database, if anything.
+    search, by the chats' ids. ``running``: the ids of chats that an answer is being written for. ``notice``: what happened to the database, if anything.
     """
 
     chats: tuple[Chat, ...]
     next: str | None
     folders: tuple[str, ...]
     hits: Mapping[str, Hit] = {}
+    running: frozenset[str] = frozenset()
     notice: str = ""

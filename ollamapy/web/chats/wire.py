@@ -208,10 +208,14 @@ def number(query: Mapping[str, str], name: str, default: int = 0) -> int:
 
 
 def encode_list(found: Listed) -> bytes:
-    """A page of the list; ``notice`` only where there is one."""
+    """A page of the list; ``notice``, and ``running`` of a chat, only where there is something to say."""
     hits = found.hits
     chats = [
-        {**asdict(chat), **(asdict(hits[chat.id]) if chat.id in hits else {})}
+        {
+            **asdict(chat),
+            **(asdict(hits[chat.id]) if chat.id in hits else {}),
+            **({"running": True} if chat.id in found.running else {}),
+        }
         for chat in found.chats
     ]
     answer = {"chats": chats, "next": found.next, "folders": found.folders}

@@ -21,6 +21,7 @@ interface Chat {
   n_messages: number;
   snippet?: [string, boolean][];
   message?: string;
+  running?: boolean; // in the list: an answer is being written for it
 }
 
 interface Part {

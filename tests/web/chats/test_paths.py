@@ -82,6 +82,11 @@ def test_an_answer_goes_on_without_its_client_until_it_is_stopped(daemon: Daemon
         assert stored["status"] == "streaming"
         return str(stored["content"])
 
+    def running() -> list[str]:
+        listed = ask(daemon, "GET", "/api/chats?limit=1000")["chats"]
+        return [chat["id"] for chat in listed if chat.get("running")]
+
+    assert id in running()
     begun = len(text())
     until(lambda: len(text()) > begun + 20, "the answer goes on")
     follower = daemon.open("GET", f"{path}/events?after=1")
@@ -90,7 +95,7 @@ def test_an_answer_goes_on_without_its_client_until_it_is_stopped(daemon: Daemon
     assert (stopped["status"], stopped["stop_reason"]) == ("stopped", "cancelled")
     rest = list(events(follower))
     assert rest[-1][0] == "done" and rest[-1][1]["status"] == "stopped"
-    assert said(rest) == stopped["content"]
+    assert said(rest) == stopped["content"] and id not in running()
     usage = stopped["usage"]
     assert rest[-1][1]["usage"] == usage and usage["completion_tokens"] > 5
     assert usage["context_used"] == usage["prompt_tokens"] + usage["completion_tokens"]

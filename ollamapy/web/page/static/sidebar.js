@@ -106,14 +106,14 @@ function drawFilter(button) {
 /** @param {HTMLElement} list */
 function drawList(list) {
   const { chats, next, query } = store.now;
-  const running = new Set([...store.now.live.values()].map((answer) => answer.chat));
+  const followed = new Set([...store.now.live.values()].map((answer) => answer.chat));
   const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.key;
   const groups = query ? [{ title: "", chats }] : grouped(chats, Date.now());
   fill(list,
     chats.length ? null : h("p", { class: "empty" }, query ? t("nothingFound") : t("noChats")),
     groups.map((group) => [
       group.title ? h("h2", null, group.title) : null,
-      h("ul", null, group.chats.map((chat) => row(chat, running.has(chat.id ?? "")))),
+      h("ul", null, group.chats.map((chat) => row(chat, chat.running || followed.has(chat.id ?? "")))),
     ]),
     next ? h("button", { type: "button", class: "more", on: { click: () => loadChats({ more: true }) } }, t("loadMore")) : null);
   if (focused) /** @type {HTMLElement | null} */ (list.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus();
