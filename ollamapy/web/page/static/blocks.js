@@ -15,20 +15,40 @@ const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("daemon-ht
 // ---- stored messages -------------------------------------------------------------------------------------------------
 
 const MOST_KEPT = 2000; // messages whose HTML is kept
-const MOST_ASKED = 50; // messages in a request
+const MOST_ASKED = 8; // messages in a request: the first ones are shown while the others are made
+
+/** @typedef {{id: string, resolve: (blocks: string[] | null) => void}} Wanted */
 
 /** @type {Map<string, string[]>} */
 const kept = new Map();
-/** @type {Map<string, ((blocks: string[] | null) => void)[]>} */
-let wanted = new Map();
+/** @type {Map<string, Promise<string[] | null>>} what was asked for, and has not come yet */
+const coming = new Map();
+/** @type {Wanted[]} */
+let wanted = [];
 
-/** The HTML of a stored message; requests of one moment are sent together. Null if it cannot be had.
+/** The HTML of a message of the open chat; requests of one moment are sent together. Null if it cannot be had.
  * @param {string} id @returns {Promise<string[] | null>} */
 export function blocksOf(id) {
   const found = kept.get(id);
   if (found) return Promise.resolve(found);
-  if (!wanted.size) setTimeout(askWanted, 10);
-  return new Promise((resolve) => wanted.set(id, [...(wanted.get(id) ?? []), resolve]));
+  const asked = coming.get(id);
+  if (asked) return asked;
+  if (!wanted.length) setTimeout(askWanted, 10);
+  wanted.push(want(id));
+  return /** @type {Promise<string[] | null>} */ (coming.get(id));
+}
+
+/** Ask now for the HTML of messages that are about to be shown. @param {string} chat @param {string[]} ids */
+export function prepareBlocks(chat, ids) {
+  fetchBlocks(chat, ids.filter((id) => !kept.has(id) && !coming.has(id)).map(want));
+}
+
+/** @param {string} id @returns {Wanted} */
+function want(id) {
+  /** @type {Wanted} */
+  const made = { id, resolve: () => {} };
+  coming.set(id, new Promise((resolve) => { made.resolve = resolve; }));
+  return made;
 }
 
 /** Keep the HTML of a message. @param {string} id @param {string[]} blocks */
@@ -40,19 +60,24 @@ export function keepBlocks(id, blocks) {
 /** Forget the HTML of a message, which has changed. @param {string} id */
 export function forgetBlocks(id) {
   kept.delete(id);
+  coming.delete(id);
 }
 
-async function askWanted() {
-  const asked = wanted;
-  wanted = new Map();
-  const ids = [...asked.keys()];
-  for (let at = 0; at < ids.length; at += MOST_ASKED) {
-    const messages = ids.slice(at, at + MOST_ASKED);
+function askWanted() {
+  const asked = wanted.reverse(); // a chat is read from its end
+  wanted = [];
+  fetchBlocks(store.now.chat.id ?? "", asked);
+}
+
+/** @param {string} chat @param {Wanted[]} asked */
+async function fetchBlocks(chat, asked) {
+  for (let at = 0; at < asked.length; at += MOST_ASKED) {
+    const some = asked.slice(at, at + MOST_ASKED);
     /** @type {Record<string, string[]>} */
-    const found = await post(`/api/chats/${store.now.chat.id}/html`, { messages }).catch(() => ({}));
-    for (const id of messages) {
-      if (found[id]) keepBlocks(id, found[id]);
-      for (const resolve of asked.get(id) ?? []) resolve(found[id] ?? null);
+    const found = await post(`/api/chats/${chat}/html`, { messages: some.map(({ id }) => id) }).catch(() => ({}));
+    for (const { id, resolve } of some) {
+      if (coming.delete(id) && found[id]) keepBlocks(id, found[id]);
+      resolve(found[id] ?? null);
     }
   }
 }

@@ -1,6 +1,7 @@
 // What can be done with conversations: each is a request, and then a change of the store.
 
 import { events, get, open, patch, post, remove } from "./api.js";
+import { prepareBlocks } from "./blocks.js";
 import { showError, toast } from "./dialogs.js";
 import { draftChat, prefs, store } from "./state.js";
 import { Answer, follow } from "./streams.js";
@@ -10,6 +11,7 @@ import { leafOf, pathTo, subtree } from "./tree.js";
 const PAGE = 60; // chats of the list that are fetched at once
 const UNDO = 6; // seconds
 const POLL = 5000; // ms
+const SHOWN = 6; // answers at the end of a chat whose HTML is asked for as soon as their ids are known
 
 // ---- the list -------------------------------------------------------------------------------------------------------
 
@@ -98,6 +100,8 @@ async function load(id, message) {
 /** @param {Chat} chat @param {Message[]} list */
 function show(chat, list) {
   const messages = new Map(list.map((each) => [each.id, store.now.live.get(each.id)?.message ?? { ...each, content: each.content ?? "" }]));
+  const answers = pathTo(messages, chat.head).filter(({ role, status, content }) => role === "assistant" && status !== "streaming" && content);
+  prepareBlocks(/** @type {string} */ (chat.id), answers.slice(-SHOWN).map(({ id }) => id).reverse());
   store.set({ chat, messages });
   for (const message of messages.values())
     if (message.status === "streaming" && !store.now.live.has(message.id)) {

@@ -10,6 +10,8 @@ import { childrenOf, pathTo } from "./tree.js";
 import { copyText } from "./blocks.js";
 
 const NEAR = "1000px 0px"; // messages within this distance of the screen are made
+const FIRST = 24; // messages that are made at once when a chat is opened: those at its end, more than a screen has
+const STEP = 60; // and so many of the others in each idle moment
 const AT_END = 24; // pixels from the end that count as the end
 
 /** @param {HTMLElement} thread */
@@ -41,10 +43,16 @@ export function setup(thread) {
   command({ id: "answer.copy", title: t("copyAnswer"), keys: "mod+shift+;", when: () => views.size > 0, run: () => copyText(views.lastAnswer()?.content ?? "") });
 }
 
-/** The views of the messages on the path. */
+const whenIdle = window.requestIdleCallback ?? ((/** @type {() => void} */ run) => setTimeout(run, 1)); // Safari has none
+
+/** The views of the messages on the path. Those of a chat that is opened are made from its end, and bit by bit. */
 class Views {
   /** @type {Map<string, MessageView>} */
   #views = new Map();
+  /** @type {Message[]} */
+  #path = [];
+  #from = 0; // where in the path the messages begin that have views
+  #isWaiting = false; // for an idle moment
 
   /** @param {HTMLElement} list @param {HTMLElement} scroller */
   constructor(list, scroller) {
@@ -63,7 +71,7 @@ class Views {
   }
 
   lastAnswer() {
-    return [...this.#views.values()].map((view) => view.message).filter((message) => message.role === "assistant").at(-1);
+    return this.#path.filter((message) => message.role === "assistant").at(-1);
   }
 
   /** @param {Message[]} path */
@@ -75,15 +83,34 @@ class Views {
         view.remove();
         this.#views.delete(id);
       }
+    const made = path.findIndex((message) => this.#views.has(message.id));
+    this.#from = made < 0 ? Math.max(0, path.length - FIRST) : made;
+    this.#path = path;
+    this.#place(path.slice(this.#from));
+  }
+
+  /** Put messages into the list from its beginning on. @param {Message[]} messages */
+  #place(messages) {
     const children = childrenOf(store.now.messages);
     /** @type {Element | null} */
     let at = this.list.firstElementChild;
-    for (const message of path) {
+    for (const message of messages) {
       const view = this.#view(message);
       if (view.element === at) at = at.nextElementSibling;
       else this.list.insertBefore(view.element, at);
       view.update(children.get(message.parent) ?? [message]);
     }
+    if (this.#from > 0 && !this.#isWaiting) {
+      this.#isWaiting = true;
+      whenIdle(() => this.#more(), { timeout: 100 });
+    }
+  }
+
+  #more() {
+    this.#isWaiting = false;
+    const end = this.#from;
+    this.#from = Math.max(0, end - STEP);
+    this.#place(this.#path.slice(this.#from, end));
   }
 
   /** @param {Message} message */
