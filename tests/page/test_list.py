@@ -207,3 +207,16 @@ def test_many_chats_come_in_parts(page: Page, served: Daemon) -> None:
     until(lambda: rows(page).count() == 60, "the first 60 are listed")
     button(page, "Show more").click()
     until(lambda: rows(page).count() == 70, "all are listed")
+
+
+def test_a_chat_that_another_device_has_answered_is_marked(page: Page, served: Daemon) -> None:
+    chat = new_chat(served, model="long", title="Elsewhere")
+    answer = served.open("POST", f"/api/chats/{chat}/messages", {"content": "Hi"})
+    assert answer.status == 200
+    opened(page, "Elsewhere")
+    mark = rows(page).get_by_role("img", name="An answer is being written")
+    mark.wait_for()
+    answer.leave()
+    [message] = [m for m in read_chat(served, chat)["messages"] if m["role"] == "assistant"]
+    served.ask("POST", f"/api/chats/{chat}/messages/{message['id']}/stop")
+    mark.wait_for(state="detached")

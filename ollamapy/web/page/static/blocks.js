@@ -119,9 +119,9 @@ function parse(html) {
 function morph(old, made) {
   const fresh = [...made.childNodes];
   let at = 0;
-  while (at < fresh.length && old.childNodes[at]?.isEqualNode(fresh[at])) at++;
+  while (at < fresh.length && isSame(old.childNodes[at], fresh[at])) at++;
   const [mine, other] = [old.childNodes[at], fresh[at]];
-  if (mine instanceof Element && other instanceof Element && mine.tagName === other.tagName && sameAttributes(mine, other)) {
+  if (mine instanceof Element && other instanceof Element && mine.tagName === other.tagName && (mine.tagName === "FIGURE" || sameAttributes(mine, other))) {
     morph(mine, other);
     at++;
   } else if (mine instanceof Text && other instanceof Text && other.data.startsWith(mine.data)) {
@@ -130,6 +130,12 @@ function morph(old, made) {
   }
   while (old.childNodes.length > at) old.lastChild?.remove();
   old.append(...fresh.slice(at));
+}
+
+/** The head of a code block has buttons by now, which the user may have pressed. @param {Node | undefined} mine @param {Node} other */
+function isSame(mine, other) {
+  if (mine instanceof Element && mine.tagName === "FIGCAPTION" && other instanceof Element && mine.tagName === other.tagName) return mine.textContent === other.textContent;
+  return mine?.isEqualNode(other) ?? false;
 }
 
 /** @param {Element} a @param {Element} b */
