@@ -30,7 +30,9 @@ export async function loadChats({ more = false } = {}) {
     const found = await get(`/api/chats?${asked}`);
     if (mine !== listed) return;
     const chats = found.chats.filter((/** @type {Chat} */ chat) => !deleting.has(chat.id ?? ""));
-    store.set({ chats: more ? [...store.now.chats, ...chats] : chats, next: found.next, folders: found.folders, offline: false });
+    const isSame = !more && JSON.stringify(chats) === JSON.stringify(store.now.chats); // as most times: it is not drawn again
+    store.set({ ...(isSame ? {} : { chats: more ? [...store.now.chats, ...chats] : chats }), next: found.next, offline: false });
+    if (String(found.folders) !== String(store.now.folders)) store.set({ folders: found.folders });
     const shown = chats.find((/** @type {Chat} */ chat) => chat.id === store.now.chat.id);
     if (shown && shown.title !== store.now.chat.title) store.set({ chat: { ...store.now.chat, title: shown.title } });
   } catch (error) {
