@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 
+from ...digests import digest_of
 from .markdown import rendered
 
 MOST_KEPT = 8_000_000
@@ -17,11 +17,11 @@ class KeptHtml:
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
         self._size = 0
-        self._found: OrderedDict[bytes, list[str]] = OrderedDict()
+        self._found: OrderedDict[str, list[str]] = OrderedDict()
 
     def blocks(self, text: str) -> list[str]:
         """The HTML of a complete text, block by block."""
-        digest = blake2b(text.encode("utf-8", "replace"), digest_size=32).digest()
+        digest = digest_of(text.encode("utf-8", "replace"))
         if digest in self._found:
             self._found.move_to_end(digest)
             return self._found[digest]
