@@ -106,9 +106,10 @@ def event_server(tokens: int, rate: float) -> Iterator[str]:
             await writer.drain()
         writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(serve_one, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever)  # Playwright's own loop runs in this one
     thread.start()
+    starting = asyncio.start_server(serve_one, "127.0.0.1", 0)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result()
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -148,7 +149,7 @@ def measure_opening(page: Page, chat: str, short: str) -> dict[str, Any]:
     for _ in range(1 + TURNS):
         times.append(page.evaluate(OPENED, [chat, MESSAGES]))
         page.evaluate("id => document.querySelector(`nav [data-key='${id}']`).click()", short)
-        page.wait_for_function("document.querySelectorAll('article').length === 2")
+        page.wait_for_function("() => document.querySelectorAll('article').length === 2")
     first, *later = times
     return {
         "messages": MESSAGES,
