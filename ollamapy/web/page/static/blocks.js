@@ -150,7 +150,7 @@ function frame(pre) {
     h("figcaption", null, h("span", null, language), h("span", { class: "code-buttons" })));
   pre.replaceWith(figure);
   pre.tabIndex = 0; // it scrolls
-  pre.setAttribute("role", "region");
+  pre.setAttribute("role", "group"); // no landmark: an answer may have many in the same language
   pre.setAttribute("aria-label", t("codeIn", { language: language || t("code") }));
   figure.append(pre);
 }

@@ -15,7 +15,7 @@ import { openSettings } from "./settings.js";
 import { prefs, store } from "./state.js";
 import { Answer, follow } from "./streams.js";
 import { t, time } from "./texts.js";
-import { plain } from "./plain.js";
+import { GrowingText, plain } from "./plain.js";
 
 export function setup() {
   command({ id: "compare", title: t("compare"), run: () => openCompare() });
@@ -180,7 +180,8 @@ class AnswerView {
   /** @param {string} question */
   constructor(question) {
     this.state = h("div", { class: "state", role: "status" });
-    this.thinking = h("details", { class: "thinking", hidden: true, open: prefs.now.showThinking }, h("summary", null, icon("think"), h("span")), h("div", { dir: "auto" }));
+    this.thoughts = new GrowingText();
+    this.thinking = h("details", { class: "thinking", hidden: true, open: prefs.now.showThinking }, h("summary", null, icon("think"), h("span")), h("div", { tabindex: 0 }, this.thoughts.element));
     this.text = h("div", { class: "text" });
     this.blocks = h("div", { class: "blocks" });
     this.foot = h("div", { class: "foot-row" });
@@ -200,9 +201,8 @@ class AnswerView {
     drawStage(this.state, answer);
     this.thinking.hidden = !message.thinking;
     if (message.thinking) {
-      const [summary, body] = this.thinking.children;
-      fill(/** @type {HTMLElement} */ (summary.lastElementChild), answer.thinkingFor !== null ? t("thoughtFor", { time: time(answer.thinkingFor) }) : t("thinkingNow"));
-      body.textContent = message.thinking;
+      fill(/** @type {HTMLElement} */ (this.thinking.querySelector("summary span")), answer.thinkingFor !== null ? t("thoughtFor", { time: time(answer.thinkingFor) }) : t("thinkingNow"));
+      this.thoughts.show(message.thinking);
     }
     if (blocks.length) {
       if (!this.blocks.isConnected) fill(this.text, this.blocks);

@@ -6,10 +6,12 @@ import { openDialog } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { capabilityTexts } from "./facts.js";
 import { installed, shortName } from "./library.js";
+import { plain, withFewMarks } from "./plain.js";
 import { bytes, number, t } from "./texts.js";
 
 const MOST_TENSORS = 2000; // rows
 const LONG = 400; // rows of a table that is made only when it is opened
+const MOST_SHOWN = 2000; // characters of a value in a table
 
 /** Open the details of an installed model. @param {string} name */
 export async function openDetails(name) {
@@ -48,8 +50,8 @@ function sections(name, shown) {
     shown.template ? text(t("template"), shown.template) : null,
     text("Modelfile", shown.modelfile),
     shown.license ? text(t("licence"), shown.license) : null,
-    table(t("metadata"), Object.entries(info).map(([key, value]) => [key, plain(value)]), false),
-    projector ? table(t("projector"), Object.entries(projector).map(([key, value]) => [key, plain(value)]), false) : null,
+    table(t("metadata"), Object.entries(info).map(([key, value]) => [key, shownValue(value)]), false),
+    projector ? table(t("projector"), Object.entries(projector).map(([key, value]) => [key, shownValue(value)]), false) : null,
     tensors.length ? table(t("tensors", { n: tensors.length }), tensors.slice(0, MOST_TENSORS).map((/** @type {any} */ each) => [each.name, `${each.type} ${each.shape.join(" × ")}`]), false) : null,
   ];
 }
@@ -58,9 +60,10 @@ function sections(name, shown) {
 const count = (value) => (value ? number(value) : "");
 
 /** @param {any} value */
-function plain(value) {
+function shownValue(value) {
   if (Array.isArray(value)) return value.length > 8 ? `${value.slice(0, 8).join(", ")} … (${number(value.length)})` : value.join(", ");
-  return value === null ? "" : String(value);
+  const text = value === null ? "" : String(value);
+  return withFewMarks(text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)} …` : text);
 }
 
 /** A table of names and values, without those that are empty. @param {string} title @param {any[][]} rows @param {boolean} [isOpen] */
@@ -74,7 +77,7 @@ function table(title, rows, isOpen = true) {
 function text(title, value, isOpen = false) {
   return folded(title, () => {
     const button = iconButton("copy", t("copyText"), () => copyText(value, button));
-    return h("div", { class: "raw" }, button, h("pre", { tabindex: 0, dir: "auto", role: "region", "aria-label": title }, value));
+    return h("div", { class: "raw" }, button, h("div", { class: "raw-text", tabindex: 0, role: "group", "aria-label": title }, plain(value)));
   }, isOpen);
 }
 

@@ -6,7 +6,7 @@ import { confirmDialog, openMenu } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { loadOf } from "./facts.js";
 import { figures } from "./figures.js";
-import { plain } from "./plain.js";
+import { GrowingText, plain } from "./plain.js";
 import { prefs, store } from "./state.js";
 import { t, time } from "./texts.js";
 
@@ -20,6 +20,7 @@ export class MessageView {
     this.isRevealed = false;
     this.isEditing = false;
     this.footKey = ""; // what the foot shows
+    this.thoughts = new GrowingText();
     /** @type {import("./streams.js").Answer | null} */
     this.answer = null;
     this.text = h("div", { class: "text" });
@@ -28,9 +29,9 @@ export class MessageView {
     this.parts = h("div", { class: "parts" });
     this.calls = h("div", { class: "calls" });
     this.foot = h("footer");
-    const { role } = message;
-    this.element = h("article", { class: ["message", role], data: { id: message.id }, "aria-label": this.label() },
-      this.parts, this.thinking, this.state, this.text, this.calls, this.foot);
+    this.heading = h("h2", { id: `of-${message.id}` }, this.label());
+    this.element = h("article", { class: ["message", message.role], data: { id: message.id }, "aria-labelledby": this.heading.id },
+      this.heading, this.parts, this.thinking, this.state, this.text, this.calls, this.foot);
     this.showPlain();
   }
 
@@ -39,6 +40,12 @@ export class MessageView {
     if (role === "user") return t("youSaid");
     if (role === "assistant") return t("answerOf", { model });
     return role === "tool" ? t("toolResult", { name: tool_name }) : t("systemMessage");
+  }
+
+  /** Take over the message as it is now: another tab may have gone on with it. @param {Message} message */
+  replace(message) {
+    if (message.content !== this.message.content) forgetBlocks(message.id);
+    this.message = message;
   }
 
   /** The text as it is, until its HTML is there. */
@@ -59,6 +66,7 @@ export class MessageView {
     const before = this.answer;
     this.answer = answer;
     this.element.classList.toggle("live", answer !== null);
+    this.element.setAttribute("aria-busy", String(answer !== null));
     if (answer) {
       forgetBlocks(this.message.id);
       answer.watchers.add(this.drawLive);
@@ -79,6 +87,8 @@ export class MessageView {
   }
 
   draw() {
+    const label = this.label();
+    if (this.heading.textContent !== label) this.heading.textContent = label;
     this.drawParts();
     this.drawCalls();
     this.drawFoot();
@@ -115,16 +125,15 @@ export class MessageView {
     const { thinking } = this.message;
     if (!thinking) return fill(this.thinking);
     const details = this.thinking.querySelector("details") ?? this.makeThinking();
-    const [summary, body] = details.children;
+    const summary = /** @type {HTMLElement} */ (details.firstElementChild);
     const title = this.thinkingTitle();
     if (summary.lastChild?.textContent !== title) fill(summary, icon("think"), h("span", null, title));
-    const shown = body.firstChild instanceof Text ? body.firstChild : body.appendChild(new Text());
-    if (thinking.startsWith(shown.data)) shown.appendData(thinking.slice(shown.data.length));
-    else shown.data = thinking;
+    this.thoughts.show(thinking);
   }
 
   makeThinking() {
-    const details = h("details", { class: "thinking", open: this.answer !== null && prefs.now.showThinking }, h("summary"), h("div", { dir: "auto" }));
+    this.thoughts = new GrowingText();
+    const details = h("details", { class: "thinking", open: this.answer !== null && prefs.now.showThinking }, h("summary"), h("div", { tabindex: 0 }, this.thoughts.element));
     fill(this.thinking, details);
     return details;
   }
@@ -144,7 +153,8 @@ export class MessageView {
   drawCalls() {
     fill(this.calls, (this.message.tool_calls ?? []).map((call) =>
       h("details", { class: "call" }, h("summary", null, icon("tool"), h("span", null, t("toolCall", { name: call.name }))),
-        h("pre", { tabindex: 0 }, typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments, null, 2)))));
+        h("div", { class: "arguments", tabindex: 0 },
+          plain(typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments, null, 2))))));
   }
 
   // ---- below the text ----

@@ -7,8 +7,36 @@ const MARKS = /(\p{M}{20})\p{M}+/gu;
 
 /** A text as it is. @param {string} text */
 export function plain(text) {
-  const shown = text.replace(MARKS, "$1"); // one letter with 100,000 marks stops a browser for minutes
+  const shown = withFewMarks(text);
   return h("div", { class: "plain", dir: "auto" }, shown.length <= PIECE ? shown : pieces(shown, PIECE).map((piece) => h("div", { class: "piece" }, piece)));
+}
+
+/** A text without most of a letter's combining marks: one letter with 100,000 stops a browser for minutes. @param {string} text */
+export const withFewMarks = (text) => text.replace(MARKS, "$1");
+
+/** A plain text that grows: what is new is added to its last piece, so that a selection in it stays. */
+export class GrowingText {
+  element = h("div", { class: "plain", dir: "auto" });
+  #text = "";
+  /** @type {Text | null} */
+  #last = null;
+
+  /** Show a text, which mostly begins with the one before. @param {string} text */
+  show(text) {
+    if (!text.startsWith(this.#text)) {
+      this.element.replaceChildren();
+      [this.#text, this.#last] = ["", null];
+    }
+    for (const piece of pieces(withFewMarks(text.slice(this.#text.length)), PIECE)) this.#add(piece);
+    this.#text = text;
+  }
+
+  /** @param {string} piece */
+  #add(piece) {
+    if (this.#last && this.#last.length + piece.length <= PIECE) return this.#last.appendData(piece);
+    this.#last = new Text(piece);
+    this.element.append(h("div", { class: "piece" }, this.#last));
+  }
 }
 
 /** A text in pieces, cut at the ends of lines (which are left out: each piece is a block) where there are any. Pure.

@@ -33,6 +33,9 @@ const TEXTS = {
   archived: "Archived",
   chatActions: "Actions for {title}",
   chats: "Chats",
+  deleteAll: "Delete all chats",
+  deleteAllAsk: "All chats are deleted, also pinned and archived ones, and cannot be brought back.",
+  deleteAllYes: "Delete all",
   deleted: "Deleted “{title}”",
   earlier: "Earlier",
   exportAll: "Export all chats",
@@ -79,6 +82,7 @@ const TEXTS = {
   prefWrap: "Wrap long lines of code",
 
   // thread
+  answerFinished: "The answer is finished",
   answerOf: "Answer of {model}",
   branch: "Version {n} of {all}",
   branchNext: "Next version",
@@ -119,6 +123,7 @@ const TEXTS = {
 
   // figures under an answer
   figureCache: "Not all of the last turn was reused: {note}",
+  figureBegun: "Begun {at}",
   figureContext: "{used} of {all} tokens of context used",
   figureCut: "{tokens} tokens of the oldest messages were left out, because the conversation is longer than the context",
   figureDropped: ["{n} message left out", "{n} messages left out"],
@@ -140,6 +145,7 @@ const TEXTS = {
   removeAttachment: "Remove {name}",
   removeQueued: "Do not send",
   send: "Send",
+  sendAgain: "Try to send it again",
   stop: "Stop",
   noModel: "Choose a model first",
 
@@ -394,6 +400,11 @@ export function ago(at) {
   const days = Math.max(0, (Date.now() - Date.parse(at)) / 86_400_000);
   const [count, unit] = days < 60 ? [days, "day"] : [days / 30, "month"];
   return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.floor(count), /** @type {"day"} */ (unit));
+}
+
+/** A time and its day: "May 3, 2026, 2:05 PM". @param {string} at RFC 3339 */
+export function moment(at) {
+  return new Date(at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
 }
 
 /** Bytes: "3.5 MB". @param {number} value */
