@@ -92,6 +92,7 @@ interface Stage {
 interface Queued {
   chat: string;
   content: string | Part[];
+  failed?: boolean; // it could not be sent
 }
 
 interface ListedModel {

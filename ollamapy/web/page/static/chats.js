@@ -3,25 +3,28 @@
 import { events, get, open, patch, post, remove } from "./api.js";
 import { prepareBlocks } from "./blocks.js";
 import { showError, toast } from "./dialogs.js";
+import { forgetQueue } from "./queue.js";
 import { draftChat, prefs, store } from "./state.js";
 import { Answer, follow } from "./streams.js";
 import { t } from "./texts.js";
 import { leafOf, pathTo, subtree } from "./tree.js";
 
 const PAGE = 60; // chats of the list that are fetched at once
-const UNDO = 6; // seconds
+const MOST_LISTED = 1000; // those that the daemon lists at once
+const UNDO = 10; // seconds
 const POLL = 5000; // ms
 const SHOWN = 6; // answers at the end of a chat whose HTML is asked for as soon as their ids are known
 
 // ---- the list -------------------------------------------------------------------------------------------------------
 
 let listed = 0; // the number of the latest request for the list
+let fault = ""; // what was wrong with it
 
 /** Fetch the list as it is searched and filtered now; `more`: its next page. @param {{more?: boolean}} [given] */
 export async function loadChats({ more = false } = {}) {
   const { query, folder, archived, next } = store.now;
   const mine = ++listed;
-  const limit = more ? PAGE : Math.max(PAGE, store.now.chats.length);
+  const limit = more ? PAGE : Math.min(MOST_LISTED, Math.max(PAGE, store.now.chats.length));
   const asked = new URLSearchParams({ limit: String(limit), archived: String(archived) });
   if (query) asked.set("q", query);
   if (folder !== null) asked.set("folder", folder);
@@ -30,15 +33,32 @@ export async function loadChats({ more = false } = {}) {
     const found = await get(`/api/chats?${asked}`);
     if (mine !== listed) return;
     const chats = found.chats.filter((/** @type {Chat} */ chat) => !deleting.has(chat.id ?? ""));
-    const isSame = !more && JSON.stringify(chats) === JSON.stringify(store.now.chats); // as most times: it is not drawn again
-    store.set({ ...(isSame ? {} : { chats: more ? [...store.now.chats, ...chats] : chats }), next: found.next, offline: false });
-    if (String(found.folders) !== String(store.now.folders)) store.set({ folders: found.folders });
+    setList({ chats: more ? [...store.now.chats, ...chats] : chats, next: found.next, folders: found.folders });
+    store.set({ offline: false });
+    showNotice(found.notice);
+    fault = "";
     const shown = chats.find((/** @type {Chat} */ chat) => chat.id === store.now.chat.id);
     if (shown && shown.title !== store.now.chat.title) store.set({ chat: { ...store.now.chat, title: shown.title } });
   } catch (error) {
-    if (/** @type {any} */ (error).status === 0) store.set({ offline: true });
-    else showError(error);
+    const { status, message } = /** @type {import("./api.js").ApiError} */ (error);
+    if (status === 0) return store.set({ offline: true });
+    if (message !== fault) showError(error); // once, not every few seconds
+    fault = message;
   }
+}
+
+/** Put a list into the store, unless it is the same as before: what is looked at then stays as it is.
+ * @param {Pick<import("./state.js").State, "chats" | "next" | "folders">} list */
+function setList(list) {
+  const { chats, next, folders } = store.now;
+  if (JSON.stringify(list) !== JSON.stringify({ chats, next, folders })) store.set(list);
+}
+
+/** Say once what the daemon did with a database that it could not use. @param {string} [notice] */
+function showNotice(notice = "") {
+  if (!notice || notice === prefs.now.notice) return;
+  prefs.set({ notice });
+  toast(notice, { kind: "error", seconds: 3600 });
 }
 
 /** Search the list. @param {string} query */
@@ -89,7 +109,9 @@ async function load(id, message) {
     const { messages, ...chat } = await get(`/api/chats/${encodeURIComponent(id)}`);
     if (address() !== id) return;
     show(chat, messages);
-    if (message) await showBranch(message);
+    if (!message) return;
+    store.set({ target: message });
+    if (!pathTo(store.now.messages, chat.head).some((each) => each.id === message)) await showBranch(message);
   } catch (error) {
     if (address() !== id) return;
     newChat();
@@ -152,16 +174,32 @@ export function deleteChat(chat) {
   if (!id) return newChat();
   const really = () => {
     if (!deleting.delete(id)) return;
+    forgetQueue(id);
     open("DELETE", `/api/chats/${id}`).then(() => announce(id), showError);
   };
   deleting.set(id, really);
   store.set({ chats: store.now.chats.filter((each) => each.id !== id) });
-  if (store.now.chat.id === id) newChat();
+  const wasOpen = store.now.chat.id === id;
+  if (wasOpen) newChat();
   const undo = () => {
     deleting.delete(id);
     loadChats();
+    if (wasOpen) openChat(id);
   };
   toast(t("deleted", { title: chat.title || t("untitled") }), { action: t("undo"), run: undo, seconds: UNDO, onend: really });
+}
+
+/** Delete all chats, also those of the archive. */
+export async function deleteAllChats() {
+  try {
+    await open("DELETE", "/api/chats?confirm=all");
+  } catch (error) {
+    return showError(error);
+  }
+  for (const { id } of store.now.chats) if (id) forgetQueue(id);
+  newChat();
+  await loadChats();
+  announce("");
 }
 
 addEventListener("pagehide", () => {
@@ -203,6 +241,12 @@ export async function send(content) {
   await ask(chat, { content, parent: chat.head });
 }
 
+/** Send a message in a chat, at its head. Throws ApiError. @param {string} id @param {string | Part[]} content */
+export function sendTo(id, content) {
+  const { chat } = store.now;
+  return chat.id === id ? send(content) : ask({ ...draftChat(), id }, { content });
+}
+
 /** Answer a user's message again, as a new branch. @param {string} parent @param {string} [model] */
 export function retry(parent, model) {
   return ask(store.now.chat, { parent, ...(model ? { model } : {}) }).catch(showError);
@@ -237,7 +281,7 @@ async function created() {
   if (chat.id) return chat;
   const { model, system, options, format, think, keep_alive, folder, temporary, title } = chat;
   const made = await post("/api/chats", { model, system, options, format, think, keep_alive, folder, temporary, title });
-  store.set({ chat: { ...chat, ...made }, chats: [made, ...store.now.chats] });
+  store.set({ chat: { ...chat, ...made }, chats: made.temporary ? store.now.chats : [made, ...store.now.chats] });
   setAddress(made.id);
   return store.now.chat;
 }
@@ -251,6 +295,8 @@ async function ask(chat, body) {
   const answer = new Answer(/** @type {string} */ (chat.id), place(chat, body, first.data));
   answer.last = first.id;
   run(answer, stream);
+  announce(answer.chat);
+  loadChats(); // it has a title now, and is the newest
 }
 
 /**
@@ -289,7 +335,6 @@ async function run(answer, stream) {
   store.touch("messages");
   announce(answer.chat);
   loadChats();
-  sendQueued();
 }
 
 /** Stop an answer; its text stays. @param {Answer} answer */
@@ -321,25 +366,6 @@ export function showBranch(id) {
   return changeChat({ head: leafOf(store.now.messages, id) });
 }
 
-// ---- the queue -------------------------------------------------------------------------------------------------------
-
-/** Send a message once the answer that is being written is there. @param {string | Part[]} content */
-export function enqueue(content) {
-  store.set({ queue: [...store.now.queue, { chat: store.now.chat.id ?? "", content }] });
-}
-
-/** Take a message out of the queue. @param {Queued} queued */
-export function unqueue(queued) {
-  store.set({ queue: store.now.queue.filter((each) => each !== queued) });
-}
-
-async function sendQueued() {
-  const next = store.now.queue.find((each) => each.chat === store.now.chat.id);
-  if (!next || currentAnswer()) return;
-  unqueue(next);
-  await send(next.content).catch(showError);
-}
-
 // ---- other tabs and devices -------------------------------------------------------------------------------------------
 
 const channel = new BroadcastChannel("ollamapy");
@@ -356,10 +382,10 @@ setInterval(refresh, POLL);
 /** Take over what other tabs, the terminal or programs changed. */
 async function refresh() {
   if (document.hidden) return;
-  const { id, updated_at: before } = store.now.chat;
+  const { id, updated_at: before, temporary } = store.now.chat;
   await loadChats();
   const found = store.now.chats.find((each) => each.id === id);
-  if (!id || !found || found.updated_at === before || [...store.now.live.values()].some((each) => each.chat === id)) return;
-  const { messages, ...chat } = await get(`/api/chats/${id}`).catch(() => ({}));
-  if (messages && store.now.chat.id === id) show(chat, messages);
+  if (!id || temporary || found?.updated_at === before || [...store.now.live.values()].some((each) => each.chat === id)) return;
+  const { messages, ...chat } = await get(`/api/chats/${id}`).catch(() => ({})); // also one that the list does not show
+  if (messages && store.now.chat.id === id && chat.updated_at !== store.now.chat.updated_at) show(chat, messages);
 }

@@ -1,11 +1,12 @@
 // Where messages are written: the text, attachments, the queue, and reading ahead while the user types.
 
 import { ask, post } from "./api.js";
-import { currentAnswer, enqueue, send, stop, unqueue } from "./chats.js";
+import { currentAnswer, send, stop } from "./chats.js";
 import { showError, toast } from "./dialogs.js";
 import { delayed, fill, h, icon, iconButton } from "./dom.js";
 import { contextShort, gauge } from "./figures.js";
 import { command } from "./keys.js";
+import { enqueue, sendAgain, unqueue } from "./queue.js";
 import { prefs, store } from "./state.js";
 import { bytes, t } from "./texts.js";
 import { pathTo } from "./tree.js";
@@ -100,6 +101,7 @@ class Composer {
     const answer = currentAnswer();
     const isEmpty = !this.text.value.trim() && !this.attachments.length;
     this.hint.hidden = !store.now.chat.temporary;
+    if (!answer && document.activeElement === this.stop) this.text.focus(); // it goes away
     this.stop.hidden = !answer;
     this.send.hidden = answer !== null && isEmpty;
     this.send.disabled = isEmpty || this.isSending || this.attachments.some((each) => !each.part);
@@ -108,7 +110,9 @@ class Composer {
     this.offline.textContent = store.now.offline ? t("offline") : "";
     fill(this.attached, this.attachments.map((each) => this.#attachedView(each)));
     fill(this.queue, store.now.queue.filter((each) => each.chat === store.now.chat.id).map((each) =>
-      h("li", null, icon("queue"), h("span", { dir: "auto" }, textOf(each.content)), iconButton("close", t("removeQueued"), () => unqueue(each)))));
+      h("li", null, icon(each.failed ? "warning" : "queue"), h("span", { dir: "auto" }, textOf(each.content)),
+        each.failed ? iconButton("retry", t("sendAgain"), () => sendAgain(each)) : null,
+        iconButton("close", t("removeQueued"), () => unqueue(each)))));
     const usage = pathTo(store.now.messages, store.now.chat.head).map((each) => each.usage).filter((each) => !!each).at(-1);
     fill(this.context, usage ? [gauge(usage), contextShort(usage)] : null);
   }
@@ -161,8 +165,9 @@ class Composer {
     const attachment = { part: null, name: file.name, size: file.size };
     this.attachments = [...this.attachments, attachment];
     this.draw();
+    const asked = new URLSearchParams({ name: file.name, ...(store.now.chat.temporary ? { temporary: "true" } : {}) });
     try {
-      const { digest, name, media_type } = await ask("POST", `/api/attachments?${new URLSearchParams({ name: file.name })}`, { body: file });
+      const { digest, name, media_type } = await ask("POST", `/api/attachments?${asked}`, { body: file });
       attachment.part = { type: media_type.startsWith("image/") ? "image" : "file", digest, name, media_type };
     } catch (error) {
       this.attachments = this.attachments.filter((each) => each !== attachment);
@@ -178,7 +183,7 @@ class Composer {
       this.draw();
       this.text.focus();
     };
-    return h("li", { class: attachment.part ? "" : "uploading" }, icon("file"), h("span", { dir: "auto" }, attachment.name), h("small", null, bytes(attachment.size)),
+    return h("li", { class: attachment.part ? "" : "uploading" }, preview(attachment), h("span", { dir: "auto" }, attachment.name), h("small", null, bytes(attachment.size)),
       iconButton("close", t("removeAttachment", { name: attachment.name }), remove));
   }
 
@@ -207,7 +212,9 @@ class Composer {
   #restore() {
     let draft = { text: "", attachments: [] };
     try {
-      draft = JSON.parse(sessionStorage.getItem(DRAFTS + (this.chat ?? "")) ?? "null") ?? draft;
+      const key = DRAFTS + (this.chat ?? "");
+      draft = JSON.parse(sessionStorage.getItem(key) ?? "null") ?? draft;
+      sessionStorage.removeItem(key); // else it would come again once it is sent
     } catch {
       // as above
     }
@@ -221,6 +228,11 @@ class Composer {
     if (!prefs.now.prefill || !id || !head || !model || currentAnswer() || !this.text.value.trim()) return;
     post(`/api/chats/${id}/prefill`, { parent: head }).catch(() => {}); // it is only to be quicker
   }
+}
+
+/** @param {Attachment} attachment */
+function preview({ part }) {
+  return part?.type === "image" ? h("img", { src: `/api/attachments/${part.digest}`, alt: "" }) : icon("file");
 }
 
 /** @param {string | Part[]} content */

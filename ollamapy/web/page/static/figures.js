@@ -1,12 +1,12 @@
 // The figures of an answer: tokens, speed, the time to the first token, what was reused, and how much of the context is used.
 
 import { h, icon } from "./dom.js";
-import { number, t, time } from "./texts.js";
+import { moment, number, t, time } from "./texts.js";
 
 const NS = 1e6; // nanoseconds in a millisecond
 
 /** @param {Message} message */
-export function figures({ usage, status, stop_reason, model }) {
+export function figures({ usage, status, stop_reason, model, created_at }) {
   const ending = status === "stopped" ? t("stopped") : stop_reason === "length" ? t("cutByLength") : "";
   if (!usage) return h("span", { class: "figures" }, model ?? "", ending ? ` · ${ending}` : "");
   const { completion_tokens: written = 0, completion_duration = 0, first_token_duration, prompt_tokens = 0, cached_tokens = 0 } = usage;
@@ -18,11 +18,18 @@ export function figures({ usage, status, stop_reason, model }) {
     t("figurePrompt", { tokens: prompt_tokens, cached: cached_tokens }),
     usage.cache_note ? t("figureCache", { note: usage.cache_note }) : "",
     contextText(usage),
-    usage.truncated_tokens ? t("figureCut", { tokens: usage.truncated_tokens }) : "",
+    cutText(usage),
+    created_at ? t("figureBegun", { at: moment(created_at) }) : "",
   ].filter(Boolean);
   return h("details", { class: "figures" },
     h("summary", null, h("span", null, short), gauge(usage), usage.truncated_tokens ? icon("warning") : null),
     h("ul", null, rows.map((row) => h("li", null, row))));
+}
+
+/** What was left out of the prompt, and why. @param {Usage} usage */
+function cutText({ truncated_tokens, dropped_messages }) {
+  const messages = dropped_messages ? ` (${t("figureDropped", { n: dropped_messages })})` : "";
+  return truncated_tokens ? t("figureCut", { tokens: truncated_tokens }) + messages : "";
 }
 
 /** @param {Usage} usage */

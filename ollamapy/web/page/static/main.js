@@ -8,6 +8,7 @@
 //   keys.js      command({...}): shortcuts, help sheet and palette, from one list
 //   chats.js     what can be done with conversations: open, create, change, send, stop ... (requests, then the store)
 //   streams.js   the answers that are being written
+//   queue.js     the messages that wait for them
 //   and a module for each part that is seen: sidebar, thread, message, composer; picker, models, settings, compare
 //
 // Conventions, for a module that is seen:
@@ -22,12 +23,13 @@
 //   - Types are JSDoc; the shapes of the API are in ../types.d.ts (Chat, Message, Usage, ...), which tsc reads and no browser.
 //   - Every text is in texts.js; every colour is a variable of style.css.
 
-import { loadChats, openFromAddress } from "./chats.js";
+import { loadChats, openFromAddress, sendTo } from "./chats.js";
 import { setup as setupCompare } from "./compare.js";
 import { setup as setupComposer } from "./composer.js";
 import { byId } from "./dom.js";
 import { setup as setupKeys } from "./keys.js";
 import { setup as setupModels } from "./models.js";
+import { setup as setupQueue } from "./queue.js";
 import { setup as setupBar } from "./bar.js";
 import { setup as setupSettings } from "./settings.js";
 import { setup as setupSidebar } from "./sidebar.js";
@@ -35,6 +37,7 @@ import { setup as setupThread } from "./thread.js";
 import { watchForUpdates } from "./update.js";
 
 setupKeys();
+setupQueue(sendTo);
 setupSidebar(byId("sidebar"));
 setupBar(byId("bar"));
 setupThread(byId("thread"));

@@ -1,8 +1,8 @@
 // The list of chats: search, folders, archive, and what can be done with each.
 
 import { chatItems, toggleSidebar } from "./bar.js";
-import { exportChat, filterChats, importChats, loadChats, newChat, openChat, searchChats } from "./chats.js";
-import { openMenu } from "./dialogs.js";
+import { deleteAllChats, exportChat, filterChats, importChats, loadChats, newChat, openChat, searchChats } from "./chats.js";
+import { confirmDialog, openMenu } from "./dialogs.js";
 import { delayed, fill, h, icon, iconButton } from "./dom.js";
 import { command, paletteSource } from "./keys.js";
 import { prefs, store } from "./state.js";
@@ -50,7 +50,10 @@ function closeOverlays(sidebar) {
     if (root.classList.contains("sidebar-over") && !sidebar.contains(/** @type {Node} */ (event.target)) && !document.querySelector(":popover-open, dialog[open]")) root.classList.remove("sidebar-over");
   });
   sidebar.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") root.classList.remove("sidebar-over");
+    if (event.key !== "Escape" || !root.classList.contains("sidebar-over") || document.querySelector(":popover-open")) return;
+    root.classList.remove("sidebar-over");
+    /** @type {HTMLElement | null} */ (document.querySelector(".sidebar-button"))?.focus();
+    event.stopPropagation();
   });
 }
 
@@ -70,6 +73,7 @@ function commands(search) {
   } });
   command({ id: "chat.import", title: t("importChats"), run: chooseImport });
   command({ id: "chat.exportAll", title: t("exportAll"), run: () => exportChat(null) });
+  command({ id: "chat.deleteAll", title: t("deleteAll"), run: askDeleteAll });
   paletteSource(async (query) => {
     const { chats } = await get(`/api/chats?${new URLSearchParams({ limit: "12", archived: "all", ...(query ? { q: query } : {}) })}`);
     return chats.map((/** @type {Chat} */ chat) => ({ title: chat.title || t("untitled"), detail: chat.folder || chat.model, run: () => openChat(chat.id ?? "", chat.message) }));
@@ -89,7 +93,12 @@ function moreItems() {
   return [
     { title: t("importChats"), icon: "import", run: chooseImport },
     { title: t("exportAll"), icon: "export", run: () => exportChat(null) },
+    { title: t("deleteAll"), icon: "delete", danger: true, run: askDeleteAll },
   ];
+}
+
+async function askDeleteAll() {
+  if (await confirmDialog(t("deleteAll"), t("deleteAllAsk"), t("deleteAllYes"))) await deleteAllChats();
 }
 
 function chooseImport() {

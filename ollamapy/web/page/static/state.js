@@ -17,6 +17,7 @@
  * @property {Memory | null} memory of the machine
  * @property {Job[] | null} jobs running and ended ones; null: this user may not manage models
  * @property {boolean} loading the open chat is being fetched
+ * @property {string | null} target the message that is to be scrolled to, once it is shown
  * @property {boolean} offline the daemon cannot be reached
  */
 
@@ -90,7 +91,7 @@ export function draftChat(given = {}) {
 /** @type {Store<State>} */
 export const store = new Store(/** @type {State} */ ({
   chats: [], next: null, folders: [], query: "", folder: null, archived: false, chat: draftChat(), messages: new Map(),
-  live: new Map(), queue: [], models: null, running: [], memory: null, jobs: [], loading: false, offline: false,
+  live: new Map(), queue: [], models: null, running: [], memory: null, jobs: [], loading: false, target: null, offline: false,
 }));
 
 /**
@@ -102,6 +103,7 @@ export const store = new Store(/** @type {State} */ ({
  * @property {boolean} wrapCode
  * @property {boolean} showThinking open while it is written
  * @property {string} model of a new chat: the last one that was chosen
+ * @property {string} notice of the daemon, which was shown last
  */
 
 const PREFS = "ollamapy.prefs";
@@ -109,7 +111,7 @@ const PREFS = "ollamapy.prefs";
 /** @returns {Prefs} */
 function readPrefs() {
   /** @type {Prefs} */
-  const usual = { theme: "auto", sidebar: true, prefill: true, enterSends: true, wrapCode: false, showThinking: false, model: "" };
+  const usual = { theme: "auto", sidebar: true, prefill: true, enterSends: true, wrapCode: false, showThinking: false, model: "", notice: "" };
   try {
     return { ...usual, ...JSON.parse(localStorage.getItem(PREFS) ?? "{}") };
   } catch {
@@ -120,7 +122,7 @@ function readPrefs() {
 /** @type {Store<Prefs>} */
 export const prefs = new Store(readPrefs());
 
-prefs.watch(["theme", "sidebar", "prefill", "enterSends", "wrapCode", "showThinking", "model"], () => {
+prefs.watch(["theme", "sidebar", "prefill", "enterSends", "wrapCode", "showThinking", "model", "notice"], () => {
   const { theme } = prefs.now;
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;

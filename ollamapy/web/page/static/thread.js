@@ -19,11 +19,21 @@ export function setup(thread) {
   const list = h("div", { class: "messages" });
   const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": t("messages") }, list);
   const jump = iconButton("down", t("jumpDown"), () => end.follow(), { class: "jump", hidden: true });
-  fill(thread, scroller, jump);
+  const news = h("p", { class: "off-screen", role: "status" }); // for screen readers
+  fill(thread, scroller, jump, news);
   const end = new EndOfThread(scroller, jump);
   const views = new Views(list, scroller);
   let chat = store.now.chat.id;
   let head = store.now.chat.head;
+  let isWriting = false;
+  const goToTarget = () => {
+    const view = views.get(store.now.target ?? "");
+    if (!view) return;
+    store.set({ target: null });
+    view.reveal();
+    end.leaveAt(view.element);
+  };
+  views.onmore = goToTarget;
   const draw = () => {
     const now = store.now.chat;
     const isOther = now.id !== chat && !(chat === null && now.head && views.size === 0);
@@ -33,14 +43,18 @@ export function setup(thread) {
     views.draw(pathTo(store.now.messages, now.head));
     if (isOther || isLonger) end.follow();
     else end.keep();
+    goToTarget();
+    const wasWriting = isWriting;
+    isWriting = currentAnswer() !== null;
+    if (wasWriting !== isWriting) news.textContent = isWriting || isOther ? "" : t("answerFinished");
   };
-  store.watch(["chat", "messages", "live", "loading"], draw);
+  store.watch(["chat", "messages", "live", "loading", "target"], draw);
   draw();
   command({ id: "answer.stop", title: t("stop"), keys: "escape", when: () => currentAnswer() !== null, run: () => {
     const answer = currentAnswer();
     if (answer) stop(answer);
   } });
-  command({ id: "answer.copy", title: t("copyAnswer"), keys: "mod+shift+;", when: () => views.size > 0, run: () => copyText(views.lastAnswer()?.content ?? "") });
+  command({ id: "answer.copy", title: t("copyAnswer"), keys: "mod+shift+c", when: () => views.size > 0, run: () => copyText(views.lastAnswer()?.content ?? "") });
 }
 
 const whenIdle = window.requestIdleCallback ?? ((/** @type {() => void} */ run) => setTimeout(run, 1)); // Safari has none
@@ -57,6 +71,8 @@ class Views {
   /** @param {HTMLElement} list @param {HTMLElement} scroller */
   constructor(list, scroller) {
     this.list = list;
+    this.scroller = scroller;
+    this.onmore = () => {};
     this.near = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
@@ -70,6 +86,11 @@ class Views {
     return this.#views.size;
   }
 
+  /** @param {string} id */
+  get(id) {
+    return this.#views.get(id);
+  }
+
   lastAnswer() {
     return this.#path.filter((message) => message.role === "assistant").at(-1);
   }
@@ -77,6 +98,7 @@ class Views {
   /** @param {Message[]} path */
   draw(path) {
     const wanted = new Set(path.map((message) => message.id));
+    const hadFocus = this.list.contains(document.activeElement);
     for (const [id, view] of this.#views)
       if (!wanted.has(id)) {
         this.near.unobserve(view.element);
@@ -87,6 +109,7 @@ class Views {
     this.#from = made < 0 ? Math.max(0, path.length - FIRST) : made;
     this.#path = path;
     this.#place(path.slice(this.#from));
+    if (hadFocus && !this.list.contains(document.activeElement)) this.scroller.focus(); // what had it is gone
   }
 
   /** Put messages into the list from its beginning on. @param {Message[]} messages */
@@ -111,13 +134,14 @@ class Views {
     const end = this.#from;
     this.#from = Math.max(0, end - STEP);
     this.#place(this.#path.slice(this.#from, end));
+    this.onmore();
   }
 
   /** @param {Message} message */
   #view(message) {
     const found = this.#views.get(message.id);
     if (found) {
-      found.message = message;
+      found.replace(message);
       return found;
     }
     const view = new MessageView(message);
@@ -158,6 +182,15 @@ class EndOfThread {
   follow() {
     this.#isFollowing = true;
     this.keep();
+  }
+
+  /** Leave the end for an element. @param {HTMLElement} element */
+  leaveAt(element) {
+    this.#isFollowing = false;
+    element.scrollIntoView({ block: "start" });
+    element.classList.add("target");
+    element.addEventListener("animationend", () => element.classList.remove("target"), { once: true });
+    this.#scrolled();
   }
 
   /** Stay at the end, if it is followed. */
