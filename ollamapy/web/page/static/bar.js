@@ -2,7 +2,7 @@
 
 import { changeChat, deleteChat, exportChat, newChat } from "./chats.js";
 import { askText, openDialog, openMenu } from "./dialogs.js";
-import { fill, h, iconButton } from "./dom.js";
+import { byId, fill, h, iconButton } from "./dom.js";
 import { command, openHelp } from "./keys.js";
 import { setup as setupPicker } from "./picker.js";
 import { openSettings } from "./settings.js";
@@ -44,8 +44,8 @@ function commands() {
 /** Show or hide the list of chats: beside the messages, or on a narrow screen above them. */
 export function toggleSidebar() {
   const root = document.documentElement;
-  if (matchMedia("(max-width: 800px)").matches) root.classList.toggle("sidebar-over");
-  else prefs.set({ sidebar: !prefs.now.sidebar });
+  if (!matchMedia("(max-width: 800px)").matches) return prefs.set({ sidebar: !prefs.now.sidebar });
+  if (root.classList.toggle("sidebar-over")) byId("sidebar").querySelector("button")?.focus();
 }
 
 /** What can be done with a chat, for menus. @param {Chat} chat */

@@ -23,12 +23,14 @@ export function openDialog({ title, content, actions, class: kind = "", onclose 
     if (event.target === dialog) dialog.close(); // the backdrop
   });
   dialog.addEventListener("close", () => {
+    showToasts(dialog);
     dialog.remove();
     if (back?.isConnected) back.focus();
     onclose?.();
   });
   document.body.append(dialog);
   dialog.showModal();
+  showToasts();
   return dialog;
 }
 
@@ -72,26 +74,59 @@ export function askText(title, { label, value = "", action = t("save"), maxlengt
   });
 }
 
+/** The toasts' actions that can be chosen now, the newest last. @type {(() => void)[]} */
+const actions = [];
+
+/** Run the action of the newest toast that has one. */
+export const runLastAction = () => actions.at(-1)?.();
+
+/** Is there a toast with an action? */
+export const hasAction = () => actions.length > 0;
+
 /**
- * Show a short message for some seconds, with an action if given.
+ * Show a short message for some seconds, with an action if given. It stays while it has the focus or the pointer.
  * @param {string} text
  * @param {{action?: string, run?: () => void, seconds?: number, kind?: "error" | "", onend?: () => void}} [given]
  */
 export function toast(text, { action, run, seconds = 6, kind = "", onend } = {}) {
-  const end = () => {
+  let timer = 0;
+  const close = () => {
     clearTimeout(timer);
-    if (!box.isConnected) return;
+    const hadFocus = box.contains(document.activeElement);
     box.remove();
+    if (hadFocus) byId("composer-text").focus();
+    if (actions.includes(act)) actions.splice(actions.indexOf(act), 1);
+  };
+  const end = () => {
+    if (!box.isConnected) return;
+    close();
     onend?.();
   };
-  const box = h("div", { class: ["toast", kind], role: kind === "error" ? "alert" : "status" },
+  const act = () => {
+    close();
+    run?.();
+  };
+  const hold = () => clearTimeout(timer);
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(end, seconds * 1000);
+  };
+  const box = h("div", { class: ["toast", kind], role: kind === "error" ? "alert" : "status", on: { pointerenter: hold, pointerleave: wait, focusin: hold, focusout: wait } },
     kind === "error" ? icon("warning") : null,
     h("span", { dir: "auto" }, text),
-    action ? h("button", { type: "button", on: { click: () => { box.remove(); clearTimeout(timer); run?.(); } } }, action) : null,
+    action ? h("button", { type: "button", on: { click: act } }, action) : null,
     iconButton("close", t("dismiss"), end));
-  const timer = setTimeout(end, seconds * 1000);
+  if (action) actions.push(act);
   byId("toasts").append(box);
+  wait();
   return end;
+}
+
+/** Show the toasts in the topmost dialog, which is over everything else and lets nothing else be used; `closing` is one no more.
+ * @param {HTMLDialogElement} [closing] */
+function showToasts(closing) {
+  const dialogs = [...document.querySelectorAll("dialog[open]")].filter((each) => each !== closing);
+  (dialogs.at(-1) ?? document.body).append(byId("toasts"));
 }
 
 /** Show an error that ended what the user asked for; aborted requests are none. @param {any} error */
@@ -110,16 +145,17 @@ export function showError(error) {
  */
 
 /**
- * Open a menu at a button: arrow keys move, Esc closes.
- * @param {HTMLElement} anchor
+ * Open a menu at a button: arrow keys move, Esc and another press of the button close.
+ * @param {HTMLButtonElement} anchor
  * @param {(MenuItem | false | null)[]} items
  */
 export function openMenu(anchor, items) {
+  if (hasPopover(anchor)) return;
   const shown = /** @type {MenuItem[]} */ (items.filter(Boolean));
   const menu = h("div", { class: "menu", role: "menu", popover: "auto", "aria-label": anchor.getAttribute("aria-label") ?? "" });
   fill(menu, shown.map((item) =>
     h("button", {
-      type: "button", role: item.checked === undefined ? "menuitem" : "menuitemradio", tabindex: -1, class: item.danger && "danger",
+      type: "button", role: item.checked === undefined ? "menuitem" : "menuitemradio", class: item.danger && "danger",
       "aria-checked": item.checked === undefined ? null : String(item.checked),
       on: { click: () => { menu.hidePopover(); item.run?.(); } },
     }, item.icon ? icon(item.icon) : null, h("span", { dir: "auto" }, item.title), item.checked ? icon("check") : null)));
@@ -133,9 +169,7 @@ export function openMenu(anchor, items) {
   });
   (anchor.closest("dialog, aside, main") ?? document.body).append(menu); // what is in no landmark, screen readers may miss
   anchor.setAttribute("aria-haspopup", "menu");
-  anchor.setAttribute("aria-expanded", "true");
-  menu.showPopover();
-  place(menu, anchor);
+  popUp(menu, anchor);
   /** @type {HTMLElement | null} */ (menu.firstElementChild)?.focus();
 }
 
@@ -150,8 +184,23 @@ function moveInMenu(menu, event) {
   all.at(to === all.length ? 0 : to)?.focus();
 }
 
+/** Is the popover of a button open? Then the browser closes it by the press that asks this. @param {HTMLButtonElement} anchor */
+export const hasPopover = (anchor) => Boolean(anchor.popoverTargetElement?.matches(":popover-open"));
+
+/** Show a popover at its button, which closes it when it is pressed again. @param {HTMLElement} popover @param {HTMLButtonElement} anchor */
+export function popUp(popover, anchor) {
+  anchor.setAttribute("aria-expanded", "true");
+  popover.showPopover();
+  const move = () => (popover.isConnected ? place(popover, anchor) : removeEventListener("resize", move));
+  addEventListener("resize", move); // a phone's keyboard comes, say
+  move();
+  setTimeout(() => { // once the press that opens it is over
+    if (popover.isConnected) Object.assign(anchor, { popoverTargetElement: popover, popoverTargetAction: "hide" });
+  });
+}
+
 /** Put a popover below its anchor, or above where there is no room. @param {HTMLElement} popover @param {HTMLElement} anchor */
-export function place(popover, anchor) {
+function place(popover, anchor) {
   const at = anchor.getBoundingClientRect();
   const { width, height } = popover.getBoundingClientRect();
   const below = at.bottom + height + 12 <= innerHeight || at.top < height + 12;

@@ -1,6 +1,6 @@
 // Commands: what a user can do, in one list, from which come the shortcuts, the help sheet and the palette.
 
-import { openDialog } from "./dialogs.js";
+import { hasAction, openDialog, runLastAction } from "./dialogs.js";
 import { fill, h } from "./dom.js";
 import { t } from "./texts.js";
 
@@ -52,10 +52,12 @@ export function keyCaps(keys) {
   return h("span", { class: "keys" }, keyNames(keys).map((name) => h("kbd", null, name)));
 }
 
-/** The keys of an event in the form of Command.keys. @param {KeyboardEvent} event */
+/** The keys of an event in the form of Command.keys. Shift is no part of a sign, which some keyboards have only with it.
+ * @param {KeyboardEvent} event */
 export function keysOf(event) {
   const mod = IS_MAC ? event.metaKey : event.ctrlKey;
-  return [mod && "mod", event.altKey && "alt", event.shiftKey && "shift", event.key.toLowerCase()].filter(Boolean).join("+");
+  const isSign = event.key.length === 1 && !/[\p{L}\p{N} ]/u.test(event.key);
+  return [mod && "mod", event.altKey && "alt", event.shiftKey && !isSign && "shift", event.key.toLowerCase()].filter(Boolean).join("+");
 }
 
 /** Listen for the shortcuts. */
@@ -72,6 +74,13 @@ export function setup() {
   });
   command({ id: "palette", title: t("palette"), keys: "mod+k", run: openPalette, hidden: true });
   command({ id: "help", title: t("help"), keys: "mod+/", run: openHelp });
+  command({ id: "undo", title: t("undo"), keys: "mod+z", when: () => hasAction() && !isTyping(), run: runLastAction });
+}
+
+/** Is there text in the field that has the focus? Then Ctrl+Z is for it. */
+function isTyping() {
+  const field = document.activeElement;
+  return (field instanceof HTMLTextAreaElement || field instanceof HTMLInputElement) && field.value !== "";
 }
 
 /** Show all shortcuts. */
@@ -80,7 +89,7 @@ export function openHelp() {
     h("li", null, h("span", null, each.title), keyCaps(each.keys ?? "")));
   const writing = [["enter", t("keySend")], ["shift+enter", t("keyLine")], ["arrowup", t("keyEditLast")]].map(([keys, title]) =>
     h("li", null, h("span", null, title), keyCaps(keys)));
-  openDialog({ title: t("help"), class: "help", content: h("ul", { class: "shortcuts" }, rows, writing) });
+  openDialog({ title: t("help"), class: "help", content: h("div", { tabindex: 0 }, h("ul", { class: "shortcuts" }, rows, writing)) });
 }
 
 /** Open the palette: a field, and the commands, chats and models that match it. */
@@ -90,17 +99,17 @@ export function openPalette() {
     "aria-label": t("paletteField"), placeholder: t("paletteField"), autocomplete: "off", spellcheck: "false", dir: "auto",
   });
   const list = h("ul", { id: "palette-list", role: "listbox", "aria-label": t("palette") });
-  const dialog = openDialog({ title: t("palette"), class: "palette", content: [input, list] });
+  /** @type {Entry | undefined} runs once the dialog has given the focus back, so that it keeps the focus it takes */
+  let chosen;
+  const dialog = openDialog({ title: t("palette"), class: "palette", content: [input, list], onclose: () => chosen?.run() });
   /** @type {Entry[]} */
   let entries = [];
   let at = 0;
   let asked = 0;
 
   const choose = (/** @type {number} */ index) => {
-    const entry = entries[index];
-    if (!entry) return;
-    dialog.close();
-    entry.run();
+    chosen = entries[index];
+    if (chosen) dialog.close();
   };
   const draw = () => {
     at = Math.max(0, Math.min(at, entries.length - 1));

@@ -2,7 +2,7 @@
 
 import { changeChat } from "./chats.js";
 import { openCompare } from "./compare.js";
-import { place } from "./dialogs.js";
+import { hasPopover, popUp } from "./dialogs.js";
 import { fill, h, icon } from "./dom.js";
 import { capabilitiesOf, capabilityTexts, fitOf, fitText, loadOf, sizesOf, stateText, withShare } from "./facts.js";
 import { command, paletteSource } from "./keys.js";
@@ -63,10 +63,11 @@ export function drawButton(button, name) {
 
 /**
  * Open the list of models at a button.
- * @param {HTMLElement} anchor
+ * @param {HTMLButtonElement} anchor
  * @param {{current: string, choose: (name: string) => void}} given
  */
 export function openPicker(anchor, { current, choose }) {
+  if (hasPopover(anchor)) return;
   loadModels();
   look();
   const input = h("input", {
@@ -131,9 +132,7 @@ export function openPicker(anchor, { current, choose }) {
   (anchor.closest("dialog") ?? document.body).append(panel);
   draw();
   at = Math.max(0, shown.findIndex((item) => typeof item !== "string" && item === installed(current)));
-  anchor.setAttribute("aria-expanded", "true");
-  panel.showPopover();
-  place(panel, anchor);
+  popUp(panel, anchor);
   move(at);
   input.focus();
 }
