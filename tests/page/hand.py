@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -63,3 +63,10 @@ def choose(page: Page, opener: Locator, item: str) -> None:
 def fits_width(page: Page) -> bool:
     """Does nothing reach beyond the right edge of the window?"""
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def prefer(page: Page, **values: Any) -> None:
+    """Open the page with preferences of this browser: ``model`` is that of a new chat."""
+    page.goto("/")
+    page.evaluate("values => localStorage.setItem('ollamapy.prefs', JSON.stringify(values))", values)  # fmt: skip
+    page.reload()

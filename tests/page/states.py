@@ -5,6 +5,7 @@ python -m tests.page.states FOLDER        a picture of each state, light and dar
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -51,6 +52,132 @@ def figures(page: Page, daemon: Daemon) -> None:
     say(page, "Five and more?")
     for details in finished(page).locator("details").all():
         details.locator("summary").click()
+
+
+def tool_call(page: Page, daemon: Daemon) -> None:
+    """A tool call, unfolded, and its result."""
+    chat = new_chat(daemon, "tool")
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
+    body = {"content": "How is the weather in Paris?", "tools": [tool]}
+    assert daemon.ask("POST", f"/api/chats/{chat}/messages", body).status == 200
+    write(daemon, chat, "tool", '{"sky": "clear", "temperature": 21}', tool_name="get_weather")
+    open_chat(page, chat)
+    finished(page).locator("details.call summary").click()
+
+
+def attachments(page: Page, daemon: Daemon) -> None:
+    """A message with a file, and two files that are attached to the next."""
+    open_chat(page, new_chat(daemon))
+    attach(page, "notes.txt")
+    say(page, "What is in it?")
+    finished(page)
+    attach(page, "a_file_with_quite_a_long_name_that_does_not_fit_into_a_line_of_a_phone.py")
+    attach(page, "b.md")
+
+
+def attach(page: Page, name: str) -> None:
+    """Attach a small text file, and wait until the daemon has it."""
+    content = b"Some text.\n" * 100
+    page.locator("input[type=file]").set_input_files(
+        {"name": name, "mimeType": "text/plain", "buffer": content}
+    )
+    page.locator(".attached li:not(.uploading)").filter(has_text=name).wait_for()
+
+
+def temporary(page: Page, daemon: Daemon) -> None:
+    page.goto("/")
+    page.keyboard.press("Control+Shift+P")
+    page.get_by_text("This chat is not stored").wait_for()
+
+
+NO_EVENTS = "(real => window.fetch = (path, ...more) => `${path}`.includes('/events?') ? new Promise(() => 0) : real(path, ...more))(fetch)"
+"""A script by which an answer does not go on."""
+
+
+def loading(page: Page, daemon: Daemon) -> None:
+    """An answer that waits for its model, which is being loaded."""
+    chat = new_chat(daemon)
+    first = {"chat": chat, "user": "msg_u", "assistant": "msg_a", "parent": "msg_u"}
+    stage = {"stage": "weights", "fraction": 0.4}
+    events = f"id: 1\nevent: message\ndata: {json.dumps(first)}\n\nevent: loading\ndata: {json.dumps(stage)}\n\n"
+    page.route(
+        "**/messages?html=true",
+        lambda route: route.fulfill(body=events, content_type="text/event-stream"),
+    )
+    page.add_init_script(NO_EVENTS)
+    open_chat(page, chat)
+    say(page, "Hi")
+    page.get_by_text("Loading the weights: 40 %").wait_for()
+
+
+def offline(page: Page, daemon: Daemon) -> None:
+    """The daemon does not answer any more."""
+    open_chat(page, stored_chat(daemon, "Hi", "Hello"))
+    page.context.set_offline(True)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_text("The daemon cannot be reached").wait_for()
+    page.context.set_offline(False)
+    page.route("**/api/**", lambda route: route.abort())
+
+
+def search(page: Page, daemon: Daemon) -> None:
+    """Chats that a search has found, and a folder."""
+    stored_chat(
+        daemon, "Where do penguins live?", "In the south, on ice and on coasts.", folder="Animals"
+    )
+    stored_chat(
+        daemon,
+        "Ice cream",
+        "Made of milk.",
+        title="A title that is much too long for the list of chats",
+    )
+    page.goto("/")
+    show_list(page)
+    page.get_by_role("searchbox", name="Search chats").fill("ice")
+    page.locator("nav mark").first.wait_for()
+
+
+def show_list(page: Page) -> None:
+    """Show the list of chats where it is hidden at first."""
+    if not page.get_by_role("complementary").is_visible():
+        button(page, "Show or hide the list of chats").click()
+
+
+def folders(page: Page, daemon: Daemon) -> None:
+    """The menu of folders."""
+    stored_chat(daemon, "Where do penguins live?", "In the south.", folder="Animals")
+    page.goto("/")
+    show_list(page)
+    button(page, "All chats").click()
+    page.get_by_role("menuitemradio", name="Animals").wait_for()
+
+
+def move(page: Page, daemon: Daemon) -> None:
+    """The question for a folder."""
+    stored_chat(daemon, "Where do penguins live?", "In the south.", folder="Animals")
+    menu(page, daemon)
+    page.get_by_role("menuitem", name="Move to folder…").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def undo(page: Page, daemon: Daemon) -> None:
+    """A chat that was just deleted."""
+    menu(page, daemon)
+    page.get_by_role("menuitem", name="Delete").click()
+    button(page, "Undo").wait_for()
+
+
+def message_menu(page: Page, daemon: Daemon) -> None:
+    open_chat(page, stored_chat(daemon, "Hi", "Hello"))
+    button(finished(page), "More").click()
+    page.get_by_role("menu").wait_for()
+
+
+def confirm(page: Page, daemon: Daemon) -> None:
+    """The question before a message is deleted."""
+    message_menu(page, daemon)
+    page.get_by_role("menuitem", name="Delete this message").click()
+    page.get_by_role("dialog").wait_for()
 
 
 def branches(page: Page, daemon: Daemon) -> None:
@@ -162,6 +289,63 @@ def catalogue(page: Page, daemon: Daemon) -> None:
     page.get_by_role("button", name="Try gpt-oss again").wait_for()
 
 
+HUB = {"models": [
+    {"name": "hf.co/someone/a-model-with-a-long-name-7b-instruct-v2.1-GGUF", "repo": "someone/a-model-with-a-long-name-7b-instruct-v2.1-GGUF",
+     "downloads": 123456, "likes": 789, "updated_at": "2026-05-04T03:02:01Z", "use": "text-generation"},
+    {"name": "hf.co/other/embedder-GGUF", "repo": "other/embedder-GGUF", "downloads": 12, "likes": 1, "gated": True, "use": "feature-extraction"},
+]}  # fmt: skip
+REMOTE = {"details": {"family": "llama", "parameter_size": "7.2B"}, "free": 8 * 10**9, "fits": [
+    {"name": "hf.co/someone/x:Q4_K_M", "quantization": "Q4_K_M", "size": 4_100_000_000, "needs": [{"context": 8192, "bytes": 5_000_000_000, "fits": True}]},
+    {"name": "hf.co/someone/x:F16", "quantization": "F16", "size": 14_000_000_000, "needs": [{"context": 4096, "bytes": 15_000_000_000, "fits": False}]},
+]}  # fmt: skip
+
+
+def hub(page: Page, daemon: Daemon) -> None:
+    """What a search of the hub has found, one of it unfolded."""
+    page.route("**/api/hub?*", lambda route: route.fulfill(json=HUB))
+    page.route("**/api/remote?*", lambda route: route.fulfill(json=REMOTE))
+    models(page, daemon)
+    page.get_by_role("tab", name="Get").click()
+    page.get_by_role("searchbox", name="A name to pull").fill("long-name")
+    page.get_by_text("someone/a-model").click()
+    page.get_by_text("Q4_K_M").wait_for()
+
+
+def job(status: str, **fields: Any) -> dict[str, Any]:
+    empty = {
+        "kind": "pull",
+        "created_at": "2026-05-04T03:02:01Z",
+        "background": True,
+        "progress": None,
+        "error": None,
+    }
+    return {
+        "id": status,
+        "model": f"hf.co/someone/{status}:Q4_K_M",
+        "status": status,
+        "completed": 1_230_000_000,
+        "total": 4_100_000_000,
+        **empty,
+        **fields,
+    }
+
+
+JOBS = {"jobs": [
+    job("running", progress={"status": "pulling 0123456789abcdef"}),
+    job("cancelled"),
+    job("failed", error={"message": "the disk is full: 3.1 GB are needed, 0.2 GB are free"}),
+    job("done", completed=4_100_000_000, progress={"status": "success"}),
+]}  # fmt: skip
+
+
+def jobs(page: Page, daemon: Daemon) -> None:
+    """Pulls in all their states."""
+    page.route("**/api/jobs", lambda route: route.fulfill(json=JOBS))
+    models(page, daemon)
+    page.get_by_role("tab", name="Get").click()
+    button(page, "Cancel hf.co/someone/running:Q4_K_M").wait_for()
+
+
 def running(page: Page, daemon: Daemon) -> None:
     """A loaded model."""
     daemon.generate("hello", keep_alive="5m")
@@ -203,8 +387,9 @@ def side_by_side(page: Page, daemon: Daemon) -> None:
 STATES: dict[str, State] = {
     each.__name__: each
     for each in (
-        empty, conversation, figures, branches, writing, failed, editing, menu, rename, preferences, palette, help_sheet,
-        right_to_left, settings, filled_settings, model_picker, models, catalogue, running, modelfile, model_details, side_by_side,
+        empty, temporary, conversation, figures, tool_call, branches, loading, writing, failed, offline, editing, attachments,
+        search, folders, undo, menu, message_menu, rename, move, confirm, preferences, palette, help_sheet, right_to_left, settings,
+        filled_settings, model_picker, models, catalogue, hub, jobs, running, modelfile, model_details, side_by_side,
     )
 }  # fmt: skip
 
@@ -225,7 +410,7 @@ def main(folder: Path, *names: str) -> None:
         root = Path(temporary)
         for name in ("models", "gguf", "home"):
             (root / name).mkdir()
-        make_models(root / "models", root / "gguf", only=("hello", "think", "long", "city"))
+        make_models(root / "models", root / "gguf", only=("hello", "think", "long", "city", "tool"))
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         with serve(root / "home", root / "models") as daemon:
             for name in names or STATES:
