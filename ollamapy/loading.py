@@ -55,6 +55,7 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     to see whether these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. Without ``generates``
     the model only embeds and has no cache for generating; ``embeds``: the context for embeddings is made with the load, not
     when it is first needed. ``deterministic``: a request gets the same tokens whatever else is computed meanwhile.
+    ``checkpoint_size``: bytes for copies of states that cannot be cut (``engine/checkpoints.py``).
     """
 
     files: Files
@@ -73,3 +74,4 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     generates: bool = True
     embeds: bool = False
     deterministic: bool = False
+    checkpoint_size: int = 0

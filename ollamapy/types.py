@@ -259,7 +259,8 @@ class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     joined. ``shown``: texts of control tokens ("[TOOL_CALLS]") that are kept in the answer's text; other control tokens have
     no text. A text that is no control token of the model is ignored. ``prompt_logprobs``: the log probabilities of the prompt's
     tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache. ``progress``: report what
-    the request waits for before its first token. ``with_tokens``: the ending has the answer's tokens.
+    the request waits for before its first token. ``with_tokens``: the ending has the answer's tokens. ``marks``: bytes
+    of the prompt's text before each place where another prompt may go on in another way (:func:`ollamapy.chat.prompt.marks`).
     """
 
     prompt: Prompt
@@ -281,6 +282,7 @@ class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_logprobs: int | None = None
     progress: bool = False
     with_tokens: bool = False
+    marks: tuple[int, ...] = ()
 
 
 class EmbedInputs(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Small real models for tests, made on the spot, and a way to put them into a store.
 
     random_model     random weights: nothing it says has a meaning, but all of it is reproducible
+    state_model      random weights, and a recurrent state: mamba, or a hybrid with attention
     scripted_model   says a text that the test chose, whatever it is asked
     bert_model       random weights that make vectors, or score documents
     install          a model, its template, parameters and so on as Ollama's store has them
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,23 @@ def random_model(
     chat_template: str | None = None,
     architecture: str = "llama",
     name: str = "random",
+    window: int = 0,
 ) -> Path:
     """Write a GGUF with random weights at `path` (700 kB as it is) and return the path.
 
     `vocab` counts tokens: specials, bytes, the two ChatML marks, and the syllables and made-up
     words that it speaks. `dtype` is a GGML type for the matrices, "F32", "F16", "Q8_0"...: F32
     where tests compare tokens between batches of different shape. `architecture` may be any that
-    has Llama's tensors.
+    has Llama's tensors. With `window` it is granite_swa, whose first layer sees so many tokens.
     """
+    architecture = "granite_swa" if window else architecture
+
+    def also(writer: gguf.GGUFWriter) -> None:
+        if window:
+            writer.add_logit_scale(1.0)
+            writer.add_sliding_window(window)
+            writer.add_sliding_window_pattern([True] + [False] * (n_layers - 1))
+
     rng = np.random.default_rng(seed)
     n_kv = n_embd // n_heads * n_heads_kv
 
@@ -93,6 +103,8 @@ def random_model(
             f"{block}.ffn_up.weight": matrix(n_ff, n_embd),
             f"{block}.ffn_down.weight": matrix(n_embd, n_ff),
         }
+        if window:
+            tensors[f"{block}.attn_sinks.weight"] = np.zeros(n_heads, np.float32)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
     output = matrix(vocab, n_embd, 3.0)
     n_fixed = len(_SPECIALS + _BYTES + _MARKS)
@@ -110,6 +122,82 @@ def random_model(
         sizes={"layers": n_layers, "heads": n_heads, "heads_kv": n_heads_kv, "context": n_ctx},
         dtype=dtype,
         chat_template=chat_template,
+        also=also,
+    )
+
+
+def state_model(path: Path, architecture: str, *, n_ctx: int = 2048, vocab: int = 400) -> Path:
+    """Write a GGUF with random weights and a recurrent state, 400 kB: "mamba", or "lfm2", whose second layer has attention."""
+    rng, n_embd, n_ff, n_inner, n_state, n_rank = np.random.default_rng(0), 64, 128, 128, 8, 4
+
+    def matrix(rows: int, columns: int, scale: float = 1.5) -> Array:
+        values = rng.standard_normal((rows, columns), np.float32)
+        return values * np.float32(scale / columns**0.5)
+
+    def ones(n: int) -> Array:
+        return np.ones(n, np.float32)
+
+    mamba: dict[str, Array] = {}
+    for layer in range(2):
+        mamba |= {
+            f"blk.{layer}.attn_norm.weight": ones(n_embd),
+            f"blk.{layer}.ssm_in.weight": matrix(2 * n_inner, n_embd),
+            f"blk.{layer}.ssm_conv1d.weight": matrix(n_inner, 4),
+            f"blk.{layer}.ssm_conv1d.bias": ones(n_inner),
+            f"blk.{layer}.ssm_x.weight": matrix(n_rank + 2 * n_state, n_inner),
+            f"blk.{layer}.ssm_dt.weight": matrix(n_inner, n_rank),
+            f"blk.{layer}.ssm_dt.bias": ones(n_inner) * np.float32(-3),  # so that it forgets slowly
+            f"blk.{layer}.ssm_a": -np.abs(matrix(n_inner, n_state)),
+            f"blk.{layer}.ssm_d": ones(n_inner),
+            f"blk.{layer}.ssm_out.weight": matrix(n_embd, n_inner),
+        }
+    lfm2: dict[str, Array] = {
+        "blk.0.shortconv.conv.weight": matrix(n_embd, 3),
+        "blk.0.shortconv.in_proj.weight": matrix(3 * n_embd, n_embd),
+        "blk.0.shortconv.out_proj.weight": matrix(n_embd, n_embd),
+        **{f"blk.1.attn_{part}_norm.weight": ones(16) for part in "qk"},
+    }
+    for layer in range(2):
+        lfm2 |= {
+            f"blk.{layer}.ffn_norm.weight": ones(n_embd),
+            f"blk.{layer}.attn_norm.weight": ones(n_embd),
+            f"blk.{layer}.ffn_gate.weight": matrix(n_ff, n_embd),
+            f"blk.{layer}.ffn_up.weight": matrix(n_ff, n_embd),
+            f"blk.{layer}.ffn_down.weight": matrix(n_embd, n_ff),
+        }
+    for part, rows in {"q": 64, "k": 32, "v": 32, "output": 64}.items():
+        lfm2[f"blk.1.attn_{part}.weight"] = matrix(rows, n_embd)
+
+    def also(writer: gguf.GGUFWriter) -> None:
+        if architecture == "lfm2":
+            writer.add_shortconv_l_cache(3)
+            writer.add_head_count_kv([0, 2])
+        else:
+            writer.add_ssm_conv_kernel(4)
+            writer.add_ssm_inner_size(n_inner)
+            writer.add_ssm_state_size(n_state)
+            writer.add_ssm_time_step_rank(n_rank)
+
+    output = matrix(vocab, n_embd, 3.0)
+    n_fixed = len(_SPECIALS + _BYTES + _MARKS)
+    output[:n_fixed] = 0
+    norm = "token_embd_norm" if architecture == "lfm2" else "output_norm"
+    return _write(
+        path,
+        architecture=architecture,
+        name=architecture,
+        words=_words(vocab - n_fixed, rng),
+        scores=[-float(index) for index in range(vocab - n_fixed)],
+        tensors={
+            "token_embd.weight": matrix(vocab, n_embd, n_embd**0.5),
+            "output.weight": output,
+            f"{norm}.weight": ones(n_embd),
+            **(lfm2 if architecture == "lfm2" else mamba),
+        },
+        sizes={"layers": 2, "heads": 4, "context": n_ctx},
+        dtype="F32",
+        chat_template=CHATML,
+        also=also,
     )
 
 
@@ -472,6 +560,7 @@ def _write(
     dtype: str,
     chat_template: str | None,
     bpe: tuple[str, list[str]] | None = None,
+    also: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
 ) -> Path:
     fixed = _SPECIALS + _BYTES + _MARKS
     unknown, control = [gguf.TokenType.UNKNOWN], [gguf.TokenType.CONTROL]
@@ -484,9 +573,12 @@ def _write(
     writer.add_context_length(sizes["context"])
     writer.add_embedding_length(n_embd)
     writer.add_block_count(sizes["layers"])
-    writer.add_feed_forward_length(tensors["blk.0.ffn_up.weight"].shape[0])
+    ffn = tensors.get("blk.0.ffn_up.weight")
+    writer.add_feed_forward_length(0 if ffn is None else ffn.shape[0])
     writer.add_head_count(sizes["heads"])
-    writer.add_head_count_kv(sizes["heads_kv"])
+    if "heads_kv" in sizes:
+        writer.add_head_count_kv(sizes["heads_kv"])
+    also(writer)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // sizes["heads"])
     writer.add_vocab_size(len(fixed) + len(words))

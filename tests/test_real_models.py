@@ -195,3 +195,26 @@ def test_a_window_of_attention_bears_the_reuse_of_a_prefix(own: Daemon) -> None:
     for day in (11, 22, 33, 43, 44, 43):
         prompt = "".join(days[:day]) + f"On day {day} the traveller saw"
         assert generate(own, "gemma3", prompt, 4) == f" {day + 3} birds"
+
+
+def test_the_second_turn_of_a_chat_with_a_window_goes_on_from_the_first(own: Daemon) -> None:
+    """The answer between them is longer than what the window can go back, and comes back shorter, as without its thoughts."""
+    days = " ".join(f"On day {n} the traveller saw {n + 3} birds." for n in range(80))
+    messages = [
+        {"role": "system", "content": "You count birds."},
+        {"role": "user", "content": days},
+    ]
+
+    def ask(n: int) -> dict[str, Any]:
+        body = {"model": "gemma3", "messages": messages, "max_tokens": n, "temperature": 0}
+        answer = own.ask("POST", "/v1/chat/completions", body)
+        assert answer.status == 200, answer.body
+        usage: dict[str, Any] = answer.json()["usage"]
+        return usage
+
+    first = ask(560)
+    assert first["completion_tokens"] == 560
+    messages += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And then?"}]
+    second = ask(1)
+    reused = second["prompt_tokens_details"]["cached_tokens"]
+    assert reused >= 0.9 * first["prompt_tokens"]

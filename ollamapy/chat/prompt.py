@@ -168,6 +168,32 @@ def without_oldest(messages: Sequence[Message], cut: int) -> tuple[Message, ...]
     return (*(m for m in messages[:cut] if m.role == "system"), *messages[cut:])
 
 
+MOST_MARKED = 4 * 1024 * 1024
+"""Characters of a prompt in which places are looked for; longer ones fit into no context."""
+
+
+def marks(text: str, messages: Sequence[Message]) -> tuple[int, ...]:
+    """The bytes of a prompt's text before the places where another prompt may go on in another way, ascending.
+
+    These are the first message that is not the system's (another chat begins with another), the last one of the user (it may be
+    edited), and the end of the last message (after it the next turn has the answer). A message that the template does not print
+    as it is has no mark.
+    """
+    if len(text) > MOST_MARKED:
+        return ()
+    found = set()
+    if first := next((m.content.strip() for m in messages if m.role != "system"), ""):
+        systems = [m.content.strip() for m in messages if m.role == "system"]
+        ends = (at + len(each) for each in systems if (at := text.find(each)) >= 0)
+        found.add(text.find(first, max(ends, default=0)))
+    if asked := next((m.content.strip() for m in reversed(messages) if m.role == "user"), ""):
+        found.add(text.rfind(asked))
+    last = messages[-1].content.strip() if messages else ""
+    if last and (at := text.rfind(last)) >= 0:
+        found.add(at + len(last))
+    return tuple(len(text[:at].encode("utf-8", "replace")) for at in sorted(found) if at > 0)
+
+
 # ---- which text ----------------------------------------------------------------------------------
 
 

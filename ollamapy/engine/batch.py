@@ -114,15 +114,15 @@ def aligned(n: int, cut: int) -> int:
 
 def _prompt_spans(prefills: list[Sequence], room: int, shortest_first: bool) -> list[Span]:
     """The prompts' part of a batch. Only the one that comes first gets a piece of fewer than TILED tokens, unless it is the
-    end of a prompt: such pieces are slow."""
+    end of a prompt or comes before a stop: such pieces are slow."""
     spans: list[Span] = []
     shortest = min(prefills, key=lambda sequence: sequence.n_pending)
     divided = shortest is not prefills[0] and room >= 2 * TILED
     head = shortest if divided or shortest_first else prefills[0]
     others = [(sequence, room) for sequence in prefills if sequence is not head]
     for sequence, most in [(head, room - room // 2 if divided else room), *others]:
-        n = min(sequence.n_pending, most, room, MOST_SCORED if sequence.scores else room)
-        if n == 0 or (spans and n < min(sequence.n_pending, TILED) and not sequence.scores):
+        n = min(sequence.n_until_stop, most, room, MOST_SCORED if sequence.scores else room)
+        if n == 0 or (spans and n < min(sequence.n_until_stop, TILED) and not sequence.scores):
             break
         spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))
         room -= n

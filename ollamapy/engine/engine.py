@@ -323,6 +323,7 @@ class Engine:
         for span in spans:
             sequence, n_outputs = span.sequence, span.n_outputs
             sequence.n_past = span.start + span.n
+            self._slots.note(sequence)
             if sequence.scores:
                 self._score(span, row)
             row += n_outputs

@@ -22,14 +22,14 @@ from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
 from ..types import LoadStage, PromptToken, TokenLogprob
 from .batch import CUT
-from .cores import usable_cores
+from .contexts import context_params
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
 from .pooled import Pooled, scores
 from .rows import Row, Rows
 from .sampling import Stage
+from .states import States
 
-_GGML_BF16 = 30
 _LOG_WARN = 3
 _OTHER_POOLING = "model default pooling_type is"
 """llama.cpp's warning where a context's pooling differs from the file's; we choose it on purpose."""
@@ -79,7 +79,7 @@ class Model:
         self._take_log(log)
         self._load_weights(plan, progress)
         self._read_facts()
-        self._params = _context_params(self._lib, plan)
+        self._params = context_params(self._lib, plan)
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
         strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
         self._abort_callback = ctypes.cast(strlen, self._lib.ggml_abort_callback)
@@ -90,6 +90,8 @@ class Model:
         self.can_shift = False
         self._context = self._memory = None
         self._rows: Rows
+        self._states: States
+        self.checkpoint_size = plan.checkpoint_size
         if plan.generates and self._lib.llama_model_has_decoder(self._model):
             progress("context", 1.0)
             self._make_context(plan.n_ctx, plan.n_slots)
@@ -141,9 +143,9 @@ class Model:
         self._vocab = lib.llama_model_get_vocab(model)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.n_swa: int = lib.llama_model_n_swa(model)
-        self.recurrent = bool(
-            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
-        )
+        hybrid = bool(lib.llama_model_is_hybrid(model))
+        self.recurrent = hybrid or bool(lib.llama_model_is_recurrent(model))
+        self.has_cells = hybrid or not self.recurrent
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.adds_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self.bos: int = lib.llama_vocab_bos(self._vocab)
@@ -166,6 +168,7 @@ class Model:
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
         self._set_up(context)
         self._rows = Rows(lib, self.n_batch)
+        self._states = States(lib, context)
 
     def _load_adapter(self, path: Path) -> Any:
         """A LoRA on the model; freed with it."""
@@ -239,6 +242,7 @@ class Model:
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
         status = int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
+        self._states.settle()
         if status == 0:
             # on a device the call returns before the work is done, and its time says nothing of the speed
             self._lib.llama_synchronize(self._context)
@@ -333,16 +337,35 @@ class Model:
         lib.llama_memory_seq_rm(memory, target, -1, -1)
         lib.llama_memory_seq_cp(memory, source, target, -1, -1)
         lib.llama_memory_seq_rm(memory, target, n, -1)
+        self._states.unsettle(target)
 
     def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None:
         """Forget ``discard`` tokens after the first ``keep`` and move the rest, up to ``n_past``, into their place."""
         lib, memory = self._lib, self._memory
         lib.llama_memory_seq_rm(memory, slot, keep, keep + discard)
         lib.llama_memory_seq_add(memory, slot, keep + discard, n_past, -discard)
+        self._states.unsettle(slot)
 
     def first_position(self, slot: int) -> int:
         """The smallest position that a slot still holds, -1 when it is empty."""
         return int(self._lib.llama_memory_seq_pos_min(self._memory, slot))
+
+    @property
+    def rewinds(self) -> bool:
+        """Can a slot go back to any position? A sliding window and a recurrent state cannot."""
+        return not (self.n_swa or self.recurrent)
+
+    def state_size(self, slot: int, *, partial: bool) -> int:
+        """Bytes of a slot's state; ``partial``: of the part that cannot be cut. 0 where it cannot be copied now."""
+        return self._states.size(slot, partial=partial)
+
+    def save(self, slot: int, *, partial: bool) -> bytearray | None:
+        """A copy of a slot's state, or of the part that cannot be cut."""
+        return self._states.save(slot, partial=partial)
+
+    def restore(self, slot: int, state: bytearray, *, partial: bool) -> bool:
+        """Put a state back, into any slot; False where it is refused: the slot must be cleared then."""
+        return self._states.restore(slot, state, partial=partial)
 
     # ---- samplers --------------------------------------------------------------------------------------------------
 
@@ -575,26 +598,3 @@ class Model:
             if "failed to load" not in line
         ]
         return f"{what}: {messages[-1]}" if messages else what
-
-
-def _context_params(lib: Any, plan: LoadPlan) -> Any:
-    """llama.cpp's parameters of a context for ``plan.n_slots`` sequences."""
-    context = lib.llama_context_default_params()
-    context.n_ctx = plan.n_ctx * plan.n_slots
-    context.n_seq_max = plan.n_slots
-    context.n_batch = context.n_ubatch = plan.n_batch
-    context.n_threads = context.n_threads_batch = (
-        min(plan.threads, os.cpu_count() or 1) or usable_cores()
-    )
-    context.kv_unified = False
-    context.swa_full = False
-    context.flash_attn_type = {
-        None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-        False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    }[plan.flash_attention]
-    context.type_k = context.type_v = (
-        _GGML_BF16 if plan.kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{plan.kv_type.upper()}")
-    )
-    context.no_perf = True
-    return context

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..types import Generation, Prefill, Prompt, Queued
+from .checkpoints import until_stop
 from .grammar import Matcher
 from .text import Awaited, TextStream
 
@@ -26,6 +27,8 @@ class Sequence:
     ``forced`` are tokens that come next instead of sampled ones: those of ``think_end``, when the budget is used up or the
     model would end before the required form has begun.
 
+    At each of the ``stops``, numbers of tokens, a batch ends, so that a checkpoint can be taken.
+
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared. Where the
     same tokens are wanted whatever the neighbours, only the whole pieces of the prompt are.
 
@@ -44,6 +47,7 @@ class Sequence:
     grammar: Matcher | None = None
     think_end: tuple[int, ...] = ()
     shown: frozenset[int] = frozenset()
+    stops: tuple[int, ...] = ()
 
     n_prompt: int = 0
     n_past: int = 0
@@ -87,6 +91,11 @@ class Sequence:
     def scores(self) -> bool:
         """Are logits of the prompt's tokens still needed?"""
         return self.generation.prompt_logprobs is not None and self.n_scored < self.n_prompt
+
+    @property
+    def n_until_stop(self) -> int:
+        """Pending tokens that may go into one batch: those before the next stop."""
+        return until_stop(self.stops, self.n_past, len(self.tokens))
 
     @property
     def n_pending(self) -> int:

@@ -1,7 +1,8 @@
 """The slots of the KV cache: which sequence runs in which, and what each still holds of earlier ones.
 
 A prompt keeps what its slot holds of it already, or copies it from another slot. If that slot is still computing it, the
-prompt waits: it follows. What is worth how much is decided in ``batch.py``; here it is done.
+prompt waits: it follows. A state that cannot be cut is put back from a checkpoint. What is worth how much is decided in
+``batch.py`` and ``checkpoints.py``; here it is done.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .batch import (
     place,
     reusable,
 )
+from .checkpoints import Checkpoint, Checkpoints, is_due, packed
 from .model import Model
 from .rows import Row
 from .sequence import Sequence, Slot
@@ -31,6 +33,8 @@ class Slots:
         self._model = model
         self._slots = [Slot(i) for i in range(model.n_slots)]
         self._admissions = 0
+        unable = model.recurrent or model.n_swa > 0
+        self._checkpoints = Checkpoints(model.checkpoint_size if unable else 0)
 
     def place(self, sequence: Sequence) -> Placement | None:
         """The best free slot for a sequence; None where all are taken."""
@@ -66,14 +70,30 @@ class Slots:
             sequence.leader, sequence.shared = leader, shared
             return
         sequence.leader = None
-        self._model.copy(donor.id, slot.id, shared)
         held = len(donor.cached) if leader is None else leader.n_past
-        self._reuse(sequence, slot, shared, held)
+        keep = self._reusable(sequence, donor, shared, held)
+        if (found := self._better(sequence, shared, keep)) is not None:
+            # not by a copy: its data comes with the next decode, over what is restored
+            state = self._model.save(donor.id, partial=False)
+            if state is not None and self._model.restore(slot.id, state, partial=False):
+                self._keep(sequence, slot, self._go_back(slot, found))
+                return
+        if keep:
+            self._model.copy(donor.id, slot.id, shared)
+        self._keep(sequence, slot, keep)
 
     def _reuse(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> None:
-        """Cut a slot that holds ``held`` tokens back to what the prompt may keep of the ``shared`` ones."""
+        """Cut a slot that holds ``held`` tokens back to what the prompt may keep of the ``shared`` ones, or further with a
+        checkpoint."""
+        keep = self._reusable(sequence, slot, shared, held)
+        if (found := self._better(sequence, shared, keep)) is not None:
+            keep = self._go_back(slot, found)
+        self._keep(sequence, slot, keep)
+
+    def _reusable(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> int:
+        """Tokens that the prompt may keep of a slot that holds ``held`` as it is, ``shared`` of them its own."""
         model = self._model
-        keep = reusable(
+        return reusable(
             shared,
             held,
             len(sequence.tokens),
@@ -81,12 +101,58 @@ class Slots:
             n_swa=model.n_swa,
             pos_min=model.first_position(slot.id) if model.n_swa and shared else 0,
         )
-        if not model.trim(slot.id, keep):
+
+    def _better(self, sequence: Sequence, shared: int, keep: int) -> Checkpoint | None:
+        """The checkpoint from which more of a prompt can be kept than ``keep`` tokens, of ``shared`` that a slot holds."""
+        if not len(self._checkpoints) or sequence.scores:
+            return None
+        most = len(sequence.tokens) - 1
+        if self._model.has_cells:
+            most = min(most, shared)
+        found = self._checkpoints.find(sequence.tokens, most)
+        return found if found is not None and found.n > keep else None
+
+    def _go_back(self, slot: Slot, checkpoint: Checkpoint) -> int:
+        """Restore a checkpoint in a slot that holds its tokens; how many it holds then, 0 where llama.cpp refuses."""
+        model = self._model
+        if model.restore(slot.id, checkpoint.state, partial=True):
+            covered = not model.n_swa or model.first_position(slot.id) <= max(
+                0, checkpoint.n - model.n_swa
+            )
+            if covered:
+                self._checkpoints.use(checkpoint)
+                return checkpoint.n
+        self._checkpoints.drop(checkpoint)
+        return 0
+
+    def _keep(self, sequence: Sequence, slot: Slot, keep: int) -> None:
+        """Cut a slot to ``keep`` tokens, from where its sequence goes on."""
+        if not self._model.trim(slot.id, keep):
             keep = 0
-            model.trim(slot.id, 0)
+            self._model.trim(slot.id, 0)
         sequence.n_past = keep
         if not sequence.n_predicted:
             sequence.n_cached = keep
+
+    def note(self, sequence: Sequence) -> None:
+        """Take a checkpoint of what was just computed of a sequence, where one is due."""
+        slot, model = sequence.slot, self._model
+        if slot is None or not self._checkpoints.budget or sequence.n_pure is not None:
+            return
+        if not is_due(
+            sequence.stops, sequence.n_past, sequence.n_prompt, recurrent=model.recurrent
+        ):
+            return
+        prefix = packed(sequence.tokens[: sequence.n_past])
+        size = len(prefix) + model.state_size(slot.id, partial=True)
+        if self._checkpoints.has(prefix) or not self._checkpoints.make_room(size, self._held()):
+            return
+        if (state := model.save(slot.id, partial=True)) is not None:
+            self._checkpoints.add(Checkpoint(prefix, state))
+
+    def _held(self) -> list[bytes] | None:
+        """What the slots hold, packed; None where a checkpoint is of use without it."""
+        return [packed(slot.holding) for slot in self._slots] if self._model.has_cells else None
 
     def release_followers(self, running: Iterable[Sequence]) -> None:
         """Start the followers whose leaders have computed the shared prefix.

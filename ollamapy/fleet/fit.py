@@ -17,6 +17,7 @@ from ..formats.footprint import (
     Estimate,
     embedding_context,
     estimate,
+    partial_size,
     slot_bytes,
 )
 from ..formats.gguf import Header
@@ -45,6 +46,9 @@ MOST_SLOTS = 256
 
 _AUTOMATIC_SLOTS = 8
 
+_CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
+"""Checkpoints for each slot of a model whose states cannot be cut, in at most this part of the free memory."""
+
 
 # ---- memory ------------------------------------------------------------------------------------------------------------
 
@@ -69,6 +73,7 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
             compute=found.compute + compute,
             overhead=found.overhead + POOLING_LIBRARY,
         )
+    found = replace(found, kv=found.kv + plan.checkpoint_size)
     adapters = plan.files.adapter_size
     if not plan.use_mmap:
         return replace(found, weights=found.weights + adapters)
@@ -137,7 +142,19 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         generates=generates,
         embeds=request.embeds or not generates,
         deterministic=bool(options.deterministic),
+        checkpoint_size=_checkpoint_size(header, n_ctx, n_slots, room, settings)
+        if generates and not options.deterministic
+        else 0,
     )
+
+
+def _checkpoint_size(
+    header: Header, n_ctx: int, n_slots: int, room: int, settings: Settings
+) -> int:
+    """Bytes for checkpoints; none where not even one a slot would have room."""
+    one = partial_size(header, n_ctx, settings.kv_cache_type)
+    size = min(_CHECKPOINTS * n_slots * one, max(room, 0) // _CHECKPOINTS_SHARE)
+    return size if size >= n_slots * one else 0
 
 
 def _given_context(request: LeaseRequest, settings: Settings) -> int | None:
@@ -230,8 +247,11 @@ def not_enough(request: LeaseRequest, plan: LoadPlan, free: int) -> NotEnoughMem
 
 
 def _smaller(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> Iterator[LoadPlan]:
-    """Plans in falling size: half the slots, down to one; then, if no number was given, less context."""
+    """Plans in falling size: no checkpoints; half the slots, down to one; then, if no number was given, less context."""
     n_slots, n_ctx = plan.n_slots, plan.n_ctx
+    if plan.checkpoint_size:
+        plan = msgspec.structs.replace(plan, checkpoint_size=0)
+        yield plan
     while n_slots > 1:
         n_slots //= 2
         yield msgspec.structs.replace(plan, n_slots=n_slots)

@@ -115,6 +115,19 @@ def slot_bytes(header: Header, n_ctx: int, n_batch: int, kv_type: str) -> int:
     return round(numbers * head) + header.block_count * _state_bytes(header)
 
 
+def partial_size(header: Header, n_ctx: int, kv_type: str) -> int:
+    """Bytes of the part of a sequence's state that cannot be cut: the cells of its windows, and its recurrent state; 0 where all
+    of it can be."""
+    cells = min(padded(n_ctx), header.sliding_window or 0)
+    heads = sum(
+        heads
+        for heads, is_windowed in zip(header.head_count_kv, _windowed_layers(header), strict=False)
+        if is_windowed
+    )
+    head = (header.key_length + header.value_length) * KV_TYPES[kv_type]
+    return round(cells * heads * head) + header.block_count * _state_bytes(header)
+
+
 def _windowed_layers(header: Header) -> list[bool]:
     """Which layers see only a window; none if the header does not have it: the estimate is then too high."""
     layers = range(header.block_count)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..engine.batch import truncated
+from ..engine.checkpoints import places, stops
 from ..engine.embed import EmbedTask, input_tokens, pair_tokens
 from ..engine.engine import Engine
 from ..engine.grammar import STACK, Grammars, Matcher, NeedsLonger
@@ -215,6 +216,7 @@ class Worker:
             generation,
             n_truncated=n_whole - len(tokens),
             grammar=self._grammar(generation.constraint, quick),
+            stops=self._stops(tokens, generation, whole=n_whole == len(tokens)),
             think_end=tuple(model.tokenize(generation.think_end, add_special=False)),
             shown=frozenset(
                 control
@@ -222,6 +224,17 @@ class Worker:
                 if (control := model.control_token(written)) is not None
             ),
         )
+
+    def _stops(self, tokens: list[int], generation: Generation, *, whole: bool) -> tuple[int, ...]:
+        """Where the engine takes checkpoints of a prompt; nowhere for a model that can go back to any token."""
+        model = self._model
+        if model.rewinds or model.cut:
+            return ()
+        if not whole or not generation.marks:
+            return stops(len(tokens))
+        n_opening = int(model.adds_bos and tokens[0] == model.bos)
+        lengths = (len(model.written(token)) for token in tokens[n_opening:])
+        return stops(len(tokens), [n_opening + n for n in places(lengths, generation.marks)])
 
     def _grammar(self, constraint: Constraint | None, quick: bool) -> Matcher | None:
         if constraint is None:

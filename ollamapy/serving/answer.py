@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..chat import output
+from ..chat import prompt as prompts
 from ..chat.verbatim import Sampled, after_thinking, tail_tokens
 from ..context import usable
 from ..errors import RunnerCrashed
@@ -263,6 +264,7 @@ def _generation(turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int) -
         prompt_logprobs=request.prompt_logprobs,
         progress=request.progress,
         with_tokens=bool(turn.tools),
+        marks=prompts.marks(prompt.text, turn.messages),
     )
 
 

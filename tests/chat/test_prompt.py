@@ -237,3 +237,28 @@ def test_cuts_go_through_the_messages_once(roles: list[str]) -> None:
 @given(st.lists(st.text(alphabet="a .,\n", max_size=3)))
 def test_joining_many_texts_is_joining_them_one_by_one(texts: list[str]) -> None:
     assert prompt.join(texts) == reduce(joined, texts, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "messages", "marked"),
+    [
+        ("<S>\n<U>\n>", (S, U), ["<S>\n<", "<S>\n<U"]),
+        ("<S>\n<U><A><V>\n>", (S, U, A, V), ["<S>\n<", "<S>\n<U><A><", "<S>\n<U><A><V"]),
+        ("<U U>U", (Message("system", "U U"), U), ["<U U>", "<U U>U"]),
+        ("\u00e9<U>", (Message("user", " U\n"),), ["\u00e9<", "\u00e9<U"]),
+        ("U", (U,), ["U"]),
+        ("<other>", (S, U), []),
+        ("<U>", (U, Message("tool", "")), ["<"]),
+        ("raw", (), []),
+    ],
+)
+def test_where_another_prompt_may_go_on_in_another_way(
+    text: str, messages: tuple[Message, ...], marked: list[str]
+) -> None:
+    """The first message after the system's, the last question, and the end of the last message."""
+    found = prompt.marks(text, messages)
+    assert found == tuple(len(before.encode()) for before in marked)
+
+
+def test_a_prompt_that_fits_into_no_context_has_no_marks() -> None:
+    assert prompt.marks("U" * (prompt.MOST_MARKED + 1), (U,)) == ()

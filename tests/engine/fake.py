@@ -85,11 +85,14 @@ class FakeModel:
         cells: int | None = None,
         n_swa: int = 0,
         recurrent: bool = False,
+        has_cells: bool = True,
+        checkpoint_size: int = 0,
         ends_at: int | None = None,
         cut: int = 0,
     ) -> None:
         self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
         self.n_swa, self.recurrent = n_swa, recurrent
+        self.has_cells, self.checkpoint_size = has_cells, checkpoint_size
         self.can_shift, self.adds_bos = not recurrent, False
         self.cut = cut
         self.aborted = False
@@ -97,6 +100,11 @@ class FakeModel:
         self.cells = cells or n_slots * n_ctx
         self.ends_at = ends_at
         self.held: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
+        self.first = dict.fromkeys(range(n_slots), 0)  # of the window: what is before is forgotten
+        # what a recurrent state has seen
+        self.state: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
+        self.unsettled: set[int] = set()
+        self.restored = 0
         self.decoded: list[list[tuple[int, int, int]]] = []
         self.samplers = 0
         self.statuses: list[int] = []
@@ -116,6 +124,7 @@ class FakeModel:
         if self.aborted:
             slot, position, tokens, _ = spans[0]
             self.held[slot] += tokens[:1]  # what an abort may leave behind
+            self.state[slot] = list(self.held[slot])
             return 2
         used = sum(len(held) for held in self.held.values())
         if used + sum(len(tokens) for _, _, tokens, _ in spans) > self.cells:
@@ -124,9 +133,16 @@ class FakeModel:
         self._logits = {}
         for slot, position, tokens, wanted in spans:
             assert position == len(self.held[slot]), "a gap or an overlap in the KV cache"
+            assert self._covers(slot, position), "the window is forgotten"
+            assert not self.recurrent or self.state[slot] == self.held[slot], "a wrong state"
             self.held[slot] += tokens
+            self.state[slot] = list(self.held[slot])
+            self.first[slot] = max(
+                self.first[slot], len(self.held[slot]) - (self.n_swa or self.n_ctx)
+            )
             assert len(self.held[slot]) <= self.n_ctx
             self._rows += [slot] * wanted
+        self.unsettled.clear()
         self.decoded.append([(slot, position, len(tokens)) for slot, position, tokens, _ in spans])
         return 0
 
@@ -152,10 +168,15 @@ class FakeModel:
     def prompt_token(self, logits: Any, token: int, top: int) -> PromptToken:
         return PromptToken(token, chr(token), None if logits is None else -1.0)
 
+    def _covers(self, slot: int, n: int) -> bool:
+        return not self.n_swa or self.first[slot] <= max(0, n - self.n_swa)
+
     def trim(self, slot: int, n: int) -> bool:
-        if self.recurrent and 0 < n < len(self.held[slot]):
+        if self.recurrent and 0 < n < len(self.state[slot]):
             return False
-        del self.held[slot][n:]
+        del self.held[slot][n:], self.state[slot][n:]
+        if n == 0:
+            self.first[slot] = 0
         return True
 
     def abort(self) -> None:
@@ -166,15 +187,39 @@ class FakeModel:
 
     def copy(self, source: int, target: int, n: int) -> None:
         assert source != target and n <= len(self.held[source])
+        assert not self.recurrent
         self.held[target] = self.held[source][:n]
+        self.first[target] = self.first[source]
+        self.unsettled.add(target)
 
     def shift(self, slot: int, keep: int, discard: int, n_past: int) -> None:
         assert n_past == len(self.held[slot])
         del self.held[slot][keep : keep + discard]
 
     def first_position(self, slot: int) -> int:
-        held = len(self.held[slot])
-        return max(0, held - self.n_swa) if held else -1
+        return self.first[slot] if self.held[slot] else -1
+
+    def state_size(self, slot: int, *, partial: bool) -> int:
+        return 0 if slot in self.unsettled else 4 * (1 + len(self.held[slot]))
+
+    def save(self, slot: int, *, partial: bool) -> bytearray | None:
+        """All tokens, though the real partial state has less: so a wrong one is noticed."""
+        if slot in self.unsettled:
+            return None
+        return bytearray(np.array([self.first[slot], *self.held[slot]], np.int32).tobytes())
+
+    def restore(self, slot: int, state: bytearray, *, partial: bool) -> bool:
+        assert slot not in self.unsettled, "the copy that comes would overwrite it"
+        self.restored += 1
+        first, *tokens = np.frombuffer(state, np.int32).tolist()
+        if not partial or not self.has_cells:
+            self.held[slot] = list(tokens)
+        assert self.held[slot][: len(tokens)] == tokens, "a state of other tokens"
+        self.first[slot], self.state[slot] = (
+            max(first, len(tokens) - (self.n_swa or self.n_ctx)),
+            tokens,
+        )
+        return True
 
     def make_sampler(self, stages: Sequence[Stage], history: Sequence[int]) -> Any:
         self.samplers += 1

@@ -123,6 +123,41 @@ def test_kv_cache(model: Header, given: dict[str, Any], kv: int) -> None:
     assert footprint.estimate(model, **load).kv == kv
 
 
+STATES = [
+    ("all of it can be cut", header(**LLAMA2_7B), 0),
+    ("the windows of five of six layers", header("gemma3", **GEMMA), 2 * 512 * 2 * 5 * 512),
+    (
+        "a recurrent state",
+        header("rwkv6", block_count=12, embedding_length=768, wkv__head_size=64),
+        12 * 4 * 768 * (64 + 2),
+    ),
+    ("an empty header", header(), 0),
+]
+
+
+@pytest.mark.parametrize("model, size", [row[1:] for row in STATES], ids=[row[0] for row in STATES])
+def test_the_part_of_a_state_that_cannot_be_cut(model: Header, size: int) -> None:
+    assert footprint.partial_size(model, 4096, "f16") == size
+
+
+def test_checkpoints_are_counted_and_given_up_first() -> None:
+    """Four for each slot, in a sixteenth of the memory; none where the plan does not fit with them."""
+    model, one = header("gemma3", 100 * MB, **GEMMA), 2 * 512 * 2 * 5 * 512
+    plenty = fit.best(request(model), settings(), 100 * GB)
+    assert plenty.checkpoint_size == 4 * plenty.n_slots * one
+    without = replace(plenty, checkpoint_size=0)
+    total = fit.estimate_load(model, without).total
+    assert fit.estimate_load(model, plenty).total == total + plenty.checkpoint_size
+    chosen = settings(OLLAMAPY_NUM_PARALLEL=8, OLLAMAPY_CONTEXT_LENGTH=4096)
+    wanted = fit.preferred(request(model), chosen, 100 * GB)
+    tight = fit.estimate_load(model, replace(wanted, checkpoint_size=0)).total
+    found = fit.best(request(model), chosen, tight)
+    assert (found.n_slots, found.checkpoint_size) == (8, 0)
+    some = fit.preferred(request(model), settings(OLLAMAPY_NUM_PARALLEL=4), 100 * MB + 16 * 6 * one)
+    assert some.checkpoint_size == 6 * one
+    assert fit.preferred(request(header(**LLAMA2_7B)), settings(), 100 * GB).checkpoint_size == 0
+
+
 # "CPU compute buffer size" of llama.cpp 0.3.36, in MiB.
 WIDE = header(
     block_count=2,
