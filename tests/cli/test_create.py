@@ -24,7 +24,8 @@ from ollamapy.registry.store import Store
 from tests.formats import folders, test_llama2c, test_lora
 from tests.models.test_create import _adapter, everything, layers
 from tests.served import Daemon, environment, serve
-from tests.small_models import install, random_model, scripted_model, split
+from tests.shards import split
+from tests.small_models import install, random_model, scripted_model
 
 llama = pytest.mark.llama
 MIB = 2**20

@@ -33,7 +33,8 @@ from ollamapy.registry.store import Store
 from ollamapy.runner.render import Renderer
 from ollamapy.types import Message, Progress
 from tests.formats import folders
-from tests.small_models import CHATML, GO_CHATML, install, split
+from tests.shards import split
+from tests.small_models import CHATML, GO_CHATML, install
 
 OLLAMAS = Path(__file__).parent.parent / "data" / "store"
 

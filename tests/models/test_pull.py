@@ -13,7 +13,8 @@ from ollamapy.registry.manifest import MAX_MANIFEST
 from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, serve
-from tests.small_models import random_model, split
+from tests.shards import split
+from tests.small_models import random_model
 
 from .pulls import (
     blobs,

@@ -10,7 +10,8 @@ from ollamapy.registry.prune import prune
 from ollamapy.registry.store import Store
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, serve, until
-from tests.small_models import random_model, split
+from tests.shards import split
+from tests.small_models import random_model
 
 from .pulls import (
     LARGE,
