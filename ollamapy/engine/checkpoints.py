@@ -115,6 +115,11 @@ class Checkpoints:
         fitting = [each for each in self._all if given.startswith(each.prefix)]
         return max(fitting, key=lambda each: each.n, default=None)
 
+    def along(self, tokens: Sequence[int]) -> list[Checkpoint]:
+        """All of prefixes of these tokens."""
+        given = packed(tokens) if self._all else b""
+        return [each for each in self._all if given.startswith(each.prefix)]
+
     def use(self, checkpoint: Checkpoint) -> None:
         """Note that one was of use."""
         self._now += 1

@@ -21,6 +21,7 @@ from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
 from .model import Model
 from .rows import ABORTED, NO_SLOT
 from .sampling import penalized_history, sampler_chain
+from .saving import Saving
 from .sequence import Sequence
 from .slots import Slots
 
@@ -53,6 +54,7 @@ class Engine:
         emit: Callable[[list[Event]], None],
         clock: Callable[[], int] = time.monotonic_ns,
         before_long_step: Callable[[], None] = lambda: None,
+        saving: Saving | None = None,
     ) -> None:
         self._model = model
         self._emit = emit
@@ -60,7 +62,7 @@ class Engine:
         self._clock = clock
         self._embeddings = Embedder(model.pooled, clock)
         self._inbox: queue.SimpleQueue[Sequence | EmbedTask | int] = queue.SimpleQueue()
-        self._slots = Slots(model)
+        self._slots = Slots(model, saving)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._events: list[Event] = []
@@ -96,6 +98,8 @@ class Engine:
         With ``wait`` an idle engine blocks for work.
         """
         busy = self._running or self._waiting or self._embeddings.busy
+        if not busy:
+            self._slots.save_idle()
         self._take_inbox(block=wait and not busy)
         self._slots.release_followers(
             self._running

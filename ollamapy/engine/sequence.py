@@ -29,6 +29,8 @@ class Sequence:
 
     At each of the ``stops``, numbers of tokens, a batch ends, so that a checkpoint can be taken.
 
+    ``n_restored`` of the ``n_cached`` tokens came from saved prefixes, ``n_read`` of these from files.
+
     After a context shift what follows the first ``n_pure`` tokens was computed with others before it: it is not shared. Where the
     same tokens are wanted whatever the neighbours, only the whole pieces of the prompt are.
 
@@ -48,10 +50,12 @@ class Sequence:
     think_end: tuple[int, ...] = ()
     shown: frozenset[int] = frozenset()
     stops: tuple[int, ...] = ()
+    n_read: int = 0
 
     n_prompt: int = 0
     n_past: int = 0
     n_cached: int = 0
+    n_restored: int = 0
     n_predicted: int = 0
     n_pure: int | None = None
     n_scored: int = 0
@@ -107,13 +111,16 @@ class Sequence:
 class Slot:
     """A sequence id of the KV cache; ``cached`` are the tokens it holds while no sequence runs in it.
 
-    ``last_used`` counts the engine's admissions; 0 means never used.
+    ``last_used`` counts the engine's admissions; 0 means never used. ``salt`` names whose tokens they are. ``unsaved``: they are
+    to be saved before they are overwritten.
     """
 
     id: int
     cached: list[int] = field(default_factory=list)
     sequence: Sequence | None = None
     last_used: int = 0
+    salt: bytes = b""
+    unsaved: bool = False
 
     @property
     def holding(self) -> list[int]:

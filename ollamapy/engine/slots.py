@@ -23,14 +23,16 @@ from .batch import (
 from .checkpoints import Checkpoint, Checkpoints, is_due, packed
 from .model import Model
 from .rows import Row
+from .saving import NEW, Saving
 from .sequence import Sequence, Slot
 
 
 class Slots:
     """The slots of one model; for the engine's thread alone."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, saving: Saving | None = None) -> None:
         self._model = model
+        self._saving = saving
         self._slots = [Slot(i) for i in range(model.n_slots)]
         self._admissions = 0
         unable = model.recurrent or model.n_swa > 0
@@ -46,18 +48,41 @@ class Slots:
         slot = placement.slot
         self._admissions += 1
         slot.last_used = self._admissions
+        self._save(slot)
         slot.sequence, sequence.slot = sequence, slot
         if cut := self._model.cut:  # what is computed piece by piece is the same in every prompt
             scored = sequence.generation.prompt_logprobs is not None
             sequence.n_pure = 0 if scored else aligned(sequence.n_prompt, cut)
-        if placement.donor is slot or placement.donor is None:
+        slot.salt = sequence.generation.salt.encode()
+        own = placement.donor is slot or placement.donor is None
+        if not own and self._restored(sequence, slot, placement.shared):
+            slot.cached = []
+        elif own:
             shared = 0 if sequence.scores else common_prefix(slot.cached, sequence.tokens)
             shared = aligned(min(shared, len(sequence.tokens) - 1), self._model.cut)
             cached = len(slot.cached)
             slot.cached = []
             self._reuse(sequence, slot, shared, cached)
+            self._restored(sequence, slot, sequence.n_past)
         else:
+            assert placement.donor is not None
             self._follow(sequence, placement.donor, placement.shared)
+            if sequence.leader is None and sequence.n_past == 0:
+                self._restored(sequence, slot, 0)
+
+    def _restored(self, sequence: Sequence, slot: Slot, n: int) -> bool:
+        """Put a saved prefix into a slot where it is longer than the ``n`` tokens that the slots have of the prompt."""
+        if self._saving is None or sequence.scores:
+            return False
+        match = self._saving.match(sequence.tokens, slot.salt)
+        if match.n < n + NEW:
+            return False
+        whole = self._saving.restore(slot.id, match)
+        self._keep(sequence, slot, match.n if whole else 0)
+        if not sequence.n_predicted:
+            sequence.n_restored = sequence.n_cached
+            sequence.n_read = min(sequence.n_read, sequence.n_restored)
+        return whole
 
     def _follow(self, sequence: Sequence, donor: Slot, shared: int) -> None:
         """Copy the first ``shared`` tokens from another slot; wait until it has them, if it is still computing them."""
@@ -137,6 +162,8 @@ class Slots:
     def note(self, sequence: Sequence) -> None:
         """Take a checkpoint of what was just computed of a sequence, where one is due."""
         slot, model = sequence.slot, self._model
+        if slot is not None and self._saving is not None and self._saving.is_time(slot.id):
+            self._save_running(slot, sequence)
         if slot is None or not self._checkpoints.budget or sequence.n_pure is not None:
             return
         if not is_due(
@@ -199,12 +226,48 @@ class Slots:
                 self._model.trim(slot.id, 0)
                 span.sequence.n_past = 0
 
+    def held(self, tokens: list[int]) -> int:
+        """How many of a prompt's first tokens a slot holds or will hold soon. For any thread: about right."""
+        return max((common_prefix(slot.holding, tokens) for slot in self._slots), default=0)
+
+    def _save(self, slot: Slot) -> None:
+        """Save what an idle slot holds, if that is due."""
+        if slot.unsaved and self._saving is not None:
+            slot.unsaved = False
+            self._copy(slot, slot.cached)
+
+    def _copy(self, slot: Slot, tokens: list[int]) -> None:
+        """Hand a copy of a slot over to be saved, with the checkpoints on the way, if there is enough new in it."""
+        saving = self._saving
+        if saving is not None and saving.is_worth(tokens, slot.salt):
+            along = self._checkpoints.along(tokens)
+            saving.save(slot.id, tokens, slot.salt, tuple((each.n, each.state) for each in along))
+
+    def save_idle(self) -> None:
+        """Save what idle slots hold, when there is nothing else to do."""
+        for slot in self._slots:
+            if slot.sequence is None:
+                self._save(slot)
+
+    def save_all(self) -> None:
+        """Save what all slots hold, before the end."""
+        self.save_idle()
+        for slot in self._slots:
+            if (sequence := slot.sequence) is not None and sequence.leader is None:
+                self._save_running(slot, sequence)
+
+    def _save_running(self, slot: Slot, sequence: Sequence) -> None:
+        if not sequence.generation.private:
+            self._copy(slot, sequence.tokens[: sequence.n_past][: sequence.n_pure])
+
     def drop_idle(self) -> bool:
         """Clear the cache of the idle slot that was not used for longest; False where there is none."""
         idle = [slot for slot in self._slots if slot.sequence is None and slot.cached]
         if not idle:
             return False
-        self.clear(min(idle, key=lambda slot: slot.last_used))
+        oldest = min(idle, key=lambda slot: slot.last_used)
+        self._save(oldest)
+        self.clear(oldest)
         return True
 
     def clear(self, slot: Slot) -> None:
@@ -228,3 +291,6 @@ class Slots:
         slot.sequence = sequence.slot = sequence.leader = None
         if len(slot.cached) < sequence.n_past and not self._model.trim(slot.id, len(slot.cached)):
             self.clear(slot)  # tokens that a context shift has moved cannot be shared
+        slot.unsaved = self._saving is not None and not sequence.generation.private
+        if self._saving is not None and self._saving.is_quick(slot.id):
+            self._save(slot)

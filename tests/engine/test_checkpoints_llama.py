@@ -116,13 +116,16 @@ def test_gemma_s_second_turn(tmp_path: Path) -> None:
     """The clock stands still, so that both prompts are computed in the same batches from the checkpoint on."""
     path = tmp_path / "gemma.gguf"
     path.write_bytes(b"".join(part.read_bytes() for part in GEMMA))
-    model = Model(plan(path, n_ctx=4096, n_slots=1, n_batch=512, checkpoint_size=10**8))
-    days = "".join(f"On day {n} the traveller saw {n + 3} birds. zu " for n in range(90))
-    second = days + "It was a long journey.\nOn day 91 the traveller saw"
-    fresh = Served(model, clock=lambda: 0).ask(second, n=16)
+    model = Model(plan(path, n_ctx=4096, n_slots=1, n_batch=512, threads=1, checkpoint_size=10**8))
+    days = "".join(f"On day {n} the traveller saw {n + 3} birds. zu " for n in range(60))
+    second = days + "It was a long journey.\nOn day 61 the traveller saw"
+    fresh = Served(model, clock=lambda: 0).ask(second, n=8)
     served = Served(model, clock=lambda: 0)
-    served.ask(days, n=560)  # a window and a batch more: without a checkpoint nothing is reused
-    again = served.ask(second, n=16)
+    served.ask(days, n=1)
+    served.ask(
+        days + "It rained all day. " * 150, n=1
+    )  # a window and a batch: the days are out of sight
+    again = served.ask(second, n=8)
     n_days = len(model.tokenize(days))
     model.close()
     assert again[0][0] == fresh[0][0] != ""

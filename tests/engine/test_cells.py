@@ -1,0 +1,157 @@
+"""States taken apart and put together: of real llama.cpp contexts with other slots and slot counts, and of every cut and flip."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamapy.engine import cells
+from ollamapy.engine.cells import HEAD, MAGIC, Layout, Unfit
+from ollamapy.engine.llama import Model
+from tests.plans import plan
+from tests.small_models import random_model, state_model
+
+LAYOUT = Layout(2, ((1, 4), (1, 4), (8, 6), (8, 6)))
+
+
+def blocks(n: int, *sizes: int) -> list[tuple[bytes, int, int]]:
+    """Rows of tokens that are all different, in blocks of so many tokens."""
+    found, at = [], 0
+    for count in sizes:
+        body = b"".join(
+            bytes(
+                (16 * row + token + at + each) % 251
+                for token in range(count)
+                for each in range(size)
+            )
+            for row, (_, size) in enumerate(LAYOUT.rows)
+        )
+        found.append((body, count, min(count, n - at)))
+        at += count
+    return found
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 5), st.data())
+def test_what_is_composed_is_cut_again(
+    sizes: list[int], n_streams: int, data: st.DataObject
+) -> None:
+    n = data.draw(st.integers(sum(sizes[:-1]) + 1, sum(sizes)))
+    made = cells.compose(LAYOUT, blocks(n, *sizes), n_streams, after=3)
+    found = cells.parse(made, HEAD, n_streams)
+    assert found.layout == LAYOUT and found.end == len(made) - 3
+    assert cells.holds(found, n) and not cells.holds(found, n + 1)
+    at = 0
+    for body, count, take in blocks(n, *sizes):
+        rows = cells.cut(made, found, at, at + take)
+        assert rows == cells.cut(
+            cells.compose(LAYOUT, [(body, count, count)], 1),
+            cells.parse(cells.compose(LAYOUT, [(body, count, count)], 1), HEAD, 1),
+            0,
+            take,
+        )
+        at += take
+
+
+def test_cells_in_any_order() -> None:
+    """llama.cpp fills the cells that are free: positions need not ascend."""
+    made = cells.compose(LAYOUT, blocks(4, 4), 1)
+    one = Layout(1, ((0, 1),))
+    state = bytearray(MAGIC + bytes(4) + struct.pack("<II", 1, 4))
+    for position in (2, 3, 0, 1):
+        state += struct.pack("<iIi", position, 1, 0)
+    state += struct.pack("<IIiQ", 0, 1, 0, 1) + b"CDAB"
+    found = cells.parse(state, HEAD, 1)
+    assert (found.layout, found.runs) == (one, ((0, 2, 2), (2, 0, 2)))
+    assert cells.cut(state, found, 0, 4) == b"ABCD" and cells.cut(state, found, 1, 3) == b"BC"
+    assert len(made) == HEAD + cells.size_of(LAYOUT, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        struct.pack("<II", 2, 0),
+        struct.pack("<II", 1, 0),
+        struct.pack("<IIiIi", 1, 1, 0, 2, 0),
+        struct.pack("<IIiIiIIiQ", 1, 1, 0, 1, 0, 1, 1, 0, 1) + b"A",
+        struct.pack("<IIiIiIIiQ", 1, 1, 0, 1, 0, 0, 1, 0, 2**40) + b"A",
+        struct.pack("<IIiIi", 1, 2**31, 0, 1, 0),
+        b"",
+    ],
+    ids=["streams", "none", "sequences", "transposed", "long row", "many cells", "empty"],
+)
+def test_states_of_another_form(spoiled: bytes) -> None:
+    with pytest.raises(Unfit):
+        cells.parse(MAGIC + bytes(4) + spoiled, HEAD, 1)
+
+
+@given(st.data())
+def test_a_spoiled_state_is_parsed_or_refused(data: st.DataObject) -> None:
+    """Whatever is wrong in it, nothing but Unfit is raised, and nothing is read beyond its end."""
+    state = cells.compose(LAYOUT, blocks(5, 3, 3), 2)
+    at = data.draw(st.integers(0, len(state) - 1))
+    state[at] ^= 1 << data.draw(st.integers(0, 7))
+    del state[data.draw(st.integers(0, len(state))) :]
+    try:
+        found = cells.parse(state, HEAD, 2)
+    except Unfit:
+        return
+    assert all(
+        start + found.n * size <= len(state)
+        for (_, size), start in zip(found.layout.rows, found.data, strict=True)
+    )
+
+
+@pytest.mark.llama
+@pytest.mark.parametrize(
+    ("kind", "kv_type"),
+    [("llama", "f16"), ("llama", "q8_0"), ("window", "q4_0"), ("mamba", "f16"), ("lfm2", "f16")],
+)
+def test_a_state_of_four_slots_goes_on_in_two(tmp_path: Path, kind: str, kv_type: str) -> None:
+    """The rows in blocks, of which the last is used in part, and the partial state where there is one."""
+    path = tmp_path / "m.gguf"
+    if kind in ("llama", "window"):
+        random_model(path, window=32 if kind == "window" else 0, n_embd=128)
+    else:
+        state_model(path, kind)
+    four, two = (load(path, n, kv_type) for n in (4, 2))
+    tokens = four.tokenize("ba ke li mo ra zu ti vo se nu " * 12)
+    n, n_caches = 70, int(kind == "window")
+    assert four.decode([(1, 0, tokens[:n], 1)]) == 0
+    partial = (
+        b"" if kind == "llama" else cells.portable(four.save(1, partial=True) or b"", 4, n_caches)
+    )
+    assert kind == "llama" or partial
+    more = n if partial else 90
+    if not partial:
+        assert four.decode([(1, n, tokens[n:more], 1)]) == 0
+    if four.has_cells:
+        state = four.save(1, partial=False)
+        assert state is not None
+        found = cells.parse(state, HEAD, 4)
+        assert cells.holds(found, more)
+        parts = [
+            (cells.cut(state, found, a, b), b - a, min(b, n) - a)
+            for a, b in ((0, 32), (32, 64), (64, more))
+        ]
+        last = cells.with_streams(partial, 2, n_caches)[HEAD:] if partial else b""
+        made = cells.compose(found.layout, parts, 2, after=len(last))
+        made[len(made) - len(last) :] = last
+    else:
+        made = bytearray(cells.with_streams(partial, 2, n_caches))
+    assert two.restore(1, made, partial=False) and two.trim(1, n)
+    rest = tokens[n : n + 20]
+    assert two.decode([(1, n, rest, 1)]) == 0
+    restored = two.logits(0).copy()
+    assert two.decode([(0, 0, tokens[:n], 0)]) == 0 and two.decode([(0, n, rest, 1)]) == 0
+    assert (restored == two.logits(0)).all()
+    four.close()
+    two.close()
+
+
+def load(path: Path, n_slots: int, kv_type: str) -> Any:
+    return Model(plan(path, n_ctx=256, n_slots=n_slots, n_batch=128, threads=1, kv_type=kv_type))
