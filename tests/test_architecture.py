@@ -213,7 +213,8 @@ def test_llama_cpp_is_imported_by_one_file() -> None:
 
 def test_the_engine_is_imported_by_the_child_alone() -> None:
     users = {f.file for f in ours() if target_room(f) == "engine" and f.room != "engine"}
-    assert named(users) == {f"runner/{file}.py" for file in ("__main__", "worker", "outbox")}
+    files = ("__main__", "worker", "outbox", "blockfile", "disk")
+    assert named(users) == {f"runner/{file}.py" for file in files}
 
 
 def test_conversions_run_in_their_child_alone() -> None:
