@@ -140,9 +140,9 @@ class _Attempt:
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The prompt, then what is written after it, then the counts."""
         prompt, parser = await _opened(self._turn, self._writer, self._n_ctx)
-        generation = _generation(
-            self._turn, self._writer.prompt(prompt, self._n_ctx), parser, self._n_ctx
-        )
+        written = self._writer.prompt(prompt, self._n_ctx)
+        marks = prompts.marks(prompt.text, self._turn.messages)
+        generation = _generation(self._turn, written, parser, self._n_ctx, marks)
         first = _Beginning(prompt, self._n_ctx)
         async with aclosing(self._runner.generate(generation)) as events:
             async for event in events:
@@ -241,7 +241,9 @@ class _Beginning:
         return msgspec.structs.replace(chunk, prompt_usage=usage, prompt_tokens=tokens)
 
 
-def _generation(turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int) -> Generation:
+def _generation(
+    turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int, marks: tuple[int, ...]
+) -> Generation:
     """The runner's part of a turn."""
     request, options = turn.request, turn.options
     return Generation(
@@ -264,7 +266,7 @@ def _generation(turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int) -
         prompt_logprobs=request.prompt_logprobs,
         progress=request.progress,
         with_tokens=bool(turn.tools),
-        marks=prompts.marks(prompt.text, turn.messages),
+        marks=marks,
     )
 
 
