@@ -17,9 +17,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
 from typing import Literal, NamedTuple
 
+from ..digests import keyed_sum, sha256_hex
 from .checkpoints import packed
 
 BLOCK = 256
@@ -30,11 +30,8 @@ Kind = Literal["rows", "end"]
 
 def root_of(parts: Iterable[str]) -> bytes:
     """The name of the root for everything that changes a state, in order."""
-    return sha256(
-        b"".join(
-            len(each).to_bytes(4, "little") + each for each in (part.encode() for part in parts)
-        )
-    ).digest()
+    encoded = [part.encode() for part in parts]
+    return bytes.fromhex(sha256_hex(b"".join(len(e).to_bytes(4, "little") + e for e in encoded)))
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +83,7 @@ class Match(NamedTuple):
 
 def name_of(parent: bytes, tokens: bytes, kind: Kind) -> bytes:
     """The name of a block."""
-    return blake2b(parent + kind.encode() + tokens, digest_size=32).digest()
+    return keyed_sum(parent + kind.encode() + tokens)
 
 
 @dataclass(slots=True)
@@ -271,7 +268,7 @@ class Saved:
 
 def salted(root: bytes, salt: bytes) -> bytes:
     """The root of the tree for one salt."""
-    return blake2b(root + salt, digest_size=32).digest() if salt else root
+    return keyed_sum(root + salt) if salt else root
 
 
 def _common(a: bytes, b: bytes) -> int:

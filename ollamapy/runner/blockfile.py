@@ -11,9 +11,9 @@ not pass. A reader takes nothing from a file that does not pass.
 from __future__ import annotations
 
 import struct
-from hashlib import blake2b
 from hmac import compare_digest
 
+from ..digests import keyed_sum
 from ..engine.cells import Layout
 from ..engine.saved import BLOCK, Block, Kind, name_of
 
@@ -46,7 +46,7 @@ def encode(block: Block, body: bytes, layout: Layout, root: bytes) -> bytes:
         block.parent,
     )
     head += block.tokens + b"".join(_ROW.pack(*row) for row in layout.rows)
-    return head + _sum(head, root) + _sum(body, root)
+    return head + keyed_sum(head, root) + keyed_sum(body, root)
 
 
 def decode(head: bytes, root: bytes) -> tuple[Block, Layout, int]:
@@ -61,7 +61,7 @@ def decode(head: bytes, root: bytes) -> tuple[Block, Layout, int]:
     end = tokens_end + n_rows * _ROW.size
     if len(head) < end + 2 * _SUM:
         raise Wrong("it ends within its head")
-    if not compare_digest(head[end : end + _SUM], _sum(head[:end], root)):
+    if not compare_digest(head[end : end + _SUM], keyed_sum(head[:end], root)):
         raise Wrong("its head is spoiled, or of another cache")
     tokens = head[_HEAD.size : tokens_end]
     rows = tuple(_ROW.iter_unpack(head[tokens_end:end]))
@@ -83,10 +83,6 @@ def body_of(content: bytes, root: bytes) -> tuple[Block, Layout, bytes]:
     body = content[at:]
     if len(body) != block.size:
         raise Wrong("it is not as long as its head has it")
-    if not compare_digest(content[at - _SUM : at], _sum(body, root)):
+    if not compare_digest(content[at - _SUM : at], keyed_sum(body, root)):
         raise Wrong("its body is spoiled")
     return block, layout, body
-
-
-def _sum(content: bytes, root: bytes) -> bytes:
-    return blake2b(content, digest_size=_SUM, key=root).digest()
