@@ -82,6 +82,7 @@ class Request(msgspec.Struct, frozen=True):
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
     ``prompt_logprobs`` is that of :class:`Generation`. ``progress``: report what the request waits for before its first token.
     ``explain_cache``: report what was reused of the prompt, and why not more. ``is_private``: it is not remembered.
+    ``variables`` are for the model's template, if it is a Jinja template.
     """
 
     model: str
@@ -101,6 +102,7 @@ class Request(msgspec.Struct, frozen=True):
     progress: bool = False
     explain_cache: bool = False
     is_private: bool = False
+    variables: dict[str, Any] = {}
 
     @property
     def has_work(self) -> bool:

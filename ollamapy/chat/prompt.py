@@ -124,12 +124,12 @@ def tool_for_template(tool: Mapping[str, Any]) -> dict[str, Any]:
     """A tool with its keys in the order in which Ollama writes them, so that templates print the same text. Keys that Ollama
     does not have (and drops) come after.
 
-    A function without a description has an empty one: templates fail without it, or print "None".
+    A function without a description has an empty one: templates fail without it, or print "None". What is null is absent.
     """
     ordered = _in_order(tool, _TOOL_KEYS)
     if isinstance(function := ordered.get("function"), dict):
-        described = {**function, "description": function.get("description") or ""}
-        function = _in_order(described, _TOOL_KEYS)
+        given = {key: value for key, value in function.items() if value is not None}
+        function = _in_order({"description": "", **given}, _TOOL_KEYS)
         if isinstance(parameters := function.get("parameters"), dict):
             function["parameters"] = _in_order(parameters, _SCHEMA_KEYS)
         ordered["function"] = function

@@ -105,12 +105,13 @@ class Renderer:
         marks: Marks = _NO_MARKS,
         tools: Sequence[Mapping[str, Any]] = (),
         think: bool | str | None = None,
+        variables: Mapping[str, Any] = {},
         of_request: bool = False,
     ) -> str:
         """The prompt for ``messages``, without the marks that tokenizing adds.
 
         ``tools`` and ``think`` (None: not given, else a bool or a level) reach templates that are
-        programs only. ``of_request``: the template is not an installed model's; those go first.
+        programs only, ``variables`` Jinja templates only. ``of_request``: the template is not an installed model's; those go first.
         Raises :class:`TemplateError`, :class:`RefusedByTemplate`.
         """
         request: dict[str, Any]
@@ -124,7 +125,7 @@ class Renderer:
                 request = {
                     "bos_token": marks.bos,
                     "eos_token": marks.eos,
-                    "variables": _thinking(think),
+                    "variables": {**variables, **_thinking(think)},
                 }
             case _:
                 return prompt.compose(template, messages)

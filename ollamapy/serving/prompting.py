@@ -105,6 +105,7 @@ class PromptWriter:
             marks=self.marks,
             tools=turn.tools,
             think=turn.request.think,
+            variables=turn.request.variables,
             of_request=bool(turn.request.own_template),
         )
 

@@ -192,6 +192,11 @@ def test_a_tool_is_written_in_ollamas_order() -> None:
     )
 
 
+def test_what_is_null_in_a_function_is_absent() -> None:
+    tool = {"function": {"name": "f", "description": None, "parameters": None, "strict": None}}
+    assert prompt.tool_for_template(tool) == {"function": {"name": "f", "description": ""}}
+
+
 @pytest.mark.parametrize(
     ("template", "role"),
     [

@@ -87,6 +87,9 @@ def test_a_template_is_rendered_without_the_marks_that_tokenizing_adds() -> None
         template = Template("jinja", "{{ tools | tojson }}{{ enable_thinking }}")
         rendered = await renderer.render(template, HI, tools=[{"a": "é"}], think=False)
         assert rendered == '[{"a": "é"}]False'
+        template = Template("jinja", "{{ mood }}{{ enable_thinking }}{{ messages[0].content }}")
+        given = {"mood": "gay", "enable_thinking": True, "messages": []}
+        assert await renderer.render(template, HI, think=False, variables=given) == "gayFalseHi"
         assert renderer.pids == pids
 
     with_renderer(scenario)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,13 +42,15 @@ class Letters:
 
 
 class Renderer:
-    """Renders a message as its role's first letter and its content; ``renderings`` counts."""
+    """Renders a message as its role's first letter and its content; ``renderings`` counts, ``arguments`` are the last ones."""
 
     def __init__(self) -> None:
         self.renderings = 0
+        self.arguments: dict[str, Any] = {}
 
-    async def render(self, template: Any, messages: Sequence[Message], **_: Any) -> str:
+    async def render(self, template: Any, messages: Sequence[Message], **arguments: Any) -> str:
         self.renderings += 1
+        self.arguments = arguments
         return "".join(f"{message.role[0]}{message.content}|" for message in messages)
 
 
@@ -83,6 +86,16 @@ class Fitted:
 def test_a_prompt_that_fits_is_not_even_counted(spec: ModelSpec) -> None:
     fitted = Fitted(spec, conversation([5, 5, 5]), 100)
     assert fitted.written == Written("uxxxxx|axxxxx|uxxxxx|") and fitted.runner.counted == []
+
+
+def test_a_template_gets_the_variables_of_the_request(spec: ModelSpec) -> None:
+    request = msgspec.structs.replace(
+        chat_request("m", conversation([5])), variables={"mood": "calm"}
+    )
+    renderer = Renderer()
+    writer = PromptWriter(Turn.of(spec, request), renderer, Letters(), Marks("", ""))  # type: ignore[arg-type]
+    asyncio.run(writer.write())
+    assert renderer.arguments["variables"] == {"mood": "calm"}
 
 
 def test_one_that_may_not_fit_is_counted_once_and_its_tokens_are_kept(spec: ModelSpec) -> None:

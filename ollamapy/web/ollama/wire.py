@@ -310,8 +310,10 @@ def given_tools(tools: Any) -> tuple[dict[str, Any], ...]:
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InvalidRequest(f"tools[{i}] must have a function with a name")
-        if not isinstance(function.get("parameters", {}), dict):
+        if not isinstance(function.get("parameters"), dict | None):
             raise InvalidRequest(f"tools[{i}].function.parameters must be an object")
+        if not isinstance(function.get("description"), str | None):
+            raise InvalidRequest(f"tools[{i}].function.description must be a text")
     return tuple(tools)
 
 

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ...errors import InvalidRequest
 from ...request import Request
 from ...types import Chunk, Message, TokenLogprob, ToolCall, ToolDelta
 from .. import body
 from ..ollama import wire as ollama
-from . import wire
+from . import forms, variables, wire
 
 _OWNER = "ChatCompletionRequest"
-FIELDS = wire.COMMON | {
+FIELDS = wire.COMMON | forms.FIELDS | variables.FIELDS | {
     "messages": "[]api.Message", "max_completion_tokens": "int", "response_format": "map[string]interface {}",
     "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool", "logprobs": "bool", "top_logprobs": "int",
     "reasoning": "map[string]interface {}", "reasoning_effort": "any", "modalities": "[]string", "audio": "any",
-    "functions": "any", "function_call": "any", "_debug_render_only": "bool", "grammar": "string",
-    "chat_template_kwargs": "map[string]interface {}", "continue_final_message": "bool", "add_generation_prompt": "bool",
+    "functions": "any", "function_call": "any", "_debug_render_only": "bool", "continue_final_message": "bool",
+    "add_generation_prompt": "bool",
 }  # fmt: skip
 MESSAGE_FIELDS = {
     "role": "string", "content": "any", "name": "string", "tool_calls": "any", "tool_call_id": "string",
@@ -55,16 +56,15 @@ def parse(data: bytes) -> ParsedChat:
         _refuse(given)
         tools, choice = _choice_of_tools(given.get("tools"), given.get("tool_choice"))
         reasoning = given.get("reasoning", {}).get("effort") or given.get("reasoning_effort")
-        think = wire.effort(reasoning)
+        think, known = wire.effort(reasoning), variables.given_variables(given)
+        form = forms.constraint(given, forms.response_format(given.get("response_format", {})))
         messages = _messages(given["messages"])
         fields = wire.native(
             given,
             _OWNER,
-            think=_enabled_thinking(given) if think is None else think,
+            think=variables.enabled_thinking(known) if think is None else think,
             logprobs=given.get("logprobs"),
             top_logprobs=given.get("top_logprobs"),
-            format=_format(given.get("response_format", {})),
-            grammar=given.get("grammar"),
             continue_final_message=_continues(given, messages),
             tools=tools,
             tool_choice=choice,
@@ -72,7 +72,7 @@ def parse(data: bytes) -> ParsedChat:
         )
         n = wire.count(given)
         include_usage = wire.include_usage(given, _OWNER)
-    request = ollama.chat_request(fields, messages)
+    request = replace(ollama.chat_request(fields, messages), constraint=form, variables=known)
     render_only = given.get("_debug_render_only", False)
     stream = given.get("stream", False) and not render_only
     return ParsedChat(wire.choices(request, n), stream, include_usage, render_only)
@@ -85,15 +85,6 @@ def _refuse(given: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"{name} is the older form of tools, give tools and tool_choice")
     if "audio" in given or set(given.get("modalities", ("text",))) - {"text"}:
         raise InvalidRequest("audio and other modalities than text are not supported")
-
-
-def _enabled_thinking(given: Mapping[str, Any]) -> bool | None:
-    """The variables for the template that turn thinking on or off, as llama.cpp's and vLLM's clients send them."""
-    variables = given.get("chat_template_kwargs", {})
-    found = variables.get("enable_thinking", variables.get("thinking"))
-    if found is not None and not isinstance(found, bool):
-        raise InvalidRequest("chat_template_kwargs.enable_thinking must be true or false")
-    return found
 
 
 def _continues(given: Mapping[str, Any], messages: Sequence[Message]) -> bool:
@@ -135,25 +126,6 @@ def _name_of_tool(tool: Any) -> str:
     function = tool.get("function") if isinstance(tool, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else ""
-
-
-def _format(form: Mapping[str, Any]) -> Any:
-    """Ollama's ``format`` for a response_format."""
-    kind = form.get("type", "text")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        schema = form.get("schema")
-        if schema is not None and not isinstance(schema, dict):
-            raise InvalidRequest("response_format.schema must be a JSON Schema")
-        return schema or "json"
-    if kind != "json_schema":
-        raise InvalidRequest("response_format.type must be text, json_object or json_schema")
-    described = form.get("json_schema")
-    schema = described.get("schema") if isinstance(described, dict) else None
-    if not isinstance(schema, dict):
-        raise InvalidRequest("response_format.json_schema.schema must be a JSON Schema")
-    return schema
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------

@@ -18,15 +18,15 @@ from ...request import Gap, Question, Raw, Request
 from ...types import Chunk, PromptToken, TokenLogprob
 from .. import body
 from ..ollama import wire as ollama
-from . import wire
+from . import forms, wire
 
 MOST_ANSWERS = 2048
 """Prompts times choices of one request."""
 
 _OWNER = "CompletionRequest"
-FIELDS = wire.COMMON | {
+FIELDS = wire.COMMON | forms.FIELDS | {
     "prompt": "any", "suffix": "string", "echo": "bool", "logprobs": "int", "best_of": "int",
-    "prompt_logprobs": "int",
+    "prompt_logprobs": "int", "response_format": "map[string]interface {}",
 }  # fmt: skip
 _OBJECT = "text_completion"
 
@@ -59,7 +59,8 @@ def parse(data: bytes) -> ParsedCompletion:
         logprobs = {} if tops is None else {"logprobs": True, "top_logprobs": tops}
         fields = wire.native(given, _OWNER, **logprobs)
         include_usage = wire.include_usage(given, _OWNER)
-    common = ollama.common(fields)
+        form = forms.constraint(given, forms.response_format(given.get("response_format", {})))
+    common = {**ollama.common(fields), "constraint": form}
     suffix = given.get("suffix", "")
     scores = _scores(given)
     requests = (_request(prompt, suffix, common, scores) for prompt in prompts)

@@ -17,12 +17,12 @@ from ...errors import InvalidRequest
 from ...request import Conversation, Request
 from .. import body
 from ..ollama import wire as ollama
-from . import response_items, wire
+from . import forms, response_items, variables, wire
 
 log = logging.getLogger(__name__)
 
 _OWNER = "ResponsesRequest"
-FIELDS = {
+FIELDS = forms.FIELDS | variables.FIELDS | {
     "model": "string", "input": "any", "instructions": "string", "stream": "bool", "temperature": "any", "top_p": "any",
     "max_output_tokens": "int", "tools": "any", "tool_choice": "any", "parallel_tool_calls": "bool",
     "text": "map[string]interface {}", "reasoning": "map[string]interface {}", "truncation": "string",
@@ -79,6 +79,8 @@ def parse(data: bytes) -> ParsedResponse:
     with body.reading():
         given = wire.read_fields(data, FIELDS, _OWNER)
         fields = _fields(given)
+        known = variables.given_variables(given)
+        form = forms.constraint(given, forms.text_format(given.get("text", {}).get("format")))
         previous, conversation = _earlier(given)
         items = _items(given, is_first=previous is None and conversation is None)
         instructions = given.get("instructions", "")
@@ -88,7 +90,8 @@ def parse(data: bytes) -> ParsedResponse:
     present = {name: value for name, value in fields.items() if value is not None}
     stream = given.get("stream", False)
     request = ollama.chat_request(present, messages)
-    request = replace(request, by_token=stream)  # events are numbered, as in Ollama
+    # events are numbered, as in Ollama
+    request = replace(request, constraint=form, variables=known, by_token=stream)
     store, background = given.get("store", True), given.get("background", False)
     if background and not store:
         raise InvalidRequest(
@@ -107,7 +110,8 @@ def parse(data: bytes) -> ParsedResponse:
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of Ollama's chat that a request's fields become."""
-    text, reasoning = given.get("text", {}), given.get("reasoning", {})
+    known, reasoning = variables.given_variables(given), given.get("reasoning", {})
+    think = wire.effort(reasoning.get("effort"))
     offered = _tools(given.get("tools"))
     allowed, choice = _tool_choice(given.get("tool_choice", "auto"), offered)
     logprobs = given.get("top_logprobs", 0) > 0 or _LOGPROBS in given.get("include", ())
@@ -116,9 +120,8 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
         "keep_alive": given.get("keep_alive"),
         "explain_cache": given.get("explain_cache"),
         "options": _options(given),
-        "think": wire.effort(reasoning.get("effort")),
+        "think": variables.enabled_thinking(known) if think is None else think,
         "truncate": _truncates(given.get("truncation", "auto")),
-        "format": _format(text.get("format")),
         "logprobs": logprobs,
         "top_logprobs": given.get("top_logprobs"),
         "tools": allowed,
@@ -163,22 +166,6 @@ def _truncates(truncation: str) -> bool:
     if truncation not in ("auto", "disabled"):
         raise InvalidRequest("truncation must be auto or disabled")
     return truncation == "auto"
-
-
-def _format(form: Any) -> Any:
-    """Ollama's ``format`` for a text.format."""
-    if form is None:
-        return None
-    kind = form.get("type") if isinstance(form, dict) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return "json"
-    if kind != "json_schema":
-        raise InvalidRequest("text.format must be of type text, json_object or json_schema")
-    if not isinstance(schema := form.get("schema"), dict):
-        raise InvalidRequest("text.format.schema must be a JSON Schema")
-    return schema
 
 
 def _echo(given: Mapping[str, Any], request: Request) -> dict[str, Any]:

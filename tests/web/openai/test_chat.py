@@ -88,9 +88,10 @@ def content(content: Any, **more: Any) -> dict[str, Any]:
         ({"keep_alive": "x"}, "keep_alive|duration"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
         ({"max_completion_tokens": 0}, "max_tokens must be at least 1"),
-        ({"grammar": "root ::= x", "response_format": {"type": "json_object"}}, "format or grammar"),
+        ({"grammar": "root ::= x", "response_format": {"type": "json_object"}}, "the request's format or grammar"),
         ({"response_format": {"type": "json_object", "schema": 5}}, "must be a JSON Schema"),
         ({"chat_template_kwargs": {"enable_thinking": 1}}, "enable_thinking must be true or false"),
+        ({"chat_template_kwargs": {"messages": []}}, "messages is decided by the request"),
         ({"options": {"num_ctx": "x"}}, "num_ctx"),
         ({"model": None}, "model is required"),
     ],
@@ -98,18 +99,6 @@ def content(content: Any, **more: Any) -> dict[str, Any]:
 def test_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse(**body)
-
-
-@pytest.mark.parametrize(
-    ("body", "constraint"),
-    [
-        ({"grammar": 'root ::= "x"'}, Constraint("gbnf", 'root ::= "x"')),
-        ({"response_format": {"type": "json_object"}}, Constraint("json")),
-        ({"response_format": {"type": "json_object", "schema": {"type": "null"}}}, Constraint("schema", '{"type":"null"}')),
-    ],
-)  # fmt: skip
-def test_forms(body: dict[str, Any], constraint: Constraint) -> None:
-    assert request(**body).constraint == constraint
 
 
 @pytest.mark.parametrize(
@@ -123,6 +112,7 @@ def test_forms(body: dict[str, Any], constraint: Constraint) -> None:
 )
 def test_thinking_as_a_variable_of_the_template(body: dict[str, Any], think: Any) -> None:
     assert request(**body).think == think
+    assert request(**body).variables == body["chat_template_kwargs"]
 
 
 def test_an_answer_that_continues_the_last_message() -> None:
