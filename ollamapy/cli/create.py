@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,17 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ..digests import Sha256
-from ..errors import InvalidModel, OllamapyError
+from ..errors import OllamapyError
 from ..formats import recipe
-from ..formats.architecture import UnknownArchitecture
-from ..formats.folder import POOLING, folder_files
-from ..formats.gguf import read_checked
+from ..formats.folder import folder_files
 from ..formats.modelfile import LIMIT, Instruction, Modelfile, local_path, parse
 from ..formats.quantization import type_name
-from ..formats.safetensors import read_tensors
-from ..formats.supported import check_folder
 from ..names import Name
 from .client import Client
+from .inspection import check_files
 from .progress import Steps
 from .terminal import remark
 
@@ -137,48 +133,6 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
             path for each in adapters for path in _adapter(each, folder, alone=len(adapters) == 1)
         )
     return body
-
-
-def check_files(body: dict[str, Any], families: Sequence[str] = ()) -> None:
-    """Raise OllamapyError for files of a `request` that the server would refuse, by their headers alone.
-
-    ``families`` are the catalogue's: one of them may be the model that cannot be converted.
-    """
-    for field in ("files", "adapters"):
-        files: dict[str, Path] = body.get(field, {})
-        for name, path in files.items():
-            try:
-                if path.suffix == ".safetensors":
-                    read_tensors(path)
-                elif path.suffix != ".json" and _is_gguf(path):
-                    read_checked(path)
-            except InvalidModel as error:
-                raise OllamapyError(f"{name!r}: {error}") from None
-        if field == "files" and any(name.endswith(".safetensors") for name in files):
-            try:
-                check_folder({_in_folder(name): path for name, path in files.items()})
-            except UnknownArchitecture as error:
-                raise OllamapyError(f"{error}{_like_it(error.model_type, families)}") from None
-
-
-def _like_it(model_type: str, families: Sequence[str]) -> str:
-    """The way to the catalogue's model of a family, "" if there is none of that name."""
-    names = {re.sub(r"[^a-z0-9]", "", each.lower()): each for each in families}
-    wanted = re.sub(r"[^a-z0-9]|_?moe$", "", model_type.lower())
-    found = names.get(wanted) or next(
-        (each for name, each in sorted(names.items()) if wanted and name.startswith(wanted)), None
-    )
-    return f"; in the catalogue: ollamapy pull {found}" if found else ""
-
-
-def _in_folder(name: str) -> str:
-    nested = POOLING.search(name)
-    return nested[0] if nested else name.rpartition("/")[2]
-
-
-def _is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return path.suffix == ".gguf" or file.read(_MAGIC) == b"GGUF"
 
 
 def _adapter(instruction: Instruction, folder: Path, *, alone: bool) -> list[Path]:

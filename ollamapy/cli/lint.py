@@ -12,6 +12,7 @@ from ..formats.lint import Finding, lint
 from ..formats.modelfile import local_path, parse
 from ..types import parse_options
 from . import create
+from .inspection import check_files
 
 
 def findings(source: bytes, folder: Path, families: Sequence[str] = ()) -> list[Finding]:
@@ -25,7 +26,7 @@ def findings(source: bytes, folder: Path, families: Sequence[str] = ()) -> list[
     try:
         body = create.request(modelfile, folder)
         parse_options(body.get("parameters", {}))
-        create.check_files(body, families)
+        check_files(body, families)
     except InvalidModelfile as error:
         place = max(error.line, 1), max(error.column, 1)
         found.append(Finding(*place, "error", error.reason))

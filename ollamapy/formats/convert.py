@@ -61,9 +61,7 @@ def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None 
     Raises InvalidModel when the folder is not what it should be or llama.cpp would compute another model;
     StoreError when `target` cannot be written; `target` is then removed.
     """
-    files = folder_files(source) if isinstance(source, Path) else source
-    encoder = is_encoder(read_config(files).architectures)
-    plan = bert.planned(files) if encoder else _planned(files)
+    plan = planned(folder_files(source) if isinstance(source, Path) else source)
     with ExitStack() as stack:
         opened = open_all(stack, plan.tensors.values())
         weights = [
@@ -72,8 +70,11 @@ def convert(source: Path | Folder, target: Path, *, progress: OnProgress | None 
         write(target, plan.architecture, plan.metadata, [*weights, *plan.more], progress)
 
 
-def _planned(files: Folder) -> Plan:
+def planned(files: Folder) -> Plan:
+    """The conversion of a folder, checked: all that can be wrong with it is, without reading a weight. Raises InvalidModel."""
     config = read_config(files)
+    if is_encoder(config.architectures):
+        return bert.planned(files)
     family = family_of(config)
     sizes = sizes_of(config, family)
     found = _text_tensors(safetensors.read_model(files))

@@ -322,6 +322,9 @@ def test_bad_input(
     assert done.returncode == 1 and done.stdout == ""
     [error] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert why in error and len(error) < 1000
+    assert run("lint").returncode == 1 or "the adapter is for" in why, (
+        "of what the server has it knows nothing"
+    )
     assert Store([root]).find(Name.parse("bad")) is None
     assert not [path for path in everything(root) if path.startswith("partial/work")]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollamapy.formats.lint import lint
+from tests.formats import folders
 from tests.small_models import random_model
 
 from .conftest import Command
@@ -142,6 +143,15 @@ def test_warnings_are_status_0(ollamapy: Command, tmp_path: Path) -> None:
         ("FROM m\nTEMPLATE {{ if .Prompt }}\n", ":2:1: error: the template is wrong: "),
         ("FROM m\nFROM ./m.gguf\n", ":1:1: error: FROM names both files and the model"),
         ("FROM m\nADAPTER ./m.gguf\nDRAFT d\n", ":3:1: error: there is no 'd'"),
+        ("FROM m\nADAPTER ./m.gguf\n", ':1:1: error: "m.gguf" is a model and no adapter'),
+        (
+            "FROM ./m.gguf\nFROM ./other.gguf\n",
+            ":1:1: error: 2 files are models, and they are no shards",
+        ),
+        ("FROM ./text.gguf\n", ":1:1: error: 'text.gguf': supplied file was not in GGUF format"),
+        ("FROM ./pointer.gguf\n", ":1:1: error: 'pointer.gguf': it is a Git LFS pointer"),
+        ("FROM ./unworded\n", ":1:1: error: the folder has no tokenizer"),
+        ("FROM ./odd.bin\n", ":1:1: error: the checkpoint cannot be used"),
         ("FROM m\n" + "PARAMETER stop x\n" * 300, ':1:1: error: option "stop" has 300'),
     ],
 )
@@ -155,6 +165,12 @@ def test_what_create_would_refuse_is_an_error(
     (tmp_path / "mamba" / "config.json").write_text(config)
     head = b"{}      "
     (tmp_path / "mamba" / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+    random_model(tmp_path / "other.gguf", seed=2)
+    (tmp_path / "text.gguf").write_text("Once upon a time")
+    (tmp_path / "pointer.gguf").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "odd.bin").write_bytes(b"odd")
+    folders.make(tmp_path / "unworded", folders.FAMILIES["llama"])
+    (tmp_path / "unworded" / "tokenizer.json").unlink()
     path = tmp_path / "Modelfile"
     path.write_text(text)
     result = ollamapy("lint", str(path))

@@ -26,6 +26,7 @@ from ...errors import InvalidModel, InvalidRequest, ModelNotFound, StoreError, T
 from ...formats.configuration import PLATFORM, describe, print_created_config, read_object
 from ...formats.gguf import Header, joined, read_header
 from ...formats.parameters import read_parameters
+from ...formats.parts import check_adapter, checkpoint_of, in_folder
 from ...formats.quantization import TYPES
 from ...human import quote
 from ...names import Name
@@ -38,7 +39,7 @@ from ...runner.quantize import quantize
 from ...runner.render import Renderer
 from ...types import Progress
 from ..job import Job
-from .files import Upload, by_name, check_adapter, gguf_layers, llama2c_of
+from .files import Upload, by_name, gguf_layers
 from .layers import NewLayer, file_layer, in_order
 from .request import CreateRequest, checked, note_unknown
 from .template import marks_of, recognise
@@ -105,10 +106,13 @@ class _Making:
         # 1) the base
         if request.from_:
             self._from_model()
-        else:
-            self._from_files()
-        if request.adapters:
-            self._adapt()
+        try:
+            if request.files:
+                self._from_files()
+            if request.adapters:
+                self._adapt()
+        except InvalidModel as error:
+            raise InvalidRequest(str(error)) from None
         if request.quantize:
             self._quantize()
 
@@ -153,9 +157,12 @@ class _Making:
 
     def _from_files(self) -> None:
         files = self._uploaded(self._request.files)
+        named = by_name(files)
         if any(file.is_safetensors for file in files):
-            self._convert("model", Convert("model", by_name(files), self._reservation.work_path()))
-        elif checkpoint := llama2c_of(files):
+            self._convert(
+                "model", Convert("model", in_folder(named), self._reservation.work_path())
+            )
+        elif checkpoint := checkpoint_of(named):
             self._convert("model", Convert("llama2c", checkpoint, self._reservation.work_path()))
         else:
             self._job.report(Progress("parsing GGUF"))
@@ -166,7 +173,9 @@ class _Making:
         model = self._model()
         if any(file.is_safetensors for file in files):
             base = tuple(self._paths("model"))
-            order = Convert("adapter", by_name(files), self._reservation.work_path(), base)
+            order = Convert(
+                "adapter", in_folder(by_name(files)), self._reservation.work_path(), base
+            )
             return self._convert("adapter", order)
         self._job.report(Progress("parsing GGUF"))
         adapters = gguf_layers(files, adapters=True)
