@@ -246,16 +246,19 @@ _KNOWN = (
 ).split()
 """Quantisations, big to small: the hub's list and the _L that some publishers make."""
 
-_LABEL = re.compile(rf"(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})(_[A-Z]+)?")
+_LABEL = re.compile(
+    rf"(?<![QW]\d)(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})(_[A-Z]+)?"
+)
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _PLAIN_LABEL = re.compile(
-    r"(?<![A-Z0-9])(?:(?:I?Q|NF|INT|W)(?P<bits>[1-8])(?:_[K01])?|[BF]?F?(?P<float>8|16|32)"
+    r"(?<![A-Z0-9])(?:(?:I?Q|NF|INT|W)(?P<bits>[1-8])(?:_[K01]|[AF](?:8|16))?|[BF]?F?(?P<float>8|16|32)"
     r"|(?P<named>[1-8])(?:\.[0-9]+)?[-_ ]?(?:BITS?|BPW))(?![A-Z0-9])"
 )
-"""What publishers without llama.cpp's names call a quantisation: Q4, Q4_K, INT8, FP16, 4bit, 4.25bpw."""
+"""What publishers without llama.cpp's names call a quantisation: Q4, Q4_K, INT8, W4A16, FP16, 4bit, 4.25bpw."""
 
 _DRAFTERS = re.compile(
-    r"(?:^|[-._/])(?:draft(?:er|s|[-_]?model)?|eagle[0-9]?|dflash|dspark|medusa|speculat(?:or|ive)|(?P<mtp>mtp))(?=[-._/]|$)"
+    r"(?:^|[-._/])(?:draft(?:er|s|[-_]?model)?|eagle[0-9]?|dflash|dspark|medusa|speculat(?:or|ive)"
+    r"|(?P<if_small>mtp|nextn|assistant|spec))(?=[-._/]|$)"
 )
 """The words in a path by which small models that only help a larger one (speculative decoding) are known."""
 
@@ -384,7 +387,7 @@ def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str
 def _without_drafters(candidates: list[_Candidate], *, alone: bool) -> list[_Candidate]:
     """The candidates but for the drafters beside them; a repository of drafters ``alone`` is one of models.
 
-    A model that includes its MTP layers may be named by them, too: a drafter is small.
+    A model that includes its MTP layers may be named by them, too, and a model may be an assistant: a drafter is small.
     """
     named = {
         each.path: _DRAFTERS.search(_stem(each.path, whole=True).lower()) for each in candidates
@@ -393,7 +396,7 @@ def _without_drafters(candidates: list[_Candidate], *, alone: bool) -> list[_Can
     models = []
     for each in candidates:
         found = named[each.path]
-        if found is None or (found["mtp"] and each.size * 2 >= largest):
+        if found is None or (found["if_small"] and each.size * 2 >= largest):
             models.append(each)
     return models or (candidates if alone else [])
 

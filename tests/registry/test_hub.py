@@ -373,9 +373,14 @@ def of(sizes: dict[str, float]) -> list[RemoteFile]:
         (of({"m-F16.gguf": 4, "draft/a-Q4_K_M.gguf": 4}), None, "m-F16.gguf", "F16"),
         (of({"m-F16.gguf": 4, "m.Q4_0.eagle3.gguf": 0.4}), None, "m-F16.gguf", "F16"),
         (of({"m-F16.gguf": 4, "m-Speculator-Q4_0.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "nextn/m-Q4_K_M.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "m-assistant-Q4_K_M.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-F16.gguf": 4, "m-spec-Q4_K_M.gguf": 0.4}), None, "m-F16.gguf", "F16"),
+        (of({"m-q4f16.gguf": 2, "m-q8.gguf": 4, "m-w2a16.gguf": 1}), None, "m-q4f16.gguf", "Q4F16"),
         # a model that has its MTP layers in it, a model for itself, and a word that begins so
         (of({"m-F16.gguf": 4, "m-MTP-Q4_0.gguf": 3}), None, "m-MTP-Q4_0.gguf", "Q4_0"),
         (of({"m-draft-Q4_0.gguf": 0.4}), None, "m-draft-Q4_0.gguf", "Q4_0"),
+        (of({"m-F16.gguf": 4, "assistant-Q4_0.gguf": 3}), None, "assistant-Q4_0.gguf", "Q4_0"),
         (of({"m-F16.gguf": 4, "draftsman-Q4_0.gguf": 1}), None, "draftsman-Q4_0.gguf", "Q4_0"),
         # a quantisation
         (BARTOWSKI, "q4_0", "Llama-3.2-1B-Instruct-Q4_0.gguf", "Q4_0"),
