@@ -149,7 +149,8 @@ def test_what_is_exported_is_imported(keeper: Daemon, ollamapy: Command, tmp_pat
     text = ollamapy("chats", "export", id, "--format", "markdown", host=keeper.url).stdout
     assert "# Mine" in text and "An answer" in text
     every = tmp_path / "all.json"
-    assert ollamapy("chats", "export", "-o", str(every), host=keeper.url).returncode == 0
+    written = ollamapy("chats", "export", "-o", str(every), "--json", host=keeper.url)
+    assert json.loads(written.stdout) == {"file": str(every), "size": every.stat().st_size}
     assert keeper.ask("DELETE", f"/api/chats/{id}").status == 204
     for source in (file, every):
         added = ollamapy("chats", "import", str(source), host=keeper.url)
@@ -162,6 +163,7 @@ def test_what_is_exported_is_imported(keeper: Daemon, ollamapy: Command, tmp_pat
     [
         (["export", "--format", "pdf", "-"], "unknown format 'pdf', one of: json, markdown"),
         (["export", "--format", "markdown"], "only one chat can be written as markdown"),
+        (["export", "--json"], "--json tells of a file"),
         (["export", "-o", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["import", "/nowhere/x.json"], "cannot read /nowhere/x.json"),
         (["rm"], "requires at least 1 arg(s)"),
@@ -241,10 +243,23 @@ def test_they_are_deleted_after_asking(keeper: Daemon, ollamapy: Command, start:
     it.enter("y")
     assert it.status() == 0 and f"deleted {short(ids[0])}" in it.screen
     done = ollamapy("chats", "rm", "-y", ids[1], "--json", host=keeper.url)
-    assert json.loads(done.stdout) == {"deleted": [ids[1]]}
+    assert json.loads(done.stdout) == {"deleted": [ids[1]], "failed": []}
     assert {chat["id"] for chat in listed(keeper)} == set(ids[2:])
+    some = ollamapy("chats", "rm", "-y", "zzz", "no", host=keeper.url)
+    assert some.returncode == 1 and some.stderr.count("there is no chat") == 2
     every = ollamapy("chats", "rm", "--all", "--yes", host=keeper.url)
     assert every.stdout == "deleted 2 chats\n" and listed(keeper) == []
+
+
+def test_of_several_the_others_are_deleted(keeper: Daemon, ollamapy: Command) -> None:
+    ids = [make(keeper, f"number {n}") for n in range(3)]
+    done = ollamapy("chats", "rm", "-y", ids[0], "zzz", ids[2], host=keeper.url)
+    assert done.returncode == 1 and "Error: there is no chat 'zzz'" in done.stderr
+    assert done.stdout == f"deleted {short(ids[0])}\ndeleted {short(ids[2])}\n"
+    done = ollamapy("chats", "rm", "-y", "zzz", ids[1], "--json", host=keeper.url)
+    answer = json.loads(done.stdout)
+    assert answer["deleted"] == [ids[1]] and [each["id"] for each in answer["failed"]] == ["zzz"]
+    assert done.returncode == 1 and listed(keeper) == []
 
 
 @pytest.mark.parametrize("columns", [40, 60, 100])

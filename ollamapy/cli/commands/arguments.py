@@ -24,12 +24,27 @@ POSITIONAL = {"allow_extra_args": True}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_WHOLE_SENTENCE = 1000
+"""Characters of a command's help in a list, which wraps it."""
+
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS if code >= 0x7F}
 """For the control characters that JSON leaves as they are."""
 
 
 class Commands(TyperGroup):
-    """A group that answers an unknown command as cobra words it, with the one that was probably meant."""
+    """A group that answers an unknown command as cobra words it, with the one that was probably meant. Its help wraps what its
+    commands do, and cuts nothing off."""
+
+    def format_commands(self, context: Any, formatter: Any) -> None:
+        """The list of the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                self.rows([n for n, each in self.commands.items() if not each.hidden])
+            )
+
+    def rows(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Commands with the first sentence of the help of each."""
+        return [(name, self.commands[name].get_short_help_str(_WHOLE_SENTENCE)) for name in names]
 
     def resolve_command(self, context: Any, arguments: list[str]) -> Any:
         """The command that the arguments name. Raises OllamapyError."""

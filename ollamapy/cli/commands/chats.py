@@ -139,12 +139,17 @@ def export(
     format: Annotated[
         str, Option(metavar="FORM", help="json, for `import`, or markdown, for reading.")
     ] = "json",
+    as_json: Annotated[
+        bool, Option("--json", help="Print as JSON what was written; needs --output.")
+    ] = False,
 ) -> None:
     """Write a chat, or without ID all chats, to stdout or a file.
 
     ID is the beginning of its id, or - for the chat that was changed last.
     """
     name = at_most_one(context)
+    if as_json and output is None:
+        raise OllamapyError("--json tells of a file: add --output FILE, or leave --json out")
     if format not in _FORMS:
         raise OllamapyError(f"unknown format {format!r}, one of: {', '.join(_FORMS)}")
     if format == "markdown" and name is None:
@@ -157,6 +162,8 @@ def export(
         sys.stdout.flush()
         return
     size = _write(output, pieces)
+    if as_json:
+        return print_json({"file": str(output), "size": size})
     what = "all chats are" if name is None else "the chat is"
     print(one_line(f"{what} in {output} ({format_bytes(size)})"))
 
@@ -225,27 +232,49 @@ def rm(
 ) -> None:
     """Delete chats, after asking; their text is erased from every file.
 
-    ID is the beginning of an id, or - for the chat that was changed last.
+    If one of several cannot be deleted, the others still are; exit status 1 then. ID is the beginning of an id, or - for the chat that was changed last.
     """
     if all and context.args:
         raise OllamapyError("--all deletes every chat: leave out the ids")
     names = [] if all else at_least(context, 1)
     kept = _chats(context)
     if all:
-        ids = [str(chat["id"]) for chat in kept.every(archived="all")]
+        ids, failed = [str(chat["id"]) for chat in kept.every(archived="all")], {}
         question = f"Delete all {len(ids)} chats?"
     else:
-        ids = list(dict.fromkeys(kept.find(name) for name in names))
-        question = _question(kept, ids)
+        ids, failed = _named(kept, names)
+        question = _question(kept, ids) if ids else ""
+    for error in failed.values():
+        terminal.remark(f"Error: {error}")
     if ids and not yes and not _confirmed(question):
         raise OllamapyError("nothing was deleted")
     deleted = _delete(kept, ids, all)
     if as_json:
-        return print_json({"deleted": deleted})
-    for id in [] if all else deleted:
-        print(f"deleted {short(id)}")
-    if all:
+        print_json(
+            {"deleted": deleted, "failed": [{"id": id, "error": failed[id]} for id in failed]}
+        )
+    elif all:
         print(f"deleted {len(deleted)} chats")
+    else:
+        for id in deleted:
+            print(f"deleted {short(id)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _named(kept: Chats, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The ids of the chats that are named, and of each name of no chat what is wrong with it. Raises OllamapyError for the only
+    name."""
+    ids: dict[str, None] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            ids[kept.find(name)] = None
+        except OllamapyError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = str(error)
+    return list(ids), failed
 
 
 def _delete(kept: Chats, ids: list[str], all: bool) -> list[str]:

@@ -77,7 +77,7 @@ GROUPS = {
 
 _EXAMPLES = """\
 Examples:
-  ollamapy run llama3.2                        chat with a model, which is pulled first
+  ollamapy run llama3.2
   ollamapy run llama3.2 "Why is the sky blue?"
   ollamapy pull llama2:13b mistral
   ollamapy create mario -f Modelfile
@@ -171,11 +171,9 @@ class _Commands(Commands):
         width = max(map(len, (name for names in GROUPS.values() for name in names)))
         for title, names in GROUPS.items():
             with formatter.section(title):
-                limit = formatter.width - 6 - width
-                rows = [
-                    (f"{n:<{width}}", self.commands[n].get_short_help_str(limit)) for n in names
-                ]
-                formatter.write_dl(rows)
+                formatter.write_dl(
+                    [(f"{name:<{width}}", about) for name, about in self.rows(names)]
+                )
         formatter.write_paragraph()
         formatter.write(_EXAMPLES)
 
