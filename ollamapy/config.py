@@ -265,7 +265,7 @@ class Settings:
             flash_attention=read.boolean("FLASH_ATTENTION"),
             kv_cache_type=read.choice("KV_CACHE_TYPE", "f16", KV_TYPES, "type of a KV cache"),
             debug=bool(read.boolean("DEBUG")),
-            serves_models=bool(_boolean(environ.get("OLLAMAPY_SERVE_MODELS", "").strip())),
+            serves_models=bool(read.boolean("SERVE_MODELS")),
             keeps_history=not read.boolean("NOHISTORY"),
             responses_days=read.number("RESPONSES_DAYS", 30, most=36_500),
             editor=_editor(environ),
