@@ -13,7 +13,7 @@ from typing import Literal
 from ..errors import InvalidModel
 from ..human import quote
 from . import llama2c
-from .folder import POOLING, Folder
+from .folder import POOLING
 from .gguf import Header
 
 Kind = Literal["model", "projector", "adapter"]
@@ -110,7 +110,7 @@ def check_adapter(adapter: Header, model: Header) -> None:
             )
 
 
-def in_folder(files: Mapping[str, Path]) -> Folder:
+def in_folder(files: Mapping[str, Path]) -> dict[str, Path]:
     """The files of a model's folder by their names in it."""
     found = {}
     for name, path in files.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -274,6 +275,19 @@ def test_a_list_fits_the_terminal(keeper: Daemon, start: Start, columns: int) ->
         assert len(it.lines) == 4, it.screen
         assert "…" in it.lines[2] and "…" in it.lines[3]
     assert b"\x1b]0" not in it.written and "\u202e" not in it.written.decode()
+
+
+@pytest.mark.parametrize("command", [["rm"], ["chats", "rm", "-y"]])
+def test_the_errors_of_several_fit_the_terminal(
+    keeper: Daemon, start: Start, command: list[str]
+) -> None:
+    names = [f"a-name-that-is-rather-long-and-nowhere-to-be-found-{n}" for n in ("one", "two")]
+    words = (sys.executable, "-m", "ollamapy", *command, *names)
+    it = start(*words, columns=60, OLLAMAPY_HOST=keeper.url)
+    assert it.status() == 1
+    text = re.sub(r"\x1b\[[0-9;]*m", "", it.written.decode())
+    assert max(map(len, text.splitlines())) <= 60, text
+    assert all(name in re.sub(r"\s", "", text) for name in names)
 
 
 def test_ids_and_folders_are_completed(keeper: Daemon, ollamapy: Command) -> None:

@@ -21,7 +21,7 @@ from ...human import format_bytes, one_line
 from .. import chatviews, terminal
 from ..chats import Chats, short
 from ..client import AnsweredError
-from ..drawing import shown
+from ..drawing import complain, shown
 from .arguments import (
     POSITIONAL,
     Commands,
@@ -238,14 +238,15 @@ def rm(
         raise OllamapyError("--all deletes every chat: leave out the ids")
     names = [] if all else at_least(context, 1)
     kept = _chats(context)
+    failed: dict[str, str] = {}
     if all:
-        ids, failed = [str(chat["id"]) for chat in kept.every(archived="all")], {}
+        ids = [str(chat["id"]) for chat in kept.every(archived="all")]
         question = f"Delete all {len(ids)} chats?"
     else:
         ids, failed = _named(kept, names)
         question = _question(kept, ids) if ids else ""
     for error in failed.values():
-        terminal.remark(f"Error: {error}")
+        complain(error)
     if ids and not yes and not _confirmed(question):
         raise OllamapyError("nothing was deleted")
     deleted = _delete(kept, ids, all)

@@ -12,7 +12,7 @@ from typer import Option
 from ...errors import OllamapyError
 from .. import terminal, views, watching
 from ..client import AnsweredError, Client
-from ..drawing import Card, shown
+from ..drawing import Card, complain, shown
 from ..launch import Launcher
 from .arguments import (
     POSITIONAL,
@@ -182,7 +182,7 @@ def rm(context: typer.Context, as_json: Json = False) -> None:
                 raise with_meant(client, model, error) from error
             meant = str(with_meant(client, model, error))
             failed.append({"model": model, "error": meant})
-            terminal.remark(f"Error: {meant}" if model in meant else f"Error: {model}: {meant}")
+            complain(meant if model in meant else f"{model}: {meant}")
             continue
         deleted.append(model)
         if not as_json:

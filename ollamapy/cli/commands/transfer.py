@@ -19,9 +19,9 @@ from ...names import Name
 from ...registry.hub import access_of
 from ...registry.oci import HUB_HOSTS
 from .. import transfer, trust
-from ..client import AnsweredError, Client
+from ..client import Client, Unreachable
+from ..drawing import complain
 from ..progress import Steps, is_drawn
-from ..terminal import remark
 from .arguments import POSITIONAL, Json, at_least, exactly, group_app, launcher_of, print_json
 
 app = group_app()
@@ -81,7 +81,7 @@ def _report(results: Iterator[tuple[str, str | OllamapyError]], as_json: bool) -
                 print(one_line(f"{model} is installed as {found}"))
         else:
             failed.append({"model": model, "error": str(found)})
-            remark(f"Error: {model}: {found}")
+            complain(f"{model}: {found}")
     if as_json:
         print_json({"pulled": pulled, "failed": failed})
     return bool(failed)
@@ -97,8 +97,8 @@ def _pulled(
     for model in models:
         try:
             yield model, transfer.pull(client, settings, model, options)
-        except AnsweredError as error:
-            if len(models) == 1:
+        except OllamapyError as error:
+            if len(models) == 1 or isinstance(error, Unreachable):
                 raise
             yield model, error
 
