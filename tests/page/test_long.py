@@ -99,3 +99,22 @@ GROWING = """async () => {
 def test_code_that_grows_keeps_its_elements_and_its_buttons(page: Page) -> None:
     page.goto("/")
     assert page.evaluate(GROWING) == [True, True, True, 5]
+
+
+MANY = """async () => {
+  const { showBlocks } = await import("/page/blocks.js");
+  const place = document.createElement("div");
+  document.body.append(place);
+  const blocks = (count) => Array.from({ length: count }, (_, n) => ({ html: `<p>${n} ${"word ".repeat(200)}</p>`, final: true }));
+  showBlocks(place, blocks(90));
+  const atOnce = place.children.length;
+  showBlocks(place, blocks(100));
+  while (place.children.length < 100) await new Promise(requestAnimationFrame);
+  return [atOnce, [...place.children].every((child, n) => child.textContent.startsWith(`${n} `))];
+}"""
+
+
+def test_many_blocks_at_once_are_drawn_over_several_frames(page: Page) -> None:
+    page.goto("/")
+    at_once, is_in_order = page.evaluate(MANY)
+    assert 10 < at_once < 50 and is_in_order

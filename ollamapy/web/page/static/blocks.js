@@ -84,27 +84,51 @@ async function fetchBlocks(chat, asked) {
 
 // ---- drawing ---------------------------------------------------------------------------------------------------------
 
+const MOST_DRAWN = 20_000; // characters of HTML after which the rest waits for the next frame
+
 /** @type {WeakMap<Element, Block[]>} what each container shows */
 const shown = new WeakMap();
+/** @type {WeakMap<Element, Block[]>} what each container is to show, where that is more */
+const unfinished = new WeakMap();
 
 /**
  * Show blocks in a container; only those that differ from what it shows are touched, and of these only what differs, so that a
- * selection in the text stays.
+ * selection in the text stays. Many blocks at once are drawn over several frames.
  * @param {HTMLElement} container
  * @param {Block[]} blocks
  */
 export function showBlocks(container, blocks) {
+  const isWaiting = unfinished.has(container);
+  const rest = drawSome(container, blocks);
+  if (!rest) unfinished.delete(container);
+  else unfinished.set(container, [...blocks]);
+  if (rest && !isWaiting) requestAnimationFrame(() => drawRest(container));
+}
+
+/** @param {HTMLElement} container */
+function drawRest(container) {
+  const blocks = unfinished.get(container);
+  unfinished.delete(container);
+  if (blocks) showBlocks(container, blocks);
+}
+
+/** Draw what differs, until it is enough for a frame. True if something is left. @param {HTMLElement} container @param {Block[]} blocks */
+function drawSome(container, blocks) {
   const before = shown.get(container) ?? [];
-  blocks.forEach((block, index) => {
-    if (before[index]?.html === block.html) return;
-    const made = parse(block.html);
+  let index = 0;
+  for (let size = 0; index < blocks.length && size < MOST_DRAWN; index++) {
+    const { html } = blocks[index];
+    if (before[index]?.html === html) continue;
+    size += html.length;
+    const made = parse(html);
     const old = container.children[index];
     if (old) morph(old, made);
     else container.append(made);
     decorate(/** @type {HTMLElement} */ (old ?? made));
-  });
+  }
   while (container.children.length > blocks.length) container.lastElementChild?.remove();
-  shown.set(container, [...blocks]);
+  shown.set(container, [...blocks.slice(0, index), ...before.slice(index, blocks.length)]);
+  return index < blocks.length;
 }
 
 /** @param {string} html */
