@@ -404,6 +404,19 @@ class CacheReport(msgspec.Struct, frozen=True, omit_defaults=True):
     difference: Difference | None = None
 
 
+class Provenance(msgspec.Struct, frozen=True):
+    """What an answer depends on beside its prompt: with all of it the same, and ``deterministic`` among the settings, the tokens
+    are the same. ``digest`` identifies the weights and adapters, ``build`` what computed and for which processor; ``settings`` are
+    those of the load and of the sampler, by the names of options where there are any.
+    """
+
+    model: str
+    digest: str
+    build: str
+    seed: int
+    settings: dict[str, Any]
+
+
 LoadStage = Literal["starting", "weights", "context", "warm-up"]
 """What a load does now: start the process; read the weights; take memory for the context; try the kernels."""
 
@@ -446,7 +459,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
     log probabilities are requested. ``completion_tokens`` (of a text, and not of the last chunk): so many tokens the model has
     generated until then. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
-    ``cache`` (last chunk): what was reused of the prompt and why not more, if the request wants that explained.
+    ``cache`` (last chunk): what was reused of the prompt and why not more, if the request wants that explained. ``provenance``
+    (last chunk): what the answer depends on, if it is to be deterministic.
     """
 
     text: str = ""
@@ -465,6 +479,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     waiting: Waiting | None = None
     cache: CacheReport | None = None
     completion_tokens: int = 0
+    provenance: Provenance | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from .. import __version__
 from ..config import Address
@@ -167,6 +168,10 @@ class Client:
     def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /api/embed``: vectors of texts."""
         return self._object(self._send("POST", "/api/embed", body, None))
+
+    def replay(self, id: str) -> dict[str, Any]:
+        """``POST /api/replay/ID``: a request answered again, and compared."""
+        return self._object(self._send("POST", f"/api/replay/{quote(id, safe='')}", None, None))
 
     def create(self, body: Mapping[str, Any]) -> Stream:
         """``POST /api/create``: the steps, the last of them "success"."""

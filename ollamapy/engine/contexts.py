@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from ..loading import LoadPlan
-from .cores import usable_cores
+from .cores import threads_for
 
 _GGML_BF16 = 30
 
@@ -17,9 +16,7 @@ def context_params(lib: Any, plan: LoadPlan) -> Any:
     context.n_ctx = plan.n_ctx * plan.n_slots
     context.n_seq_max = plan.n_slots
     context.n_batch = context.n_ubatch = plan.n_batch
-    context.n_threads = context.n_threads_batch = (
-        min(plan.threads, os.cpu_count() or 1) or usable_cores()
-    )
+    context.n_threads = context.n_threads_batch = threads_for(plan.threads)
     context.kv_unified = False
     context.swa_full = False
     context.flash_attn_type = {

@@ -20,3 +20,8 @@ def usable_cores() -> int:
         except OSError:
             cores.add(str(cpu))
     return max(len(cores), 1)
+
+
+def threads_for(wanted: int) -> int:
+    """Threads that compute, where so many are wanted: at most one for each logical core; 0: as many as there are usable ones."""
+    return min(wanted, os.cpu_count() or 1) or usable_cores()

@@ -32,7 +32,7 @@ class Slots:
 
     def __init__(self, model: Model, saving: Saving | None = None) -> None:
         self._model = model
-        self._saving = saving
+        self._saving = saving if not model.cut else None  # it has tokens of answers, too
         self._slots = [Slot(i) for i in range(model.n_slots)]
         self._admissions = 0
         unable = model.recurrent or model.n_swa > 0

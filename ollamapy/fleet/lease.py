@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..loading import LoadPlan
 from ..runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
 from ..types import EmbedInputs, Generation, LoadStage
 
@@ -14,6 +15,8 @@ class Runner(Protocol):
     """A model in a process of its own: what the scheduler and a lease use of RunnerProcess."""
 
     on_progress: Callable[[LoadStage, float], None] | None
+
+    plan: LoadPlan
 
     @property
     def pid(self) -> int | None: ...

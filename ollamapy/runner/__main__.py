@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from ..engine.build import build
+from ..engine.cores import threads_for
 from ..engine.engine import Engine
 from ..engine.llama import Model
 from ..engine.quantize import quantize
@@ -64,7 +66,7 @@ def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
         return 1
     engine = Engine(model, outbox.add, before_long_step=outbox.flush)
     worker = Worker(model, engine, outbox)
-    outbox.send(ready(model, plan.n_slots))
+    outbox.send(ready(model, plan))
     start_deep(lambda: compute(engine, outbox), "engine")
     frames = rest or pipes.read()
     while frames:
@@ -100,17 +102,19 @@ def load(plan: LoadPlan, outbox: Outbox) -> Model:
     return model
 
 
-def ready(model: Model, n_slots: int) -> protocol.Ready:
+def ready(model: Model, plan: LoadPlan) -> protocol.Ready:
     """What the daemon must know about a model that is loaded."""
     return protocol.Ready(
         n_ctx=model.n_ctx,
-        n_slots=n_slots,
+        n_slots=plan.n_slots,
         gpu_layers=model.gpu_layers,
         n_layers=model.n_layers,
         bos=model.token_text(model.bos),
         eos=model.token_text(model.eos),
         adds_bos=model.adds_bos,
         adds_eos=model.adds_eos,
+        build=build(),
+        threads=threads_for(plan.threads),
     )
 
 

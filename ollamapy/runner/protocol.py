@@ -142,7 +142,8 @@ class Ready(Frame, frozen=True):
     """The model is loaded: the context of each slot in tokens, how many slots, and what lies on the GPU.
 
     ``bos`` and ``eos`` are the texts of these tokens, which chat templates write; empty where the model has none.
-    ``adds_bos`` and ``adds_eos``: tokenizing a prompt puts them there by itself.
+    ``adds_bos`` and ``adds_eos``: tokenizing a prompt puts them there by itself. ``build`` names what computes, ``threads`` how
+    many of them do.
     """
 
     n_ctx: int
@@ -154,6 +155,8 @@ class Ready(Frame, frozen=True):
     eos: str = ""
     adds_bos: bool = False
     adds_eos: bool = False
+    build: str = ""
+    threads: int = 0
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):

@@ -42,6 +42,7 @@ from ..types import (
     resolve_sampling,
 )
 from .prompting import PromptWriter, Written
+from .provenance import provenance, seeded
 from .recent import Recent
 from .reuse import report
 from .services import Services
@@ -128,7 +129,7 @@ class _Attempt:
         started: int,
     ) -> None:
         self._services, self._turn, self._caller = services, turn, caller
-        self._runner = lease.runner
+        self._runner, self._ready = lease.runner, ready
         self._writer = PromptWriter.of(turn, services, lease.runner, ready)
         self._grown = _grown(lease, ready)
         self._texts, self._started = texts, started
@@ -175,7 +176,7 @@ class _Attempt:
         if done.reason == "stop" and not done.stop_text:
             _remember_calls(services, turn, merge(self._said), "".join(self._texts), done)
         context = await _context(self._runner, turn, prompt.text, self._texts)
-        recent = _recent(turn, self._caller, self._runner, prompt.text, generation, done)
+        recent = self._recent(prompt.text, generation, done)
         return Chunk(
             finish_reason="length" if done.reason == "length" else "stop",
             usage=self._usage(done, prompt),
@@ -183,6 +184,27 @@ class _Attempt:
             stop_sequence=done.stop_text,
             grown=self._grown,
             cache=await _remembered(services, recent, turn.request),
+            provenance=recent.provenance if turn.options.deterministic else None,
+        )
+
+    def _recent(self, prompt: str, generation: Generation, done: Done) -> Recent:
+        """The request with its answer's counts, as it is remembered."""
+        turn, caller, runner = self._turn, self._caller, self._runner
+        return Recent(
+            id=caller.id,
+            owner=caller.owner,
+            at=time.time(),
+            model=turn.spec.name.display,
+            key=turn.spec.files.key,
+            load=runner.pid,
+            messages=turn.messages,
+            prompt=prompt,
+            generation=generation,
+            prompt_tokens=done.n_prompt,
+            cached_tokens=done.n_cached,
+            options=turn.options,
+            provenance=provenance(turn.spec, runner.plan, self._ready, generation),
+            tokens=done.tokens,
         )
 
     def _usage(self, done: Done, prompt: Written) -> Usage:
@@ -248,7 +270,7 @@ def _generation(
     request, options = turn.request, turn.options
     return Generation(
         prompt,
-        resolve_sampling(options),
+        seeded(resolve_sampling(options)),
         num_predict=_bounded(options.num_predict, n_ctx),
         stop=options.stop or (),
         logprobs=request.logprobs,
@@ -265,27 +287,8 @@ def _generation(
         by_token=request.by_token,
         prompt_logprobs=request.prompt_logprobs,
         progress=request.progress,
-        with_tokens=bool(turn.tools),
+        with_tokens=bool(turn.tools) or not request.is_private,
         marks=marks,
-    )
-
-
-def _recent(
-    turn: Turn, caller: Caller, runner: Runner, prompt: str, generation: Generation, done: Done
-) -> Recent:
-    """A request with its answer's counts, as it is remembered."""
-    return Recent(
-        id=caller.id,
-        owner=caller.owner,
-        at=time.time(),
-        model=turn.spec.name.display,
-        key=turn.spec.files.key,
-        load=runner.pid,
-        messages=turn.messages,
-        prompt=prompt,
-        generation=generation,
-        prompt_tokens=done.n_prompt,
-        cached_tokens=done.n_cached,
     )
 
 

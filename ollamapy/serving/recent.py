@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import RequestNotFound
-from ..types import Generation, Message
+from ..types import Generation, Message, Options, Provenance
 
 MOST_REQUESTS = 128
 MOST_BYTES = 32 * 2**20
@@ -29,6 +29,7 @@ _OVERHEAD, _TOKEN = 2000, 36
 class Recent:
     """An answered request. ``key`` identifies the loaded files, ``load`` the process that had them loaded. ``messages`` are
     those of the prompt, the model's own too; ``prompt`` is its text. ``at`` is seconds of the wall clock at the answer's end.
+    ``tokens`` are the answer's, ``provenance`` what it depends on.
     """
 
     id: str
@@ -42,12 +43,16 @@ class Recent:
     generation: Generation
     prompt_tokens: int
     cached_tokens: int
+    options: Options
+    provenance: Provenance
+    tokens: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes in memory, about."""
         texts = [self.prompt, *(text for m in self.messages for text in (m.content, m.thinking))]
         tokens = sum(len(part) for part in self.generation.prompt.parts if isinstance(part, tuple))
+        tokens += len(self.tokens)
         return _OVERHEAD + sum(map(sys.getsizeof, texts)) + _TOKEN * tokens
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ollamapy.chat import golang
 from ollamapy.chat.template import MAX_TEMPLATE
@@ -241,8 +242,10 @@ def test_options(
         request = generate_request(model, "Hi", options=options, logprobs=2)
         await collect(answer(services.services, request, CALLER))
         [generation] = services.runners[0].generations
+        seed = generation.sampling.seed if sampling.seed == -1 else sampling.seed  # one is chosen
+        assert generation.sampling.seed != -1
         assert (generation.sampling, generation.num_predict, generation.stop) == (
-            sampling,
+            replace(sampling, seed=seed),
             num_predict,
             stop,
         )

@@ -9,7 +9,9 @@ import pytest
 from ollamapy.errors import RequestNotFound
 from ollamapy.serving.recent import MOST_BYTES, MOST_REQUESTS, MOST_SECONDS, Recent, RecentRequests
 from ollamapy.serving.reuse import report, turn_before
-from ollamapy.types import Generation, Message, Prompt
+from ollamapy.types import Generation, Message, Options, Prompt, Provenance
+
+PROVENANCE = Provenance("m", "k", "build", 1, {})
 
 
 def recent(id: str, *texts: str, tokens: int = 100, cached: int = 0, **more: Any) -> Recent:
@@ -26,7 +28,7 @@ def recent(id: str, *texts: str, tokens: int = 100, cached: int = 0, **more: Any
     }
     return Recent(
         id=id, messages=messages, prompt=prompt, generation=Generation(Prompt((prompt,))),
-        prompt_tokens=tokens, cached_tokens=cached, **(fields | more),
+        prompt_tokens=tokens, cached_tokens=cached, options=Options(), provenance=PROVENANCE, **(fields | more),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ library     search, library
 upstream    outdated, update
 store       verify, prune, du
 archive     export, import
-requests    why-cold
+requests    why-cold, replay
 local       what store and archive share
 shell       completion, help
 

@@ -1,4 +1,4 @@
-"""`why-cold`: why an answer was slow to begin."""
+"""`why-cold` and `replay`: why an answer was slow to begin, and whether it is the same again."""
 
 from __future__ import annotations
 
@@ -28,6 +28,39 @@ def why_cold(context: typer.Context, as_json: Json = False) -> None:
         print_json(found)
     else:
         print(printable("\n".join(_lines(found))))
+
+
+@app.command("replay", options_metavar="[ID] [--json]", context_settings=POSITIONAL)
+def replay(context: typer.Context, as_json: Json = False) -> None:
+    """Answer a request again, and compare the answers token by token.
+
+    ID is the X-Request-Id of the answer; without one, the latest request is meant. Exit status 1 if the answers differ. They are the
+    same only for a model that is loaded with the option deterministic.
+    """
+    client = launcher_of(context).connect()
+    found = client.replay(_id(client, context.args))
+    if as_json:
+        print_json(found)
+    else:
+        print(printable("\n".join(_compared(found))))
+    if not found["equal"]:
+        raise typer.Exit(1)
+
+
+def _compared(found: dict[str, Any]) -> list[str]:
+    """A comparison for a person: equal, or the first difference and what has changed."""
+    if found["equal"]:
+        lines = [f"equal: {found['tokens']} tokens"]
+    else:
+        then, now = found.get("then", ""), found.get("now", "")
+        at = found["first_difference"]
+        lines = [f"differs at token {at} of {found['tokens']}: {then!r} then, {now!r} now"]
+        lines.append(found["note"])
+    changes = found.get("changes", ())
+    return [
+        *lines,
+        *(f"  {each['name']}: {each['then']} then, {each['now']} now" for each in changes),
+    ]
 
 
 def _id(client: Client, arguments: list[str]) -> str:

@@ -52,6 +52,7 @@ TABLE = {
     "render": Row("prompt", "Print the prompt that a model would get."),
     "embed": Row("embed", "Print the vectors of texts."),
     "why-cold": Row("requests", "Explain why a prompt was computed again instead of reused."),
+    "replay": Row("requests", "Answer a request again, and compare the answers token by token."),
     "stop": Row("models", "Unload a model."),
     "lint": Row("create", "Check a Modelfile (./Modelfile)."),
     "verify": Row("store", "Compare the files of a model, or of all models, with their digests."),
@@ -69,7 +70,7 @@ GROUPS = {
     "Talk": ("run", "chats", "compare", "embed", "render"),
     "Models": ("list", "show", "pull", "push", "create", "lint", "cp", "rm", "outdated", "update"),
     "Catalogue": ("search", "library"),
-    "Daemon": ("serve", "daemon", "ps", "stop", "why-cold"),
+    "Daemon": ("serve", "daemon", "ps", "stop", "why-cold", "replay"),
     "Disk": ("du", "verify", "prune", "export", "import"),
     "Shell": ("completion", "help"),
 }

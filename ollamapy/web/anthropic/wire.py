@@ -329,11 +329,6 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
     }
 
 
-def _cache_report(chunk: Chunk) -> dict[str, Any]:
-    """Our own field: what was reused of the prompt, if that was asked."""
-    return {"cache_report": chunk.cache} if chunk.cache else {}
-
-
 class MessageWriter:
     """Writes one answer, as one object or as events."""
 
@@ -357,7 +352,7 @@ class MessageWriter:
         self._called = bool(chunk.tool_calls)
         ending = self._ending(chunk)
         message = {**self._head, "content": content, **ending, "usage": _usage(chunk.usage)}
-        return msgspec.json.encode({**message, **_cache_report(chunk)})
+        return msgspec.json.encode({**message, **ollama.own_fields(chunk)})
 
     def events(self, chunk: Chunk) -> bytes:
         """The events of a chunk, without the last line feed."""
@@ -373,7 +368,7 @@ class MessageWriter:
             found += [self._delta("input_json_delta", "partial_json", written), *self._closed()]
         if chunk.finish_reason:
             ending = {"delta": self._ending(chunk), "usage": _usage(chunk.usage)}
-            ending |= _cache_report(chunk)
+            ending |= ollama.own_fields(chunk)
             found += [*self._closed(), {"type": "message_delta", **ending}]
             found.append({"type": "message_stop"})
         return sse.write(found)

@@ -37,6 +37,7 @@ from ...types import (
     Constraint,
     Message,
     Options,
+    Provenance,
     RenderedPrompt,
     TokenLogprob,
     ToolCall,
@@ -327,7 +328,8 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
     ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
     ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them; and
-    ``cache_report``, what was reused of the prompt, if the request wants it explained.
+    ``cache_report``, what was reused of the prompt, if the request wants it explained; and ``provenance``, what a deterministic
+    answer depends on.
     """
 
     model: str
@@ -346,6 +348,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
     cache_report: CacheReport | None = None
+    provenance: Provenance | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -385,6 +388,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt_truncated: dict[str, int] | None = None
     context_grown: dict[str, int] | None = None
     cache_report: CacheReport | None = None
+    provenance: Provenance | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -403,10 +407,10 @@ def encode_generate(model: str, chunk: Chunk) -> bytes:
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
             context=chunk.context,
-            cache_report=chunk.cache,
             logprobs=chunk.logprobs,
             progress=chunk.waiting,
             **_metrics(chunk),
+            **own_fields(chunk),
         )
     )
 
@@ -420,10 +424,10 @@ def encode_chat(model: str, chunk: Chunk) -> bytes:
             message=_chat_message(chunk),
             done=chunk.finish_reason is not None,
             done_reason=chunk.finish_reason,
-            cache_report=chunk.cache,
             logprobs=chunk.logprobs,
             progress=chunk.waiting,
             **_metrics(chunk),
+            **own_fields(chunk),
         )
     )
 
@@ -475,6 +479,12 @@ def truncated(usage: Usage) -> dict[str, dict[str, int]]:
     counts = {"messages": usage.dropped_messages, "tokens": usage.truncated_tokens}
     cut = {name: count for name, count in counts.items() if count}
     return {"prompt_truncated": cut} if cut else {}
+
+
+def own_fields(chunk: Chunk) -> dict[str, Any]:
+    """Our own fields of an answer's end: what was reused of its prompt, and what a deterministic answer depends on."""
+    found = {"cache_report": chunk.cache, "provenance": chunk.provenance}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def encode_error(message: str, status: int | None = None) -> bytes:

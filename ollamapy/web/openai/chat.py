@@ -230,7 +230,7 @@ class ChatWriter:
     def answer(self, chunks: Sequence[Chunk]) -> bytes:
         """The answer that is not streamed, from one chunk for each choice."""
         choices = [_choice(i, chunk) for i, chunk in enumerate(chunks)]
-        more = wire.cache_report(chunks[0])
+        more = wire.own_fields(chunks[0])
         return self._head.encode("chat.completion", choices, usage=wire.usage([chunks]), **more)
 
     def rendered(self, prompt: str) -> bytes:
@@ -247,7 +247,7 @@ class ChatWriter:
         """The events of a choice's chunk, without the last line feed."""
         index, chunk = indexed
         choices = self._streams[index].choices(chunk)
-        events = [self._event([choice], **wire.cache_report(chunk)) for choice in choices]
+        events = [self._event([choice], **wire.own_fields(chunk)) for choice in choices]
         if chunk.finish_reason:
             self._lasts.append(chunk)
             if self._include_usage and len(self._lasts) == len(self._streams):

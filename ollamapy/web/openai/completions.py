@@ -131,7 +131,7 @@ class CompletionWriter:
         choices = [
             choice.encode(chunk) for choice, chunk in zip(self._choices, chunks, strict=True)
         ]
-        more = wire.cache_report(chunks[0])
+        more = wire.own_fields(chunks[0])
         return self._head.encode(_OBJECT, choices, usage=self._usage(chunks), **more)
 
     def events(self, indexed: tuple[int, Chunk]) -> bytes:
@@ -141,7 +141,7 @@ class CompletionWriter:
         """
         index, chunk = indexed
         more = {"usage": None} if self._include_usage else {}
-        more |= wire.cache_report(chunk)
+        more |= wire.own_fields(chunk)
         choice = self._choices[index].encode(chunk)
         events = [wire.event(self._head.encode(_OBJECT, [choice], **more))]
         if chunk.finish_reason:

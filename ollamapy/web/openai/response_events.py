@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ...serving.responses.values import Item, Response, ResponseFailure, Status, merged
-from ...types import CacheReport, Chunk, TokenLogprob, ToolCall, Usage
+from ...types import Chunk, TokenLogprob, ToolCall, Usage
 from ..ollama import wire as ollama
 from .responses import Head
 
@@ -29,7 +29,7 @@ class ResponseWriter:
         self.head = msgspec.json.decode(response.head, type=Head)
         self.is_stored = self.head.store
         self._usage: Usage | None = None
-        self._cache: CacheReport | None = None
+        self._own: dict[str, Any] = {}
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._open = ""  # the type of the item that is being written
         self._texts: list[str] = []
@@ -72,7 +72,7 @@ class ResponseWriter:
                 each["type"] == "reasoning" for each in self._output
             ):
                 found += self._opened("message")  # an empty answer is one, too
-            self._usage, self._cache = chunk.usage or Usage(), chunk.cache
+            self._usage, self._own = chunk.usage or Usage(), ollama.own_fields(chunk)
             status = self.response.status
             found += self._closed(status)
             found.append(self._event(f"response.{status}", response=self._response(status)))
@@ -188,7 +188,7 @@ class ResponseWriter:
             "store": self.is_stored,
             "background": head.background,
             **({} if head.conversation is None else {"conversation": {"id": head.conversation}}),
-            **({} if self._cache is None else {"cache_report": self._cache}),
+            **self._own,
         }
 
 

@@ -14,6 +14,7 @@ from ...request import Request
 from ...types import Chunk, Options, Usage
 from .. import body
 from ..ollama.wire import encode as encode
+from ..ollama.wire import own_fields as own_fields
 from ..ollama.wire import truncated
 
 MOST_CHOICES = 128
@@ -198,11 +199,6 @@ def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
     details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
     cut = next(filter(None, map(truncated, firsts)), {})
     return {**found, **details, **cut}
-
-
-def cache_report(chunk: Chunk) -> dict[str, Any]:
-    """Our own field of an object with an answer's end: what was reused of its prompt; empty if that was not asked."""
-    return {"cache_report": chunk.cache} if chunk.cache else {}
 
 
 def event(data: bytes) -> bytes:

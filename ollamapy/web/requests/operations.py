@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ... import errors
-from ..schema import JSON, Operation, array, record, ref
+from ...serving.replay import Replay
+from ..schema import JSON, RUN, Operation, array, record, ref
 from .wire import RecentRequest
 
-STRUCTS = (RecentRequest,)
+STRUCTS = (RecentRequest, Replay)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/api/requests"): Operation(
@@ -19,5 +20,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "One of them, and why not more of its prompt was reused",
         {JSON: ref(RecentRequest)},
         raises=(errors.RequestNotFound,),
+    ),
+    ("POST", "/api/replay/{id}"): Operation(
+        "Answer one of them again, and compare the tokens",
+        {JSON: ref(Replay)},
+        raises=(errors.RequestNotFound, *RUN),
     ),
 }

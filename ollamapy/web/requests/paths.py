@@ -1,4 +1,4 @@
-"""The paths of recent requests: list them, and explain what was reused of one. A caller sees its own."""
+"""The paths of recent requests: list them, explain what was reused of one, answer one again. A caller sees its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from ...serving import reuse
+from ...serving.replay import replay
 from ...serving.services import Services
 from ..call import Call, Dialect, Path, Reply, encode_coded_error, json_answer
 from . import wire
@@ -25,10 +26,16 @@ async def _request(services: Services, call: Call) -> Reply:
     return json_answer(msgspec.json.encode(wire.described(found, cache)))
 
 
+async def _replay(services: Services, call: Call) -> Reply:
+    found = services.recent.get(call.caller.owner, call.path["id"])
+    return json_answer(msgspec.json.encode(await replay(services, found, call.caller)))
+
+
 DIALECT = Dialect(
     (
         Path("/api/requests", "GET", _requests, "infer"),
         Path("/api/requests/{id:path}", "GET", _request, "infer"),
+        Path("/api/replay/{id:path}", "POST", _replay, "infer"),
     ),
     encode_coded_error,
 )
