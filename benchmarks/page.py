@@ -6,8 +6,8 @@
 Needs chromium (scripts/judges) and the packages of the tests (scripts/setup dev). The page and the chats come from a real daemon.
 The events of the measured answer come from a server in this process at an exact rate, because no model here writes a thousand
 tokens a second steadily; the daemon's own code makes their HTML (web/page/html_events.py). Measured are the tasks of the main
-thread that take more than 50 ms, as the browser reports them, the longest pause between two frames, how late the last text is
-shown, and the time from the click on a chat until its end is drawn, with its HTML.
+thread that take more than 50 ms, by the clock and by the processor (which does not depend on what else the machine does), the longest
+pause between two frames, how late the last text is shown, and the time from the click on a chat until its end is drawn, with its HTML.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tests.page.models import MARKDOWN, make_models
 from tests.served import serve
 
 MESSAGES = 500
+LONG = 50  # milliseconds of a task that a user may notice
 TURNS = 5
 
 OBSERVE = """
@@ -122,12 +123,16 @@ def measure_stream(page: Page, chat: str, tokens: int, rate: float) -> dict[str,
         page.route("**/messages?html=true", lambda route: route.continue_(url=url))
         open_chat(page, chat)
         page.evaluate(OBSERVE)
+        browser = page.context.browser
+        assert browser is not None
+        browser.start_tracing(page=page, categories=["toplevel"])
         start = time.monotonic()
         say(page, "Go")
         page.wait_for_selector("article.live")
         page.wait_for_selector("article.live", state="detached", timeout=600_000)
         took = time.monotonic() - start
         tasks, frames = page.evaluate("[tasks, frames]")
+        busy = processor_times(browser.stop_tracing())
         page.unroute("**/messages?html=true")
     shown = str(page.locator("article.assistant .text").text_content())
     assert "values[79]" in shown and len(shown) > 2 * tokens, len(shown)
@@ -136,18 +141,41 @@ def measure_stream(page: Page, chat: str, tokens: int, rate: float) -> dict[str,
         "rate": rate,
         "late": took - tokens / rate,
         "long_tasks": sorted(round(each) for each in tasks),
+        "long_by_processor": [round(each) for each in busy if each > LONG],
+        "longest_by_processor": busy[-1],
+        "processor_share": sum(busy) / 1000 / took,
         "frames": len(frames) / took,
         "longest_pause": max(frames),
     }
 
 
+def processor_times(trace: bytes) -> list[float]:
+    """Milliseconds of the processor that each task of the page's main thread took, ascending; of the busiest renderer's."""
+    events = json.loads(trace)["traceEvents"]
+    threads = [
+        (each["pid"], each["tid"])
+        for each in events
+        if each.get("name") == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    ]
+    times: dict[tuple[int, int], list[float]] = {thread: [] for thread in threads}
+    for each in events:
+        thread = (each.get("pid"), each.get("tid"))
+        if thread in times and each.get("name") == "ThreadControllerImpl::RunTask":
+            times[thread].append(each.get("tdur", 0) / 1000)
+    return sorted(max(times.values(), key=sum))
+
+
 def measure_opening(page: Page, chat: str, short: str) -> dict[str, Any]:
     """How soon a chat is there: milliseconds until its end is drawn, and until all of it can be scrolled to and searched. The
     first time its HTML has to be made, then the daemon and the page have it."""
+    browser = page.context.browser
+    assert browser is not None
     open_chat(page, short)
-    times = []
+    times, busy = [], []
     for _ in range(1 + TURNS):
+        browser.start_tracing(page=page, categories=["toplevel"])
         times.append(page.evaluate(OPENED, [chat, MESSAGES]))
+        busy.append(processor_times(browser.stop_tracing()))
         page.evaluate("id => document.querySelector(`nav [data-key='${id}']`).click()", short)
         page.wait_for_function("() => document.querySelectorAll('article').length === 2")
     first, *later = times
@@ -157,6 +185,9 @@ def measure_opening(page: Page, chat: str, short: str) -> dict[str, Any]:
         "first_all": first[1],
         "again": statistics.median(end for end, _ in later),
         "again_all": statistics.median(whole for _, whole in later),
+        "processor_first": sum(busy[0]),
+        "processor_again": statistics.median(map(sum, busy[1:])),
+        "longest_by_processor": max(each[-1] for each in busy),
         "all": times,
     }
 
@@ -184,12 +215,18 @@ def table(found: dict[str, Any]) -> str:
     """What was measured, to be read."""
     stream, opening = found["stream"], found["opening"]
     longest = f", the longest {stream['long_tasks'][-1]} ms" if stream["long_tasks"] else ""
+    by_processor = (
+        f"{len(stream['long_by_processor'])}, the longest {stream['longest_by_processor']:.0f} ms"
+    )
     return (
         f"{stream['tokens']:,} tokens at {stream['rate']:,.0f}/s: complete {stream['late']:.2f} s after the last one was due\n"
-        f"  tasks over 50 ms: {len(stream['long_tasks'])}{longest}\n"
+        f"  tasks over 50 ms: {len(stream['long_tasks'])}{longest}; by the processor: {by_processor}\n"
+        f"  the main thread is busy for {100 * stream['processor_share']:.0f} % of the time\n"
         f"  frames: {stream['frames']:.0f} a second, the longest pause {stream['longest_pause']:.0f} ms\n"
         f"{opening['messages']} messages: their end is there after {opening['first']:.0f} ms, then after {opening['again']:.0f} ms;"
-        f" all of them after {opening['first_all']:.0f} and {opening['again_all']:.0f} ms"
+        f" all of them after {opening['first_all']:.0f} and {opening['again_all']:.0f} ms\n"
+        f"  processor of the main thread: {opening['processor_first']:.0f} ms, then {opening['processor_again']:.0f} ms; the longest task"
+        f" {opening['longest_by_processor']:.0f} ms"
     )
 
 
