@@ -15,6 +15,7 @@ break and continue; the generation block, which only matters when training, rend
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -262,13 +263,18 @@ def _attempt(source: str) -> calls.Attempt:
 
 @cached(_CACHED_BYTES)
 def _takes_blocks(source: str) -> bool:
-    """Whether the template finds thinking only in a block of the content, as Mistral's do."""
+    """Whether the template finds thinking only in a block of the content, as Mistral's do; many print a list as it is."""
     thought, text = "needle thought", "needle text"
     answer = {"role": "assistant", "content": text, "reasoning_content": thought}
     attempt = _attempt(source)
     plain = attempt([_QUESTION, answer, _QUESTION], ()) or ""
     blocks = attempt([_QUESTION, _in_blocks(answer), _QUESTION], ()) or ""
-    return thought not in plain and thought in blocks and text in blocks
+    is_read = thought in blocks and text in blocks and not _A_BLOCK.search(blocks)
+    return thought not in plain and is_read
+
+
+_A_BLOCK = re.compile(r"""['"]thinking['"]""")
+"""A block that is printed, and not read."""
 
 
 def _in_blocks(turn: TemplateMessage) -> TemplateMessage:

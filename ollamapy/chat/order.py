@@ -86,7 +86,7 @@ def completed(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     while leading < len(turns) and turns[leading]["role"] in SYSTEM_ROLES:
         leading += 1
     found = list(turns[:leading])
-    if leading < len(turns) and turns[leading]["role"] == "assistant":
+    if leading == len(turns) or turns[leading]["role"] == "assistant":
         found.append({"role": "user", "content": ""})
     waiting: list[Mapping[str, Any]] = []  # calls without a result so far
     for turn in turns[leading:]:

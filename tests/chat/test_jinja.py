@@ -309,6 +309,22 @@ def test_earlier_thoughts_reach_a_template_that_takes_them_as_blocks() -> None:
     assert jinja.render(dropped, [user("a"), answer, user("c")]) == "a|b|c|"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{{ m.content }}",
+        "{{ m.content | tojson if m.content is not string else m.content }}",
+        "{% if m.content is string %}{{ m.content }}{% else %}{% for b in m.content %}"
+        "{{ b.text if b.type == 'text' else b | tojson }}{% endfor %}{% endif %}",
+    ],
+)
+def test_a_template_that_prints_a_list_as_it_is_gets_none(content: str) -> None:
+    """Gemma 2's and DeepSeek's, LFM2's, LFM2.5's: they know no thoughts."""
+    answer = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    source = f"{{% for m in messages %}}{content}|{{% endfor %}}"
+    assert jinja.render(source, [user("a"), answer, user("c")]) == "a|b|c|"
+
+
 def test_the_texts_for_stepfun_are_stripped() -> None:
     source = "{# You have access to the following functions in JSONSchema format #}{{ messages[0].content }}|"
     assert jinja.render(source, [user(" a\n")]) == "a|"
