@@ -152,6 +152,11 @@ class Paths:
         return self.state / "attachments"
 
     @property
+    def cache(self) -> Path:
+        """The files of saved prefixes."""
+        return self.state / "cache"
+
+    @property
     def history(self) -> Path:
         """The lines typed in earlier chats."""
         return self.state / "history"
@@ -232,6 +237,7 @@ class Settings:
     max_queue: int = 512
     flash_attention: bool | None = None
     kv_cache_type: str = "f16"
+    cache_size: int | None = None
     debug: bool = False
     serves_models: bool = False
     keeps_history: bool = True
@@ -264,6 +270,7 @@ class Settings:
             max_queue=read.count("MAX_QUEUE") or 512,
             flash_attention=read.boolean("FLASH_ATTENTION"),
             kv_cache_type=read.choice("KV_CACHE_TYPE", "f16", KV_TYPES, "type of a KV cache"),
+            cache_size=read.size("CACHE"),
             debug=bool(read.boolean("DEBUG")),
             serves_models=bool(read.boolean("SERVE_MODELS")),
             keeps_history=not read.boolean("NOHISTORY"),
@@ -376,6 +383,18 @@ class _Variables:
             return int(text)
         self._warn(name, f"a whole number up to {most}")
         return default
+
+    def size(self, name: str) -> int | None:
+        """Bytes: a number with a unit ("20GB", "512 MiB") or without; None where it is not set."""
+        text = self.text(name)
+        if not text:
+            return None
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?", text.lower(), re.ASCII)
+        if found is None:
+            self._warn(name, "a size such as 20GB, or 0")
+            return None
+        number, unit, binary = found.groups()
+        return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
 
     def boolean(self, name: str) -> bool | None:
         text = self.text(name)

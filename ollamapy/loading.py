@@ -55,7 +55,8 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     to see whether these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. Without ``generates``
     the model only embeds and has no cache for generating; ``embeds``: the context for embeddings is made with the load, not
     when it is first needed. ``deterministic``: a request gets the same tokens whatever else is computed meanwhile.
-    ``checkpoint_size``: bytes for copies of states that cannot be cut (``engine/checkpoints.py``).
+    ``checkpoint_size``: bytes for copies of states that cannot be cut (``engine/checkpoints.py``);
+    ``saved_size``: bytes for saved prefixes in memory (``engine/saved.py``), 0 for none, in files neither.
     """
 
     files: Files
@@ -75,3 +76,4 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     embeds: bool = False
     deterministic: bool = False
     checkpoint_size: int = 0
+    saved_size: int = 0

@@ -358,7 +358,8 @@ class PromptToken(msgspec.Struct, frozen=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True):
     """The tokens and times of an answer. Durations in nanoseconds; ``prompt_tokens`` includes the cached ones, but not those
     that were cut because the prompt did not fit: these are ``truncated_tokens``. ``dropped_messages`` counts messages left out.
-    ``context_length``: the tokens that prompt and answer may have together.
+    ``context_length``: the tokens that prompt and answer may have together. ``restored_tokens`` of the cached ones came from saved
+    prefixes, ``read_tokens`` of these from files; the others were in a slot.
     """
 
     prompt_tokens: int = 0
@@ -371,6 +372,19 @@ class Usage(msgspec.Struct, frozen=True):
     load_duration: int = 0
     prompt_duration: int = 0
     completion_duration: int = 0
+    restored_tokens: int = 0
+    read_tokens: int = 0
+
+    @property
+    def cached_from(self) -> dict[str, int]:
+        """Where the cached tokens came from; empty where all were in a slot."""
+        if not self.restored_tokens:
+            return {}
+        return {
+            "slot": self.cached_tokens - self.restored_tokens,
+            "memory": self.restored_tokens - self.read_tokens,
+            "disk": self.read_tokens,
+        }
 
 
 class Difference(msgspec.Struct, frozen=True, omit_defaults=True):

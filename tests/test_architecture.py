@@ -213,7 +213,7 @@ def test_llama_cpp_is_imported_by_one_file() -> None:
 
 def test_the_engine_is_imported_by_the_child_alone() -> None:
     users = {f.file for f in ours() if target_room(f) == "engine" and f.room != "engine"}
-    files = ("__main__", "worker", "outbox", "blockfile", "disk")
+    files = ("__main__", "worker", "outbox", "blockfile", "disk", "keeper")
     assert named(users) == {f"runner/{file}.py" for file in files}
 
 

@@ -7,6 +7,7 @@ error. For answers that are stored as they come the limit is short. Runners end 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import signal
 import socket
@@ -32,10 +33,11 @@ from ..registry.prune import sweep
 from ..registry.store import Store, open_store
 from ..request import Conversation, Request
 from ..runner import adopted, early
+from ..runner.cachefiles import cache_folder
 from ..runner.kernels import Kernels
 from ..runner.process import RunnerProcess
 from ..runner.render import Renderer
-from ..secret import ensure_secret
+from ..secret import ensure_secret, read_secret
 from ..serving.answer import answer, check, lease_request
 from ..serving.preread import preread
 from ..serving.presets import Presets
@@ -254,7 +256,14 @@ def _start_runner(
         stall_timeout=settings.load_timeout,
         kernels=kernels,
         spawn=adopted.spawning(process) if process is not None else None,
+        cache=cache_folder(settings.paths.cache, settings.cache_size, _salt(settings)),
     )
+
+
+def _salt(settings: Settings) -> str:
+    """The secret part of the names of saved prefixes, so that no other daemon's are used."""
+    secret = read_secret(settings.paths.secret) or b""
+    return hmac.digest(secret, b"saved prefixes", "sha256").hex()
 
 
 def _sweep(store: Store) -> None:

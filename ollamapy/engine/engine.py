@@ -8,6 +8,7 @@ the prefix. The KV cache is in ``slots.py``. Nothing here deals with processes, 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class Engine:
         self._before_long_step = before_long_step
         self._clock = clock
         self._embeddings = Embedder(model.pooled, clock)
-        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | int] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | int | None] = queue.SimpleQueue()
         self._slots = Slots(model, saving)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -71,6 +72,7 @@ class Engine:
         self._embeds_from = 0
         self._embedded_at = -EMBEDS_LAST
         self._cancelled: set[int] = set()
+        self._ending, self._ended = threading.Event(), threading.Event()
         self._computing: frozenset[int] = frozenset()
 
     # ---- from other threads ----------------------------------------------------------------------------------------
@@ -90,6 +92,22 @@ class Engine:
         if self._computing <= self._cancelled:
             self._model.abort()
 
+    def finish(self, seconds: float) -> None:
+        """Make the engine's thread save what the slots hold, whatever it computes; wait for that, for at most so long."""
+        self._inbox.put(None)
+        self._ending.set()
+        self._model.abort()
+        self._ended.wait(seconds)
+
+    def held(self, tokens: list[int]) -> int:
+        """How many of a prompt's first tokens need not be computed, about: what a slot has of them that can go back."""
+        return self._slots.held(tokens) if self._model.rewinds else 0
+
+    @property
+    def prefill_rate(self) -> float:
+        """Prompt tokens a second, 0 before it is known."""
+        return self._prefill_rate
+
     # ---- the loop --------------------------------------------------------------------------------------------------
 
     def step(self, wait: bool = True) -> bool:
@@ -97,6 +115,9 @@ class Engine:
 
         With ``wait`` an idle engine blocks for work.
         """
+        if self._ending.is_set() and not self._ended.is_set():
+            self._slots.save_all()
+            self._ended.set()
         busy = self._running or self._waiting or self._embeddings.busy
         if not busy:
             self._slots.save_idle()
@@ -154,6 +175,8 @@ class Engine:
                 if isinstance(item, Sequence):
                     item.n_ctx = min(item.generation.n_ctx or self._model.n_ctx, self._model.n_ctx)
                     self._waiting.append(item)
+                elif item is None:
+                    continue  # the end: it wakes an idle engine
                 elif isinstance(item, EmbedTask):
                     self._events += self._embeddings.add(item)
                 else:
@@ -269,7 +292,7 @@ class Engine:
         """Publish the ids that the next batch computes for, so that :meth:`cancel` can abort it."""
         self._computing = ids
         self._model.rearm()
-        if ids <= self._cancelled:
+        if ids <= self._cancelled or self._ending.is_set():
             self._model.abort()
 
     def _embed(self) -> None:
@@ -497,6 +520,8 @@ class Engine:
                 tuple(token for token, _ in sequence.sampled),
                 tuple(size for _, size in sequence.sampled),
                 sequence.end if sequence.generation.with_tokens else "",
+                sequence.n_restored,
+                min(sequence.n_read, sequence.n_restored),
             )
         )
         self._release(sequence)

@@ -58,6 +58,8 @@ class Finished(NamedTuple):
     tokens: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
     end: str = ""
+    n_restored: int = 0
+    n_read: int = 0
 
 
 class Refused(NamedTuple):

@@ -28,14 +28,13 @@ from .grammar import TokenTable
 from .pooled import Pooled, scores
 from .rows import Row, Rows
 from .sampling import Stage
-from .states import States
+from .states import States, identity
 
 _LOG_WARN = 3
 _OTHER_POOLING = "model default pooling_type is"
 """llama.cpp's warning where a context's pooling differs from the file's; we choose it on purpose."""
 
 FAR_TOO_LONG = 64
-
 _CUTTABLE: Mapping[bytes, Literal["spm", "bpe"]] = {b"llama": "spm", b"gpt2": "bpe"}
 """A file's ``tokenizer.ggml.model`` -> how its texts can be cut."""
 
@@ -146,6 +145,7 @@ class Model:
         hybrid = bool(lib.llama_model_is_hybrid(model))
         self.recurrent = hybrid or bool(lib.llama_model_is_recurrent(model))
         self.has_cells = hybrid or not self.recurrent
+        self.rewinds = not (self.n_swa or self.recurrent)
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.adds_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self.bos: int = lib.llama_vocab_bos(self._vocab)
@@ -204,6 +204,11 @@ class Model:
             self._set_up(found.context)
             self._pooled[pooling] = found
         return found
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What changes the states of its slots, beside the plan's files and settings."""
+        return identity(self._lib, self._model, self.n_ctx)
 
     @property
     def pooling(self) -> str:
@@ -349,11 +354,6 @@ class Model:
     def first_position(self, slot: int) -> int:
         """The smallest position that a slot still holds, -1 when it is empty."""
         return int(self._lib.llama_memory_seq_pos_min(self._memory, slot))
-
-    @property
-    def rewinds(self) -> bool:
-        """Can a slot go back to any position? A sliding window and a recurrent state cannot."""
-        return not (self.n_swa or self.recurrent)
 
     def state_size(self, slot: int, *, partial: bool) -> int:
         """Bytes of a slot's state; ``partial``: of the part that cannot be cut. 0 where it cannot be copied now."""

@@ -20,6 +20,7 @@ class Model(Protocol):
     n_swa: int
     recurrent: bool
     has_cells: bool
+    rewinds: bool
     checkpoint_size: int
     can_shift: bool
     adds_bos: bool

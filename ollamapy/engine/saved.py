@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from ..digests import keyed_sum, sha256_hex
@@ -56,10 +56,13 @@ class Block:
         """Its tokens."""
         return len(self.tokens) // 4
 
-    @property
-    def is_full(self) -> bool:
-        """May other blocks follow it?"""
-        return self.kind == "rows" and self.n == BLOCK
+    def holding(self, body: bytes) -> Block:
+        """The same block in memory."""
+        return replace(self, body=body)
+
+    def filed(self) -> Block:
+        """The same block in a file."""
+        return replace(self, body=None, in_file=True)
 
 
 class Match(NamedTuple):

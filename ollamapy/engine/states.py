@@ -7,7 +7,10 @@ that: a slot with such an order is left alone until then. Sizes are compared bef
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
+
+from ..digests import Sha256
 
 
 class States:
@@ -53,3 +56,24 @@ class States:
             self._context, buffer, len(state), slot, int(partial)
         )
         return bool(read == len(state))
+
+
+def identity(lib: Any, model: Any, n_ctx: int) -> tuple[str, ...]:
+    """What changes states beside a plan's files and settings: llama.cpp's build and the version of its states, and the length of the
+    context where the model's positions depend on it."""
+    folder = Path(lib._lib._name).parent
+    build = Sha256()
+    for path in sorted(folder.glob("*llama*")) + sorted(folder.glob("*ggml*")):
+        build.update(path.read_bytes())
+    return (str(lib.LLAMA_STATE_SEQ_VERSION), build.hex, _scaling(lib, model, n_ctx))
+
+
+def _scaling(lib: Any, model: Any, n_ctx: int) -> str:
+    """How positions are scaled, with the context's length where there is any scaling."""
+    text = ctypes.create_string_buffer(64)
+    if lib.llama_model_meta_val_str(model, b"general.architecture", text, len(text)) < 0:
+        return ""
+    key = text.value + b".rope.scaling.type"
+    if lib.llama_model_meta_val_str(model, key, text, len(text)) < 0 or text.value == b"none":
+        return ""
+    return f"{text.value.decode(errors='replace')} {n_ctx}"

@@ -46,6 +46,9 @@ MOST_SLOTS = 256
 
 _AUTOMATIC_SLOTS = 8
 
+_SAVED, _SAVED_SHARE = 512 * 1024**2, 16
+"""Bytes of saved prefixes in memory, or one slot's tokens if these are more; at most this part of the free memory."""
+
 _CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
 """Checkpoints for each slot of a model whose states cannot be cut, in at most this part of the free memory."""
 
@@ -73,7 +76,7 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
             compute=found.compute + compute,
             overhead=found.overhead + POOLING_LIBRARY,
         )
-    found = replace(found, kv=found.kv + plan.checkpoint_size)
+    found = replace(found, kv=found.kv + plan.checkpoint_size + plan.saved_size)
     adapters = plan.files.adapter_size
     if not plan.use_mmap:
         return replace(found, weights=found.weights + adapters)
@@ -127,6 +130,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)
     n_slots = _slots(request, n_ctx, n_batch, room, settings)
     types = {tensor.type_name for tensor in header.tensors}
+    copies = generates and not options.deterministic  # of states, which depend on what was beside
     return LoadPlan(
         files=request.files,
         n_ctx=n_ctx,
@@ -142,10 +146,18 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         generates=generates,
         embeds=request.embeds or not generates,
         deterministic=bool(options.deterministic),
-        checkpoint_size=_checkpoint_size(header, n_ctx, n_slots, room, settings)
-        if generates and not options.deterministic
-        else 0,
+        checkpoint_size=_checkpoint_size(header, n_ctx, n_slots, room, settings) if copies else 0,
+        saved_size=_saved_size(header, n_ctx, n_batch, room, settings) if copies else 0,
     )
+
+
+def _saved_size(header: Header, n_ctx: int, n_batch: int, room: int, settings: Settings) -> int:
+    """Bytes for saved prefixes in memory; none where the setting turns them off, or one slot's tokens would have no room."""
+    if settings.cache_size == 0:
+        return 0
+    slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type)
+    size = min(max(slot, _SAVED), max(room, 0) // _SAVED_SHARE)
+    return size if size >= slot else 0
 
 
 def _checkpoint_size(
@@ -247,10 +259,10 @@ def not_enough(request: LeaseRequest, plan: LoadPlan, free: int) -> NotEnoughMem
 
 
 def _smaller(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> Iterator[LoadPlan]:
-    """Plans in falling size: no checkpoints; half the slots, down to one; then, if no number was given, less context."""
+    """Plans in falling size: no checkpoints and no saved prefixes in memory; half the slots, down to one; then, if no number was given, less context."""
     n_slots, n_ctx = plan.n_slots, plan.n_ctx
-    if plan.checkpoint_size:
-        plan = msgspec.structs.replace(plan, checkpoint_size=0)
+    if plan.checkpoint_size or plan.saved_size:
+        plan = msgspec.structs.replace(plan, checkpoint_size=0, saved_size=0)
         yield plan
     while n_slots > 1:
         n_slots //= 2

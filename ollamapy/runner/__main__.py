@@ -17,14 +17,19 @@ from ..engine.cores import threads_for
 from ..engine.engine import Engine
 from ..engine.llama import Model
 from ..engine.quantize import quantize
+from ..engine.saved import Saved, root_of
 from ..errors import OllamapyError
 from ..loading import LoadPlan
 from ..types import LoadStage
 from . import protocol
 from .frames import Frame
+from .keeper import Keeper, disk_of, key_of
 from .outbox import Outbox
 from .pipes import Pipes, end_with_stdin
 from .worker import RequestFrame, Worker, start_deep
+
+COPY_SECONDS, WRITE_SECONDS = 1.0, 3.0
+"""How long the end waits for the engine's thread, and for the writing of what it copied; the daemon kills after 5 s."""
 
 
 def main() -> int:
@@ -33,8 +38,8 @@ def main() -> int:
     match pipes.read():
         case [protocol.Quantize() as order, *_]:
             return quantized(order, Outbox(pipes.write))
-        case [protocol.Load(plan), *rest]:
-            return served(plan, rest, pipes)
+        case [protocol.Load(plan, cache), *rest]:
+            return served(plan, cache, rest, pipes)
     return 0
 
 
@@ -55,7 +60,9 @@ def quantized(order: protocol.Quantize, outbox: Outbox) -> int:
     return 0
 
 
-def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
+def served(
+    plan: LoadPlan, cache: protocol.CacheFolder | None, rest: list[Frame], pipes: Pipes
+) -> int:
     """Load a model and answer requests about it; ``rest`` are the frames that came with the first one."""
     outbox = Outbox(pipes.write)
     try:
@@ -64,8 +71,10 @@ def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
         outbox.send(protocol.Failed(0, "load", str(error)))
         outbox.close()
         return 1
-    engine = Engine(model, outbox.add, before_long_step=outbox.flush)
-    worker = Worker(model, engine, outbox)
+    keeper = keeper_of(model, plan, cache)
+    saving = keeper.saving if keeper is not None else None
+    engine = Engine(model, outbox.add, before_long_step=outbox.flush, saving=saving)
+    worker = Worker(model, engine, outbox, keeper)
     outbox.send(ready(model, plan))
     start_deep(lambda: compute(engine, outbox), "engine")
     frames = rest or pipes.read()
@@ -73,13 +82,33 @@ def served(plan: LoadPlan, rest: list[Frame], pipes: Pipes) -> int:
         for each in frames:
             match each:
                 case protocol.Stop():
-                    os._exit(0)
+                    end(engine, keeper)
                 case protocol.Cancel():
                     worker.cancel(each.id)
                 case _ if isinstance(each, RequestFrame):
                     worker.put(each)
         frames = pipes.read()
+    end(engine, keeper)
+    return 0
+
+
+def end(engine: Engine, keeper: Keeper | None) -> None:
+    """Save what the slots hold, within a bounded time, and exit."""
+    if keeper is not None:
+        engine.finish(COPY_SECONDS)
+        keeper.drain(WRITE_SECONDS)
     os._exit(0)
+
+
+def keeper_of(model: Model, plan: LoadPlan, cache: protocol.CacheFolder | None) -> Keeper | None:
+    """The keeper of saved prefixes, at work; None where there are none."""
+    if not plan.saved_size or not model.generates:
+        return None
+    root = root_of(key_of(plan, model.identity, cache.salt if cache is not None else ""))
+    saved = Saved(root, plan.saved_size, needs_end=not model.rewinds, has_rows=model.has_cells)
+    keeper = Keeper(model, saved, disk_of(cache, plan, root) if cache is not None else None)
+    keeper.start()
+    return keeper
 
 
 def load(plan: LoadPlan, outbox: Outbox) -> Model:

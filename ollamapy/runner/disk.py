@@ -16,62 +16,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.cells import Layout
 from ..engine.saved import Block
 from .blockfile import MOST_HEAD, Wrong, body_of, decode, encode
+from .cachefiles import files_of, surplus
 
 LOCK_SECONDS = 10.0
 """How long a write waits for that of another process."""
 
 _PART = ".part"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file of the cache: when it was last used, and its bytes."""
-
-    used: float
-    size: int
-    path: Path
-
-
-def files_of(cache: Path) -> list[Found]:
-    """All files of all folders; none where there is no cache."""
-    found = []
-    for folder in _folders(cache):
-        with suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    found.append(Found(status.st_mtime, status.st_size, Path(entry.path)))
-    return found
-
-
-def _folders(cache: Path) -> list[Path]:
-    try:
-        with os.scandir(cache) as entries:
-            return [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def surplus(
-    files: list[Found], size: int, budget: int, free: int, floor: int
-) -> list[Found] | None:
-    """The files to delete, the oldest first, so that ``size`` more bytes fit into the budget and leave ``floor`` bytes free; None
-    where they cannot."""
-    total = sum(each.size for each in files)
-    excess = max(total + size - budget, floor + size - free)
-    gone = []
-    for each in sorted(files, key=lambda each: each.used):
-        if excess <= 0:
-            break
-        gone.append(each)
-        excess -= each.size
-    return gone if excess <= 0 else None
 
 
 class Disk:

@@ -32,6 +32,7 @@ from .frames import Frame
 from .kernels import REBUILD, Kernels, is_fault
 from .protocol import (
     PROTOCOL,
+    CacheFolder,
     Cancel,
     Detokenize,
     Done,
@@ -112,11 +113,13 @@ class RunnerProcess:
         stall_timeout: float | None = None,
         kernels: Kernels | None = None,
         spawn: Spawn | None = None,
+        cache: CacheFolder | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._command = list(command or child_command("ollamapy.runner"))
         self._spawn_process = spawn
         self._kernels = kernels
+        self._cache = cache
         self.on_progress = on_progress
         self._stall_timeout = stall_timeout
         self._ids = itertools.count(1)
@@ -142,7 +145,7 @@ class RunnerProcess:
             farewell=Stop(),
             spawn=self._spawn_process,
         )
-        child.send(Load(self.plan))
+        child.send(Load(self.plan, self._cache))
         return child
 
     @property

@@ -21,7 +21,7 @@ from ..loading import LoadPlan
 from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -30,10 +30,21 @@ MAX_RENDER_FRAME = 128 * 1024 * 1024
 # ---- daemon -> runner ------------------------------------------------------------------------------------------------
 
 
+class CacheFolder(msgspec.Struct, frozen=True):
+    """Where saved prefixes lie: the folder of all models' files, the bytes that they may take together, those that must stay free
+    on the disk, and the daemon's salt."""
+
+    path: Path
+    budget: int
+    floor: int
+    salt: str
+
+
 class Load(Frame, frozen=True):
-    """The first frame: which files, and how."""
+    """The first frame: which files, and how; ``cache`` None: prefixes are saved in memory only."""
 
     plan: LoadPlan
+    cache: CacheFolder | None = None
 
 
 class Generate(Frame, frozen=True):
@@ -86,7 +97,7 @@ class Cancel(Frame, frozen=True):
 
 
 class Stop(Frame, frozen=True):
-    """Finish nothing more and exit 0."""
+    """Finish nothing more, save what the slots hold, and exit 0."""
 
 
 class Quantize(Frame, frozen=True):
@@ -200,6 +211,7 @@ class Done(Frame, frozen=True):
     ``n_truncated`` are the prompt's tokens that were left out because it did not fit; ``stop_text`` is the stop string
     that ended the answer, if one did. If its Generate wants them: the answer's ``tokens`` with the bytes of their texts
     (``sizes``), and the text of the end-of-sequence token that followed (``end``).
+    ``n_restored`` of the cached tokens came from saved prefixes, ``n_read`` of these from files.
     """
 
     id: int
@@ -214,6 +226,8 @@ class Done(Frame, frozen=True):
     tokens: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
     end: str = ""
+    n_restored: int = 0
+    n_read: int = 0
 
 
 class Working(Frame, frozen=True):

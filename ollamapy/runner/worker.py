@@ -19,6 +19,7 @@ from ..engine.sequence import Sequence
 from ..errors import InvalidRequest
 from ..types import Constraint, EmbedInputs, Generation
 from . import protocol
+from .keeper import Keeper
 from .outbox import Outbox
 
 LONG_TEXT = 16_384
@@ -77,8 +78,11 @@ class Worker:
     than a moment: extreme and hostile ones. A JSON object's grammar is kept ready, and needs none of the latter two.
     """
 
-    def __init__(self, model: Model, engine: Engine, outbox: Outbox) -> None:
+    def __init__(
+        self, model: Model, engine: Engine, outbox: Outbox, keeper: Keeper | None = None
+    ) -> None:
         self._model, self._engine, self._outbox = model, engine, outbox
+        self._keeper = keeper
         self._short: Inbox = queue.SimpleQueue()
         self._long: Inbox = queue.SimpleQueue()
         self._constrained: Inbox = queue.SimpleQueue()
@@ -86,6 +90,7 @@ class Worker:
         self._grammars = Grammars(model.token_table)
         self._lock = threading.Lock()
         self._pending: set[int] = set()  # ids whose texts are not tokenized yet
+        self._reading: set[int] = set()  # those of them whose saved prefixes are read
         for name, inbox in (("short texts", self._short), ("long texts", self._long)):
             threading.Thread(target=self._run, args=(inbox,), name=name, daemon=True).start()
         start_deep(lambda: self._run(self._constrained), "constraints")
@@ -138,7 +143,8 @@ class Worker:
                 message = f"{type(error).__name__}: {error}"
                 self._outbox.send(protocol.Failed(frame.id, "internal", message))
             with self._lock:
-                self._pending.discard(frame.id)
+                if frame.id not in self._reading:
+                    self._pending.discard(frame.id)
             if inbox is not self._short:
                 self._outbox.send(protocol.Working())
 
@@ -159,7 +165,7 @@ class Worker:
                 )
                 self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
-                self._submit(self._sequence(frame.id, frame.generation, check, quick))
+                self._fetch(self._sequence(frame.id, frame.generation, check, quick))
             case protocol.Embed():
                 self._submit(self._texts_to_embed(frame.id, frame.inputs, check))
             case protocol.Rerank(query=query):
@@ -176,8 +182,20 @@ class Worker:
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 
+    def _fetch(self, sequence: Sequence) -> None:
+        """Submit a sequence, once its saved prefix is read from files, if that spares time."""
+        keeper, engine = self._keeper, self._engine
+        with self._lock:
+            self._reading.add(sequence.id)
+        held = engine.held(sequence.tokens)
+        if keeper is None or not keeper.fetch(
+            sequence, held, engine.prefill_rate, lambda: self._submit(sequence)
+        ):
+            self._submit(sequence)
+
     def _submit(self, request: Sequence | EmbedTask) -> None:
         with self._lock:  # a cancel comes before this, or finds it in the engine
+            self._reading.discard(request.id)
             if request.id in self._pending:
                 self._pending.discard(request.id)
                 self._engine.submit(request)

@@ -219,6 +219,8 @@ class _Attempt:
             load_duration=self._load_duration,
             prompt_duration=done.prompt_ns,
             completion_duration=done.predict_ns,
+            restored_tokens=done.n_restored,
+            read_tokens=done.n_read,
         )
 
 
@@ -289,6 +291,7 @@ def _generation(
         progress=request.progress,
         with_tokens=bool(turn.tools) or not request.is_private,
         marks=marks,
+        private=request.is_private,
     )
 
 

@@ -92,6 +92,7 @@ class FakeModel:
     ) -> None:
         self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
         self.n_swa, self.recurrent = n_swa, recurrent
+        self.rewinds = not (n_swa or recurrent)
         self.has_cells, self.checkpoint_size = has_cells, checkpoint_size
         self.can_shift, self.adds_bos = not recurrent, False
         self.cut = cut

@@ -32,6 +32,7 @@ Environment variables (each of them also as OLLAMA_...):
   OLLAMAPY_MAX_QUEUE          requests that may wait: 512
   OLLAMAPY_FLASH_ATTENTION    0: off
   OLLAMAPY_KV_CACHE_TYPE      f16, q8_0 ...
+  OLLAMAPY_CACHE              disk space for computed prompts, such as 20GB; 0: off
   OLLAMAPY_NOHISTORY          1: keep chats in memory only
   OLLAMAPY_RESPONSES_DAYS     days that stored responses are kept: 30
   OLLAMAPY_DEBUG              1: log more

@@ -196,7 +196,9 @@ def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
+    sources = firsts[0].cached_from if len(firsts) == 1 else {}
+    more = {"cached_from": sources} if sources else {}
+    details = {"prompt_tokens_details": {"cached_tokens": cached, **more}} if cached else {}
     cut = next(filter(None, map(truncated, firsts)), {})
     return {**found, **details, **cut}
 

@@ -1,0 +1,160 @@
+"""Saved prefixes with real llama.cpp: what one runner has computed, another with other slots goes on from, with the same tokens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ollamapy.engine.checkpoints import stops
+from ollamapy.engine.engine import Engine
+from ollamapy.engine.events import Event, Finished, TextOut
+from ollamapy.engine.llama import Model
+from ollamapy.engine.saved import Saved, root_of
+from ollamapy.engine.sequence import Sequence
+from ollamapy.runner.disk import Disk
+from ollamapy.runner.keeper import Keeper, key_of
+from ollamapy.types import Generation, Prompt, Sampling
+from tests.plans import plan
+from tests.small_models import random_model, state_model
+
+pytestmark = pytest.mark.llama
+
+
+class Runner:
+    """A model with an engine whose prefixes are saved; the clock stands still, so that batches do not depend on the time."""
+
+    def __init__(
+        self, path: Path, cache: Path | None, n_slots: int, salt: str = "s", memory: int = 10**8
+    ) -> None:
+        made = plan(
+            path, 1024, n_slots, n_batch=512, threads=1, checkpoint_size=10**7, saved_size=memory
+        )
+        self.model = Model(made)
+        root = root_of(key_of(made, self.model.identity, salt))
+        self.saved = Saved(
+            root, memory, needs_end=not self.model.rewinds, has_rows=self.model.has_cells
+        )
+        disk = Disk(cache, "m", root, 10**8, 0, free=lambda path: 10**9) if cache else None
+        self.keeper = Keeper(self.model, self.saved, disk)
+        self.keeper._scan()  # at once, so that the test need not wait for it
+        self.keeper.start()
+        self.events: list[Event] = []
+        self.engine = Engine(
+            self.model, self.events.extend, clock=lambda: 0, saving=self.keeper.saving
+        )
+        self.ids = 0
+
+    def ask(self, prompt: str, n: int = 12, **settings: bool | str) -> tuple[str, Finished]:
+        """An answer, and its counts."""
+        self.ids += 1
+        tokens = self.model.tokenize(prompt)
+        generation = Generation(
+            Prompt((prompt,)), Sampling(temperature=0), num_predict=n, **settings
+        )  # type: ignore[arg-type]
+        sequence = Sequence(self.ids, tokens, generation, stops=stops(len(tokens)))
+        read = threading.Event()
+        if not self.keeper.fetch(sequence, 0, 1.0, read.set):
+            read.set()
+        assert read.wait(30)
+        self.engine.submit(sequence)
+        while self.engine.step(wait=False):
+            pass
+        texts = [
+            each.text for each in self.events if isinstance(each, TextOut) and each.id == self.ids
+        ]
+        (end,) = [
+            each for each in self.events if isinstance(each, Finished) and each.id == self.ids
+        ]
+        return "".join(texts), end
+
+    def end(self) -> None:
+        """As with Stop."""
+        threading.Thread(target=self.engine.step).start()
+        self.engine.finish(10)
+        self.keeper.drain(10)
+
+
+@pytest.fixture(params=["llama", "window", "mamba", "lfm2"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    kind, path = request.param, tmp_path / "m.gguf"
+    if kind in ("llama", "window"):
+        return random_model(path, window=32 if kind == "window" else 0, n_ctx=2048)
+    return state_model(path, kind)
+
+
+@pytest.fixture
+def start(path: Path, tmp_path: Path) -> Iterator[Callable[..., Runner]]:
+    """Starts runners with one cache."""
+    started: list[Runner] = []
+
+    def begin(
+        n_slots: int = 2, cache: Path | None = tmp_path / "cache", **settings: object
+    ) -> Runner:
+        started.append(Runner(path, cache, n_slots, **settings))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.model.close()
+
+
+FIRST = "ba ke li mo ra zu ti vo se nu " * 40
+
+
+def test_another_runner_goes_on_from_files(start: Callable[..., Runner]) -> None:
+    """With other slots, and after the answer of the first."""
+    one = start(4)
+    text, _ = one.ask(FIRST)
+    one.end()
+    more = FIRST + text + " is or"
+    wanted, fresh = start(2, cache=None).ask(more)
+    found, end = start(2).ask(more)
+    assert fresh.n_cached == 0 and end.n_restored == end.n_cached == end.n_read
+    assert end.n_cached >= len(one.model.tokenize(FIRST)) - 5
+    assert found == wanted != ""
+
+
+def test_what_slots_have_lost_is_in_memory(start: Callable[..., Runner]) -> None:
+    """One slot, and another prompt between."""
+    runner = start(1, cache=None)
+    text, _ = runner.ask(FIRST)
+    runner.keeper.drain(10)
+    runner.ask("el an or is " * 40)
+    found, end = runner.ask(FIRST + text + " is or")
+    wanted, _ = start(1, cache=None).ask(FIRST + text + " is or")
+    assert (end.n_read, found) == (0, wanted) and end.n_cached > 300
+    assert end.n_restored == end.n_cached or not runner.model.has_cells, "or it is a checkpoint"
+
+
+@pytest.mark.parametrize("path", ["llama"], indirect=True)
+def test_files_that_are_spoiled_are_computed_again(
+    start: Callable[..., Runner], tmp_path: Path
+) -> None:
+    one = start()
+    wanted, _ = one.ask(FIRST)
+    one.end()
+    for at, file in enumerate(sorted((tmp_path / "cache").rglob("*.rows"))):
+        content = bytearray(file.read_bytes())
+        content[(at + 1) * len(content) // 7] ^= 1
+        file.write_bytes(content)
+    found, end = start().ask(FIRST)
+    assert (found, end.n_restored) == (wanted, 0)
+
+
+@pytest.mark.parametrize("path", ["llama"], indirect=True)
+def test_what_is_private_and_what_is_another_s(
+    start: Callable[..., Runner], tmp_path: Path
+) -> None:
+    one = start()
+    one.ask(FIRST, private=True)
+    one.end()
+    assert not list((tmp_path / "cache").rglob("*.rows")) and len(one.saved) == 0
+    two = start()
+    two.ask(FIRST, salt="a")
+    two.end()
+    assert start().ask(FIRST, salt="b")[1].n_cached == 0
+    assert start(salt="another daemon").ask(FIRST, salt="a")[1].n_cached == 0
+    assert start().ask(FIRST, salt="a")[1].n_read > 300
