@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,13 +48,13 @@ class Runner:
         )
         self.ids = 0
 
-    def ask(self, prompt: str, n: int = 12, **settings: bool | str) -> tuple[str, Finished]:
+    def ask(self, prompt: str, n: int = 12, **settings: Any) -> tuple[str, Finished]:
         """An answer, and its counts."""
         self.ids += 1
         tokens = self.model.tokenize(prompt)
         generation = Generation(
             Prompt((prompt,)), Sampling(temperature=0), num_predict=n, **settings
-        )  # type: ignore[arg-type]
+        )
         sequence = Sequence(self.ids, tokens, generation, stops=stops(len(tokens)))
         read = threading.Event()
         if not self.keeper.fetch(sequence, 0, 1.0, read.set):

@@ -1,0 +1,57 @@
+"""Computed prompts outlive the daemon: with a real daemon, stopped and started again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.served import Daemon, serve
+from tests.small_models import CHATML, install, random_model
+
+pytestmark = pytest.mark.llama
+LONG = "ba ke li mo ra zu ti vo se nu " * 40
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    model = random_model(tmp_path / "m.gguf", n_ctx=2048, chat_template=CHATML)
+    install(tmp_path / "models", "m", model)
+    return tmp_path
+
+
+def ask(daemon: Daemon, content: str = LONG) -> tuple[str, dict[str, Any]]:
+    """An answer of eight tokens, and the usage."""
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": 8,
+        "temperature": 0,
+    }
+    answer = daemon.ask("POST", "/v1/chat/completions", body)
+    assert answer.status == 200, answer.body
+    found = answer.json()
+    return found["choices"][0]["message"]["content"], found["usage"]
+
+
+def test_a_prompt_goes_on_after_a_restart(home: Path) -> None:
+    with serve(home, home / "models") as daemon:
+        first, usage = ask(daemon)
+        assert "prompt_tokens_details" not in usage
+        assert daemon.end() == 0
+    files = list((home / "cache").rglob("*.rows"))
+    assert files and all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+    with serve(home, home / "models") as daemon:
+        again, usage = ask(daemon)
+    details = usage["prompt_tokens_details"]
+    assert again == first
+    assert details["cached_tokens"] == usage["prompt_tokens"] - 1
+    assert details["cached_from"] == {"slot": 0, "memory": 0, "disk": details["cached_tokens"]}
+
+
+def test_nothing_is_kept_where_the_setting_turns_it_off(home: Path) -> None:
+    with serve(home, home / "models", CACHE="0") as daemon:
+        ask(daemon)
+        daemon.end()
+    assert not (home / "cache").exists()
