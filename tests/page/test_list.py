@@ -10,8 +10,9 @@ import pytest
 
 from tests.served import Daemon, until
 
-from .chats import new_chat, read_chat, stored_chat
+from .chats import new_chat, read_chat, stored_chat, write
 from .hand import button, choose, finished, messages, open_chat, say
+from .watch import Watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -220,3 +221,77 @@ def test_a_chat_that_another_device_has_answered_is_marked(page: Page, served: D
     [message] = [m for m in read_chat(served, chat)["messages"] if m["role"] == "assistant"]
     served.ask("POST", f"/api/chats/{chat}/messages/{message['id']}/stop")
     mark.wait_for(state="detached")
+
+
+def test_all_chats_are_deleted(page: Page, served: Daemon) -> None:
+    """Only once it was asked for twice."""
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    menu = button(page.get_by_role("complementary"), "More")
+    choose(page, menu, "Delete all chats")
+    button(page.get_by_role("dialog"), "Cancel").click()
+    assert len(served.ask("GET", "/api/chats").json()["chats"]) == 3
+    choose(page, menu, "Delete all chats")
+    button(page.get_by_role("dialog"), "Delete all").click()
+    page.get_by_text("No chats yet").wait_for()
+    assert served.ask("GET", "/api/chats?archived=all").json()["chats"] == []
+
+
+def test_a_row_keeps_the_focus_while_the_list_is_fetched_again(page: Page, served: Daemon) -> None:
+    three_chats(served)
+    opened(page, "Cow question", "Bee question", "Ant question")
+    actions(page, "Bee question").press("Enter")
+    page.get_by_role("menu").wait_for()
+    with page.expect_response("**/api/chats?*"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement?.getAttribute('aria-label') === 'Actions for Bee question'")  # fmt: skip
+
+
+def test_an_import_that_is_too_large_is_refused(
+    page: Page, served: Daemon, watch: Watch, tmp_path: Path
+) -> None:
+    watch.allow("413")
+    with (tmp_path / "chats.json").open("wb") as file:
+        file.truncate(500 * 2**20)
+    page.goto("/")
+    with page.expect_file_chooser() as chooser:
+        choose(page, button(page.get_by_role("complementary"), "More"), "Import chats")
+    chooser.value.set_files(tmp_path / "chats.json")
+    page.get_by_role("alert").filter(has_text="128 MiB").wait_for()
+
+
+def test_a_search_leads_to_the_message(page: Page, served: Daemon) -> None:
+    """Also one of another branch; an open chat too."""
+    texts = [f"{name} number {at}\n" + "line\n" * 12 for at in range(8) for name in ("Question", "Answer")]  # fmt: skip
+    chat = stored_chat(served, *texts[:3], "A pangolin\n" + "line\n" * 12, *texts[4:])
+    first = read_chat(served, chat)["messages"][0]
+    write(served, chat, "assistant", "An armadillo", parent=first["id"])
+    page.goto("/")
+    for word, count in (("pangolin", 16), ("armadillo", 2), ("pangolin", 16)):
+        page.get_by_role("searchbox", name="Search chats").fill(word)
+        rows(page).locator("mark", has_text=word).wait_for()
+        rows(page).get_by_role("link").click()
+        found = messages(page).filter(has_text=word)
+        found.wait_for()
+        page.wait_for_function("count => document.querySelectorAll('article').length === count", arg=count)  # fmt: skip
+        if count > 2:
+            page.wait_for_function(IS_AT_TOP, arg=word)
+
+
+IS_AT_TOP = """word => {
+  // Is the message with this word at the top of the thread?
+  const scroller = document.querySelector(".scroller");
+  const message = [...scroller.querySelectorAll("article")].find((each) => each.textContent.includes(word));
+  return Math.abs(message.getBoundingClientRect().top - scroller.getBoundingClientRect().top) < 60;
+}"""
+
+
+def test_a_menu_is_closed_by_its_button(page: Page, served: Daemon) -> None:
+    page.goto("/")
+    more = button(page.get_by_role("complementary"), "More")
+    for _ in range(2):
+        more.click()
+        page.get_by_role("menu").wait_for()
+        more.click()
+        page.get_by_role("menu").wait_for(state="detached")
