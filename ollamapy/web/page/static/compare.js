@@ -8,7 +8,7 @@ import { openDialog, showError } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { figures } from "./figures.js";
 import { command } from "./keys.js";
-import { canChat } from "./library.js";
+import { canChat, shortName } from "./library.js";
 import { drawStage } from "./message.js";
 import { drawButton, openPicker } from "./picker.js";
 import { openSettings } from "./settings.js";
@@ -24,7 +24,7 @@ export function setup() {
 /** Open two empty sides: the model of this chat, and another one if there is one. @param {{models?: string[], prompt?: string}} [given] */
 export function openCompare({ models, prompt = "" } = {}) {
   const { chat } = store.now;
-  const other = (store.now.models ?? []).find((model) => canChat(model) && model.name !== chat.model);
+  const other = (store.now.models ?? []).find((model) => canChat(model) && shortName(model.name) !== shortName(chat.model));
   const [first, second] = models ?? [chat.model, other?.name ?? chat.model];
   const sides = [new Side(t("sideLeft"), first, chat), new Side(t("sideRight"), second, chat)];
   const input = h("textarea", { rows: 1, "aria-label": t("message"), placeholder: t("compareField"), dir: "auto", value: prompt });

@@ -1,6 +1,7 @@
 // The figures of an answer: tokens, speed, the time to the first token, what was reused, and how much of the context is used.
 
 import { h, icon } from "./dom.js";
+import { shortName } from "./library.js";
 import { moment, number, t, time } from "./texts.js";
 
 const NS = 1e6; // nanoseconds in a millisecond
@@ -8,10 +9,10 @@ const NS = 1e6; // nanoseconds in a millisecond
 /** @param {Message} message */
 export function figures({ usage, status, stop_reason, model, created_at }) {
   const ending = status === "stopped" ? t("stopped") : stop_reason === "length" ? t("cutByLength") : "";
-  if (!usage) return h("span", { class: "figures" }, model ?? "", ending ? ` · ${ending}` : "");
+  if (!usage) return h("span", { class: "figures" }, shortName(model ?? ""), ending ? ` · ${ending}` : "");
   const { completion_tokens: written = 0, completion_duration = 0, first_token_duration, prompt_tokens = 0, cached_tokens = 0 } = usage;
   const speed = completion_duration ? written / (completion_duration / 1e9) : 0;
-  const short = [model, ending, speed ? t("figureSpeed", { speed: speed.toFixed(1) }) : ""].filter(Boolean).join(" · ");
+  const short = [shortName(model ?? ""), ending, speed ? t("figureSpeed", { speed: speed.toFixed(1) }) : ""].filter(Boolean).join(" · ");
   const rows = [
     t("figureTokens", { n: written }) + (speed ? `, ${t("figureSpeed", { speed: speed.toFixed(1) })}` : ""),
     first_token_duration ? t("figureFirst", { time: time(first_token_duration / NS) }) : "",
