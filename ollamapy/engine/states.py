@@ -64,7 +64,12 @@ def identity(lib: Any, model: Any, n_ctx: int) -> tuple[str, ...]:
     folder = Path(lib._lib._name).parent
     build = Sha256()
     for path in sorted(folder.glob("*llama*")) + sorted(folder.glob("*ggml*")):
-        build.update(path.read_bytes())
+        if path.suffix in (
+            ".so",
+            ".dylib",
+            ".dll",
+        ):  # each lies there under three names: one is enough
+            build.update(path.read_bytes())
     return (str(lib.LLAMA_STATE_SEQ_VERSION), build.hex, _scaling(lib, model, n_ctx))
 
 
