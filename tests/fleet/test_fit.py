@@ -143,19 +143,39 @@ def test_the_part_of_a_state_that_cannot_be_cut(model: Header, size: int) -> Non
 def test_checkpoints_are_counted_and_given_up_first() -> None:
     """Four for each slot, in a sixteenth of the memory; none where the plan does not fit with them."""
     model, one = header("gemma3", 100 * MB, **GEMMA), 2 * 512 * 2 * 5 * 512
-    plenty = fit.best(request(model), settings(), 100 * GB)
-    assert plenty.checkpoint_size == 4 * plenty.n_slots * one
+    off = {"OLLAMAPY_CACHE": 0}
+    plenty = fit.best(request(model), settings(**off), 100 * GB)
+    assert plenty.checkpoint_size == 4 * plenty.n_slots * one and plenty.saved_size == 0
     without = replace(plenty, checkpoint_size=0)
     total = fit.estimate_load(model, without).total
     assert fit.estimate_load(model, plenty).total == total + plenty.checkpoint_size
     chosen = settings(OLLAMAPY_NUM_PARALLEL=8, OLLAMAPY_CONTEXT_LENGTH=4096)
     wanted = fit.preferred(request(model), chosen, 100 * GB)
-    tight = fit.estimate_load(model, replace(wanted, checkpoint_size=0)).total
+    tight = fit.estimate_load(model, replace(wanted, checkpoint_size=0, saved_size=0)).total
     found = fit.best(request(model), chosen, tight)
-    assert (found.n_slots, found.checkpoint_size) == (8, 0)
-    some = fit.preferred(request(model), settings(OLLAMAPY_NUM_PARALLEL=4), 100 * MB + 16 * 6 * one)
-    assert some.checkpoint_size == 6 * one
+    assert (found.n_slots, found.checkpoint_size, found.saved_size) == (8, 0, 0)
+    four = settings(OLLAMAPY_NUM_PARALLEL=4)
+    assert fit.preferred(request(model), four, 100 * MB + 16 * 6 * one).checkpoint_size == 6 * one
     assert fit.preferred(request(header(**LLAMA2_7B)), settings(), 100 * GB).checkpoint_size == 0
+
+
+@pytest.mark.parametrize(
+    "free, chosen, size",
+    [
+        (100 * GB, {}, 2 * GIB),  # one slot's tokens
+        (100 * GB, {"OLLAMAPY_CACHE": 0}, 0),
+        (100 * GB, {"OLLAMAPY_CONTEXT_LENGTH": 512}, 512 * MIB),
+        (3_800 * MB + 16 * GIB, {}, 0),
+        (3_800 * MB + 32 * GIB, {}, 2 * GIB),
+    ],
+)
+def test_saved_prefixes_are_counted(free: int, chosen: dict[str, Any], size: int) -> None:
+    model = header(**LLAMA2_7B)
+    chosen = {"OLLAMAPY_CONTEXT_LENGTH": 4096, **chosen}
+    plan = fit.preferred(request(model), settings(**chosen), free)
+    assert plan.saved_size == size
+    without = fit.estimate_load(model, replace(plan, saved_size=0)).total
+    assert fit.estimate_load(model, plan).total == without + size
 
 
 # "CPU compute buffer size" of llama.cpp 0.3.36, in MiB.
@@ -462,7 +482,7 @@ def test_options_become_a_load(options: Options, environ: dict[str, Any], load: 
     model = header(**LLAMA2_7B)
     planned = fit.best(request(model, options), settings(**environ), 500 * GB)
     assert planned.tensor_types == ("Q4_0",)
-    assert replace(planned, tensor_types=()) == load
+    assert replace(planned, tensor_types=(), saved_size=0) == load
 
 
 # ---- free memory ---------------------------------------------------------------------------------
