@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.served import Daemon, serve
+from tests.served import Daemon, serve, until
 from tests.small_models import CHATML, install, random_model
 
 pytestmark = pytest.mark.llama
@@ -55,3 +55,25 @@ def test_nothing_is_kept_where_the_setting_turns_it_off(home: Path) -> None:
         ask(daemon)
         daemon.end()
     assert not (home / "cache").exists()
+
+
+def test_what_the_cache_takes_and_clearing_it(home: Path) -> None:
+    with serve(home, home / "models") as daemon:
+        ask(daemon)
+        assert (
+            daemon.generate("m", keep_alive=0).status == 200
+        )  # its runner writes what its slots hold
+
+        def listed() -> dict[str, Any]:
+            found: dict[str, Any] = daemon.ask("GET", "/api/cache").json()
+            return found
+
+        until(lambda: listed()["models"], "the files are written")
+        found = listed()
+        (model,) = found["models"]
+        assert model["names"] == ["m:latest"] and model["size"] == found["size"] <= found["budget"]
+        assert daemon.ask("DELETE", "/api/cache?model=other").status == 404
+        gone = daemon.ask("DELETE", "/api/cache?model=m").json()
+        assert gone == {"files": model["files"], "size": model["size"]}
+        assert listed() == {"size": 0, "budget": found["budget"], "models": []}
+        daemon.end()

@@ -58,6 +58,7 @@ TABLE = {
     "verify": Row("store", "Compare the files of a model, or of all models, with their digests."),
     "prune": Row("store", "Delete unreferenced blobs and unfinished pulls."),
     "du": Row("store", "Show disk usage."),
+    "cache": Row("cache", "Show or delete the computed prompts that are kept on the disk."),
     "export": Row("archive", "Write a model to one file, for a machine without network."),
     "import": Row("archive", "Install a model from a file of `export`, or from another tool."),
     "completion": Row("shell", "Print a completion script for a shell."),
@@ -71,7 +72,7 @@ GROUPS = {
     "Models": ("list", "show", "pull", "push", "create", "lint", "cp", "rm", "outdated", "update"),
     "Catalogue": ("search", "library"),
     "Daemon": ("serve", "daemon", "ps", "stop", "why-cold", "replay"),
-    "Disk": ("du", "verify", "prune", "export", "import"),
+    "Disk": ("du", "cache", "verify", "prune", "export", "import"),
     "Shell": ("completion", "help"),
 }
 """The visible commands as the help lists them."""

@@ -80,6 +80,19 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         raises=(errors.InvalidRequest, *MODEL),
         query={"model": TEXT},
     ),
+    ("GET", "/api/cache"): Operation(
+        "What computed prompts take on the disk, by model",
+        {JSON: record({"size": INTEGER, "budget": INTEGER, "models": array(record(
+            {"digest": TEXT, "names": array(TEXT), "files": INTEGER, "size": INTEGER, "used": TEXT}
+        ))})},
+        raises=(errors.StoreError,),
+    ),
+    ("DELETE", "/api/cache"): Operation(
+        "Delete the computed prompts of a model, or all",
+        {JSON: record({"files": INTEGER, "size": INTEGER})},
+        raises=(errors.InvalidRequest, *MODEL),
+        query={"model": TEXT},
+    ),
     ("GET", "/api/presets"): Operation(
         "The caller's presets", {JSON: record({"presets": array(ref(Preset))})}, raises=(errors.StoreError,)
     ),

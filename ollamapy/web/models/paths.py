@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..call import Dialect, encode_coded_error
-from . import jobs, modelfiles, offers, options, presets
+from . import cache, jobs, modelfiles, offers, options, presets
 
 DIALECT = Dialect(
-    (*offers.PATHS, *jobs.PATHS, *modelfiles.PATHS, *options.PATHS, *presets.PATHS),
+    (*offers.PATHS, *cache.PATHS, *jobs.PATHS, *modelfiles.PATHS, *options.PATHS, *presets.PATHS),
     encode_coded_error,
 )
