@@ -76,7 +76,7 @@ async def _names(models: Models) -> list[tuple[str, str]]:
     found = []
     for each in await models.list():
         try:
-            spec = await models.load(each.name.full)
+            spec = await models.load(each.name)
         except OllamapyError:
             continue
         found.append((spec.name.display, model_of(spec.files.weights.digest)))
