@@ -179,36 +179,30 @@ def _services(
     from ..serving.chats.chats import Answering, Chats
     from ..serving.responses.responses import Responses
 
-    jobs = Jobs(models.store, Catalog(settings.library), renderer, settings.hub)
-    chats = Chats(
-        settings.paths.chats if settings.keeps_history else None,
-        settings.paths.attachments,
-        Answering(
-            lambda request, caller: answer(services, request, caller),
-            lambda request: check(services, request),
-            lambda request, caller: preread(services, request, caller),
-        ),
-    )
-    responses = Responses(
-        chats.in_database,
+    keeps = settings.keeps_history
+    answering = Answering(
         lambda request, caller: answer(services, request, caller),
         lambda request: check(services, request),
-        days=settings.responses_days,
-        is_kept=settings.keeps_history,
+        lambda request, caller: preread(services, request, caller),
     )
-    offers = Offers(settings)
-    presets = Presets(settings.paths.presets)
+    chats = Chats(settings.paths.chats if keeps else None, settings.paths.attachments, answering)
     services = Services(
         settings,
         models,
         scheduler,
         renderer,
-        jobs,
-        offers,
-        chats,
-        responses,
-        presets,
-        recent=RecentRequests(keeps=settings.keeps_history),
+        jobs=Jobs(models.store, Catalog(settings.library), renderer, settings.hub),
+        offers=Offers(settings),
+        chats=chats,
+        responses=Responses(
+            chats.in_database,
+            answering.answer,
+            answering.check,
+            days=settings.responses_days,
+            is_kept=keeps,
+        ),
+        presets=Presets(settings.paths.presets),
+        recent=RecentRequests(keeps=keeps),
     )
     return services
 
