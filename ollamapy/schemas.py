@@ -29,15 +29,18 @@ _DIRECT = (
 
 
 def usable(schema: Any) -> Any:
-    """The schema, rewritten; the given one stays as it is. Raises InvalidRequest if it nests deeper than MAX_DEPTH.
+    """The schema, rewritten; the given one stays as it is. Raises InvalidRequest if it nests deeper than MAX_DEPTH, and for a
+    reference that leads back to itself.
 
     - ``$schema`` and ``$id`` are left out: nothing is fetched, and references are to the schema itself.
+    - What is null is left out: programs write it for what they do not have.
     - ``"type": "any"``, which some write for no type, and patterns with look-around, word boundaries or back references are
       left out.
     - A required property that is not among the properties may have any value.
     - Dates and times are those that Python's and JavaScript's parsers read (RFC 3339 allows more, as a lower-case "t").
     """
     check_depth(schema)
+    _check_references(schema)
     return _rewritten(schema)
 
 
@@ -78,6 +81,8 @@ def _rewritten(schema: Any) -> Any:
 
 
 def _is_left_out(key: str, value: Any) -> bool:
+    if value is None:
+        return key not in ("const", "default")
     if key == "type":
         return value == "any" or (isinstance(value, list) and "any" in value)
     if key == "pattern":
@@ -201,6 +206,33 @@ def embedded(schema: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], di
 
 
 _DEFINITIONS = ("$defs", "definitions")
+
+
+def _check_references(schema: Any) -> None:
+    """Raise InvalidRequest for a reference to nothing but itself, also over others: no answer can satisfy it."""
+    sound: set[str] = set()  # references that lead to something
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(_inside(node))
+        followed: dict[str, None] = {}
+        while (reference := _reference(node)) and reference not in sound:
+            if reference in followed:
+                raise InvalidRequest(
+                    f"the reference {reference[:80]} of a JSON schema leads back to itself"
+                )
+            followed[reference] = None
+            try:
+                node = _pointed(schema, reference)
+            except InvalidRequest:
+                break  # told where the schema is used
+        sound.update(followed)
+
+
+def _reference(schema: Any) -> str:
+    """The place in the whole schema that a part of it refers to, "" if none."""
+    found = schema.get("$ref") if isinstance(schema, Mapping) else None
+    return found if isinstance(found, str) and found.startswith("#/") else ""
 
 
 def _pointed(schema: Any, reference: str) -> Any:

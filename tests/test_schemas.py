@@ -43,6 +43,8 @@ def nested(depth: int) -> dict[str, Any]:
         (of(type=TEXT, pattern=TEXT, format=TEXT), of(type=TEXT, pattern=TEXT, format=TEXT)),
         (of(**{"$schema": TEXT, "$defs": TEXT}), of(**{"$schema": TEXT, "$defs": TEXT})),
         ({"enum": [{"type": "any", "$schema": "x"}]}, {"enum": [{"type": "any", "$schema": "x"}]}),
+        ({**of(a={"type": None, "enum": None}), "required": None}, of(a={})),
+        (of(a={"const": None, "default": None}), of(a={"const": None, "default": None})),
         (True, True),
     ],
 )  # fmt: skip
@@ -113,6 +115,27 @@ def test_times_are_those_that_parsers_read(form: str, text: str, fits: bool) -> 
         datetime.fromisoformat(text)
     if fits and form == "date":
         date.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"a": {"$ref": "#/properties/a"}},
+        {"a": {"$ref": "#/properties/b"}, "b": {"$ref": "#/properties/a"}},
+        {"a": {"type": "array", "items": {"$ref": "#/properties/a/items"}}},
+    ],
+)
+def test_a_reference_that_leads_back_to_itself_is_refused(properties: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="leads back to itself"):
+        schemas.usable(of(**properties))
+
+
+def test_a_reference_to_what_contains_it_is_kept() -> None:
+    tree = of(a={"$ref": "#"}, b={"type": "array", "items": {"$ref": "#/properties/b"}})
+    assert schemas.usable(tree) == tree
+    many = {f"p{n}": {"$ref": f"#/properties/p{n + 1}"} for n in range(5000)}
+    chain = of(**many, p5000=FLAG)
+    assert schemas.usable(chain) == chain
 
 
 def test_every_day_of_a_leap_year_and_of_another_one() -> None:

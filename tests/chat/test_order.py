@@ -78,6 +78,10 @@ def test_a_strict_template_gets_the_question_that_a_conversation_lacks() -> None
     greeted = said("system:S|assistant:A|user:U|")
     assert jinja.render(TURNS, greeted) == "system:S|user:|assistant:A|user:U|"
     assert jinja.render(ALL, greeted) == "system:S|assistant:A|user:U|", "others get it as it is"
+    asking = (
+        "{% if tools and not messages[1] %}{{ raise_exception('no question') }}{% endif %}" + ALL
+    )
+    assert jinja.render(asking, said("system:S|"), tools=[{"x": 1}]) == "system:S|user:|"
 
 
 def test_a_strict_template_gets_the_result_that_a_call_lacks() -> None:

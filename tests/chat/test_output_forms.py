@@ -336,6 +336,9 @@ def test_the_tool_whose_schema_is_wrong_is_named(template: Template) -> None:
     odd = {"type": "function", "function": {"name": "odd_one", "parameters": schema}}
     with pytest.raises(InvalidRequest, match="tool odd_one .*nests"):
         call_grammar(answer_format(template), [*TOOLS, odd], "required")
+    odd["function"] = {"name": "odd_one", "parameters": {"type": "array"}}
+    with pytest.raises(InvalidRequest, match="tool odd_one .*arguments are an object"):
+        call_grammar(answer_format(template), [*TOOLS, odd], "required")
     constraint = call_grammar(answer_format(template), TOOLS, "required")
     assert constraint is not None
     assert [name for name, _ in constraint.parts] == ["tool get_weather", "tool now"]

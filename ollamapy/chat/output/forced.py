@@ -125,19 +125,24 @@ def _calls_schema(
 def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     """What the arguments of a function must be: an object of the named parameters alone, unless the schema allows others.
 
-    Raises InvalidRequest, naming the tool, for a schema that nests too deeply.
+    Raises InvalidRequest, naming the tool, for a schema that cannot be used, and for one that describes no object.
     """
     given = function.get("parameters")
     try:
         parameters = schemas.closed(schemas.usable(given)) if isinstance(given, Mapping) else {}
     except InvalidRequest as error:
         raise _named(function, error) from None
+    kind = parameters.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        raise _named(
+            function, InvalidRequest(f"arguments are an object, and its type is {kind}"[:200])
+        )
     keywords = (*schemas.OPEN, *schemas.COMBINING)
     if isinstance(parameters.get("properties"), Mapping) and not any(
         key in parameters for key in keywords
     ):
         parameters["additionalProperties"] = False
-    return {"type": "object", **parameters}
+    return {**parameters, "type": "object"}
 
 
 def _named(function: Mapping[str, Any], error: InvalidRequest) -> InvalidRequest:
