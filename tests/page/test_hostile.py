@@ -104,6 +104,30 @@ def test_a_heavy_message_of_the_user_is_shown(page: Page, served: Daemon, kind: 
     assert page.evaluate(LIVELY) < 2000
 
 
+THOUGHTS = {
+    "line": "a" * 1_000_000,
+    "marks": "a" + "\u0301" * 100_000,
+    "lines": "thought\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", THOUGHTS)
+def test_heavy_thinking_and_tool_calls_are_unfolded(page: Page, served: Daemon, kind: str) -> None:
+    bad, heavy = "<script>alert(1)</script>", THOUGHTS[kind]
+    call = {"id": "1", "name": bad, "arguments": {bad: heavy}}
+    chat = stored_chat(served, "Go", "Yes")
+    export = served.ask("GET", f"/api/chats/{chat}/export").json()
+    export["chats"][0]["messages"][1] |= {"thinking": bad + heavy, "tool_calls": [call]}
+    [chat] = served.ask("POST", "/api/chats/import", export).json()["chats"]
+    open_chat(page, chat)
+    answer = finished(page)
+    for details in answer.locator("details.thinking, details.call").all():
+        details.locator("summary").click()
+        assert page.evaluate(LIVELY) < 2000
+    assert bad in answer.locator(".thinking .plain").inner_text()
+    assert bad in answer.locator(".call .plain").inner_text()
+
+
 def test_a_hostile_message_of_the_user_title_and_tool_call(page: Page, served: Daemon) -> None:
     """From an import, say: all of it is text."""
     bad = "<img src=x onerror=alert(1)><script>alert(2)</script>"
