@@ -104,6 +104,38 @@ def test_what_is_not_installed_is_pulled_from_the_picker(page: Page, served: Dae
     assert any("page/small" in name for name in names(served))
 
 
+def test_a_pull_is_cancelled_and_resumed(
+    page: Page, served: Daemon, hub: FakeHub, repository: str
+) -> None:
+    hub.fault("cdn", cap=150_000, times=99)
+    page.goto("/")
+    dialog = open_models(page, "Get")
+    dialog.get_by_role("searchbox").fill(repository)
+    button(dialog, "Pull").first.click()
+    jobs = dialog.get_by_role("list", name="Pulls and creations").get_by_role("listitem")
+    until(lambda: re.search(r"[1-9]\d* kB of \d", jobs.first.inner_text()), "some of it has come")
+    page.reload()  # the pull does not belong to the page
+    dialog = open_models(page, "Get")
+    jobs = dialog.get_by_role("list", name="Pulls and creations").get_by_role("listitem")
+    jobs.first.get_by_role("button", name=re.compile("^Cancel")).click()
+    jobs.first.get_by_text(re.compile("it can go on from there")).wait_for()
+    assert not any("page/small" in name for name in names(served))
+    hub.faults.clear()
+    sent = hub.sent("cdn")
+    jobs.first.get_by_role("button", name=re.compile("^Resume")).click()
+    until(lambda: any("page/small" in name for name in names(served)), "it is pulled")
+    assert hub.sent("cdn") - sent < 2_900_000, "it began anew"
+
+
+def test_the_hub_is_searched(page: Page, served: Daemon, repository: str) -> None:
+    page.goto("/")
+    dialog = open_models(page, "Get")
+    dialog.get_by_role("searchbox").fill("small")
+    found = dialog.get_by_role("group").filter(has_text="page/small")
+    found.locator("summary").click()
+    found.get_by_role("button", name=re.compile("^Pull")).wait_for()
+
+
 def test_the_reason_is_shown_where_a_name_is_not_there(page: Page, served: Daemon) -> None:
     page.goto("/")
     dialog = open_models(page, "Get")
