@@ -308,7 +308,7 @@ def hub(page: Page, daemon: Daemon) -> None:
     page.get_by_role("tab", name="Get").click()
     page.get_by_role("searchbox", name="A name to pull").fill("long-name")
     page.get_by_text("someone/a-model").click()
-    page.get_by_text("Q4_K_M").wait_for()
+    page.get_by_text("Q4_K_M", exact=True).wait_for()
 
 
 def job(status: str, **fields: Any) -> dict[str, Any]:
