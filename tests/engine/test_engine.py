@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ollamapy.engine.batch import TILED
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, Refused, TextOut
 from ollamapy.engine.sequence import Sequence
@@ -143,6 +144,19 @@ def test_a_long_prompt_is_prefilled_in_chunks_beside_decoding() -> None:
     assert bench.text(1) == expected([1, 2], 12) and bench.text(2) == expected(long, 3)
     mixed = [batch for batch in bench.model.decoded if len(batch) == 2]
     assert len(mixed) >= 4, "decoding went on while the prompt was prefilled"
+
+
+def test_a_prompt_alone_is_not_cut_small_because_the_machine_was_busy() -> None:
+    bench = Bench(FakeModel(n_ctx=1000, n_batch=200))
+    bench.submit(1, [5] * 900, n=1)
+
+    def hold_up() -> None:
+        bench.now += 20_000_000_000
+
+    bench.model.during_decode = hold_up
+    bench.run()
+    sizes = [sum(n for _, _, n in batch) for batch in bench.model.decoded]
+    assert sum(sizes) == 900 and min(sizes[:-1]) >= TILED
 
 
 def test_the_next_prompt_reuses_the_longest_common_prefix() -> None:

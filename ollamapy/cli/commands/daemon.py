@@ -35,13 +35,13 @@ Environment variables (each of them also as OLLAMA_...):
   OLLAMAPY_CACHE              disk space for computed prompts, such as 20GB; 0: off
   OLLAMAPY_NOHISTORY          1: keep chats in memory only
   OLLAMAPY_RESPONSES_DAYS     days that stored responses are kept: 30
+  OLLAMAPY_SERVE_MODELS       1: let other machines pull models from here
   OLLAMAPY_DEBUG              1: log more
 \b
 Only in ollamapy:
   OLLAMAPY_HOME               one folder for all files
   OLLAMAPY_MORE_MODELS        more directories with models, only read
   OLLAMAPY_LIBRARY            your own catalogue
-  OLLAMAPY_SERVE_MODELS       1: let other machines pull models from here
 """
 """The variables that a daemon reads; docs/configuration.md has all of them."""
 
