@@ -379,6 +379,8 @@ def side_by_side(page: Page, daemon: Daemon) -> None:
     page.keyboard.press("Control+.")
     button(page.get_by_role("dialog"), "Side by side").click()
     dialog = page.get_by_role("dialog", name="Side by side")
+    dialog.get_by_role("region", name="right side").locator(".picker-button").click()
+    page.get_by_role("option", name="hello").click()
     dialog.get_by_role("textbox", name="Message").fill("Five and more?")
     page.keyboard.press("Enter")
     dialog.locator(".figures").nth(1).wait_for()
