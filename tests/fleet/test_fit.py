@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -418,6 +418,7 @@ def test_the_default_context(
 
 
 @given(st.integers(0, 2**41), st.integers(1, 200_000), st.integers(0, 9))
+@example(free=5777936128, trained=4097, n_slots=0)
 def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: int) -> None:
     model = header(**LLAMA3_8B | {"context_length": trained})
     limits = settings(**({"OLLAMA_NUM_PARALLEL": n_slots} if n_slots else {}))
@@ -427,7 +428,9 @@ def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: 
     if load.n_ctx > shortest:
         kv = fit.estimate_load(model, load).kv
         short = fit.estimate_load(model, replace(load, n_ctx=shortest)).kv
-        assert kv - short <= (free - 4_700 * MB) / 8 and load.n_slots == (n_slots or 4)
+        assert kv - short <= (free - 4_700 * MB) / 8
+        if load.n_ctx >= 2 * shortest:
+            assert load.n_slots == (n_slots or 4)
 
 
 def test_adapters_take_memory_too() -> None:
