@@ -229,7 +229,7 @@ def _make_room(
         except NotEnoughMemory as error:
             return RejectTicket(ticket, error)
     smallest = fit.smallest(preferred, request, settings)
-    most_free = free + sum(resident.size for resident in residents.values())
+    most_free = free + sum(resident.taken for resident in residents.values())
     if fit.estimate_load(request.header, smallest).total > most_free:
         return RejectTicket(ticket, fit.not_enough(request, smallest, most_free))
 

@@ -12,7 +12,8 @@ from .state import Resident, Status
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is loaded, loading or stopping. Sizes in bytes, estimated; ``n_ctx`` tokens for each request.
+    """A model that is loaded, loading or stopping. Sizes in bytes, estimated, without what saved prefixes may come
+    to take; ``n_ctx`` tokens for each request.
 
     ``stage`` and ``fraction`` (of the weights) are how far the load is. ``expires_in`` is seconds: None for never, the whole keep-alive while it is used or loading, 0 while it stops.
     """
@@ -50,8 +51,8 @@ def loaded_model(resident: Resident, now: float) -> LoadedModel:
     return LoadedModel(
         request=resident.request,
         status=resident.status,
-        size=resident.size,
-        size_vram=round(resident.size * on_gpu),
+        size=resident.taken,
+        size_vram=round(resident.taken * on_gpu),
         n_ctx=resident.n_ctx,
         expires_in=expires_in,
         in_flight=resident.in_flight,

@@ -78,6 +78,11 @@ class Resident:
     grown_from: int = 0
 
     @property
+    def taken(self) -> int:
+        """Bytes without what saved prefixes may come to take: so many are free once it is gone."""
+        return max(self.size - self.plan.saved_size, 0)
+
+    @property
     def n_ctx(self) -> int:
         """Tokens of context for each request. llama.cpp rounds them up: the number is exact once the model is loaded."""
         return self.ready.n_ctx if self.ready else self.plan.n_ctx

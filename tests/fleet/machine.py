@@ -243,7 +243,8 @@ class Machine:
 
 
 def size(runner: FakeRunner) -> int:
-    return fit.estimate_load(request(runner.key).header, runner.plan).total
+    total = fit.estimate_load(request(runner.key).header, runner.plan).total
+    return total - runner.plan.saved_size
 
 
 async def quiet() -> None:
