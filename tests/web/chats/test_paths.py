@@ -97,7 +97,7 @@ def test_an_answer_goes_on_without_its_client_until_it_is_stopped(daemon: Daemon
     assert rest[-1][0] == "done" and rest[-1][1]["status"] == "stopped"
     assert said(rest) == stopped["content"] and id not in running()
     usage = stopped["usage"]
-    assert rest[-1][1]["usage"] == usage and usage["completion_tokens"] > 5
+    assert rest[-1][1]["usage"] == usage and usage["completion_tokens"] > 1
     assert usage["context_used"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert usage["context_length"] > usage["context_used"] > usage["completion_tokens"]
     until(lambda: daemon.busy() == 0, "the lease is released")
