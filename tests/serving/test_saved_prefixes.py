@@ -60,9 +60,9 @@ def test_nothing_is_kept_where_the_setting_turns_it_off(home: Path) -> None:
 def test_what_the_cache_takes_and_clearing_it(home: Path) -> None:
     with serve(home, home / "models") as daemon:
         ask(daemon)
-        assert (
-            daemon.generate("m", keep_alive=0).status == 200
-        )  # its runner writes what its slots hold
+        # Its runner writes what its slots hold
+        ended = daemon.generate("m", keep_alive=0, options={"num_predict": 2})
+        assert ended.status == 200
 
         def listed() -> dict[str, Any]:
             found: dict[str, Any] = daemon.ask("GET", "/api/cache").json()

@@ -43,8 +43,9 @@ def test_a_response_of_a_killed_daemon_has_failed_with_its_text(
         assert written(found).startswith(text) and found["output"][-1]["status"] == "incomplete"
         events = daemon.ask("GET", f"{path}?stream=true").body.decode()
         assert events.count("event: response.failed\n") == 1
-        again = {"model": "hello", "input": "Go on", "previous_response_id": path[14:]}
-        assert ask(daemon, "POST", "/v1/responses", again)["status"] == "completed"
+        again = {"model": "long", "input": "Go on", "previous_response_id": path[14:]}
+        again["max_output_tokens"] = 2
+        assert ask(daemon, "POST", "/v1/responses", again)["status"] == "incomplete"
         ask(daemon, "DELETE", path)
         state = [each for each in tmp_path.glob("chats.db*")]
         assert state and not any(text[:60].encode() in each.read_bytes() for each in state)
