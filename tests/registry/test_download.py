@@ -256,7 +256,7 @@ def test_a_fault_that_stays(
         fault = {"redirect": fault["redirect"].format(cdn=hub.cdn_url)}
     hub.fault(times=INF, **fault)
     with pytest.raises(kind, match=message) as caught:
-        get(hub, store, file, haste, read_timeout=0.05)
+        get(hub, store, file, haste, read_timeout=0.05 if "hang" in fault else 5.0)
     assert type(caught.value) is kind
     assert "Signature" not in str(caught.value) and "\n" not in str(caught.value)
     assert not (store.roots[0] / "blobs").exists()
