@@ -43,8 +43,8 @@ def test_a_response_of_a_killed_daemon_has_failed_with_its_text(
         assert written(found).startswith(text) and found["output"][-1]["status"] == "incomplete"
         events = daemon.ask("GET", f"{path}?stream=true").body.decode()
         assert events.count("event: response.failed\n") == 1
-        again = {"model": "long", "input": "Go on", "previous_response_id": path[14:]}
-        again["max_output_tokens"] = 2
+        again: dict[str, Any] = {"model": "long", "input": "Go on", "max_output_tokens": 2}
+        again["previous_response_id"] = path[14:]
         assert ask(daemon, "POST", "/v1/responses", again)["status"] == "incomplete"
         ask(daemon, "DELETE", path)
         state = [each for each in tmp_path.glob("chats.db*")]
