@@ -42,6 +42,7 @@ VOCABULARY = {
     "secret",
     "schemas",
     "request",
+    "prefix",
     "",
 }
 

@@ -19,21 +19,6 @@ class Place(NamedTuple):
     character: int | None
 
 
-def first_difference(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning; compared in C by halves."""
-    high = min(len(one), len(other))
-    if one[:high] == other[:high]:
-        return high
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 def place_of(prompt: str, messages: Sequence[Message], at: int) -> Place:
     """The message that a character of a rendered prompt belongs to.
 

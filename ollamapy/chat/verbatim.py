@@ -1,8 +1,8 @@
 """Answers with tool calls as the model wrote them, in the prompts of later turns.
 
-A template writes a call from its name and arguments, in its own spelling: other spaces, another order, other escapes than the model's. The
-prompt then is not what the cache holds, from the first call on. So the template is made to write a mark in the place of the whole
-answer, and the mark is replaced by the model's text, if nothing else of the prompt changes by that. Pure.
+A template writes a call from its name and arguments, with its own spaces, order and escapes, which may not be the model's. From the
+first call on, the prompt then differs from what the cache holds. So the template is given a mark instead of the whole answer, and
+the model's text replaces the mark, if nothing else in the prompt changes. Pure.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..prefix import common_prefix
 from .sequence import Sequence, Slot
 
 MIN_REUSE = 16
@@ -166,21 +167,6 @@ def chunk_tokens(rate: float, seconds: float, default: int) -> int:
     if not rate:
         return default
     return max(int(rate * seconds), TILED if rate * TILED_SECONDS >= TILED else MIN_CHUNK)
-
-
-def common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix, compared in C by halves."""
-    high = min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 class Placement(NamedTuple):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from ..digests import keyed_sum, sha256_hex
+from ..prefix import common_prefix
 from .checkpoints import packed
 
 BLOCK = 256
@@ -145,7 +146,10 @@ class Saved:
             ends += [b for b in here if b.kind == "end" and rest.startswith(b.tokens)]
             best, shared = None, 0
             for block in here:
-                if block.kind == "rows" and (common := _common(block.tokens, rest)) > shared:
+                if (
+                    block.kind == "rows"
+                    and (common := common_prefix(block.tokens, rest) // 4) > shared
+                ):
                     best, shared = block, common
             if best is not None:
                 path.append((best, shared))
@@ -272,18 +276,6 @@ class Saved:
 def salted(root: bytes, salt: bytes) -> bytes:
     """The root of the tree for one salt."""
     return keyed_sum(root + salt) if salt else root
-
-
-def _common(a: bytes, b: bytes) -> int:
-    """Tokens that two packed texts have in common."""
-    most = min(len(a), len(b))
-    if a[:most] == b[:most]:
-        return most // 4
-    low, high = 0, most // 4
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if a[: 4 * middle] == b[: 4 * middle] else (low, middle)
-    return low
 
 
 def _first(path: Sequence[tuple[Block, int]], n: int) -> tuple[tuple[Block, int], ...]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..prefix import common_prefix
 from .batch import (
     MIN_REUSE,
     Placement,
     Span,
     aligned,
     best_donor,
-    common_prefix,
     gaps,
     place,
     reusable,

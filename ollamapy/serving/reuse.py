@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ..chat.difference import excerpt, first_difference, place_of
+from ..chat.difference import excerpt, place_of
+from ..prefix import common_prefix
 from ..types import CacheReport, Difference
 from .recent import Recent
 
@@ -58,7 +59,7 @@ def _reason(
     """The reason, as a word and as a sentence, and where the prompts differ."""
     if request.cached_tokens >= min(before.prompt_tokens, request.prompt_tokens) - _JOINT:
         return "whole", "the prompt of the last turn was reused", None
-    at = first_difference(before.prompt, request.prompt)
+    at = common_prefix(before.prompt, request.prompt)
     if at < min(len(before.prompt), len(request.prompt)):
         found = _difference(before, request, at)
         return "changed", _changed(found), found

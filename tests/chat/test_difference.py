@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamapy.chat.difference import excerpt, first_difference, place_of
+from ollamapy.chat.difference import excerpt, place_of
+from ollamapy.prefix import common_prefix
 from ollamapy.types import Message, ToolCall
 
 
 @given(st.text("ab", max_size=12), st.text("ab", max_size=12), st.text(max_size=20))
 def test_the_first_difference_is_the_end_of_what_is_common(a: str, b: str, common: str) -> None:
     one, other = common + a, common + b
-    assert first_difference(one, other) == len(os.path.commonprefix([one, other]))
+    assert common_prefix(one, other) == len(os.path.commonprefix([one, other]))
 
 
 CALL = Message("assistant", "", tool_calls=(ToolCall("look", {"at": 1}),))

@@ -7,7 +7,6 @@ import pytest
 from ollamapy.engine.batch import (
     best_donor,
     chunk_tokens,
-    common_prefix,
     gaps,
     halved,
     place,
@@ -17,6 +16,7 @@ from ollamapy.engine.batch import (
     truncated,
 )
 from ollamapy.engine.sequence import Sequence, Slot
+from ollamapy.prefix import common_prefix
 
 
 def sequences(*pending: tuple[int, int]) -> list[Sequence]:
