@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ollamapy.engine.llama import _ctypes_layer
+from ollamapy.engine.llama import ctypes_layer
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +28,7 @@ def llama_logits(
 ) -> Array:
     """The logits after each of `tokens`, [token, vocabulary], computed by llama.cpp on one thread, without a cache of less
     than 32 bits."""
-    lib = _ctypes_layer()
+    lib = ctypes_layer()
     silent = lib.llama_log_callback(lambda *_: None)
     lib.llama_log_set(silent, None)
     lib.llama_backend_init()

@@ -67,13 +67,7 @@ def after_thinking(text: str, thinking: tuple[str, str]) -> str | None:
 
 def lacking(prompt: str, written: Mapping[int, str]) -> bool:
     """Is one of these texts not in the prompt, in their order?"""
-    at = 0
-    for _, text in sorted(written.items()):
-        found = prompt.find(text, at)
-        if found < 0:
-            return True
-        at = found + len(text)
-    return False
+    return _end_in_order(prompt, [text for _, text in sorted(written.items())], 0) < 0
 
 
 def new_mark() -> str:
@@ -113,12 +107,15 @@ def exchanged(prompt: str, with_marks: str, texts: Mapping[str, str]) -> str:
 def _has_in_order(text: str, pieces: Sequence[str]) -> bool:
     """Does a text begin with the first piece, end with the last, and have the others between in their order?"""
     first, *middle, last = pieces
-    if not text.startswith(first):
-        return False
-    at = len(first)
-    for piece in middle:
+    at = _end_in_order(text, middle, len(first)) if text.startswith(first) else -1
+    return text.endswith(last) and 0 <= at <= len(text) - len(last)
+
+
+def _end_in_order(text: str, pieces: Sequence[str], at: int) -> int:
+    """Where the last of the pieces ends that a text has after ``at`` in their order; -1 where it lacks one."""
+    for piece in pieces:
         found = text.find(piece, at)
         if found < 0:
-            return False
+            return -1
         at = found + len(piece)
-    return text.endswith(last) and len(text) - len(last) >= at
+    return at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from .llama import _ctypes_layer
+from .llama import ctypes_layer
 
 
 def build() -> str:
@@ -13,5 +13,5 @@ def build() -> str:
         found = version("llama-cpp-python")
     except PackageNotFoundError:
         found = "?"
-    uses: str = _ctypes_layer().llama_print_system_info().decode(errors="replace")
+    uses: str = ctypes_layer().llama_print_system_info().decode(errors="replace")
     return f"llama-cpp-python {found}: {uses.strip(' |')}"

@@ -42,7 +42,7 @@ _kept: list[Any] = []
 """Loggers: llama.cpp has one for all models and may call it after the model that set it was closed."""
 
 
-def _ctypes_layer() -> Any:
+def ctypes_layer() -> Any:
     """``llama_cpp.llama_cpp`` without the package's ``__init__``."""
     if "llama_cpp" not in sys.modules:
         spec = importlib.util.find_spec("llama_cpp")
@@ -73,7 +73,7 @@ class Model:
         progress: Callable[[LoadStage, float], None] = lambda stage, fraction: None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self._lib = _ctypes_layer()
+        self._lib = ctypes_layer()
         self._flag = ctypes.create_string_buffer(2)
         self._take_log(log)
         self._load_weights(plan, progress)

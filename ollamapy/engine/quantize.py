@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import LoadFailed
 from ..errors import reason as reason_of
 from .cores import usable_cores
-from .llama import _ctypes_layer
+from .llama import ctypes_layer
 
 _LOG_ERROR = 4
 _A_BLOCK = 64 * 1024  # bytes, more than what may be free on a disk that is full
@@ -28,7 +28,7 @@ def quantize(source: Path, target: Path, number: int, progress: Callable[[float]
 
     Raises LoadFailed with llama.cpp's reason; `target` may then be there in part.
     """
-    lib = _ctypes_layer()
+    lib = ctypes_layer()
     errors: list[str] = []
 
     def log(level: int, text: bytes, _: object) -> None:

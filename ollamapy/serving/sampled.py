@@ -22,8 +22,8 @@ _OVERHEAD, _TOKEN = 400, 36
 
 
 class SampledCalls:
-    """The texts of answers with calls, of each model. An answer is known by the content of its calls and, where clients keep the
-    ids of calls, by the first one's: two spellings of one call are told apart by it."""
+    """The texts of answers with calls, of each model. An answer is found by the content of its calls. Where clients
+    keep the ids of calls, the first one's id decides between answers that wrote the same call in different ways."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[str, Sampled] = OrderedDict()

@@ -79,7 +79,9 @@ def test_another_model_is_chosen_by_keyboard(page: Page, served: Daemon) -> None
 def test_the_picker_tells_what_is_loaded(page: Page, served: Daemon) -> None:
     served.generate("hello", "", keep_alive="5m")
     open_chat(page, new_chat(served, "hello"))
-    until(lambda: "Loaded" in (picker(page).get_attribute("aria-label") or ""), "it is said")
+    until(
+        lambda: "Loaded" in (picker(page).get_attribute("aria-label") or ""), "the picker shows it"
+    )
     picker(page).click()
     assert "Loaded" in page.get_by_role("option", name=re.compile("^hello")).inner_text()
 
@@ -213,7 +215,10 @@ def test_the_model_of_a_chat_is_not_installed(page: Page, served: Daemon) -> Non
     chat = stored_chat(served, "Hi", "Hello")
     assert served.ask("PATCH", f"/api/chats/{chat}", {"model": "gone"}).status == 200
     open_chat(page, chat)
-    until(lambda: "Not installed" in (picker(page).get_attribute("aria-label") or ""), "it is said")
+    until(
+        lambda: "Not installed" in (picker(page).get_attribute("aria-label") or ""),
+        "the picker shows it",
+    )
     picker(page).click()
     assert page.get_by_role("option").first.inner_text() == "Pull gone"
 
