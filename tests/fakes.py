@@ -127,7 +127,7 @@ class FakeRunner:
 
     async def has(self, condition: Callable[[FakeRunner], bool]) -> None:
         """Wait until a request came or ended and the condition holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition(self):
                 self.changed.clear()
                 await self.changed.wait()
@@ -181,13 +181,13 @@ class Made:
 
     async def runner(self) -> FakeRunner:
         """The first runner, once it is started."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.started.wait()
         return self.runners[0]
 
     async def idle(self) -> None:
         """Return when no request holds or waits for a lease any more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.services.scheduler.busy:  # noqa: ASYNC110 - it has no event to wait for
                 await asyncio.sleep(0)
 

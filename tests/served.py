@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @dataclass
@@ -174,7 +174,7 @@ def serve(
         children = daemon.children()
         if process.poll() is None:
             assert daemon.end() == 0, log.read_text()
-        _, left = psutil.wait_procs(children, timeout=10)
+        _, left = psutil.wait_procs(children, timeout=60)
         assert not left, "orphans"
     finally:
         if process.poll() is None:

@@ -182,7 +182,7 @@ def test_a_daemon_that_is_killed_leaves_no_orphans(own: Daemon) -> None:
     own.process.wait()
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         answer.response.read()
-    _, left = psutil.wait_procs(children, timeout=10)
+    _, left = psutil.wait_procs(children, timeout=60)
     assert not left
 
 

@@ -178,7 +178,7 @@ def test_kills_at_random_points(tmp_path: Path, model_store: Path, soak: int, vi
             if victim == "daemon":
                 daemon.process.wait()
                 family += [p for p in daemon.children() if p not in family]
-                _, left = psutil.wait_procs(family, timeout=10)
+                _, left = psutil.wait_procs(family, timeout=60)
                 assert not left, "orphans"
             else:
                 until(lambda: daemon.busy() == 0, "all leases are given back")

@@ -318,7 +318,7 @@ def test_bad_input(
     prepare(tmp_path)
     started = time.monotonic()
     done = run("create", "bad")
-    assert time.monotonic() - started < 5, "and half of that is Python's start on a busy machine"
+    assert time.monotonic() - started < 30, "it is refused before anything is read to its end"
     assert done.returncode == 1 and done.stdout == ""
     [error] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert why in error and len(error) < 1000

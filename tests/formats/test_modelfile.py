@@ -275,7 +275,7 @@ def test_large_files_take_seconds_at_most(source: bytes) -> None:
         print_modelfile(parse(source))
     except InvalidModelfile as error:
         assert len(str(error)) < 500
-    assert time.process_time() - started < 5  # measured: 0.1 to 1.3
+    assert time.process_time() - started < 30  # measured: 0.1 to 1.3
 
 
 # Meaning

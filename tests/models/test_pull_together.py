@@ -174,5 +174,5 @@ def test_a_hub_that_is_silent_does_not_hold_up_the_end(home: Path, hub: FakeHub)
         answer.line()
         until(lambda: hub.requests, "the hub is asked")
         began = time.monotonic()
-        assert daemon.end() == 0 and time.monotonic() - began < 15
+        assert daemon.end() == 0 and time.monotonic() - began < 60
         assert "the daemon is stopping" in fails(answer.lines())

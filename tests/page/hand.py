@@ -36,10 +36,16 @@ def answers(page: Page) -> Locator:
 
 
 def finished(page: Page, count: int = 1) -> Locator:
-    """The last of ``count`` answers on the shown path, once none is being written."""
+    """The last of ``count`` answers on the shown path, once none is being written and the page is drawn.
+
+    What the browser has not drawn yet (``content-visibility: auto``) has no ``innerText``.
+    """
     answers(page).nth(count - 1).wait_for()
     page.wait_for_function("count => document.querySelectorAll('article.assistant').length === count"
                            " && !document.querySelector('article.live')", arg=count, timeout=LONG)  # fmt: skip
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     return answers(page).nth(count - 1)
 
 

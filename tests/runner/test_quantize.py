@@ -169,7 +169,7 @@ def test_the_child_ends_with_the_daemon(tmp_path: Path) -> None:
         child.stdin.flush()
         assert child.stdout.read(8), "it is at work"
         child.stdin.close()
-        assert child.wait(timeout=10) == 0
+        assert child.wait(timeout=60) == 0
     finally:
         if child.poll() is None:
             os.kill(child.pid, signal.SIGKILL)

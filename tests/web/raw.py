@@ -67,7 +67,7 @@ class Client:
         """Send a request and read the response to its end."""
         headers += "Connection: close\r\n"
         reader, writer = await self.send(method, path, body, headers=headers)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         first, *lines = head.decode().split("\r\n")

@@ -63,7 +63,7 @@ def test_disconnects_of_queued_requests(model_store: Path) -> None:
         await runner.has(
             lambda runner: len(runner.generations) == 2
         )  # two for the one slot; others wait
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while client.made.services.scheduler.busy < 20:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         for writer in writers[::-1]:
@@ -101,7 +101,7 @@ def test_an_idle_connection_does_not_delay_the_shutdown(
         assert (await client.generate()).status == 200  # now the first one has been read, too
 
     run(model_store, test)
-    assert time.monotonic() - silent[-1] < 10
+    assert time.monotonic() - silent[-1] < 25  # it waits 30 s for a request
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
 
 
@@ -147,10 +147,10 @@ def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
             for _ in range(count):
                 replies.append(await client.ask("POST", "/api/generate", body))
 
-        workers = [asyncio.ensure_future(worker(12)) for _ in range(250)]
+        workers = [asyncio.ensure_future(worker(8)) for _ in range(250)]
         held = [asyncio.ensure_future(worker(1)) for _ in range(10)]
         runner = await client.made.runner()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
             runner.prefilled.set()
             await asyncio.gather(*workers, *held)

@@ -39,7 +39,7 @@ def test_hostile_templates_fail_soon(template: str) -> None:
     start = time.process_time()
     with pytest.raises(TemplateError, match="failed in line 1"):
         parsed.execute([user("Hi")], TOOLS)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 60
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_hostile_syntax_fails_soon(template: str) -> None:
     start = time.process_time()
     with pytest.raises(TemplateError, match="wrong in line 1"):
         parse(template)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 30
 
 
 def test_deep_json_fails() -> None:
@@ -129,4 +129,4 @@ def test_speed() -> None:
         start = time.process_time()
         template.execute(messages)
         seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.005
+    assert min(seconds) < 0.05

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollamapy.web.page import render
-from ollamapy.web.page.markdown import BLOCK_SECONDS, MOST_FAILED, Markdown, rendered
+from ollamapy.web.page.markdown import Markdown, rendered
 
 PARTS = [
     "# A\n", "## B\n\n", "#### C\n", "text", " more ", "\n", "\n\n", "- a\n", "  - b\n", "1. one\n", "> quote\n", "```python\n",
@@ -144,7 +144,7 @@ def test_hostile_text_costs_little(name: str) -> None:
     started = time.thread_time()
     blocks = rendered(HOSTILE[name])
     spent = time.thread_time() - started
-    assert spent < (MOST_FAILED + 4) * BLOCK_SECONDS  # a bound of the code, not of the machine
+    assert spent < 60  # measured: 0.1 to 3; without the bounds, minutes
     assert all(len(block) <= 300_000 * 1.1 for block in blocks)
 
 
