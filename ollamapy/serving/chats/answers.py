@@ -1,6 +1,7 @@
 """The answers of chats that are being written, in the background. Belongs to the event loop.
 
-Each follower of an answer reads it from its transcript, at a pace of its own.
+Each follower of an answer reads it from its transcript, at a pace of its own. An answer goes on when nobody follows it, but in a
+temporary chat only for ABANDONED_SECONDS: a page that was closed cannot find such a chat again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from .store import ENDED, ChatStore
 from .values import Chat, ChatMessage, Failure, Status, StopReason
 
 log = logging.getLogger(__name__)
+
+ABANDONED_SECONDS = 300.0
+"""How long an answer of a temporary chat goes on while nobody follows it."""
 
 Chunks = AsyncGenerator[Chunk, None]
 Save = Callable[[ChatStore, Sequence[ChatMessage]], Awaitable[None]]
@@ -55,6 +59,8 @@ class Writing:
         self._changed = asyncio.Event()
         self._figures = Figures()
         self._last = Chunk()
+        self._n_followers = 0
+        self._left = asyncio.get_running_loop().time()
 
     @property
     def id(self) -> str:
@@ -75,6 +81,12 @@ class Writing:
     def is_unsaved(self) -> bool:
         """Is there text that the database does not have, nor is about to get?"""
         return not self.is_over and self.place > self._saved
+
+    def is_abandoned(self, now: float) -> bool:
+        """Is the chat a temporary one, and has nobody followed the answer for long? ``now``: the event loop's time."""
+        return (
+            self.chat.temporary and self._n_followers == 0 and now - self._left > ABANDONED_SECONDS
+        )
 
     def saved(self, place: int) -> None:
         """The message is stored as far as this place."""
@@ -138,6 +150,15 @@ class Writing:
 
     async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after a place, until the last one."""
+        self._n_followers += 1
+        try:
+            async for event in self._events(after):
+                yield event
+        finally:
+            self._n_followers -= 1
+            self._left = asyncio.get_running_loop().time()
+
+    async def _events(self, after: int) -> AsyncGenerator[Event, None]:
         place = max(after, FIRST)
         sent: Event | None = None
         if after < FIRST:
@@ -168,7 +189,7 @@ class Answers:
         self._save = save
         self._finish = finish
         self._writing: dict[str, Writing] = {}
-        self._background = Background("an answer", self._save_all)
+        self._background = Background("an answer", self._tend)
 
     def start(self, writing: Writing, chunks: Chunks) -> None:
         """Write an answer: its message is stored with the status "streaming"."""
@@ -192,9 +213,7 @@ class Answers:
         """End answers; their text is kept. Returns when they are stored."""
         writings = list(writings)
         for each in writings:
-            if not each.stop_requested:
-                each.stop_requested = True
-                self._background.cancel(each.id)
+            self._cancel(each)
         for each in writings:
             await each.ended.wait()
 
@@ -229,6 +248,19 @@ class Answers:
             log.error("an answer failed with an unexpected error", exc_info=error)
             text = INTERNAL
         return writing.interrupted("failed", Failure(code_of(error), text))
+
+    def _cancel(self, writing: Writing) -> None:
+        if not writing.stop_requested:
+            writing.stop_requested = True
+            self._background.cancel(writing.id)
+
+    async def _tend(self) -> None:
+        """End what nobody waits for, and save the rest. Raises OllamapyError."""
+        now = asyncio.get_running_loop().time()
+        for each in self.all():
+            if each.is_abandoned(now):
+                self._cancel(each)
+        await self._save_all()
 
     async def _save_all(self) -> None:
         """Write what has come, to all stores that can be written. Raises OllamapyError for one that cannot."""

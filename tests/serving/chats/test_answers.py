@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -62,8 +63,8 @@ def run(test: Callable[[Answers, Database], Awaitable[None]]) -> None:
     asyncio.run(inside())
 
 
-def writing(**fields: Any) -> Writing:
-    chat = Chat(id="chat_1", model="m", created_at="", updated_at="")
+def writing(*, temporary: bool = False, **fields: Any) -> Writing:
+    chat = Chat(id="chat_1", model="m", created_at="", updated_at="", temporary=temporary)
     given = {"id": "msg_1", "parent": "msg_0", "content": "", "status": "streaming", **fields}
     message = ChatMessage(role="assistant", created_at="", **given)
     return Writing(None, chat, message, "msg_0")  # type: ignore[arg-type]
@@ -127,6 +128,33 @@ def test_an_answer_from_its_queue_to_its_end() -> None:
         )  # fmt: skip
         assert stored.tool_calls[0].id.startswith("call_")
         assert answers.get("msg_1") is None
+
+    run(test)
+
+
+def test_an_answer_of_a_temporary_chat_ends_when_nobody_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ollamapy.serving.chats.answers.ABANDONED_SECONDS", 0.05)
+
+    async def test(answers: Answers, database: Database) -> None:
+        kept, left, followed = Model(), Model(), Model()
+        answers.start(writing(id="msg_kept"), kept.chunks())
+        gone, here = writing(id="msg_left", temporary=True), writing(id="msg_2", temporary=True)
+        answers.start(gone, left.chunks())
+        answers.start(here, followed.chunks())
+        left.say(Chunk("half"))
+        reader = asyncio.create_task(read(here))
+        async with aclosing(gone.follow()) as events:
+            assert [(await anext(events)).name for _ in range(2)] == ["message", "text"]
+            await asyncio.sleep(0.1)
+            assert not left.closed, "it is followed"
+        await gone.ended.wait()
+        [stored] = database.finished
+        assert (stored.id, stored.status, stored.content) == ("msg_left", "stopped", "half")
+        assert left.closed and not kept.closed and not followed.closed
+        followed.say(LAST, None)
+        assert (await reader)[-1][0] == "done"
 
     run(test)
 
