@@ -261,7 +261,7 @@ class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens too, each with those of the n likeliest; no part of the prompt then comes from the cache. ``progress``: report what
     the request waits for before its first token. ``with_tokens``: the ending has the answer's tokens. ``marks``: bytes
     of the prompt's text before each place where another prompt may go on in another way (:func:`ollamapy.chat.prompt.marks`).
-    ``salt`` names whose saved prefixes it may use and add to; ``private``: nothing of it is saved.
+    ``salt`` names whose cached tokens it may use and add to; ``private``: nothing of it is saved.
     """
 
     prompt: Prompt

@@ -177,13 +177,15 @@ class Placement(NamedTuple):
     shared: int
 
 
-def place(slots: Iterable[Slot], tokens: list[int], *, shares: bool) -> Placement | None:
+def place(
+    slots: Iterable[Slot], tokens: list[int], *, salt: bytes = b"", shares: bool
+) -> Placement | None:
     """A free slot for a prompt, and the longest prefix of it that any slot holds or is computing; None: all are busy.
 
     A free slot that holds the prefix is taken over where that loses little: most of it is the prefix, and no slot is
     unused. Otherwise the slot unused for longest is taken, and the prefix is copied into it: from a busy slot too,
     also one whose own prefill has not come that far yet. Without ``shares`` (a recurrent state cannot be cut) nothing
-    is copied.
+    is copied. What a slot holds of another ``salt`` is no prefix.
     """
     slots = list(slots)
     free = [slot for slot in slots if slot.sequence is None]
@@ -192,7 +194,7 @@ def place(slots: Iterable[Slot], tokens: list[int], *, shares: bool) -> Placemen
     oldest = min(free, key=lambda slot: (slot.last_used, slot.id))
     own, own_shared = None, 0
     for slot in free:
-        shared = common_prefix(slot.cached, tokens)
+        shared = common_prefix(slot.cached_for(salt), tokens)
         lost = len(slot.cached) - shared
         worth = shared >= MIN_REUSE or shared > lost
         if shares and len(free) > 1 and lost >= MIN_REUSE:
@@ -200,7 +202,7 @@ def place(slots: Iterable[Slot], tokens: list[int], *, shares: bool) -> Placemen
         if worth and shared > own_shared:
             own, own_shared = slot, shared
     target = own or oldest
-    donor, shared = best_donor(slots, target, tokens) if shares else (None, 0)
+    donor, shared = best_donor(slots, target, tokens, salt) if shares else (None, 0)
     if donor is not None and shared >= own_shared + MIN_REUSE:
         if own is not None and target is not oldest and donor is not oldest:
             target = oldest  # what the other free slot holds is kept: it would be overwritten now
@@ -208,12 +210,14 @@ def place(slots: Iterable[Slot], tokens: list[int], *, shares: bool) -> Placemen
     return Placement(target, target if own_shared else None, own_shared)
 
 
-def best_donor(slots: Iterable[Slot], target: Slot, tokens: list[int]) -> tuple[Slot | None, int]:
+def best_donor(
+    slots: Iterable[Slot], target: Slot, tokens: list[int], salt: bytes = b""
+) -> tuple[Slot | None, int]:
     """The slot beside ``target`` with the longest prefix of ``tokens`` in its cache or on its way there."""
     best, best_shared = None, 0
     for slot in slots:
         if slot is not target:
-            shared = common_prefix(slot.holding, tokens[:-1])
+            shared = common_prefix(slot.holding_for(salt), tokens[:-1])
             if shared > best_shared:
                 best, best_shared = slot, shared
     return best, best_shared

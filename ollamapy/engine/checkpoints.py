@@ -78,11 +78,13 @@ def packed(tokens: Sequence[int]) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class Checkpoint:
-    """The partial ``state`` after ``n`` tokens, which are ``prefix`` (:func:`packed`); ``used``: when it was last of use."""
+    """The partial ``state`` after ``n`` tokens, which are ``prefix`` (:func:`packed`); ``salt`` names whose they are. ``used``: when
+    it was last of use."""
 
     prefix: bytes
     state: bytearray
     used: int = 0
+    salt: bytes = b""
 
     @property
     def n(self) -> int:
@@ -107,27 +109,25 @@ class Checkpoints:
     def __len__(self) -> int:
         return len(self._all)
 
-    def find(self, tokens: Sequence[int], most: int) -> Checkpoint | None:
-        """The longest one of a prefix of ``tokens``, of at most ``most`` tokens."""
+    def find(self, tokens: Sequence[int], most: int, salt: bytes = b"") -> Checkpoint | None:
+        """The longest one of a prefix of ``tokens``, of at most ``most`` tokens, and of the same ``salt``."""
         if not self._all or most <= 0:
             return None
-        given = packed(tokens[:most])
-        fitting = [each for each in self._all if given.startswith(each.prefix)]
-        return max(fitting, key=lambda each: each.n, default=None)
+        return max(self.along(tokens[:most], salt), key=lambda each: each.n, default=None)
 
-    def along(self, tokens: Sequence[int]) -> list[Checkpoint]:
+    def along(self, tokens: Sequence[int], salt: bytes = b"") -> list[Checkpoint]:
         """All of prefixes of these tokens."""
         given = packed(tokens) if self._all else b""
-        return [each for each in self._all if given.startswith(each.prefix)]
+        return [e for e in self._all if e.salt == salt and given.startswith(e.prefix)]
 
     def use(self, checkpoint: Checkpoint) -> None:
         """Note that one was of use."""
         self._now += 1
         checkpoint.used = self._now
 
-    def has(self, prefix: bytes) -> bool:
+    def has(self, prefix: bytes, salt: bytes = b"") -> bool:
         """Is there one after exactly these tokens?"""
-        return any(each.prefix == prefix for each in self._all)
+        return any(each.salt == salt and each.prefix == prefix for each in self._all)
 
     def make_room(self, size: int, held: Sequence[bytes] | None = None) -> bool:
         """Give up the least useful ones until there is room for ``size`` bytes; False where there never is.

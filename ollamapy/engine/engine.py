@@ -100,9 +100,9 @@ class Engine:
         self._model.abort()
         self._ended.wait(seconds)
 
-    def held(self, tokens: list[int]) -> int:
+    def held(self, sequence: Sequence) -> int:
         """How many of a prompt's first tokens need not be computed, about: what a slot has of them that can go back."""
-        return self._slots.held(tokens) if self._model.rewinds else 0
+        return self._slots.held(sequence) if self._model.rewinds else 0
 
     @property
     def prefill_rate(self) -> float:

@@ -92,6 +92,11 @@ class Sequence:
         self.think_end, self.thinking = (), None
 
     @property
+    def salt(self) -> bytes:
+        """Whose cached tokens it may use and adds to."""
+        return self.generation.salt.encode()
+
+    @property
     def scores(self) -> bool:
         """Are logits of the prompt's tokens still needed?"""
         return self.generation.prompt_logprobs is not None and self.n_scored < self.n_prompt
@@ -111,7 +116,7 @@ class Sequence:
 class Slot:
     """A sequence id of the KV cache; ``cached`` are the tokens it holds while no sequence runs in it.
 
-    ``last_used`` counts the engine's admissions; 0 means never used. ``salt`` names whose tokens they are. ``unsaved``: they are
+    ``last_used`` counts the engine's admissions; 0 means never used. ``salt`` names whose tokens they are: no other's prompt uses them. ``unsaved``: they are
     to be saved before they are overwritten.
     """
 
@@ -121,6 +126,14 @@ class Slot:
     last_used: int = 0
     salt: bytes = b""
     unsaved: bool = False
+
+    def cached_for(self, salt: bytes) -> list[int]:
+        """The tokens of ``cached`` that a prompt with this salt may use."""
+        return self.cached if self.salt == salt else []
+
+    def holding_for(self, salt: bytes) -> list[int]:
+        """The tokens of ``holding`` that a prompt with this salt may use."""
+        return self.holding if self.salt == salt else []
 
     @property
     def holding(self) -> list[int]:

@@ -41,7 +41,7 @@ class Slots:
     def place(self, sequence: Sequence) -> Placement | None:
         """The best free slot for a sequence; None where all are taken."""
         tokens = [] if sequence.scores else sequence.tokens  # the cache has no logits
-        return place(self._slots, tokens, shares=not self._model.recurrent)
+        return place(self._slots, tokens, salt=sequence.salt, shares=not self._model.recurrent)
 
     def give(self, sequence: Sequence, placement: Placement) -> None:
         """Let a sequence run in a slot, with what it can keep of the slot's or another's cache."""
@@ -53,7 +53,8 @@ class Slots:
         if cut := self._model.cut:  # what is computed piece by piece is the same in every prompt
             scored = sequence.generation.prompt_logprobs is not None
             sequence.n_pure = 0 if scored else aligned(sequence.n_prompt, cut)
-        slot.salt = sequence.generation.salt.encode()
+        slot.cached = slot.cached_for(sequence.salt)
+        slot.salt = sequence.salt
         own = placement.donor is slot or placement.donor is None
         if not own and self._restored(sequence, slot, placement.shared):
             slot.cached = []
@@ -134,7 +135,7 @@ class Slots:
         most = len(sequence.tokens) - 1
         if self._model.has_cells:
             most = min(most, shared)
-        found = self._checkpoints.find(sequence.tokens, most)
+        found = self._checkpoints.find(sequence.tokens, most, sequence.salt)
         return found if found is not None and found.n > keep else None
 
     def _go_back(self, slot: Slot, checkpoint: Checkpoint) -> int:
@@ -172,10 +173,12 @@ class Slots:
             return
         prefix = packed(sequence.tokens[: sequence.n_past])
         size = len(prefix) + model.state_size(slot.id, partial=True)
-        if self._checkpoints.has(prefix) or not self._checkpoints.make_room(size, self._held()):
+        if self._checkpoints.has(prefix, slot.salt) or not self._checkpoints.make_room(
+            size, self._held()
+        ):
             return
         if (state := model.save(slot.id, partial=True)) is not None:
-            self._checkpoints.add(Checkpoint(prefix, state))
+            self._checkpoints.add(Checkpoint(prefix, state, salt=slot.salt))
 
     def _held(self) -> list[bytes] | None:
         """What the slots hold, packed; None where a checkpoint is of use without it."""
@@ -198,7 +201,7 @@ class Slots:
                 continue
             assert sequence.slot is not None
             sequence.leader = None
-            donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens)
+            donor, shared = best_donor(self._slots, sequence.slot, sequence.tokens, sequence.salt)
             if donor is not None and shared >= MIN_REUSE:
                 self._follow(sequence, donor, shared)
 
@@ -226,9 +229,10 @@ class Slots:
                 self._model.trim(slot.id, 0)
                 span.sequence.n_past = 0
 
-    def held(self, tokens: list[int]) -> int:
+    def held(self, sequence: Sequence) -> int:
         """How many of a prompt's first tokens a slot holds or will hold soon. For any thread: about right."""
-        return max((common_prefix(slot.holding, tokens) for slot in self._slots), default=0)
+        held = (slot.holding_for(sequence.salt) for slot in self._slots)
+        return max((common_prefix(each, sequence.tokens) for each in held), default=0)
 
     def _save(self, slot: Slot) -> None:
         """Save what an idle slot holds, if that is due."""
@@ -240,7 +244,7 @@ class Slots:
         """Hand a copy of a slot over to be saved, with the checkpoints on the way, if there is enough new in it."""
         saving = self._saving
         if saving is not None and saving.is_worth(tokens, slot.salt):
-            along = self._checkpoints.along(tokens)
+            along = self._checkpoints.along(tokens, slot.salt)
             saving.save(slot.id, tokens, slot.salt, tuple((each.n, each.state) for each in along))
 
     def save_idle(self) -> None:

@@ -118,11 +118,10 @@ class Keeper:
         """
         if self._disk is None or sequence.scores:
             return False
-        salt = sequence.generation.salt.encode()
-        match = self.saved.match(sequence.tokens, salt)
+        match = self.saved.match(sequence.tokens, sequence.salt)
         if not match.missing:
             return False
-        n_memory = self.saved.match(sequence.tokens, salt, in_memory=True).n
+        n_memory = self.saved.match(sequence.tokens, sequence.salt, in_memory=True).n
         spared = match.n - max(n_held, n_memory)
         size = sum(block.size for block in match.missing)
         computing = spared / (rate or ASSUMED_RATE)

@@ -187,7 +187,7 @@ class Worker:
         keeper, engine = self._keeper, self._engine
         with self._lock:
             self._reading.add(sequence.id)
-        held = engine.held(sequence.tokens)
+        held = engine.held(sequence)
         if keeper is None or not keeper.fetch(
             sequence, held, engine.prefill_rate, lambda: self._submit(sequence)
         ):

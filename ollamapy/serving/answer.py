@@ -143,7 +143,7 @@ class _Attempt:
         prompt, parser = await _opened(self._turn, self._writer, self._n_ctx)
         written = self._writer.prompt(prompt, self._n_ctx)
         marks = prompts.marks(prompt.text, self._turn.messages)
-        generation = _generation(self._turn, written, parser, self._n_ctx, marks)
+        generation = _generation(self._turn, written, parser, self._n_ctx, marks, self._caller)
         first = _Beginning(prompt, self._n_ctx)
         async with aclosing(self._runner.generate(generation)) as events:
             async for event in events:
@@ -266,7 +266,12 @@ class _Beginning:
 
 
 def _generation(
-    turn: Turn, prompt: Prompt, parser: output.Parser, n_ctx: int, marks: tuple[int, ...]
+    turn: Turn,
+    prompt: Prompt,
+    parser: output.Parser,
+    n_ctx: int,
+    marks: tuple[int, ...],
+    caller: Caller,
 ) -> Generation:
     """The runner's part of a turn."""
     request, options = turn.request, turn.options
@@ -291,6 +296,7 @@ def _generation(
         progress=request.progress,
         with_tokens=bool(turn.tools) or not request.is_private,
         marks=marks,
+        salt=caller.owner,
         private=request.is_private,
     )
 

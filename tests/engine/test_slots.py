@@ -22,9 +22,9 @@ class Cache:
         self.slots = Slots(self.model)
         self.running: list[Sequence] = []
 
-    def admit(self, *tokens: int, prompt_logprobs: int | None = None) -> Sequence:
+    def admit(self, *tokens: int, prompt_logprobs: int | None = None, salt: str = "") -> Sequence:
         """Give a prompt its slot."""
-        generation = Generation(Prompt((tokens,)), prompt_logprobs=prompt_logprobs)
+        generation = Generation(Prompt((tokens,)), prompt_logprobs=prompt_logprobs, salt=salt)
         sequence = Sequence(len(self.running), list(tokens), generation)
         placement = self.slots.place(sequence)
         assert placement is not None, "all slots are taken"
@@ -44,9 +44,9 @@ class Cache:
         self.slots.free(sequence)
         self.running.remove(sequence)
 
-    def run(self, *tokens: int) -> Sequence:
+    def run(self, *tokens: int, salt: str = "") -> Sequence:
         """Admit, compute and end a prompt."""
-        sequence = self.admit(*tokens)
+        sequence = self.admit(*tokens, salt=salt)
         self.compute(sequence)
         self.end(sequence)
         return sequence
@@ -54,6 +54,22 @@ class Cache:
     def held(self, sequence: Sequence) -> list[int]:
         assert sequence.slot is not None
         return self.model.held[sequence.slot.id]
+
+
+@pytest.mark.parametrize("n_slots", [1, 3])
+def test_what_one_computed_is_nobody_elses(n_slots: int) -> None:
+    """Who can time an answer could else find out what others wrote."""
+    cache = Cache(n_slots=n_slots)
+    cache.run(*PREFIX, 90, salt="one")
+    assert cache.slots.held(Sequence(9, [*PREFIX, 1])) == 0
+    other = cache.admit(*PREFIX, 90, salt="two")
+    assert other.n_past == other.n_cached == 0 and other.leader is None
+    beside = [cache.admit(*PREFIX, 90, salt="") for _ in range(n_slots > 1)]
+    assert [each.n_past for each in beside] == [0] * len(beside)
+    cache.compute(other)
+    cache.end(other)
+    again = cache.admit(*PREFIX, 80, salt="two")
+    assert again.n_cached == len(PREFIX)
 
 
 def test_a_prompt_keeps_what_its_slot_holds_of_it() -> None:

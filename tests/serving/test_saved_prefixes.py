@@ -50,6 +50,34 @@ def test_a_prompt_goes_on_after_a_restart(home: Path) -> None:
     assert details["cached_from"] == {"slot": 0, "memory": 0, "disk": details["cached_tokens"]}
 
 
+OLLAMA = {"model": "m", "messages": [{"role": "user", "content": LONG}], "stream": False}
+OTHERS = {
+    "/api/chat": {**OLLAMA, "options": {"num_predict": 2}},
+    "/api/generate": {"model": "m", "prompt": LONG, "stream": False, "options": {"num_predict": 2}},
+    "/v1/messages": {**OLLAMA, "max_tokens": 2},
+    "/v1/responses": {"model": "m", "input": LONG, "max_output_tokens": 2},
+}
+
+
+def test_every_dialect_says_where_tokens_came_from(home: Path) -> None:
+    def asked(daemon: Daemon, path: str) -> dict[str, Any]:
+        answer = daemon.ask("POST", path, OTHERS[path])
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json()
+        return found
+
+    with serve(home, home / "models") as daemon:
+        assert "cached_from" not in asked(daemon, "/api/chat")
+        assert daemon.end() == 0
+    for path in OTHERS:  # a daemon each: the second would have them from a slot
+        with serve(home, home / "models") as daemon:
+            found = asked(daemon, path)
+        usage = found.get("usage", found)
+        usage = usage.get("input_tokens_details", usage)
+        disk = usage["cached_from"].pop("disk")
+        assert disk >= 256 and usage["cached_from"] == {"slot": 0, "memory": 0}
+
+
 def test_nothing_is_kept_where_the_setting_turns_it_off(home: Path) -> None:
     with serve(home, home / "models", CACHE="0") as daemon:
         ask(daemon)

@@ -99,6 +99,8 @@ class AnswerUsage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    restored_tokens: int = 0
+    read_tokens: int = 0
     completion_tokens: int = 0
     truncated_tokens: int = 0
     dropped_messages: int = 0

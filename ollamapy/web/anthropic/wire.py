@@ -317,7 +317,8 @@ def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> M
 
 def _usage(usage: Usage | None) -> dict[str, Any]:
     """As in Anthropic's API, and unlike in Ollama, ``input_tokens`` leaves out the cached tokens: clients add the two.
-    ``prompt_truncated`` is our own field: the part of the prompt that was cut because it did not fit.
+    ``cached_from`` and ``prompt_truncated`` are our own fields: where cached tokens came from, and the part of the prompt that
+    was cut because it did not fit.
     """
     usage = usage or Usage()
     cached = {"cache_read_input_tokens": usage.cached_tokens} if usage.cached_tokens else {}
@@ -325,6 +326,7 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         **cached,
         "output_tokens": usage.completion_tokens,
+        **ollama.cached_from(usage),
         **ollama.truncated(usage),
     }
 

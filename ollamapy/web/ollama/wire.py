@@ -343,6 +343,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     load_duration: int | None = None
     prompt_eval_count: int | None = None
     prompt_eval_duration: int | None = None
+    cached_from: dict[str, int] | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
     prompt_truncated: dict[str, int] | None = None
@@ -383,6 +384,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     load_duration: int | None = None
     prompt_eval_count: int | None = None
     prompt_eval_duration: int | None = None
+    cached_from: dict[str, int] | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
     prompt_truncated: dict[str, int] | None = None
@@ -470,8 +472,14 @@ def _metrics(chunk: Chunk) -> dict[str, Any]:
         "prompt_eval_duration": usage.prompt_duration,
         "eval_count": usage.completion_tokens,
         "eval_duration": usage.completion_duration,
+        **cached_from(usage),
         **truncated(usage),
     }
+
+
+def cached_from(usage: Usage) -> dict[str, dict[str, int]]:
+    """``cached_from``: where the tokens came from that were not computed, as a key of an answer; empty where all were in a slot."""
+    return {"cached_from": found} if (found := usage.cached_from) else {}
 
 
 def truncated(usage: Usage) -> dict[str, dict[str, int]]:

@@ -41,6 +41,8 @@ interface ToolCall {
 interface Usage {
   prompt_tokens: number;
   cached_tokens: number;
+  restored_tokens?: number;
+  read_tokens?: number;
   completion_tokens: number;
   truncated_tokens?: number;
   dropped_messages?: number;

@@ -10,13 +10,14 @@ const NS = 1e6; // nanoseconds in a millisecond
 export function figures({ usage, status, stop_reason, model, created_at }) {
   const ending = status === "stopped" ? t("stopped") : stop_reason === "length" ? t("cutByLength") : "";
   if (!usage) return h("span", { class: "figures" }, shortName(model ?? ""), ending ? ` · ${ending}` : "");
-  const { completion_tokens: written = 0, completion_duration = 0, first_token_duration, prompt_tokens = 0, cached_tokens = 0 } = usage;
+  const { completion_tokens: written = 0, completion_duration = 0, first_token_duration, prompt_tokens = 0, cached_tokens = 0, restored_tokens = 0, read_tokens = 0 } = usage;
   const speed = completion_duration ? written / (completion_duration / 1e9) : 0;
   const short = [shortName(model ?? ""), ending, speed ? t("figureSpeed", { speed: speed.toFixed(1) }) : ""].filter(Boolean).join(" · ");
   const rows = [
     t("figureTokens", { n: written }) + (speed ? `, ${t("figureSpeed", { speed: speed.toFixed(1) })}` : ""),
     first_token_duration ? t("figureFirst", { time: time(first_token_duration / NS) }) : "",
-    t("figurePrompt", { tokens: prompt_tokens, cached: cached_tokens }),
+    t("figurePrompt", { tokens: prompt_tokens, cached: cached_tokens })
+      + (restored_tokens ? `, ${t("figureRestored", { memory: restored_tokens - read_tokens, disk: read_tokens })}` : ""),
     usage.cache_note ? t("figureCache", { note: usage.cache_note }) : "",
     contextText(usage),
     cutText(usage),

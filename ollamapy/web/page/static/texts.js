@@ -129,6 +129,7 @@ const TEXTS = {
   figureDropped: ["{n} message left out", "{n} messages left out"],
   figureFirst: "First token after {time}",
   figurePrompt: "{tokens} prompt tokens, {cached} reused",
+  figureRestored: "of these, {memory} from memory and {disk} from the disk",
   figureSpeed: "{speed} tokens/s",
   figureTokens: ["{n} token", "{n} tokens"],
   figures: "Figures",
