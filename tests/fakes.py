@@ -118,6 +118,9 @@ class FakeRunner:
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return bytes(tokens).decode()
 
+    async def forget(self) -> None:
+        """It keeps nothing."""
+
     async def wait(self) -> int:
         await self.gone.wait()
         return 0

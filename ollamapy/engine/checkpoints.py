@@ -146,6 +146,11 @@ class Checkpoints:
         self._all.append(checkpoint)
         self.size += checkpoint.size
 
+    def clear(self) -> None:
+        """Give all up."""
+        self._all.clear()
+        self.size = 0
+
     def drop(self, checkpoint: Checkpoint) -> None:
         """Give one up."""
         self._all.remove(checkpoint)

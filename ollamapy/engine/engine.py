@@ -63,7 +63,9 @@ class Engine:
         self._before_long_step = before_long_step
         self._clock = clock
         self._embeddings = Embedder(model.pooled, clock)
-        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | int | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | threading.Event | int | None] = (
+            queue.SimpleQueue()
+        )
         self._slots = Slots(model, saving)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -99,6 +101,12 @@ class Engine:
         self._ending.set()
         self._model.abort()
         self._ended.wait(seconds)
+
+    def forget(self) -> None:
+        """Make the engine's thread forget what slots hold of requests that have ended; wait for that."""
+        done = threading.Event()
+        self._inbox.put(done)
+        done.wait()
 
     def held(self, sequence: Sequence) -> int:
         """How many of a prompt's first tokens need not be computed, about: what a slot has of them that can go back."""
@@ -178,6 +186,9 @@ class Engine:
                     self._waiting.append(item)
                 elif item is None:
                     continue  # the end: it wakes an idle engine
+                elif isinstance(item, threading.Event):
+                    self._slots.forget()
+                    item.set()
                 elif isinstance(item, EmbedTask):
                     self._events += self._embeddings.add(item)
                 else:

@@ -242,6 +242,12 @@ class Saved:
         with self._lock:
             self._remove(block)
 
+    def clear(self) -> None:
+        """Forget all blocks."""
+        with self._lock:
+            for block in list(self._blocks.values()):
+                self._remove(block)
+
     def _remove(self, block: Block) -> None:
         if self._blocks.pop(block.name, None) is None:
             return

@@ -264,6 +264,14 @@ class Slots:
         if not sequence.generation.private:
             self._copy(slot, sequence.tokens[: sequence.n_past][: sequence.n_pure])
 
+    def forget(self) -> None:
+        """Clear the idle slots and all checkpoints, and save none of it."""
+        for slot in self._slots:
+            if slot.sequence is None:
+                slot.unsaved = False
+                self.clear(slot)
+        self._checkpoints.clear()
+
     def drop_idle(self) -> bool:
         """Clear the cache of the idle slot that was not used for longest; False where there is none."""
         idle = [slot for slot in self._slots if slot.sequence is None and slot.cached]

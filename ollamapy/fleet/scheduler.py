@@ -227,6 +227,16 @@ class Scheduler:
         now = self._clock()
         return [loaded_model(resident, now) for resident in self._state.residents.values()]
 
+    def runners(self, digest: str = "") -> list[Runner]:
+        """The runners of loaded models: of weights with this digest, or all."""
+        return [
+            resident.runner
+            for resident in self._state.residents.values()
+            if resident.runner is not None
+            and resident.status is Status.READY
+            and digest in ("", resident.plan.files.weights.digest)
+        ]
+
     def context_of(self, request: LeaseRequest) -> int:
         """Tokens of context that such a request has: of the model as it is loaded, or would be loaded now. Never waits."""
         return context_of(self._state, request, self._measure())

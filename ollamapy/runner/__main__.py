@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 from ..engine.build import build
@@ -85,6 +87,9 @@ def served(
                     end(engine, keeper)
                 case protocol.Cancel():
                     worker.cancel(each.id)
+                case protocol.Forget():
+                    work = partial(forget, each.id, engine, keeper, outbox)
+                    threading.Thread(target=work, daemon=True).start()
                 case _ if isinstance(each, RequestFrame):
                     worker.put(each)
         frames = pipes.read()
@@ -98,6 +103,14 @@ def end(engine: Engine, keeper: Keeper | None) -> None:
         engine.finish(COPY_SECONDS)
         keeper.drain(WRITE_SECONDS)
     os._exit(0)
+
+
+def forget(id: int, engine: Engine, keeper: Keeper | None, outbox: Outbox) -> None:
+    """Forget what was computed of prompts that have ended: first in the slots, so that none of it is saved again."""
+    engine.forget()
+    if keeper is not None:
+        keeper.forget(WRITE_SECONDS)
+    outbox.send(protocol.Forgotten(id))
 
 
 def keeper_of(model: Model, plan: LoadPlan, cache: protocol.CacheFolder | None) -> Keeper | None:

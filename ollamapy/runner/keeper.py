@@ -83,6 +83,11 @@ class Keeper:
         waiting.start()
         waiting.join(seconds)
 
+    def forget(self, seconds: float) -> None:
+        """Forget all blocks, once what was copied before is written, after at most so long. The files are the daemon's to delete."""
+        self.drain(seconds)
+        self.saved.clear()
+
     # ---- to files --------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:

@@ -39,6 +39,8 @@ from .protocol import (
     Embed,
     Embedded,
     Failed,
+    Forget,
+    Forgotten,
     FromRunner,
     Generate,
     Load,
@@ -239,6 +241,11 @@ class RunnerProcess:
         assert isinstance(answer, Text)
         return answer.text
 
+    async def forget(self) -> None:
+        """Make the runner forget everything that was computed of prompts that have ended."""
+        id, request = self._open()
+        await self._ask(id, request, Forget(id))
+
     async def wait(self) -> int | None:
         """The child's exit code, once it has ended (negative: a signal; None: there was no process, or it cannot be killed)."""
         return (await asyncio.shield(self._exited)).code
@@ -332,7 +339,7 @@ class RunnerProcess:
             case Progressed() | PromptRead():
                 if request := self._requests.get(frame.id):
                     request.put(frame)
-            case Done() | Embedded() | Tokens() | Text():
+            case Done() | Embedded() | Tokens() | Text() | Forgotten():
                 if request := self._requests.pop(frame.id, None):
                     request.put(frame)
             case Failed(id=0):

@@ -96,6 +96,13 @@ class Cancel(Frame, frozen=True):
     id: int
 
 
+class Forget(Frame, frozen=True):
+    """Forget everything that was computed of prompts that have ended, so that it is in memory no more and written to no file; answered
+    by Forgotten."""
+
+    id: int
+
+
 class Stop(Frame, frozen=True):
     """Finish nothing more, save what the slots hold, and exit 0."""
 
@@ -249,6 +256,12 @@ class Text(Frame, frozen=True):
     text: str
 
 
+class Forgotten(Frame, frozen=True):
+    """The ending of a Forget."""
+
+    id: int
+
+
 class Embedded(Frame, frozen=True):
     """The good ending of an Embed or a Rerank: the vectors one after the other, float32 in this machine's bytes, and how many
     tokens each input had.
@@ -302,7 +315,9 @@ class Refused(Frame, frozen=True):
     by_template: bool = False
 
 
-ToRunner = Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | Stop
+ToRunner = (
+    Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Forget | Cancel | Stop
+)
 FromRunner = (
     Loading
     | Quantized
@@ -315,6 +330,7 @@ FromRunner = (
     | Embedded
     | Tokens
     | Text
+    | Forgotten
     | Failed
 )
 FromConverter = Converting | Converted | Failed

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import OllamapyError
+from ..errors import OllamapyError, RunnerError
 from ..models.models import Models
 from ..runner.cachefiles import Found, cache_folder, clear, files_of, model_of
 from .services import Services
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,16 @@ async def _names(models: Models) -> list[tuple[str, str]]:
 
 
 async def cleared(services: Services, model: str) -> dict[str, int]:
-    """Delete the files of a model, or all where it is empty. Raises as ``Models.load``."""
-    digits = model_of((await services.models.load(model)).files.weights.digest) if model else ""
+    """Delete the files of a model, or all where it is empty, and what loaded models have in memory of requests that have ended.
+
+    Raises as ``Models.load``.
+    """
+    digest = (await services.models.load(model)).files.weights.digest if model else ""
+    digits = model_of(digest) if digest else ""
+    for runner in services.scheduler.runners(digest):
+        try:
+            await runner.forget()
+        except RunnerError as error:  # what it had in memory is gone with it
+            log.info("a runner ended while its cache was cleared: %s", error)
     count, size = await asyncio.to_thread(clear, services.settings.paths.cache, digits)
     return {"files": count, "size": size}

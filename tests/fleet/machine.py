@@ -132,6 +132,9 @@ class FakeRunner:
     ) -> tuple[tuple[int, ...], int]:
         return (), 0
 
+    async def forget(self) -> None:
+        raise NotImplementedError
+
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return ""
 

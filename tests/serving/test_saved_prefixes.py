@@ -105,3 +105,15 @@ def test_what_the_cache_takes_and_clearing_it(home: Path) -> None:
         assert gone == {"files": model["files"], "size": model["size"]}
         assert listed() == {"size": 0, "budget": found["budget"], "models": []}
         daemon.end()
+
+
+@pytest.mark.parametrize("path", ["/api/cache", "/api/cache?model=m"])
+def test_clearing_reaches_what_a_loaded_model_has_in_memory(home: Path, path: str) -> None:
+    with serve(home, home / "models") as daemon:
+        ask(daemon)
+        assert ask(daemon)[1]["prompt_tokens_details"]["cached_tokens"] > 256
+        assert daemon.ask("DELETE", path).status == 200
+        assert "prompt_tokens_details" not in ask(daemon, LONG + "again")[1]
+        assert daemon.ask("DELETE", path).status == 200
+        assert daemon.end() == 0
+    assert not list((home / "cache").rglob("*.rows")), "it was not written when the model ended"

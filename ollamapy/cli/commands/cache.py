@@ -19,8 +19,8 @@ app = group_app()
 def cache(context: typer.Context, as_json: Json = False) -> None:
     """Show or delete the computed prompts that are kept on the disk.
 
-    `ls` lists them by model, `du` prints what they take together, `clear` deletes those of a model, or all. What a loaded model has
-    of them in memory stays until it is unloaded. OLLAMAPY_CACHE bounds the disk space.
+    `ls` lists them by model, `du` prints what they take together, `clear` deletes those of a model, or all, also what
+    loaded models have of them in memory. OLLAMAPY_CACHE bounds the disk space.
     """
     verb, model, *more = [*context.args, "", ""][: max(2, len(context.args))]
     if verb not in ("", "ls", "du", "clear") or any(more) or (model and verb != "clear"):
