@@ -22,7 +22,7 @@ from ..names import Name
 from . import media, terminal, views, waiting
 from .ask import Look
 from .chats import NO_CHATS
-from .client import AnsweredError, Client, Stream, Unreachable
+from .client import CONNECT_TIMEOUT, AnsweredError, Client, Stream, Unreachable
 from .drawing import complain
 from .launch import Launcher
 from .pieces import Followed, asked
@@ -221,7 +221,7 @@ class Talk:
         """The room that the conversation has: what is loaded, or what of it a parameter asks for."""
         try:
             name = Name.parse(self.session.model).display
-            loaded = {str(model.get("name")): model for model in self.client.ps(timeout=1.0)}
+            loaded = {str(model.get("name")): model for model in self.client.ps(timeout=CONNECT_TIMEOUT)}
         except OllamapyError:
             return
         self._room = int(loaded.get(name, {}).get("context_length") or 0)
