@@ -187,6 +187,7 @@ def test_the_oldest_messages_are_left_out(own: Daemon) -> None:
     assert answer["done"] and 128 < answer["prompt_eval_count"] < 256
 
 
+@pytest.mark.long
 def test_a_window_of_attention_bears_the_reuse_of_a_prefix(own: Daemon) -> None:
     """Gemma's local layers see 512 tokens: what lies before them is gone from the cache, and must not be reused in part.
 
@@ -198,6 +199,7 @@ def test_a_window_of_attention_bears_the_reuse_of_a_prefix(own: Daemon) -> None:
         assert generate(own, "gemma3", prompt, 4) == f" {day + 3} birds"
 
 
+@pytest.mark.long
 def test_the_second_turn_of_a_chat_with_a_window_goes_on_from_the_first(own: Daemon) -> None:
     """The answer between them is longer than what the window can go back, and comes back shorter, as without its thoughts."""
     days = " ".join(f"On day {n} the traveller saw {n + 3} birds." for n in range(60))

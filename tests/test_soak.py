@@ -21,7 +21,7 @@ import pytest
 
 from tests.served import Daemon, serve, until
 
-pytestmark = [pytest.mark.llama, pytest.mark.soak, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.llama, pytest.mark.long, pytest.mark.soak, pytest.mark.timeout(7200)]
 
 PROMPTS = [f"{a} {b}" for a in ("ba", "ke", "li", "mo", "ra") for b in ("zu", "is", "or", "el")]
 GREEDY = {"temperature": 0, "num_predict": 16}

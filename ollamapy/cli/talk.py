@@ -221,7 +221,9 @@ class Talk:
         """The room that the conversation has: what is loaded, or what of it a parameter asks for."""
         try:
             name = Name.parse(self.session.model).display
-            loaded = {str(model.get("name")): model for model in self.client.ps(timeout=CONNECT_TIMEOUT)}
+            loaded = {
+                str(model.get("name")): model for model in self.client.ps(timeout=CONNECT_TIMEOUT)
+            }
         except OllamapyError:
             return
         self._room = int(loaded.get(name, {}).get("context_length") or 0)

@@ -77,6 +77,7 @@ class Engine:
         self._cancelled: set[int] = set()
         self._ending, self._ended = threading.Event(), threading.Event()
         self._computing: frozenset[int] = frozenset()
+        self._is_busy, self._busy_until = False, time.monotonic()
 
     # ---- from other threads ----------------------------------------------------------------------------------------
 
@@ -112,6 +113,10 @@ class Engine:
         """How many of a prompt's first tokens need not be computed, about: what a slot has of them that can go back."""
         return self._slots.held(sequence) if self._model.rewinds else 0
 
+    def rest(self) -> float:
+        """For how many seconds there has been nothing to compute."""
+        return 0.0 if self._is_busy else time.monotonic() - self._busy_until
+
     @property
     def prefill_rate(self) -> float:
         """Prompt tokens a second, 0 before it is known."""
@@ -130,7 +135,10 @@ class Engine:
         busy = self._running or self._waiting or self._embeddings.busy
         if not busy:
             self._slots.save_idle()
+            if self._is_busy:
+                self._is_busy, self._busy_until = False, time.monotonic()
         self._take_inbox(block=wait and not busy)
+        self._is_busy = True
         self._slots.release_followers(
             self._running
         )  # before a new sequence takes a lost leader's slot

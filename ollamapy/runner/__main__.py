@@ -34,9 +34,15 @@ COPY_SECONDS, WRITE_SECONDS = 1.0, 3.0
 """How long the end waits for the engine's thread, and for the writing of what it copied; the daemon kills after 5 s."""
 
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes in Python may keep the engine's from going on. Python's default, 5 ms, is longer than a step of a
+small model, and it is paid at each call into llama.cpp."""
+
+
 def main() -> int:
     """Do the work of the first frame, until stdin ends; the exit status."""
     pipes = Pipes(protocol.ToRunner)
+    sys.setswitchinterval(SWITCH_SECONDS)
     match pipes.read():
         case [protocol.Quantize() as order, *_]:
             return quantized(order, Outbox(pipes.write))
@@ -76,6 +82,8 @@ def served(
     keeper = keeper_of(model, plan, cache)
     saving = keeper.saving if keeper is not None else None
     engine = Engine(model, outbox.add, before_long_step=outbox.flush, saving=saving)
+    if keeper is not None:
+        keeper.start(engine.rest)
     worker = Worker(model, engine, outbox, keeper)
     outbox.send(ready(model, plan))
     start_deep(lambda: compute(engine, outbox), "engine")
@@ -114,13 +122,12 @@ def forget(id: int, engine: Engine, keeper: Keeper | None, outbox: Outbox) -> No
 
 
 def keeper_of(model: Model, plan: LoadPlan, cache: protocol.CacheFolder | None) -> Keeper | None:
-    """The keeper of saved prefixes, at work; None where there are none."""
+    """The keeper of saved prefixes; None where there are none."""
     if not plan.saved_size or not model.generates:
         return None
     root = root_of(key_of(plan, model.identity, cache.salt if cache is not None else ""))
     saved = Saved(root, plan.saved_size, needs_end=not model.rewinds, has_rows=model.has_cells)
     keeper = Keeper(model, saved, disk_of(cache, plan, root) if cache is not None else None)
-    keeper.start()
     return keeper
 
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..engine.cells import Layout
 from ..engine.saved import Block
 from .blockfile import MOST_HEAD, Wrong, body_of, decode, encode
-from .cachefiles import files_of, surplus
+from .cachefiles import Found, files_of, surplus
 
 LOCK_SECONDS = 10.0
 """How long a write waits for that of another process."""
@@ -84,27 +84,37 @@ class Disk:
         self.rate = (self.rate + len(content) / max(time.monotonic() - began, 1e-6)) / 2
         return body
 
-    def write(self, block: Block, body: bytes, layout: Layout) -> bool:
-        """Write a block's file; False where it has no room, or the disk refuses."""
+    def write(self, blocks: Sequence[tuple[Block, bytes]], layout: Layout) -> list[Block]:
+        """Write a file for each block with its body; those for which there was room, and that the disk took."""
         from filelock import FileLock, Timeout
 
-        head = encode(block, body, layout, self._root)
+        written: list[Block] = []
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self._cache / ".lock", timeout=LOCK_SECONDS, mode=0o600):
-                if not self._make_room(len(head) + len(body)):
-                    return False
-                _write_whole(self.folder / _name(block), head, body)
+                files = files_of(self._cache)
+                for block, body in blocks:
+                    head = encode(block, body, layout, self._root)
+                    size = len(head) + len(body)
+                    if (kept := self._make_room(files, size)) is None:
+                        continue
+                    path = self.folder / _name(block)
+                    _write_whole(path, head, body)
+                    files = [*kept, Found(time.time(), size, path)]
+                    written.append(block)
         except (OSError, Timeout):
-            return False
-        return True
+            pass  # what is not written is computed again
+        return written
 
-    def _make_room(self, size: int) -> bool:
-        free = self._free(self._cache)
-        gone = surplus(files_of(self._cache), size, self._budget, free, self._floor)
-        for each in gone or ():
+    def _make_room(self, files: list[Found], size: int) -> list[Found] | None:
+        """Delete of all the files what leaves room for ``size`` bytes; the rest of them, or None where there never is."""
+        gone = surplus(files, size, self._budget, self._free(self._cache), self._floor)
+        if gone is None:
+            return None
+        for each in gone:
             _unlink(each.path)
-        return gone is not None
+        paths = {each.path for each in gone}
+        return [each for each in files if each.path not in paths] if gone else files
 
     def remove(self, block: Block) -> None:
         """Delete a block's file."""

@@ -1,18 +1,21 @@
 """Saved prefixes in the runner: the threads that take copies of slots apart, write them to files, and read these for requests.
 
-    engine --Copy--> queue --writer: blocks--> tree in memory --> files
+    engine --Copy--> queue --cutter: blocks--> tree in memory --> queue --writer--> files
     worker --request--> queue --reader: files--> tree in memory --> engine
 
-The engine waits for none of this, and of the requests only the one whose file is read. The writer is behind by at most MOST_COPIES
-copies; more are not saved.
+The engine waits for none of this, and of the requests only the one whose file is read. The cutter is behind by at most MOST_COPIES
+copies; more are not saved. Files are written while the engine rests, because these threads and its own need the same processors.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 
+from ..engine.cells import Layout
 from ..engine.model import Model
 from ..engine.saved import Block, Match, Saved
 from ..engine.saving import Copy, Saving
@@ -24,6 +27,12 @@ from .protocol import CacheFolder
 
 MOST_COPIES = 4
 """Copies that wait to be taken apart; each takes the memory of a slot's tokens."""
+
+MOST_UNFILED = 2
+"""Copies whose blocks wait to be written to files; the cutter waits then."""
+
+REST_SECONDS, MOST_UNREST = 0.2, 1.0
+"""How long the engine must have had nothing to compute before a file is written, and how long that is waited for."""
 
 LEAST_READ = 128
 """Tokens that a file must spare: fewer are computed in about the time of reading it."""
@@ -63,11 +72,21 @@ class Keeper:
         self.saved, self._disk = saved, disk
         self.saving = Saving(model, saved, self.keep)
         self._copies: queue.Queue[Copy] = queue.Queue(MOST_COPIES)
+        self._unfiled: queue.Queue[tuple[list[tuple[Block, bytes]], Layout]] = queue.Queue(
+            MOST_UNFILED
+        )
+        self._hurry = threading.Event()
+        self._rest: Callable[[], float] = lambda: math.inf
         self._reads: queue.SimpleQueue[tuple[Match, Callable[[], None]]] = queue.SimpleQueue()
 
-    def start(self) -> None:
-        """Start the threads."""
-        for name, work in (("saved prefixes", self._write), ("saved files", self._read)):
+    def start(self, rest: Callable[[], float] = lambda: math.inf) -> None:
+        """Start the threads. ``rest``: for how many seconds the engine has had nothing to compute."""
+        self._rest = rest
+        for name, work in (
+            ("saved prefixes", self._cut),
+            ("files written", self._write),
+            ("files read", self._read),
+        ):
             threading.Thread(target=work, name=name, daemon=True).start()
 
     def keep(self, copy: Copy) -> None:
@@ -79,9 +98,16 @@ class Keeper:
 
     def drain(self, seconds: float) -> None:
         """Wait until what was copied is written, for at most so long."""
-        waiting = threading.Thread(target=self._copies.join, daemon=True)
+
+        def written() -> None:
+            self._copies.join()
+            self._unfiled.join()
+
+        self._hurry.set()
+        waiting = threading.Thread(target=written, daemon=True)
         waiting.start()
         waiting.join(seconds)
+        self._hurry.clear()
 
     def forget(self, seconds: float) -> None:
         """Forget all blocks, once what was copied before is written, after at most so long. The files are the daemon's to delete."""
@@ -90,22 +116,36 @@ class Keeper:
 
     # ---- to files --------------------------------------------------------------------------------------------------
 
-    def _write(self) -> None:
+    def _cut(self) -> None:
+        """Keep the blocks of copies in memory."""
         while True:
             copy = self._copies.get()
             try:
-                self._save(copy)
+                found, layout = self.saving.take_apart(copy)
+                for block, body in found:
+                    self._forget(self.saved.add(block.holding(body)))
+                if self._disk is not None and found:
+                    self._unfiled.put((found, layout))
             finally:
                 self._copies.task_done()
 
-    def _save(self, copy: Copy) -> None:
-        """Keep the blocks of a copy in memory, then in files."""
-        found, layout = self.saving.take_apart(copy)
-        for block, body in found:
-            self._forget(self.saved.add(block.holding(body)))
-        for block, body in found:
-            if self._disk is not None and self._disk.write(block, body, layout):
-                self.saved.add(block.filed())
+    def _write(self) -> None:
+        """Write the blocks of copies to files."""
+        while True:
+            found, layout = self._unfiled.get()
+            try:
+                self._wait_for_rest()
+                assert self._disk is not None
+                for block in self._disk.write(found, layout):
+                    self.saved.add(block.filed())
+            finally:
+                self._unfiled.task_done()
+
+    def _wait_for_rest(self) -> None:
+        began = time.monotonic()
+        while self._rest() < REST_SECONDS and time.monotonic() - began < MOST_UNREST:
+            if self._hurry.wait(REST_SECONDS / 4):
+                return
 
     def _forget(self, gone: list[Block]) -> None:
         for block in gone:

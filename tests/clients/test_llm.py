@@ -28,7 +28,9 @@ def llm(judged: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
 
 def test_models(llm: Command) -> None:
     def listed_of_ours() -> str:
-        listed = llm("models", "list").stdout  # without ours where connecting took more than a second
+        listed = llm(
+            "models", "list"
+        ).stdout  # without ours where connecting took more than a second
         return listed if "Ollama: " in listed else ""
 
     listed = until(listed_of_ours, "the models are listed")

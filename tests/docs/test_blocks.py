@@ -92,6 +92,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_weights(tmp_path_factory.mktemp("weights"))
 
 
+LONG = {"clients.md", "models.md", "daemon.md", "modelfile.md"}
+"""Pages whose blocks take longest."""
+
+
 def _runs(block: Block) -> bool:
     return block.kind not in DATA and not block.not_run
 
@@ -100,7 +104,11 @@ def _runs(block: Block) -> bool:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if any(map(_runs, ALL[page]))],
+    [
+        pytest.param(page, marks=pytest.mark.long if page.name in LONG else ())
+        for page in PAGES
+        if any(map(_runs, ALL[page]))
+    ],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_the_blocks_of_a_page_run(page: Path, weights: dict[str, Path], tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_states_that_are_refused(model: Model) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 @pytest.mark.skipif(bool(MISSING), reason=f"scripts/judges could not get {MISSING}")
 def test_gemma_s_second_turn(tmp_path: Path) -> None:
     """The clock stands still, so that both prompts are computed in the same batches from the checkpoint on."""

@@ -21,7 +21,7 @@ from ollamapy.types import Generation, Prompt, Sampling
 from tests.plans import plan
 from tests.small_models import random_model
 
-pytestmark = [pytest.mark.llama, pytest.mark.soak, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.llama, pytest.mark.long, pytest.mark.soak, pytest.mark.timeout(7200)]
 
 N_PROMPT, N_SHORT, N_SLOTS = 600, 100, 8
 

@@ -44,7 +44,17 @@ def violations(page: Page, **options: Any) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("state", STATES)
+EVERY_TIME = {"conversation", "settings", "models", "model_picker", "menu", "failed"}
+"""The states with most of the page's elements; the others are looked at by the long tests."""
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(state, marks=() if state in EVERY_TIME else pytest.mark.long)
+        for state in STATES
+    ],
+)
 def test_axe_finds_nothing(page: Page, served: Daemon, watch: Watch, state: str) -> None:
     """In any state, light and dark, on a desk and on a phone, where nothing reaches beyond the edge either."""
     axe = pytest.importorskip("axe_playwright_python.base")

@@ -46,7 +46,7 @@ def check_harmless(page: Page, served: Daemon) -> None:
     text = answers(page).last.locator(".text")
     assert text.locator(ACTIVE).all_inner_texts() == []
     assert (
-        page.evaluate(LIVELY) < 2000
+        page.evaluate(LIVELY) < 10_000
     )  # milliseconds; a busy machine is slow, a page that hangs is slower
     for link in text.get_by_role("link").all():
         assert (link.get_attribute("href") or "").startswith(("http", "mailto:"))
@@ -89,7 +89,13 @@ BIG = {
 """Answers that are heavy for a parser or for a browser. 20,000 lines of code is what a model can write."""
 
 
-@pytest.mark.parametrize("kind", BIG)
+EVERY_TIME = {"deep list", "long line of code", "many paragraphs"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in EVERY_TIME else pytest.mark.long) for kind in BIG],
+)
 def test_a_heavy_answer_is_opened(page: Page, served: Daemon, kind: str) -> None:
     open_chat(page, stored_chat(served, "Go", BIG[kind]))
     finished(page).locator(".text > *").first.wait_for()
@@ -101,7 +107,7 @@ def test_a_heavy_message_of_the_user_is_shown(page: Page, served: Daemon, kind: 
     """It has no HTML: the page shows it as it is."""
     open_chat(page, stored_chat(served, BIG[kind], "Yes"))
     finished(page)
-    assert page.evaluate(LIVELY) < 2000
+    assert page.evaluate(LIVELY) < 10_000
 
 
 THOUGHTS = {

@@ -72,7 +72,7 @@ def disk(tmp_path: Path) -> Disk:
 def test_blocks_on_the_disk(disk: Disk) -> None:
     first, end = block(BLOCK), block(3, "end", block(BLOCK).name, BLOCK)
     for each in (first, end):
-        assert disk.write(each, body(each), LAYOUT)
+        assert disk.write([(each, body(each))], LAYOUT)
     assert {found.name for found, _ in disk.scan()} == {first.name, end.name}
     assert disk.read(first) == body(first) and disk.read(end) == body(end)
     (one, *_) = disk.folder.iterdir()
@@ -85,7 +85,7 @@ def test_wrong_files_are_deleted(disk: Disk) -> None:
     """Torn, spoiled, swapped, foreign, unfinished: none is used, none stays."""
     made = [block(9, first=at) for at in range(6)]
     for each in made:
-        assert disk.write(each, body(each), LAYOUT)
+        assert disk.write([(each, body(each))], LAYOUT)
     paths = {each.name: disk.folder / f"{each.name.hex()[:40]}.rows" for each in made}
     torn, spoiled, swapped, with_that, whole, foreign = (paths[each.name] for each in made)
     torn.write_bytes(torn.read_bytes()[:-1])
@@ -104,11 +104,11 @@ def test_the_budget_is_kept_by_the_oldest_first(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "cache", "abc", ROOT, 40_000, 0, free=lambda path: 10**9)
     for at in range(60):
         made = block(20, first=at)
-        assert disk.write(made, body(made), LAYOUT)
+        assert disk.write([(made, body(made))], LAYOUT)
         assert sum(each.size for each in files_of(tmp_path / "cache")) <= 40_000
     assert disk.read(block(20, first=59)) and disk.read(block(20, first=0)) is None
     huge = block(256)
-    assert not disk.write(huge, bytes(50_000), LAYOUT), "it would never fit"
+    assert not disk.write([(huge, bytes(50_000))], LAYOUT), "it would never fit"
     assert disk.read(block(20, first=59)), "and nothing is deleted for it"
 
 
@@ -127,7 +127,9 @@ def test_the_folder_and_clearing_it(tmp_path: Path) -> None:
     assert found is not None and found.budget == 123 and found.floor > 0
     for model in ("abc", "def"):
         made = block()
-        Disk(cache, model, ROOT, 10**6, 0, free=lambda path: 10**9).write(made, body(made), LAYOUT)
+        Disk(cache, model, ROOT, 10**6, 0, free=lambda path: 10**9).write(
+            [(made, body(made))], LAYOUT
+        )
     assert {each.model.partition("-")[0] for each in files_of(cache)} == {"abc", "def"}
     assert clear(cache, "abc-727272727272")[0] == 1 and len(files_of(cache)) == 1
     assert clear(cache)[0] == 1 and files_of(cache) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.llama import Model
 from ollamapy.engine.saved import Saved, root_of
 from ollamapy.engine.sequence import Sequence
+from ollamapy.runner import keeper
 from ollamapy.runner.disk import Disk
 from ollamapy.runner.keeper import Keeper, key_of
 from ollamapy.types import Generation, Prompt, Sampling
 from tests.plans import plan
+from tests.served import until
 from tests.small_models import random_model, state_model
 
 pytestmark = pytest.mark.llama
@@ -28,7 +31,13 @@ class Runner:
     """A model with an engine whose prefixes are saved; the clock stands still, so that batches do not depend on the time."""
 
     def __init__(
-        self, path: Path, cache: Path | None, n_slots: int, salt: str = "s", memory: int = 10**8
+        self,
+        path: Path,
+        cache: Path | None,
+        n_slots: int,
+        salt: str = "s",
+        memory: int = 10**8,
+        rest: float = math.inf,
     ) -> None:
         made = plan(
             path, 1024, n_slots, n_batch=512, threads=1, checkpoint_size=10**7, saved_size=memory
@@ -41,7 +50,7 @@ class Runner:
         disk = Disk(cache, "m", root, 10**8, 0, free=lambda path: 10**9) if cache else None
         self.keeper = Keeper(self.model, self.saved, disk)
         self.keeper._scan()  # at once, so that the test need not wait for it
-        self.keeper.start()
+        self.keeper.start(lambda: rest)
         self.events: list[Event] = []
         self.engine = Engine(
             self.model, self.events.extend, clock=lambda: 0, saving=self.keeper.saving
@@ -116,6 +125,19 @@ def test_another_runner_goes_on_from_files(start: Callable[..., Runner]) -> None
     assert fresh.n_cached == 0 and end.n_restored == end.n_cached == end.n_read
     assert end.n_cached >= len(one.model.tokenize(FIRST)) - 5
     assert found == wanted != ""
+
+
+@pytest.mark.parametrize("path", ["llama"], indirect=True)
+def test_files_are_written_while_the_engine_rests_or_at_the_end(
+    start: Callable[..., Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "MOST_UNREST", math.inf)
+    runner = start(2, rest=0.0)
+    runner.ask(FIRST)
+    until(lambda: len(runner.saved) > 0, "its blocks are in memory")
+    assert not list((tmp_path / "cache").rglob("*.rows"))
+    runner.keeper.drain(10)
+    assert list((tmp_path / "cache").rglob("*.rows"))
 
 
 def test_what_slots_have_lost_is_in_memory(start: Callable[..., Runner]) -> None:
