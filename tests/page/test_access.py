@@ -164,8 +164,8 @@ def test_the_last_answer_is_copied_by_keyboard(page: Page, served: Daemon) -> No
 def test_a_chat_is_renamed_deleted_and_brought_back_by_keyboard(page: Page, served: Daemon) -> None:
     chat = stored_chat(served, "Hi", "Hello")
     open_chat(page, chat)
-    run_command(page, "rename", "Rename…")
-    page.get_by_role("dialog", name="Rename…").wait_for()
+    run_command(page, "rename", "Rename this chat…")
+    page.get_by_role("dialog", name="Rename").wait_for()
     page.keyboard.type("By keyboard")
     page.keyboard.press("Enter")
     page.get_by_role("link", name="By keyboard").wait_for()

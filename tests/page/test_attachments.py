@@ -10,7 +10,7 @@ import pytest
 
 from tests.served import Daemon, until
 
-from .chats import new_chat, settled, shown_path, stored_chat
+from .chats import delete_chats, new_chat, settled, shown_path, stored_chat
 from .hand import button, field, finished, messages, open_chat, prefer, say
 from .states import attach
 from .watch import Watch
@@ -109,6 +109,27 @@ def test_what_the_model_cannot_read_is_refused_and_nothing_is_lost(
     assert name in alert.inner_text() or "image" in alert.inner_text()
     assert field(page).input_value() == "What is this?" and name in attached(page)[0]
     assert settled(served, chat)["messages"] == []
+
+
+def test_a_chat_whose_first_message_is_refused_does_not_stay(
+    page: Page, served: Daemon, watch: Watch
+) -> None:
+    watch.allow("400")
+    delete_chats(served)
+    prefer(page, model="hello")
+    content, media_type = FILES["x.bin"]
+    page.locator("input[type=file]").set_input_files(
+        {"name": "x.bin", "mimeType": media_type, "buffer": content}
+    )
+    page.locator(".attached li:not(.uploading)").wait_for()
+    say(page, "What is this?")
+    page.get_by_role("alert").wait_for()
+    until(lambda: served.ask("GET", "/api/chats").json()["chats"] == [], "it is deleted")
+    page.get_by_text("No chats yet").wait_for()
+    assert field(page).input_value() == "What is this?" and "x.bin" in attached(page)[0]
+    button(page, "Remove x.bin").click()
+    field(page).press("Enter")
+    finished(page)
 
 
 def test_files_of_a_temporary_chat_are_not_stored(page: Page, served: Daemon) -> None:

@@ -173,7 +173,7 @@ def test_retry_makes_a_branch_and_arrows_lead_between_them(page: Page, served: D
 def test_retry_with_another_model(page: Page, served: Daemon) -> None:
     open_chat(page, new_chat(served, "hello"))
     say(page, "Go")
-    choose(page, button(finished(page), "More"), "Answer again: city")
+    choose(page, button(finished(page), "More"), "Answer again with city")
     page.get_by_role("group", name="Version 2 of 2").wait_for()
     assert '"Rome"' in finished(page).inner_text()
 

@@ -95,3 +95,5 @@ def test_sizes_and_times(call: Any) -> None:
     ]
     for at, text in until:
         assert call("facts", "untilText", at, 1767225600000) == text
+    times = {300: "0.3 s", 9_949: "9.9 s", 9_960: "10 s", 59_600: "1 min 0 s", 119_700: "2 min 0 s", 125_000: "2 min 5 s"}  # fmt: skip
+    assert {ms: call("texts", "time", ms) for ms in times} == times

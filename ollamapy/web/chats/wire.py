@@ -153,7 +153,7 @@ def _content(value: Any) -> tuple[str, tuple[NewPart, ...]]:
 def parse_attachment(data: bytes) -> bytes:
     """The body of POST /api/attachments. Raises InvalidRequest, BodyTooLarge."""
     if not data:
-        raise InvalidRequest("the request has no content: send the file as its body")
+        raise InvalidRequest("the file is empty: its content is the body of the request")
     if len(data) > MOST_ATTACHED:
         raise body.BodyTooLarge(f"a file has at most {MOST_ATTACHED // 2**20} MiB")
     return data

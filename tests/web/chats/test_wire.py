@@ -145,7 +145,7 @@ def test_messages_that_are_refused(fields: dict[str, Any], complaint: str) -> No
 def test_an_attachment_has_content_and_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MOST_ATTACHED", 4)
     assert wire.parse_attachment(b"abcd") == b"abcd"
-    with pytest.raises(InvalidRequest, match="send the file as its body"):
+    with pytest.raises(InvalidRequest, match="the file is empty"):
         wire.parse_attachment(b"")
     with pytest.raises(BodyTooLarge):
         wire.parse_attachment(b"abcde")

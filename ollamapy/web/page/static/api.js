@@ -80,23 +80,6 @@ async function errorOf(response) {
 }
 
 /**
- * The lines of a streamed answer (NDJSON), parsed, as of /api/pull and /api/create. A line with an error is thrown.
- * @param {string} path
- * @param {any} body
- * @param {AbortSignal} [signal]
- * @returns {AsyncGenerator<any>}
- */
-export async function* lines(path, body, signal) {
-  const response = await open("POST", path, { body, signal });
-  for await (const line of splitLines(response)) {
-    if (!line) continue;
-    const value = JSON.parse(line);
-    if (value.error) throw new ApiError(response.status, value.error, value.code);
-    yield value;
-  }
-}
-
-/**
  * @typedef {object} StreamEvent
  * @property {number} id 0 for an event that is not numbered
  * @property {string} name

@@ -36,8 +36,8 @@ export function setup(bar) {
 function commands() {
   const isCreated = () => store.now.chat.id !== null;
   command({ id: "sidebar", title: t("sidebar"), keys: "mod+shift+s", run: toggleSidebar });
-  command({ id: "chat.rename", title: t("rename"), run: () => renameChat(store.now.chat), when: isCreated });
-  command({ id: "chat.delete", title: t("delete"), keys: "mod+shift+backspace", run: () => deleteChat(store.now.chat), when: isCreated });
+  command({ id: "chat.rename", title: t("renameChat"), run: () => renameChat(store.now.chat), when: isCreated });
+  command({ id: "chat.delete", title: t("deleteChat"), keys: "mod+shift+backspace", run: () => deleteChat(store.now.chat), when: isCreated });
   command({ id: "preferences", title: t("preferences"), keys: "mod+,", run: openPreferences });
 }
 

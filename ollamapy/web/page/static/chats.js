@@ -237,8 +237,23 @@ export function currentAnswer() {
 
 /** Send a message in the open chat. Throws ApiError if it was not taken. @param {string | Part[]} content */
 export async function send(content) {
+  const draft = store.now.chat;
   const chat = await created();
-  await ask(chat, { content, parent: chat.head });
+  try {
+    await ask(chat, { content, parent: chat.head });
+  } catch (error) {
+    if (!draft.id && isRefusal(error)) discard(chat, draft);
+    throw error;
+  }
+}
+
+/** Did the daemon refuse a request, so that nothing of it is stored? @param {any} error */
+const isRefusal = ({ status }) => status >= 400 && status < 500;
+
+/** Delete a chat whose first message was refused, and go back to its draft: an empty chat would stay in the list. @param {Chat} chat @param {Chat} draft */
+function discard(chat, draft) {
+  if (store.now.chat.id === chat.id) newChat(draft);
+  remove(`/api/chats/${chat.id}`).then(() => loadChats(), showError);
 }
 
 /** Send a message in a chat, at its head. Throws ApiError. @param {string} id @param {string | Part[]} content */

@@ -19,8 +19,10 @@ export function openDialog({ title, content, actions, class: kind = "", onclose 
     h("header", null, h("h2", { id: heading }, title), iconButton("close", t("close"), () => dialog.close())),
     h("div", { class: "dialog-content" }, content),
     actions ? h("footer", null, actions) : null);
+  let isOutside = false; // the press began on the backdrop; a selection of text may only end there
+  dialog.addEventListener("pointerdown", (event) => (isOutside = event.target === dialog));
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // the backdrop
+    if (isOutside && event.target === dialog) dialog.close();
   });
   dialog.addEventListener("close", () => {
     showToasts(dialog);
@@ -53,7 +55,7 @@ export function confirmDialog(title, text, action) {
 
 /**
  * Ask for a line of text. Resolves to null if the user cancels.
- * @param {string} title
+ * @param {string} title as the menu has it that led here
  * @param {{label: string, value?: string, action?: string, maxlength?: number, suggestions?: string[]}} given
  * @returns {Promise<string | null>}
  */
@@ -68,7 +70,7 @@ export function askText(title, { label, value = "", action = t("save"), maxlengt
         h("button", { type: "button", on: { click: () => dialog.close() } }, t("cancel")),
         h("button", { class: "primary" }, action)));
     const dialog = openDialog({
-      title, content: form, class: "small", onclose: () => resolve(dialog.returnValue === "yes" ? input.value.trim() : null),
+      title: title.replace(/…$/, ""), content: form, class: "small", onclose: () => resolve(dialog.returnValue === "yes" ? input.value.trim() : null),
     });
     input.select();
   });
@@ -199,12 +201,13 @@ export function popUp(popover, anchor) {
   });
 }
 
-/** Put a popover below its anchor, or above where there is no room. @param {HTMLElement} popover @param {HTMLElement} anchor */
+/** Put a popover below its anchor, or above where there is no room; always all of it on the screen. @param {HTMLElement} popover @param {HTMLElement} anchor */
 function place(popover, anchor) {
   const at = anchor.getBoundingClientRect();
   const { width, height } = popover.getBoundingClientRect();
   const below = at.bottom + height + 12 <= innerHeight || at.top < height + 12;
   const left = Math.max(8, Math.min(at.left + width > innerWidth - 8 ? at.right - width : at.left, innerWidth - width - 8));
   popover.style.left = `${left}px`;
-  popover.style.top = `${Math.max(8, below ? at.bottom + 4 : at.top - height - 4)}px`;
+  const top = below ? at.bottom + 4 : at.top - height - 4;
+  popover.style.top = `${Math.max(8, Math.min(top, innerHeight - height - 8))}px`;
 }

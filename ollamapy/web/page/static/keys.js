@@ -2,6 +2,7 @@
 
 import { hasAction, openDialog, runLastAction } from "./dialogs.js";
 import { fill, h } from "./dom.js";
+import { prefs } from "./state.js";
 import { t } from "./texts.js";
 
 /**
@@ -43,7 +44,7 @@ export function paletteSource(source) {
 /** Keys as they are written on the keyboard. @param {string} keys */
 export function keyNames(keys) {
   /** @type {Record<string, string>} */
-  const names = { mod: IS_MAC ? "⌘" : "Ctrl", shift: IS_MAC ? "⇧" : "Shift", alt: IS_MAC ? "⌥" : "Alt", escape: "Esc", backspace: IS_MAC ? "⌫" : "Backspace", arrowup: "↑", arrowdown: "↓" };
+  const names = { mod: IS_MAC ? "⌘" : "Ctrl", shift: IS_MAC ? "⇧" : "Shift", alt: IS_MAC ? "⌥" : "Alt", escape: "Esc", backspace: IS_MAC ? "⌫" : "Backspace", arrowup: "↑", arrowdown: "↓", enter: "Enter" };
   return keys.split("+").map((key) => names[key] ?? key.toUpperCase());
 }
 
@@ -87,7 +88,8 @@ function isTyping() {
 export function openHelp() {
   const rows = [...commands.values()].filter((each) => each.keys).map((each) =>
     h("li", null, h("span", null, each.title), keyCaps(each.keys ?? "")));
-  const writing = [["enter", t("keySend")], ["shift+enter", t("keyLine")], ["arrowup", t("keyEditLast")]].map(([keys, title]) =>
+  const [send, line] = prefs.now.enterSends ? ["enter", "shift+enter"] : ["mod+enter", "enter"];
+  const writing = [[send, t("keySend")], [line, t("keyLine")], ["arrowup", t("keyEditLast")]].map(([keys, title]) =>
     h("li", null, h("span", null, title), keyCaps(keys)));
   openDialog({ title: t("help"), class: "help", content: h("div", { tabindex: 0 }, h("ul", { class: "shortcuts" }, rows, writing)) });
 }

@@ -6,7 +6,7 @@ import { confirmDialog, openMenu } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { loadOf } from "./facts.js";
 import { figures } from "./figures.js";
-import { shortName } from "./library.js";
+import { canChat, shortName } from "./library.js";
 import { GrowingText, plain } from "./plain.js";
 import { prefs, store } from "./state.js";
 import { t, time } from "./texts.js";
@@ -256,8 +256,8 @@ function canContinue({ status, stop_reason }) {
 
 /** @param {Message} message */
 function otherModels(message) {
-  const names = (store.now.models ?? []).map((each) => shortName(each.name)).filter((name) => name !== shortName(message.model ?? ""));
-  return names.slice(0, 12).map((name) => ({ title: `${t("retry")}: ${name}`, icon: "retry", run: () => void retry(/** @type {string} */ (message.parent), name) }));
+  const names = (store.now.models ?? []).filter(canChat).map((each) => shortName(each.name)).filter((name) => name !== shortName(message.model ?? ""));
+  return names.slice(0, 12).map((name) => ({ title: t("retryWith", { model: name }), icon: "retry", run: () => void retry(/** @type {string} */ (message.parent), name) }));
 }
 
 /** @param {Part} part */

@@ -3,7 +3,7 @@
 import { loadModel, copyModel, deleteModel, look, loadModels, shortName, unloadModel, watchLibrary, canChat } from "./library.js";
 import { changeChat } from "./chats.js";
 import { openDetails } from "./details.js";
-import { askText, confirmDialog, openDialog, openMenu } from "./dialogs.js";
+import { askText, confirmDialog, openDialog, openMenu, showError } from "./dialogs.js";
 import { discover } from "./discover.js";
 import { fill, h, iconButton } from "./dom.js";
 import { capabilitiesOf, capabilityTexts, fitOf, fitText, loadOf, sizesOf, stateText, untilText, withShare } from "./facts.js";
@@ -109,9 +109,13 @@ function modelItems(name, close) {
 
 /** @param {string} name @param {() => void} close */
 async function createFrom(name, close) {
-  const modelfile = await modelfileOf(name);
-  close();
-  openModels("create", { modelfile });
+  try {
+    const modelfile = await modelfileOf(name);
+    close();
+    openModels("create", { modelfile });
+  } catch (error) {
+    showError(error);
+  }
 }
 
 /** @param {string} name */

@@ -223,7 +223,11 @@ function presetRow(presets, read, write) {
   async function removePreset() {
     const name = select.value;
     if (!(await confirmDialog(t("deletePreset", { name }), t("deletePresetHint"), t("delete")))) return;
-    await open("DELETE", `/api/presets/${encodeURIComponent(name)}`).catch(showError);
+    try {
+      await open("DELETE", `/api/presets/${encodeURIComponent(name)}`);
+    } catch (error) {
+      return showError(error);
+    }
     presets = presets.filter((each) => each.name !== name);
     draw("");
   }

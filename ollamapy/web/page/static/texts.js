@@ -36,13 +36,13 @@ const TEXTS = {
   deleteAll: "Delete all chats",
   deleteAllAsk: "All chats are deleted, also pinned and archived ones, and cannot be brought back.",
   deleteAllYes: "Delete all",
+  deleteChat: "Delete this chat",
   deleted: "Deleted “{title}”",
   earlier: "Earlier",
   exportAll: "Export all chats",
   exportJson: "Export as JSON",
   exportMarkdown: "Export as Markdown",
   folder: "Folder",
-  folderNone: "No folder",
   importChats: "Import chats",
   imported: ["Imported {n} chat", "Imported {n} chats"],
   loadMore: "Show more",
@@ -52,6 +52,7 @@ const TEXTS = {
   pin: "Pin",
   pinned: "Pinned",
   rename: "Rename…",
+  renameChat: "Rename this chat…",
   running: "An answer is being written",
   searchChats: "Search chats",
   sidebar: "Show or hide the list of chats",
@@ -103,7 +104,8 @@ const TEXTS = {
   jumpDown: "Jump to the latest message",
   messages: "Messages",
   retry: "Answer again",
-  retryWith: "Answer again with another model",
+  retryWith: "Answer again with {model}",
+  stopAnswer: "Stop the answer",
   stopped: "Stopped",
   cutByLength: "Cut off by the token limit",
   systemMessage: "System message",
@@ -138,7 +140,6 @@ const TEXTS = {
   attach: "Attach files",
   attachFailed: "“{name}” could not be attached: {reason}",
   attachments: "Attachments",
-  dropHere: "Drop files to attach them",
   focusMessage: "Go to the message field",
   message: "Message",
   queue: "Send after this answer",
@@ -390,10 +391,9 @@ export function number(value) {
 
 /** A short time: "0.3 s", "12 s", "2 min 5 s". @param {number} ms */
 export function time(ms) {
-  const seconds = ms / 1000;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /** How long ago a day was: "today", "3 days ago". @param {string} at RFC 3339 */

@@ -1,5 +1,6 @@
 // The messages of the open chat: one view for each message on the shown path, and where the thread is scrolled to.
 
+import { copyText } from "./blocks.js";
 import { currentAnswer, stop } from "./chats.js";
 import { fill, h, iconButton } from "./dom.js";
 import { command } from "./keys.js";
@@ -7,7 +8,6 @@ import { MessageView } from "./message.js";
 import { store } from "./state.js";
 import { t } from "./texts.js";
 import { childrenOf, pathTo } from "./tree.js";
-import { copyText } from "./blocks.js";
 
 const NEAR = "1000px 0px"; // messages within this distance of the screen are made
 const FIRST = 24; // messages that are made at once when a chat is opened: those at its end, more than a screen has
@@ -50,7 +50,7 @@ export function setup(thread) {
   };
   store.watch(["chat", "messages", "live", "loading", "target"], draw);
   draw();
-  command({ id: "answer.stop", title: t("stop"), keys: "escape", when: () => currentAnswer() !== null, run: () => {
+  command({ id: "answer.stop", title: t("stopAnswer"), keys: "escape", when: () => currentAnswer() !== null, run: () => {
     const answer = currentAnswer();
     if (answer) stop(answer);
   } });
