@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,10 @@ DRAIN_SECONDS = 30.0
 CHATS_SECONDS = 2.0
 """How long answers for chats may: what there is of them is stored, and can be continued when the daemon runs again."""
 
+SWITCH_SECONDS = 0.001
+"""How long a thread that parses or encodes a long request may keep the event loop from going on. Python's default, 5 ms, is paid at
+each call into the system."""
+
 _ERROR_SECONDS = 5  # for error lines to reach their clients, after the drain
 
 
@@ -69,6 +74,7 @@ def run(
     process: subprocess.Popen[bytes] | None,
 ) -> None:
     """Serve at a listener until a signal. ``process`` was started for the model to ``preload``. Raises OllamapyError."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     _configure_logging(settings.debug, settings.paths.log)
     for warning in (*settings.warnings, *_missing(settings.paths.more_models)):
         log.warning("%s", warning)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -129,9 +129,8 @@ class Renderer:
                 }
             case _:
                 return prompt.compose(template, messages)
-        turns = [prompt.template_message(message) for message in messages]
-        request |= {"messages": turns, "tools": list(tools) or None}
-        return marks.without_added(await self._rendered(template, request, of_request))
+        request["tools"] = list(tools) or None
+        return marks.without_added(await self._rendered(template, request, of_request, messages))
 
     async def render_gap(
         self,
@@ -150,15 +149,20 @@ class Renderer:
         return marks.without_added(await self._rendered(template, request, of_request))
 
     async def _rendered(
-        self, template: Template, arguments: dict[str, Any], of_request: bool
+        self,
+        template: Template,
+        arguments: dict[str, Any],
+        of_request: bool,
+        messages: Sequence[Message] | None = None,
     ) -> str:
-        """A child's text for a foreign template. Raises :class:`TemplateError`, :class:`RefusedByTemplate`."""
+        """A child's text for a foreign template; ``messages`` are an argument, too, encoded apart from the others. Raises
+        :class:`TemplateError`, :class:`RefusedByTemplate`."""
         if self._closed:
             raise TemplateError(_STOPPING)
         arguments["source"] = template.source
         language: Literal["go", "jinja"] = "go" if template.kind == "go" else "jinja"
         loop = asyncio.get_running_loop()
-        request = await loop.run_in_executor(self._threads, _encoded, language, arguments)
+        request = await loop.run_in_executor(self._threads, _encoded, language, arguments, messages)
         async with self._turn(template.source):
             answer = await self._ask(request, self._rank(template.source, of_request))
         if isinstance(answer, Refused):
@@ -285,13 +289,44 @@ class Renderer:
         self._threads.shutdown(wait=False)
 
 
-def _encoded(language: Literal["go", "jinja"], arguments: dict[str, Any]) -> bytes:
+def _encoded(
+    language: Literal["go", "jinja"],
+    arguments: Mapping[str, Any],
+    messages: Sequence[Message] | None,
+) -> bytes:
     """A request as bytes: work for a thread, messages may be long. Lone surrogates pass, in JSON."""
+    parts = [] if messages is None else [b'"messages": [', *_messages_as_json(messages), b"], "]
     try:
-        text = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        text = b"".join((b"{", *parts, _as_json(arguments)[1:]))
         return encode(Render(language, text), MAX_RENDER_FRAME)
     except FrameTooLong:
         raise TemplateError("the messages are too long for the model's chat template") from None
+
+
+_PIECE = 1024 * 1024
+"""Characters of a text that are encoded at a time: JSON's encoder holds the interpreter lock until it is done."""
+
+
+def _messages_as_json(messages: Sequence[Message]) -> Iterator[bytes]:
+    """The messages as templates see them, one after the other, as parts of JSON."""
+    for n, message in enumerate(messages):
+        seen = prompt.template_message(message)
+        yield b", {" if n else b"{"
+        for at, (key, value) in enumerate(seen.items()):
+            yield b'%s"%s": ' % (b", " if at else b"", key.encode())
+            yield from _text_as_json(value) if isinstance(value, str) else (_as_json(value),)
+        yield b"}"
+
+
+def _text_as_json(text: str) -> Iterator[bytes]:
+    yield b'"'
+    for at in range(0, len(text), _PIECE):
+        yield _as_json(text[at : at + _PIECE])[1:-1]
+    yield b'"'
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class _Line:

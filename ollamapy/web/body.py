@@ -92,7 +92,7 @@ def _check_counts(body: bytes) -> None:
     First it counts separators everywhere, also inside strings, which is fast; only a body with too many of them is scanned
     again without its strings.
     """
-    if len(body) <= MOST_CONTAINERS or not _exceeds([body]):
+    if len(body) <= MOST_CONTAINERS or not _exceeds(_pieces(body)):
         return
     if _exceeds(_without_strings(body)):
         raise BodyTooLarge(
@@ -110,11 +110,15 @@ def _exceeds(parts: Iterable[bytes]) -> bool:
     return False
 
 
+def _pieces(body: bytes) -> Iterator[bytes]:
+    return (body[at : at + _PIECE] for at in range(0, len(body), _PIECE))
+
+
 def _without_strings(body: bytes) -> Iterator[bytes]:
     """The parts of a JSON text outside its strings, a piece at a time."""
     inside, carry = 0, b""  # carry: a backslash whose character comes with the next piece
-    for at in range(0, len(body), _PIECE):
-        piece = carry + body[at : at + _PIECE]
+    for next_piece in _pieces(body):
+        piece = carry + next_piece
         n_backslashes = len(piece) - len(piece.rstrip(b"\\"))
         carry = piece[len(piece) - n_backslashes % 2 :]
         piece = piece[: len(piece) - n_backslashes % 2]

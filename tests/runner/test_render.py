@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from ollamapy.chat.prompt import template_message
 from ollamapy.chat.template import Kind, Marks, Template
 from ollamapy.errors import TemplateError
+from ollamapy.runner import render
 from ollamapy.runner.frames import Frame, FrameReader, encode
 from ollamapy.runner.protocol import FromRenderer, Render, Rendered, RendererReady
 from ollamapy.runner.render import Renderer
-from ollamapy.types import Message
+from ollamapy.types import Message, ToolCall
 
 HI = (Message("user", "Hi"),)
 GOOD = Template("jinja", "{{ messages[0].role }}: {{ messages[0].content }}")
@@ -444,6 +446,22 @@ def test_values_that_msgpack_cannot_hold() -> None:
         refusing = Template("jinja", "{{ raise_exception(messages[0].content) }}")
         with pytest.raises(TemplateError, match="a\ufffdb"):
             await renderer.render(refusing, content)
+
+    with_renderer(scenario)
+
+
+def test_messages_reach_the_template_as_they_are_however_they_are_cut_into_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(render, "_PIECE", 3)
+    call = ToolCall("f", {"a": ['"', {"b": None}]}, id="1")
+    content = 'a"\\\ue000\U0001f600 bc\n'
+    messages = (Message("user", content), Message("assistant", "", tool_calls=(call,)))
+
+    async def scenario(renderer: Renderer) -> None:
+        printed = await renderer.render(Template("jinja", "{{ messages | tojson }}"), messages)
+        assert json.loads(printed) == [template_message(message) for message in messages]
+        assert await renderer.render(Template("jinja", "{{ messages }}!"), ()) == "[]!"
 
     with_renderer(scenario)
 

@@ -217,3 +217,22 @@ def test_too_many_messages(parse: Callable[[bytes], Any], field: str) -> None:
     parse(given(body.MOST_MESSAGES))
     with pytest.raises(InvalidRequest, match=f"{field} has 10,001 items, at most 10,000"):
         parse(given(body.MOST_MESSAGES + 1))
+
+
+def test_parts_that_become_messages_are_counted() -> None:
+    parts = [{"type": "text", "text": "a"}] * (body.MOST_MESSAGES + 1)
+    given = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+    with pytest.raises(InvalidRequest, match="parts has 10,001 items, at most 10,000"):
+        chat.parse(json.dumps(given).encode())
+
+
+def test_results_of_tools_that_become_messages_are_counted() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "a"}
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    messages = [
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result] * body.MOST_MESSAGES},
+    ]
+    given = {"model": "m", "max_tokens": 1, "messages": messages}
+    with pytest.raises(InvalidRequest, match="results has 10,001 items, at most 10,000"):
+        anthropic.parse_messages(json.dumps(given).encode())

@@ -220,6 +220,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         if any(blocks.parts) or blocks.calls or blocks.thinking:
             more = {"thinking": blocks.thinking, "tool_calls": tuple(blocks.calls)}
             found.append(Message.of(role, blocks.parts, **more))
+        body.check_count(found, "the list of messages and tool results")
     if not found:
         raise InvalidRequest("messages say nothing, give one of them a text")
     return tuple(found)

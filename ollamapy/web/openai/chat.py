@@ -154,6 +154,7 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
         found += [Message.of(role, each) for each in others]
         more = {"thinking": thinking, "tool_calls": calls, "tool_name": tool, "tool_call_id": id}
         found.append(Message.of(role, last, **more))
+        body.check_count(found, "the list of messages and their parts")
     return tuple(found)
 
 
