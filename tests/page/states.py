@@ -30,6 +30,13 @@ def empty(page: Page, daemon: Daemon) -> None:
     page.get_by_text("No chats yet").wait_for(state="attached")
 
 
+def no_models(page: Page, daemon: Daemon) -> None:
+    """Nothing is installed."""
+    page.route("**/api/tags", lambda route: route.fulfill(json={"models": []}))
+    page.goto("/")
+    page.get_by_text("No model is installed yet").wait_for()
+
+
 def conversation(page: Page, daemon: Daemon) -> None:
     """Some chats, and one with an answer of many parts."""
     stored_chat(daemon, "An older one", "Yes", title="Groceries", pinned=True)
@@ -389,7 +396,7 @@ def side_by_side(page: Page, daemon: Daemon) -> None:
 STATES: dict[str, State] = {
     each.__name__: each
     for each in (
-        empty, temporary, conversation, figures, tool_call, branches, loading, writing, failed, offline, editing, attachments,
+        empty, no_models, temporary, conversation, figures, tool_call, branches, loading, writing, failed, offline, editing, attachments,
         search, folders, undo, menu, message_menu, rename, move, confirm, preferences, palette, help_sheet, right_to_left, settings,
         filled_settings, model_picker, models, catalogue, hub, jobs, running, modelfile, model_details, side_by_side,
     )

@@ -14,7 +14,7 @@ from tests.served import Daemon, until
 from tests.small_models import CHATML, random_model
 
 from .chats import new_chat, read_chat, stored_chat
-from .hand import button, choose, finished, open_chat, say
+from .hand import button, choose, field, finished, open_chat, say
 from .models import HELLO
 
 if TYPE_CHECKING:
@@ -226,5 +226,13 @@ def test_the_model_of_a_chat_is_not_installed(page: Page, served: Daemon) -> Non
 def test_without_any_model_the_page_offers_to_get_one(page: Page, served: Daemon) -> None:
     page.route("**/api/tags", lambda route: route.fulfill(json={"models": []}))
     page.goto("/")
-    page.locator("header").get_by_role("button", name="Get a model").click()
-    page.get_by_role("dialog", name="Models").get_by_role("searchbox").wait_for()
+    page.get_by_text("No model is installed yet").wait_for()
+    search = page.get_by_role("dialog", name="Models").get_by_role("searchbox")
+    for place in ("header", "#composer"):
+        button(page.locator(place), "Get a model").click()
+        search.wait_for()
+        page.keyboard.press("Escape")
+    field(page).fill("Hi")
+    field(page).press("Enter")
+    search.wait_for()
+    assert field(page).input_value() == "Hi"

@@ -43,6 +43,10 @@ class NotImported(Exception):
     """Why a chat of a file is left out."""
 
 
+class UnknownFormat(NotImported):
+    """An object is not a chat of any format that is read."""
+
+
 class Imported(msgspec.Struct, frozen=True):
     """A chat of a file with new ids; ``files`` are its attachments' names and contents."""
 
@@ -97,6 +101,7 @@ class Reader:
         self.chats: list[Imported] = []
         self.skipped: list[Skipped] = []
         self._elements = Elements()
+        self._is_known = False  # the format of any chat so far
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece. Raises InvalidRequest for what is no JSON, and for too many chats."""
@@ -105,16 +110,18 @@ class Reader:
                 raise InvalidRequest(f"the file has more than {MOST_CHATS:,} chats")
             try:
                 self.chats.append(imported(element))
+                self._is_known = True
             except NotImported as error:
+                self._is_known |= not isinstance(error, UnknownFormat)
                 self.skipped.append(Skipped(title_in(element), str(error)))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise InvalidRequest(f"the file is no JSON: {error}") from None
 
     def finish(self) -> None:
-        """Raise InvalidRequest if the file was cut off, or has no chats."""
+        """Raise InvalidRequest if the file was cut off, or has no chats of a format that is read."""
         if self._elements.is_open:
             raise InvalidRequest("the file is not complete: its JSON has no end")
-        if not self.chats and not self.skipped:
+        if not self._is_known:
             raise InvalidRequest(
                 "the file has no chats: choose an export of ollamapy, Open WebUI, or ChatGPT's conversations.json"
             )
@@ -132,7 +139,7 @@ def imported(element: bytes) -> Imported:
         return _of_open_webui(value, inner)
     if isinstance(value.get("messages"), list):
         return _of_ours(value)
-    raise NotImported("it is of no known format")
+    raise UnknownFormat("it is of no known format")
 
 
 def title_in(element: bytes) -> str:

@@ -110,7 +110,6 @@ def test_our_own_export_comes_back_as_it_was() -> None:
         ({"attachments": [{"data": "?"}]}, "damaged"),
         ({"attachments": 1}, "damaged"),
         ({"attachments": []}, "an attachment is missing"),
-        ({"messages": 1}, "no known format"),
     ],
 )
 def test_a_damaged_chat_is_left_out(change: dict[str, Any], reason: str) -> None:
@@ -118,6 +117,17 @@ def test_a_damaged_chat_is_left_out(change: dict[str, Any], reason: str) -> None
     reader = read(json.dumps({"chats": [value]}).encode())
     [skipped] = reader.skipped
     assert skipped.title == "T" and reason in skipped.reason and reader.chats == []
+
+
+def test_what_is_no_chat_is_left_out_among_chats_and_is_refused_alone() -> None:
+    chat = encode_chat(*our_chat())
+    found = read(b'[{"title": "T", "messages": 1}, %s]' % chat)
+    [skipped] = found.skipped
+    assert (skipped.title, skipped.reason) == ("T", "it is of no known format")
+    assert len(found.chats) == 1
+    for data in (b"{}", b'{"chats": [{"messages": 1}]}', b'[{"a": 1}, {"b": {}}]'):
+        with pytest.raises(InvalidRequest, match="the file has no chats"):
+            read(data)
 
 
 def test_what_makes_no_sense_is_put_right() -> None:

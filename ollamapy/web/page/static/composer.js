@@ -6,6 +6,7 @@ import { showError, toast } from "./dialogs.js";
 import { delayed, fill, h, icon, iconButton } from "./dom.js";
 import { contextShort, gauge } from "./figures.js";
 import { command } from "./keys.js";
+import { openModels } from "./models.js";
 import { enqueue, sendAgain, unqueue } from "./queue.js";
 import { prefs, store } from "./state.js";
 import { bytes, t } from "./texts.js";
@@ -41,11 +42,12 @@ class Composer {
       this.attached, this.text,
       h("div", { class: "box-row" }, iconButton("attach", t("attach"), () => this.files.click()), this.context, this.stop, this.send), this.files);
     this.hint = h("small", { hidden: true }, t("temporaryHint"));
-    fill(composer, h("p", { class: "notice offline", role: "status" }), h("div", { class: "greeting" }, t("greeting"), this.hint), this.queue, this.box);
+    this.start = h("div", { class: "start", hidden: true }, h("small", null, t("noModelsYet")), h("button", { type: "button", class: "primary", on: { click: () => openModels("get") } }, t("getModel")));
+    fill(composer, h("p", { class: "notice offline", role: "status" }), h("div", { class: "greeting" }, t("greeting"), this.hint, this.start), this.queue, this.box);
     this.offline = /** @type {HTMLElement} */ (composer.firstElementChild);
     this.#listen(composer);
     store.watch(["chat"], () => this.#changeChat());
-    store.watch(["chat", "messages", "live", "queue", "offline"], () => this.draw());
+    store.watch(["chat", "messages", "live", "queue", "offline", "models"], () => this.draw());
     this.#restore();
     this.draw();
     this.text.focus();
@@ -101,6 +103,7 @@ class Composer {
     const answer = currentAnswer();
     const isEmpty = !this.text.value.trim() && !this.attachments.length;
     this.hint.hidden = !store.now.chat.temporary;
+    this.start.hidden = store.now.models?.length !== 0;
     if (!answer && document.activeElement === this.stop) this.text.focus(); // it goes away
     this.stop.hidden = !answer;
     this.send.hidden = answer !== null && isEmpty;
@@ -121,7 +124,7 @@ class Composer {
   async submit() {
     const text = this.text.value.trim();
     if (this.isSending || this.attachments.some((each) => !each.part) || (!text && !this.attachments.length)) return;
-    if (!store.now.chat.model) return toast(t("noModel"), { kind: "error" });
+    if (!store.now.chat.model) return this.start.hidden ? toast(t("noModel"), { kind: "error" }) : openModels("get");
     const parts = this.attachments.flatMap((each) => (each.part ? [each.part] : []));
     /** @type {string | Part[]} */
     const content = parts.length ? [...(text ? [{ type: /** @type {const} */ ("text"), text }] : []), ...parts] : text;

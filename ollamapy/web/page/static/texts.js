@@ -150,6 +150,7 @@ const TEXTS = {
   sendAgain: "Try to send it again",
   stop: "Stop",
   noModel: "Choose a model first",
+  noModelsYet: "No model is installed yet.",
 
   // models: the picker and lists
   builtin: "Built in",
