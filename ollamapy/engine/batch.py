@@ -15,15 +15,11 @@ MIN_REUSE = 16
 MOST_PADDING = 4
 """Rows of padding between two slots of a batch."""
 
-MIN_CHUNK = 16
-"""Tokens: prefill never continues in smaller pieces than this, however slow the machine."""
-
 TILED = 65
 """Prompt tokens from which llama.cpp's flash attention on the processor is fast: its kernel is tiled from 64 rows on, and one
-row of a prompt is computed with the decoding rows of its batch, apart from the others."""
-
-TILED_SECONDS = 0.35
-"""How long a step with TILED prompt tokens may take, where fewer would keep it shorter."""
+row of a prompt is computed with the decoding rows of its batch, apart from the others. No prompt gets fewer in a step, however slow
+the machine: each step costs a pass over the weights for the decoding rows, so with a quarter of them prefill takes half as long
+again."""
 
 MOST_SCORED = 64
 """Tokens of a prompt in one batch that need logits, a row of the whole vocabulary each."""
@@ -80,7 +76,7 @@ def plan_batch(
     room = n_batch - len(spans)
     bound = chunk if len(spans) + len(prefills) > 1 else alone
     if bound is not None:
-        room = min(room, max(bound, MIN_CHUNK))
+        room = min(room, bound)
     return spans + _prompt_spans(prefills, room, shortest_first)
 
 
@@ -162,11 +158,9 @@ def halved(spans: list[Span]) -> list[Span]:
 def chunk_tokens(rate: float, seconds: float, default: int) -> int:
     """How many prompt tokens fit in ``seconds`` at a measured ``rate`` (tokens a second; 0 = not measured yet).
 
-    At least TILED, if they fit in TILED_SECONDS.
+    At least TILED.
     """
-    if not rate:
-        return default
-    return max(int(rate * seconds), TILED if rate * TILED_SECONDS >= TILED else MIN_CHUNK)
+    return max(int(rate * seconds), TILED) if rate else default
 
 
 class Placement(NamedTuple):

@@ -30,8 +30,7 @@ PREFILL_SECONDS = 0.25
 """How long a step may become for a prompt's sake while there are other sequences."""
 
 ALONE_SECONDS = 0.5
-"""And for the sake of a prompt that is alone: a request may come meanwhile, for a text or a vector. At least TILED tokens all the
-same: in smaller pieces a machine that is busy for a moment would seem slow, and stay so."""
+"""And for the sake of a prompt that is alone: a request may come meanwhile, for a text or a vector."""
 
 EMBEDS_LAST = 1_000_000_000
 """Nanoseconds after an embedding in which prompts are still computed as if it were not alone: the next one is likely to come."""
@@ -174,7 +173,7 @@ class Engine:
         if cut := self._model.cut:
             return plan_alone(running, cut, shortest_first=self._shortest_first)
         chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
-        alone = max(chunk_tokens(self._prefill_rate, ALONE_SECONDS, 2 * FIRST_CHUNK), TILED)
+        alone = chunk_tokens(self._prefill_rate, ALONE_SECONDS, 2 * FIRST_CHUNK)
         embeds = self._embeddings.busy or self._clock() < self._embedded_at + EMBEDS_LAST
         return plan_batch(
             running,
