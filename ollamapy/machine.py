@@ -1,4 +1,4 @@
-"""The memory of this machine, and what of it is free. Imports no other module of the package."""
+"""The memory of this machine and what of it is free, and what processes take of its processors. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def total_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
+
+
+def processor_seconds(pid: int | None) -> float | None:
+    """The time that a process has computed, in seconds; None where it is gone or the system does not tell."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times() if pid is not None else None
+    except psutil.Error:
+        return None
+    return times.user + times.system if times is not None else None
 
 
 def _cgroup_headrooms(root: Path) -> Iterator[int]:

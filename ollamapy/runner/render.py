@@ -32,6 +32,7 @@ from ..chat import prompt
 from ..chat.template import Marks, Template
 from ..config import child_command
 from ..errors import RefusedByTemplate, TemplateError, TemplateTooSlow, reason
+from ..machine import processor_seconds
 from ..types import Message
 from .child import Child, Ending, State
 from .frames import Frame, FrameTooLong, encode
@@ -51,6 +52,10 @@ _STOPPING = "nothing is rendered any more: the daemon is stopping"
 log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 1.0
+"""Of the processor, where the system tells it: on a busy machine a template may take PATIENCE times as long."""
+
+PATIENCE = 5
+
 SLOW_SECONDS = 0.1
 """Few templates take more than 0.02 s."""
 
@@ -373,11 +378,18 @@ class _RenderChild:
         if not self.lives:
             return None
         self.process.send_encoded(request)
-        await asyncio.wait((self._answer,), timeout=seconds)
-        for _ in range(3):  # an answer that came while the event loop was held up is in time
-            if self._answer.done():
-                return self._answer.result()
-            await asyncio.sleep(0)
+        began, before = self._loop.time(), processor_seconds(self.pid)
+        left = seconds
+        while left > 0:
+            await asyncio.wait((self._answer,), timeout=left)
+            for _ in range(3):  # an answer that came while the event loop was held up is in time
+                if self._answer.done():
+                    return self._answer.result()
+                await asyncio.sleep(0)
+            now = processor_seconds(self.pid)
+            if before is None or now is None:
+                break
+            left = min(seconds - (now - before), began + PATIENCE * seconds - self._loop.time())
         raise TimeoutError
 
     def _arrived(self, frame: Frame) -> None:

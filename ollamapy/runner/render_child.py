@@ -25,7 +25,7 @@ MAX_MEMORY = 512 * 1024 * 1024
 MAX_DEPTH = 10_000
 """Of Python's stack: a template within a template takes nine calls (see golang.MAX_CALLS)."""
 
-ORPHAN_SECONDS = 10.0
+ORPHAN_SECONDS = 60.0
 """Longer than any parent waits."""
 
 
