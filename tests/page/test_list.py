@@ -108,7 +108,7 @@ def test_the_archive_hides_chats(page: Page, served: Daemon) -> None:
     page.get_by_role("menuitemradio", name="Archived").click()
     listed(page, "Bee question")
     choose(page, actions(page, "Bee question"), "Move out of the archive")
-    page.get_by_text("No chats yet").wait_for()
+    page.get_by_text("No chats here").wait_for()
 
 
 def test_folders_group_chats(page: Page, served: Daemon) -> None:

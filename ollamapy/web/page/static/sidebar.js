@@ -114,12 +114,12 @@ function drawFilter(button) {
 
 /** @param {HTMLElement} list */
 function drawList(list) {
-  const { chats, next, query } = store.now;
+  const { chats, next, query, folder, archived } = store.now;
   const followed = new Set([...store.now.live.values()].map((answer) => answer.chat));
   const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.key;
   const groups = query ? [{ title: "", chats }] : grouped(chats, Date.now());
   fill(list,
-    chats.length ? null : h("p", { class: "empty" }, query ? t("nothingFound") : t("noChats")),
+    chats.length ? null : h("p", { class: "empty" }, t(query ? "nothingFound" : folder !== null || archived ? "noChatsHere" : "noChats")),
     groups.map((group) => [
       group.title ? h("h2", null, group.title) : null,
       h("ul", null, group.chats.map((chat) => row(chat, chat.running || followed.has(chat.id ?? "")))),

@@ -49,6 +49,7 @@ const TEXTS = {
   moveToFolder: "Move to folder…",
   newChat: "New chat",
   noChats: "No chats yet",
+  noChatsHere: "No chats here",
   pin: "Pin",
   pinned: "Pinned",
   rename: "Rename…",
