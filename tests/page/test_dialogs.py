@@ -9,7 +9,7 @@ import pytest
 from tests.served import Daemon
 
 from .chats import new_chat, stored_chat
-from .hand import button, open_chat, prefer
+from .hand import button, finished, open_chat, prefer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -46,6 +46,15 @@ def test_the_panel_of_models_fits_on_a_phone(page: Page, served: Daemon) -> None
     box = page.locator(".picker-panel").bounding_box()
     assert box and box["y"] >= 0 and box["y"] + box["height"] <= 740
     page.get_by_role("option").last.click()
+
+
+def test_a_menu_of_many_models_shows_all_of_its_items(page: Page, served: Daemon) -> None:
+    """What deletes is the last one, and nothing says that a menu scrolls."""
+    open_chat(page, stored_chat(served, "Hi", "Hello"))
+    button(finished(page), "More").click()
+    menu = page.get_by_role("menu")
+    assert menu.get_by_role("menuitem").count() > 10
+    assert menu.evaluate("menu => menu.scrollHeight <= menu.clientHeight")
 
 
 def test_the_shortcuts_are_those_that_are_preferred(page: Page, served: Daemon) -> None:
