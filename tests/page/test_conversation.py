@@ -200,7 +200,7 @@ def test_an_answer_is_edited_without_a_model(page: Page, served: Daemon) -> None
     answers(page).get_by_role("textbox", name="Edit").fill("Right")
     button(answers(page), "Save").click()
     page.get_by_role("group", name="Version 2 of 2").wait_for()
-    assert "Right" in answers(page).inner_text()
+    assert "Right" in finished(page).inner_text()
     until(lambda: shown_path(read_chat(served, chat))[-1]["content"] == "Right", "it is stored")
 
 
