@@ -180,14 +180,17 @@ def test_what_was_exported_is_imported(page: Page, served: Daemon, tmp_path: Pat
     assert sorted(titles(page)) == ["Ant question", "Bee question", "Cow question"]
 
 
-def test_a_file_that_is_no_export_is_refused(page: Page, served: Daemon, tmp_path: Path) -> None:
+def test_a_file_that_is_no_export_is_refused(
+    page: Page, served: Daemon, watch: Watch, tmp_path: Path
+) -> None:
+    watch.allow("400")
     page.goto("/")
     (tmp_path / "x.json").write_text('{"no": "chats"}')
     with page.expect_response("**/import") as response, page.expect_file_chooser() as chooser:
         choose(page, button(page.get_by_role("complementary"), "More"), "Import chats")
         chooser.value.set_files(tmp_path / "x.json")
-    assert 200 <= response.value.status < 500
-    page.locator(".toast").wait_for()
+    assert response.value.status == 400
+    page.get_by_role("alert").filter(has_text="the file has no chats").wait_for()
 
 
 def test_a_temporary_chat_is_not_in_the_list(page: Page, served: Daemon) -> None:
