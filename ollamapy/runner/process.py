@@ -62,8 +62,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 8 * 1024 * 1024
 """Characters that may wait for a slow client before its request is cancelled; a log probability counts as `LOGPROB` of them."""
 
-MOST_TOKENS = 500_000
-"""Token ids in one answer of `tokenize`: decoding them takes the event loop 20 ms."""
+MOST_TOKENS, MOST_CHARACTERS = 500_000, 4 * 1024 * 1024
+"""Token ids in one answer of `tokenize` or for one `detokenize`, and characters for one `tokenize`: decoding so many token ids takes
+the event loop 20 ms, and neither holds up the streams of a runner for long."""
 
 LOGPROB = 64
 
@@ -216,9 +217,13 @@ class RunnerProcess:
         return answer
 
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
-        """The token ids of a text, with BOS and the like if ``add_special``. Raises InvalidRequest for more than MOST_TOKENS."""
-        tokens, count = await self.tokens_within(text, MOST_TOKENS, add_special)
-        if len(tokens) != count:
+        """The token ids of a text, with BOS and the like if ``add_special``. Raises InvalidRequest for more than MOST_TOKENS, and
+        for more than MOST_CHARACTERS."""
+        tokens: tuple[int, ...] | None = None
+        if len(text) <= MOST_CHARACTERS:
+            found, count = await self.tokens_within(text, MOST_TOKENS, add_special)
+            tokens = found if len(found) == count else None
+        if tokens is None:
             raise InvalidRequest(
                 f"the text is too long to be tokenized at once: {len(text):,} characters; send it in parts"
             )
@@ -235,7 +240,11 @@ class RunnerProcess:
         return answer.tokens, answer.count
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
-        """The text of token ids. Raises InvalidRequest for ids outside the vocabulary."""
+        """The text of token ids. Raises InvalidRequest for ids outside the vocabulary, and for more than MOST_TOKENS."""
+        if len(tokens) > MOST_TOKENS:
+            raise InvalidRequest(
+                f"{len(tokens):,} tokens are too many to be made a text at once, at most {MOST_TOKENS:,}"
+            )
         id, request = self._open()
         answer = await self._ask(id, request, Detokenize(id, tokens))
         assert isinstance(answer, Text)

@@ -231,11 +231,11 @@ def model_name(given: Mapping[str, Any]) -> str:
 
 
 MOST_MESSAGES = 10_000
-"""Messages of a conversation, and items of a response's input."""
+"""Messages of a conversation, items of a response's input, and texts to embed or to rank in one request."""
 
 
 def check_count(items: Sequence[Any], name: str) -> None:
-    """Raise InvalidRequest for more messages than a conversation may have."""
+    """Raise InvalidRequest for more items than MOST_MESSAGES."""
     if len(items) > MOST_MESSAGES:
         raise InvalidRequest(
             f"{name} has {len(items):,} items, at most {MOST_MESSAGES:,} are taken"

@@ -74,6 +74,8 @@ def test_the_other_fields() -> None:
         (api.parse_rerank, body(query="q", documents=[5]), "cannot unmarshal number"),
         (api.parse_detokenize, body(tokens=[-1]), "no token id"),
         (api.parse_detokenize, body(tokens="a"), "cannot unmarshal string"),
+        (api.parse_embed, body(input=["a"] * 10_001), "input has 10,001 items, at most 10,000"),
+        (api.parse_rerank, body(query="q", documents=["a"] * 10_001), "documents has 10,001 items"),
         (api.parse_embed, b'{"input": "a"}', "model is required"),
         (api.parse_embed, b"", "missing request body"),
         (api.parse_embed, body(input="a", options={"num_ctx": "x"}), '"num_ctx" must be of type'),
@@ -247,6 +249,10 @@ def test_tokens_and_back(embedder: Daemon) -> None:
     assert text["text"].strip() == "ba ke"
     wrong = embedder.ask("POST", "/api/detokenize", {"model": "long", "tokens": [10**6]})
     assert wrong.status == 400
+    many = embedder.ask("POST", "/api/detokenize", {"model": "long", "tokens": tokens * 200_000})
+    assert many.status == 400 and "at most 500,000" in many.json()["error"]
+    long = embedder.ask("POST", "/api/tokenize", {"model": "long", "text": "ba " * 1_400_000})
+    assert long.status == 400 and "send it in parts" in long.json()["error"]
 
 
 @pytest.mark.llama

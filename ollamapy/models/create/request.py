@@ -18,6 +18,9 @@ from ...types import OPTION_KINDS, Message, parse_options
 MOST_FILES = 1024
 """Files of one request: the shards of the largest models are some two hundred."""
 
+MOST_LICENSES, MOST_MESSAGES = 1024, 10_000
+"""Each license is a file of the store; a conversation has at most as many messages as a request may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
@@ -53,6 +56,12 @@ def checked(request: CreateRequest) -> CreateRequest:
     for files in (request.files, request.adapters):
         if len(files) > MOST_FILES:
             raise InvalidRequest(f"{len(files)} files are too many, at most {MOST_FILES}")
+    for name, values, most in (
+        ("licenses", request.licenses, MOST_LICENSES),
+        ("messages", request.messages, MOST_MESSAGES),
+    ):
+        if len(values) > most:
+            raise InvalidRequest(f"{len(values):,} {name} are too many, at most {most:,}")
     if request.template:
         check_template(request.template)
     return replace(

@@ -57,6 +57,7 @@ def _inputs(value: Any) -> tuple[str, ...]:
         return (value,) if value else ()
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InvalidRequest("invalid input type")
+    body.check_count(value, "input")
     if "" in value:
         raise InvalidRequest(f"input[{value.index('')}] is empty, give it a text or leave it out")
     return tuple(value)
@@ -74,6 +75,7 @@ def parse_rerank(data: bytes) -> ParsedRerank:
     """The body of /api/rerank. Raises InvalidRequest."""
     given = body.fields(body.decode(data), RERANK_FIELDS, "RerankRequest")
     documents = tuple(given.get("documents", ()))
+    body.check_count(documents, "documents")
     if not given.get("query"):
         raise InvalidRequest("query is required")
     if (top := given.get("top_n", len(documents))) < 0:

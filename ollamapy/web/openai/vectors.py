@@ -80,6 +80,7 @@ def parse_rerank(data: bytes) -> ParsedRerank:
         found = given.get("documents", given.get("texts"))
         if not isinstance(found, list) or not found:
             raise InvalidRequest("documents must be a list of texts")
+        body.check_count(found, "documents")
         documents = tuple(_document(each, i) for i, each in enumerate(found))
         if (top := given.get("top_n", len(documents))) < 1:
             raise InvalidRequest("top_n must be at least 1")

@@ -96,6 +96,7 @@ def inputs(value: Any, name: str) -> tuple[str | tuple[int, ...], ...]:
         raise InvalidRequest(f"invalid {name}: the list is empty")
     if not isinstance(value[0], (str, list)):
         return (_tokens(value, name),)
+    body.check_count(value, name)
     return tuple(
         each if isinstance(each, str) else _tokens(each, f"{name}[{i}]")
         for i, each in enumerate(value)

@@ -54,6 +54,16 @@ def test_empty_texts(given: Any, where: str) -> None:
         embeddings(input=given)
 
 
+@pytest.mark.parametrize("each", ["a", [1]])
+def test_inputs_are_counted(each: Any) -> None:
+    with pytest.raises(InvalidRequest, match="input has 10,001 items, at most 10,000"):
+        embeddings(input=[each] * 10_001)
+    assert len(embeddings(input=[1] * 10_001).request.inputs) == 1
+    body = {"model": "m", "query": "q", "documents": ["a"] * 10_001}
+    with pytest.raises(InvalidRequest, match="documents has 10,001 items"):
+        vectors.parse_rerank(json.dumps(body).encode())
+
+
 def test_documents_may_be_in_texts() -> None:
     body = {"model": "m", "query": "q", "texts": ["a", "b"]}
     assert vectors.parse_rerank(json.dumps(body).encode()).request.documents == ("a", "b")
