@@ -30,12 +30,12 @@ class LoadedModel:
 
     @property
     def name(self) -> Name:
-        """The name by which it was loaded."""
+        """The name by which it was used last: models with the same weights share a resident."""
         return self.request.name
 
     @property
     def digest(self) -> str:
-        """The digest of the manifest by which it was loaded."""
+        """The digest of that name's manifest."""
         return self.request.digest
 
 
@@ -49,7 +49,7 @@ def loaded_model(resident: Resident, now: float) -> LoadedModel:
     ready = resident.ready
     on_gpu = min(ready.gpu_layers / ready.n_layers, 1.0) if ready and ready.n_layers else 0.0
     return LoadedModel(
-        request=resident.request,
+        request=resident.latest,
         status=resident.status,
         size=resident.taken,
         size_vram=round(resident.taken * on_gpu),

@@ -402,6 +402,7 @@ class Scheduler:
         resident = self._state.residents[ticket.request.key]
         self._state.dequeue(ticket.number, ticket.request.key)
         resident.in_flight += 1
+        resident.latest = ticket.request
         resident.used_at = self._clock()
         resident.keep_alive = grant.keep_alive
         if grant.growth:

@@ -54,7 +54,7 @@ class Ticket:
 class Resident:
     """One runner and its model. Times are of the monotonic clock, ``size`` is estimated bytes.
 
-    ``request`` is the one that it was loaded for, ``used_at`` the last time that a lease began or ended, ``progress_at`` the
+    ``request`` is the one that it was loaded for, ``latest`` the one that it was used for last, ``used_at`` the last time that a lease began or ended, ``progress_at`` the
     last time that the load made progress, ``stage`` and ``fraction`` (of the weights, 0 to 1) how far it is. The timer of ``keep_alive`` (seconds, None for
     ever) runs only while there are no leases. ``failure`` is why the load failed. ``growth`` is bytes that were granted after
     the load and may not be taken yet. ``grown_from``: tokens of the shorter context that the model had before it was
@@ -76,6 +76,10 @@ class Resident:
     runner: Runner | None = None
     failure: Exception | None = None
     grown_from: int = 0
+    latest: LeaseRequest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latest = self.request
 
     @property
     def taken(self) -> int:

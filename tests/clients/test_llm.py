@@ -27,14 +27,14 @@ def llm(judged: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
 
 
 def test_models(llm: Command) -> None:
-    def listed_of_ours() -> str:
-        listed = llm(
-            "models", "list"
-        ).stdout  # without ours where connecting took more than a second
-        return listed if "Ollama: " in listed else ""
+    wanted = [f"Ollama: ollama/{name}:latest" for name in ("hello", "think", "rand")]
 
-    listed = until(listed_of_ours, "the models are listed")
-    assert all(f"Ollama: ollama/{name}:latest" in listed for name in ("hello", "think", "rand"))
+    def all_listed() -> str:
+        """Without those to which connecting took more than a second."""
+        listed = llm("models", "list").stdout
+        return listed if all(each in listed for each in wanted) else ""
+
+    listed = until(all_listed, "the models are listed")
     assert "vectors:latest" not in listed and "vectors:latest" in llm("embed-models", "list").stdout
     assert "hello:latest" in llm("ollama", "models").stdout
 

@@ -303,14 +303,14 @@ def test_loaded_models_as_ps_shows_them() -> None:
     run(main())
 
 
-def test_another_manifest_of_the_same_blob_is_served_under_the_loaders_name() -> None:
+def test_another_manifest_of_the_same_blob_is_served_and_shown_by_the_name_used_last() -> None:
     async def main() -> None:
         machine = Machine()
         await machine.load("a")
         other = LeaseRequest(Name.parse("copy"), "other", Files(File(Path("a"), "a")), model(1))
         async with machine.scheduler.lease(other) as lease:
             assert lease.runner is machine.runners[0]
-            assert machine.loaded().name.display == "a:latest"
+            assert machine.loaded().name.display == "copy:latest"
         await machine.scheduler.close()
 
     run(main())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 360, "height": 740}
-WAIT = 30_000  # milliseconds that Playwright waits for what a test expects; a busy machine is slow
+WAIT = 60_000  # milliseconds that Playwright waits for what a test expects; a busy machine is slow
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-LONG = 60_000  # milliseconds for a whole answer; a busy machine is slow
+LONG = 90_000  # milliseconds for a whole answer; a busy machine is slow
 
 
 def open_chat(page: Page, chat: str) -> None:
