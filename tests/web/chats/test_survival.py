@@ -262,9 +262,7 @@ def test_an_answer_waits_for_room_on_the_disk(full: Daemon) -> None:
             while True:
                 ballast.write(bytes(4096))
     until(lambda: "cannot be stored for now" in daemon.log.read_text(), "the disk is full")
-    until(
-        lambda: len(messages(daemon, chat)[first["assistant"]]["content"]) > 10, "it is written"
-    )
+    until(lambda: len(messages(daemon, chat)[first["assistant"]]["content"]) > 10, "it is written")
     stopped = daemon.open("POST", f"/api/chats/{chat}/messages/{first['assistant']}/stop")
     shown = messages(daemon, chat)[first["assistant"]]
     assert shown["status"] == "streaming" and len(shown["content"]) > 10
