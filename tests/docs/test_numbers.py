@@ -11,6 +11,7 @@ from tests.served import ROOT
 
 README = (ROOT / "README.md").read_text()
 RESULTS: Any = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+PEERS: Any = json.loads((ROOT / "benchmarks" / "llama-server.json").read_text())
 OURS, BARE = RESULTS["bench-1b"]["ollamapy"], RESULTS["bench-1b"]["bare"]
 
 
@@ -30,6 +31,18 @@ def test_a_row_of_the_table(row: str, shown: str) -> None:
     assert line.split("|")[2].strip().startswith(shown)
 
 
-def test_others_have_no_invented_numbers() -> None:
-    measured = README.partition("| **measured**")[2].partition("\n\n")[0].splitlines()[1:]
-    assert [line.split("|")[3:5] for line in measured] == [[" no number "] * 2] * 6
+@pytest.mark.parametrize(
+    ("row", "keys", "form"),
+    [
+        ("on a slower day (2): decode", ("decode1", "decode8"), "{:.1f} and {:.1f} tok/s"),
+        ("8 requests by 8 clients", ("separate_8",), "{:.0f} s"),
+        ("the same, 600 of the words", ("shared_8",), "{:.0f} s"),
+        ("the longest wait", ("longest_wait",), "{:.2g} s"),
+    ],
+)
+def test_a_row_of_both_servers(row: str, keys: tuple[str, ...], form: str) -> None:
+    [line] = [each for each in README.splitlines() if each.startswith(f"| {row}")]
+    _, _, ours, ollama, theirs, _ = (each.strip() for each in line.split("|"))
+    for shown, who in ((ours, "ollamapy"), (theirs, "llama-server")):
+        assert shown == form.format(*(PEERS[who][key] for key in keys))
+    assert ollama == "no number"
