@@ -188,7 +188,7 @@ def place(
     oldest = min(free, key=lambda slot: (slot.last_used, slot.id))
     own, own_shared = None, 0
     for slot in free:
-        shared = common_prefix(slot.cached_for(salt), tokens)
+        shared = common_prefix(slot.holding_for(salt), tokens)
         lost = len(slot.cached) - shared
         worth = shared >= MIN_REUSE or shared > lost
         if shares and len(free) > 1 and lost >= MIN_REUSE:

@@ -127,10 +127,6 @@ class Slot:
     salt: bytes = b""
     unsaved: bool = False
 
-    def cached_for(self, salt: bytes) -> list[int]:
-        """The tokens of ``cached`` that a prompt with this salt may use."""
-        return self.cached if self.salt == salt else []
-
     def holding_for(self, salt: bytes) -> list[int]:
         """The tokens of ``holding`` that a prompt with this salt may use."""
         return self.holding if self.salt == salt else []

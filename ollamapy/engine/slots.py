@@ -53,8 +53,8 @@ class Slots:
         if cut := self._model.cut:  # what is computed piece by piece is the same in every prompt
             scored = sequence.generation.prompt_logprobs is not None
             sequence.n_pure = 0 if scored else aligned(sequence.n_prompt, cut)
-        slot.cached = slot.cached_for(sequence.salt)
-        slot.salt = sequence.salt
+        if slot.salt != sequence.salt:
+            slot.cached, slot.salt = [], sequence.salt
         own = placement.donor is slot or placement.donor is None
         if not own and self._restored(sequence, slot, placement.shared):
             slot.cached = []

@@ -219,15 +219,13 @@ class RunnerProcess:
     async def tokenize(self, text: str, add_special: bool = True) -> tuple[int, ...]:
         """The token ids of a text, with BOS and the like if ``add_special``. Raises InvalidRequest for more than MOST_TOKENS, and
         for more than MOST_CHARACTERS."""
-        tokens: tuple[int, ...] | None = None
         if len(text) <= MOST_CHARACTERS:
-            found, count = await self.tokens_within(text, MOST_TOKENS, add_special)
-            tokens = found if len(found) == count else None
-        if tokens is None:
-            raise InvalidRequest(
-                f"the text is too long to be tokenized at once: {len(text):,} characters; send it in parts"
-            )
-        return tokens
+            tokens, count = await self.tokens_within(text, MOST_TOKENS, add_special)
+            if len(tokens) == count:
+                return tokens
+        raise InvalidRequest(
+            f"the text is too long to be tokenized at once: {len(text):,} characters; send it in parts"
+        )
 
     async def tokens_within(
         self, text: str, most: int, add_special: bool = True

@@ -1,7 +1,7 @@
 """The answers of chats that are being written, in the background. Belongs to the event loop.
 
-Each follower of an answer reads it from its transcript, at a pace of its own. An answer goes on when nobody follows it, but in a
-temporary chat only for ABANDONED_SECONDS: a page that was closed cannot find such a chat again.
+Each follower of an answer reads it from its transcript, at a pace of its own. An answer continues without
+followers, but in a temporary chat only for ABANDONED_SECONDS: a page that was closed cannot find such a chat again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .values import Chat, ChatMessage, Failure, Status, StopReason
 log = logging.getLogger(__name__)
 
 ABANDONED_SECONDS = 300.0
-"""How long an answer of a temporary chat goes on while nobody follows it."""
+"""How long an answer in a temporary chat continues without followers."""
 
 Chunks = AsyncGenerator[Chunk, None]
 Save = Callable[[ChatStore, Sequence[ChatMessage]], Awaitable[None]]
@@ -83,7 +83,7 @@ class Writing:
         return not self.is_over and self.place > self._saved
 
     def is_abandoned(self, now: float) -> bool:
-        """Is the chat a temporary one, and has nobody followed the answer for long? ``now``: the event loop's time."""
+        """Is the chat temporary, and has the answer had no followers for ABANDONED_SECONDS? ``now``: the event loop's time."""
         return (
             self.chat.temporary and self._n_followers == 0 and now - self._left > ABANDONED_SECONDS
         )
@@ -255,7 +255,7 @@ class Answers:
             self._background.cancel(writing.id)
 
     async def _tend(self) -> None:
-        """End what nobody waits for, and save the rest. Raises OllamapyError."""
+        """Cancel abandoned answers and save the others. Raises OllamapyError."""
         now = asyncio.get_running_loop().time()
         for each in self.all():
             if each.is_abandoned(now):

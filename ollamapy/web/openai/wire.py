@@ -13,9 +13,9 @@ from ...errors import InvalidRequest
 from ...request import Request
 from ...types import Chunk, Options, Usage
 from .. import body
+from ..ollama.wire import cached_from, truncated
 from ..ollama.wire import encode as encode
 from ..ollama.wire import own_fields as own_fields
-from ..ollama.wire import truncated
 
 MOST_CHOICES = 128
 """Answers to one request; OpenAI's limit."""
@@ -197,8 +197,7 @@ def usage(prompts: Iterable[Sequence[Chunk]]) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    sources = firsts[0].cached_from if len(firsts) == 1 else {}
-    more = {"cached_from": sources} if sources else {}
+    more = cached_from(firsts[0]) if len(firsts) == 1 else {}
     details = {"prompt_tokens_details": {"cached_tokens": cached, **more}} if cached else {}
     cut = next(filter(None, map(truncated, firsts)), {})
     return {**found, **details, **cut}
