@@ -62,11 +62,24 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 @pytest.fixture(scope="session")
 def judged(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon over the models of :func:`make_models`. Tests may add models of other names to its store; none may end it."""
+    """A daemon over the models of :func:`make_models`. A test that adds models takes them away again; none may end it."""
     root = tmp_path_factory.mktemp("judged-models")
     make_models(root, tmp_path_factory.mktemp("gguf"))
     with serve(tmp_path_factory.mktemp("judged-home"), root, hub=hub.url) as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_as_they_were(judged: Daemon) -> Iterator[None]:
+    """Fails a module that leaves other models behind than it found: the order of the modules must not matter."""
+    before = names(judged)
+    yield
+    assert names(judged) == before
+
+
+def names(daemon: Daemon) -> list[str]:
+    """The names that a daemon lists, sorted."""
+    return sorted(model["name"] for model in daemon.ask("GET", "/api/tags").json()["models"])
 
 
 def newly_loaded(daemon: Daemon, model: str) -> psutil.Process:

@@ -8,7 +8,6 @@ import json
 import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -336,7 +335,7 @@ def test_models(client: openai.OpenAI) -> None:
     assert client.models.retrieve("hello").id == "hello"
 
 
-def test_names_with_slashes(client: openai.OpenAI, judged: Daemon, tmp_path: Path) -> None:
+def test_names_with_slashes(client: openai.OpenAI, judged: Daemon) -> None:
     assert judged.ask(
         "POST", "/api/copy", {"source": "hello", "destination": "someone/hello:small"}
     ).status == 200  # fmt: skip
@@ -344,6 +343,7 @@ def test_names_with_slashes(client: openai.OpenAI, judged: Daemon, tmp_path: Pat
     assert judged.ask("GET", "/v1/models/someone/hello:small").json()["owned_by"] == "someone"
     found = client.chat.completions.create(model="someone/hello:small", messages=HI)
     assert found.choices[0].message.content == HELLO
+    assert judged.ask("DELETE", "/api/delete", {"model": "someone/hello:small"}).status == 200
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
