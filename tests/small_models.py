@@ -42,6 +42,8 @@ GO_CHATML = (
 _SPECIALS = ["<unk>", "<s>", "</s>"]
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 _MARKS = ["<|im_start|>", "<|im_end|>"]
+N_FIXED = len(_SPECIALS + _BYTES + _MARKS)
+"""Tokens that every vocabulary here begins with."""
 _BOS, _EOS = 1, 2
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _BYTE_LETTERS = {byte: chr(byte) for byte in _PRINTED} | {
@@ -107,12 +109,11 @@ def random_model(
             tensors[f"{block}.attn_sinks.weight"] = np.zeros(n_heads, np.float32)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
     output = matrix(vocab, n_embd, 3.0)
-    n_fixed = len(_SPECIALS + _BYTES + _MARKS)
-    output[:n_fixed] = 0  # logit 0: specials and single bytes come hardly ever, the text is UTF-8
+    output[:N_FIXED] = 0  # logit 0: specials and single bytes come hardly ever, the text is UTF-8
     tensors["output.weight"] = output
 
-    words = _words(vocab - n_fixed, rng)
-    return _write(
+    words = made_up_words(vocab - N_FIXED, rng)
+    return write_model(
         path,
         architecture=architecture,
         name=name,
@@ -179,15 +180,14 @@ def state_model(path: Path, architecture: str, *, n_ctx: int = 2048, vocab: int 
             writer.add_ssm_time_step_rank(n_rank)
 
     output = matrix(vocab, n_embd, 3.0)
-    n_fixed = len(_SPECIALS + _BYTES + _MARKS)
-    output[:n_fixed] = 0
+    output[:N_FIXED] = 0
     norm = "token_embd_norm" if architecture == "lfm2" else "output_norm"
-    return _write(
+    return write_model(
         path,
         architecture=architecture,
         name=architecture,
-        words=_words(vocab - n_fixed, rng),
-        scores=[-float(index) for index in range(vocab - n_fixed)],
+        words=made_up_words(vocab - N_FIXED, rng),
+        scores=[-float(index) for index in range(vocab - N_FIXED)],
         tensors={
             "token_embd.weight": matrix(vocab, n_embd, n_embd**0.5),
             "output.weight": output,
@@ -256,7 +256,7 @@ def scripted_model(
         "output_norm.weight": np.ones(n_embd, np.float32),
         "output.weight": output,
     }
-    return _write(
+    return write_model(
         path,
         architecture="llama",
         name=name,
@@ -295,7 +295,7 @@ def bpe_model(path: Path, texts: Sequence[str], *, pre: str = "gpt-2") -> Path:
     }
     norms = ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm")
     tensors |= {f"{part}.weight": np.ones(n_embd, np.float32) for part in norms}
-    return _write(
+    return write_model(
         path,
         architecture="llama",
         name="bpe",
@@ -507,7 +507,7 @@ def _spread(pieces: Iterable[str | bytes]) -> list[str]:
     return tokens
 
 
-def _words(count: int, rng: np.random.Generator) -> list[str]:
+def made_up_words(count: int, rng: np.random.Generator) -> list[str]:
     """Made-up words and all the pieces that lead to them, shorter ones first."""
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     words = ["▁", *"abcdefghijklmnopqrstuvwxyz", *syllables, *("▁" + s for s in syllables)]
@@ -521,7 +521,7 @@ def _words(count: int, rng: np.random.Generator) -> list[str]:
     return words[:count]
 
 
-def _write(
+def write_model(
     path: Path,
     *,
     architecture: str,
@@ -534,7 +534,9 @@ def _write(
     chat_template: str | None,
     bpe: tuple[str, list[str]] | None = None,
     also: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    controls: Sequence[str] = (),
 ) -> Path:
+    """Write a GGUF of these tensors, whose tokens are the fixed ones, ``words`` and at the end ``controls``."""
     fixed = _SPECIALS + _BYTES + _MARKS
     unknown, control = [gguf.TokenType.UNKNOWN], [gguf.TokenType.CONTROL]
     n_embd = tensors["token_embd.weight"].shape[1]
@@ -554,19 +556,20 @@ def _write(
     also(writer)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // sizes["heads"])
-    writer.add_vocab_size(len(fixed) + len(words))
+    writer.add_vocab_size(len(fixed) + len(words) + len(controls))
     writer.add_tokenizer_model("gpt2" if bpe else "llama")
     writer.add_tokenizer_pre(bpe[0] if bpe else "default")
     if bpe:
         writer.add_token_merges(bpe[1])
-    writer.add_token_list(fixed + words)
-    writer.add_token_scores([0.0] * len(fixed) + scores)
+    writer.add_token_list([*fixed, *words, *controls])
+    writer.add_token_scores([0.0] * len(fixed) + scores + [0.0] * len(controls))
     writer.add_token_types(
         unknown
         + control * 2
         + [gguf.TokenType.BYTE] * 256
         + control * len(_MARKS)
         + [gguf.TokenType.NORMAL] * len(words)
+        + control * len(controls)
     )
     writer.add_bos_token_id(_BOS)
     writer.add_eos_token_id(_EOS)
