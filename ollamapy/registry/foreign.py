@@ -35,6 +35,7 @@ from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress, Report, no_report
 from . import hub
 from .manifest import CONFIG_TYPE, LAYER_PREFIX, Layer, print_manifest
+from .mmproj import is_mmproj
 from .pieces import MIB
 from .remote import RemoteFile
 from .reservation import Reservation
@@ -201,7 +202,7 @@ def _llama_cpp(folder: Path) -> Iterator[Found]:
     for name, path in sorted(files.items()):
         with suppress(OllamapyError, OSError):
             model = _name(DEFAULT_HOST, DEFAULT_NAMESPACE, name.rpartition(".")[0], "latest")
-            if "mmproj" not in name.lower():
+            if not is_mmproj(name):
                 yield Found(model, (_file("model", path),))
 
 

@@ -27,6 +27,8 @@ from ..config import HubSettings
 from ..errors import InvalidRequest, RemoteNotFound, TransferError, Unauthorized
 from .addresses import origin
 from .http import Access, Response, Session
+from .labels import SHARD, label, stem
+from .mmproj import is_mmproj, projector
 from .patience import Patience, ask_json
 from .refusal import odd_listing, refusal
 from .remote import RemoteFile
@@ -238,24 +240,6 @@ def is_safe_path(path: str) -> bool:
 
 # Which file a tag selects
 
-_KNOWN = (
-    "F32 BF16 F16 Q8_K_XL Q8_0 Q6_K_XL Q6_K Q5_K_XL Q5_K_L Q5_K_M Q5_K_S Q5_0 Q5_1 Q4_K_XL Q4_K_L"
-    " Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_0_4_4 Q4_0_4_8 Q4_0_8_8 Q4_1_SOME_F16 Q4_0 Q4_1 Q4_2 Q4_3"
-    " MXFP4_MOE MXFP4 NVFP4 Q3_K_XL Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K_XL Q2_K_L"
-    " Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS Q2_0 IQ1_S IQ1_M TQ1_0 TQ2_0 Q1_0"
-).split()
-"""Quantisations, big to small: the hub's list and the _L that some publishers make."""
-
-_LABEL = re.compile(
-    rf"(?<![QW]\d)(UD-)?({'|'.join(sorted(_KNOWN, key=len, reverse=True))})(_[A-Z]+)?"
-)
-_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
-_PLAIN_LABEL = re.compile(
-    r"(?<![A-Z0-9])(?:(?:I?Q|NF|INT|W)(?P<bits>[1-8])(?:_[K01]|[AF](?:8|16))?|[BF]?F?(?P<float>8|16|32)"
-    r"|(?P<named>[1-8])(?:\.[0-9]+)?[-_ ]?(?:BITS?|BPW))(?![A-Z0-9])"
-)
-"""What publishers without llama.cpp's names call a quantisation: Q4, Q4_K, INT8, W4A16, FP16, 4bit, 4.25bpw."""
-
 _DRAFTERS = re.compile(
     r"(?:^|[-._/])(?:draft(?:er|s|[-_]?model)?|eagle[0-9]?|dflash|dspark|medusa|speculat(?:or|ive)"
     r"|(?P<if_small>mtp|nextn|assistant|spec))(?=[-._/]|$)"
@@ -274,8 +258,6 @@ _USUAL = {
     **{8: "Q8_0", 16: "F16", 32: "F32"},
 }
 """A quantisation of so many bits, which stands for all of them."""
-
-_PROJECTOR_PREFERRED = ("F16", "BF16", "F32", "Q8_0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +286,7 @@ class _Candidate:
     def names(self) -> set[str]:
         """The names of its files, without folders and in lower case; for shards also the name of the whole."""
         names = {file.path.rpartition("/")[2].lower() for file in self.files}
-        return names | {_stem(self.path).lower()}
+        return names | {stem(self.path).lower()}
 
     @property
     def quant(self) -> str:
@@ -344,12 +326,12 @@ def choose(files: Sequence[RemoteFile], tag: str | None = None) -> Choice:
         raise _nothing(incomplete)
     else:
         chosen, reason = _by_default(candidates)
-    mmproj = _projector(files, chosen.path)
+    mmproj = projector(files, chosen.path, [each.path for each in candidates])
     text = f"{chosen.path}: {reason}"
     if len(chosen.files) > 1:
         text += f", in {len(chosen.files)} parts"
     if mmproj is not None:
-        text += f", with {mmproj.path} for images"
+        text += f", with the projector {mmproj.path}"
     return Choice(chosen.files, mmproj, chosen.label, text)
 
 
@@ -357,7 +339,7 @@ def tags(files: Sequence[RemoteFile]) -> list[str]:
     """The labels that can be selected, the largest file first."""
     candidates, _ = _candidates(files)
     by_size = sorted(candidates, key=lambda each: -sum(file.size for file in each.files))
-    return list(dict.fromkeys(each.label or _stem(each.path) for each in by_size))
+    return list(dict.fromkeys(each.label or stem(each.path) for each in by_size))
 
 
 def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str]]:
@@ -366,12 +348,12 @@ def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str
     shards: dict[tuple[str, int], dict[int, RemoteFile]] = {}
     for file in sorted(files, key=lambda each: each.path):
         base = file.path.rpartition("/")[2].lower()
-        if not base.endswith(".gguf") or "mmproj" in base or "imatrix" in base:
+        if not base.endswith(".gguf") or is_mmproj(base) or "imatrix" in base:
             continue
-        if found := _SHARD.fullmatch(file.path):
+        if found := SHARD.fullmatch(file.path):
             shards.setdefault((found[1], int(found[3])), {})[int(found[2])] = file
         else:
-            single.append(_Candidate((file,), _label(file.path)))
+            single.append(_Candidate((file,), label(file.path)))
     missing: list[str] = []
     for (prefix, count), parts in shards.items():
         absent = [n for n in range(1, min(count, 1000) + 1) if n not in parts]
@@ -379,7 +361,7 @@ def _candidates(files: Sequence[RemoteFile]) -> tuple[list[_Candidate], list[str
             missing += [f"{prefix}-{n:05}-of-{count:05}.gguf" for n in absent]
         else:
             whole = tuple(parts[n] for n in range(1, count + 1))
-            single.append(_Candidate(whole, _label(f"{prefix}.gguf")))
+            single.append(_Candidate(whole, label(f"{prefix}.gguf")))
     models = _without_drafters(single, alone=not missing)
     return sorted(models, key=lambda each: each.path), missing
 
@@ -390,7 +372,7 @@ def _without_drafters(candidates: list[_Candidate], *, alone: bool) -> list[_Can
     A model that includes its MTP layers may be named by them, too, and a model may be an assistant: a drafter is small.
     """
     named = {
-        each.path: _DRAFTERS.search(_stem(each.path, whole=True).lower()) for each in candidates
+        each.path: _DRAFTERS.search(stem(each.path, whole=True).lower()) for each in candidates
     }
     largest = max((each.size for each in candidates if not named[each.path]), default=0)
     models = []
@@ -399,15 +381,6 @@ def _without_drafters(candidates: list[_Candidate], *, alone: bool) -> list[_Can
         if found is None or (found["if_small"] and each.size * 2 >= largest):
             models.append(each)
     return models or (candidates if alone else [])
-
-
-def _label(path: str) -> str:
-    folder, _, base = path.upper().rpartition("/")
-    for text in (base.removesuffix(".GGUF"), folder.rpartition("/")[2]):
-        for pattern in (_LABEL, _PLAIN_LABEL):
-            if found := list(pattern.finditer(text)):
-                return found[-1][0]
-    return ""
 
 
 def _usual(bits: int) -> float:
@@ -419,13 +392,6 @@ def _nominal_bits(label: str) -> int:
     """The number in a label: 4 for Q4_K_M, 16 for BF16; 0 if there is none."""
     found = re.search(r"[0-9]+", label)
     return int(found[0]) if found else 0
-
-
-def _stem(path: str, *, whole: bool = False) -> str:
-    """A file's name without its ending and its number as a shard; ``whole``: with its folders."""
-    base = path if whole else path.rpartition("/")[2]
-    found = _SHARD.fullmatch(base)
-    return found[1] if found else re.sub(r"\.gguf$", "", base, flags=re.IGNORECASE)
 
 
 def _by_tag(candidates: list[_Candidate], incomplete: list[str], tag: str) -> _Candidate:
@@ -495,22 +461,3 @@ def _nothing(incomplete: list[str]) -> RemoteNotFound:
     return RemoteNotFound(
         "the repository has no GGUF file, look for one of the same model whose name ends in -GGUF"
     )
-
-
-def _projector(files: Sequence[RemoteFile], model: str) -> RemoteFile | None:
-    """The mmproj in the model's folder, or in the nearest folder above it."""
-    folder = model.rpartition("/")[0]
-    best: tuple[tuple[int, int, str], RemoteFile] | None = None
-    for file in files:
-        above, _, base = file.path.rpartition("/")
-        if "mmproj" not in base.lower() or not base.lower().endswith(".gguf"):
-            continue
-        if above and not f"{folder}/".startswith(f"{above}/"):
-            continue
-        label = _label(base)
-        order = _PROJECTOR_PREFERRED
-        rank = order.index(label) if label in order else len(order)
-        key = (-len(above), rank, file.path)
-        if best is None or key < best[0]:
-            best = key, file
-    return best[1] if best else None

@@ -332,6 +332,11 @@ QWEN = files(
 )
 ONLY_F16 = files("model-f16.gguf", "eagle3-model-Q4_K_M.gguf")
 UNKNOWN = files("b.gguf", "a.gguf")
+TWO_NAMES = (
+    *("m-4b-Q4_0.gguf", "m-14b-Q4_0.gguf", "other-Q4_0.gguf"),
+    *("mmproj-m-4b-F16.gguf", "mmproj-m-14b-BF16.gguf", "mmproj-m-14b-F32.gguf"),
+)
+TWO_SIZES = files(*TWO_NAMES)
 
 
 def of(sizes: dict[str, float]) -> list[RemoteFile]:
@@ -450,6 +455,61 @@ def test_what_cannot_be_chosen(
         (files("a/m.gguf", "b/mmproj-F16.gguf"), None, None),
         (files("ab/m.gguf", "a/mmproj-F16.gguf"), None, None),
         (BARTOWSKI, None, None),
+        # the name that fits
+        (TWO_SIZES, "m-4b-Q4_0", "mmproj-m-4b-F16.gguf"),
+        (TWO_SIZES, "m-14b-Q4_0", "mmproj-m-14b-BF16.gguf"),
+        (TWO_SIZES, "other-Q4_0", None),
+        (files(*TWO_NAMES, "mmproj-model-f16.gguf"), "other-Q4_0", "mmproj-model-f16.gguf"),
+        (
+            files(
+                "vicuna-7b-q5_k.gguf",
+                "mistral-7b-q5_k.gguf",
+                "mmproj-vicuna7b-f16.gguf",
+                "mmproj-mistral7b-f16.gguf",
+            ),
+            "vicuna-7b-q5_k",
+            "mmproj-vicuna7b-f16.gguf",
+        ),
+        (
+            files("llava-v1.5-7b-Q4_K.gguf", "llava-v1.5-7b-mmproj-Q8_0.gguf"),
+            None,
+            "llava-v1.5-7b-mmproj-Q8_0.gguf",
+        ),
+        (
+            files("m2-text-model-f16_ct-vicuna_20250414.gguf", "m2-mmproj-f16-20250414.gguf"),
+            None,
+            "m2-mmproj-f16-20250414.gguf",
+        ),
+        (
+            files("gemma-3-4b-it-Q4_0.gguf", "mmproj-google_gemma-3-4b-it-f16.gguf"),
+            None,
+            "mmproj-google_gemma-3-4b-it-f16.gguf",
+        ),
+        (
+            files(
+                "m-8b-Q4_0.gguf", "mmproj-m-8b-instruct-F16.gguf", "mmproj-m-8b-thinking-F16.gguf"
+            ),
+            None,
+            None,
+        ),
+        (
+            files(
+                "m-8b-instruct-Q4_0.gguf", "mmproj-m-8b-F16.gguf", "mmproj-m-8b-instruct-F32.gguf"
+            ),
+            None,
+            "mmproj-m-8b-instruct-F32.gguf",
+        ),
+        # the only ones of their kinds, whatever their names
+        (
+            files("Tuned-m-8b-Q4_0.gguf", "Tuned-m-8b-Q8_0.gguf", "mmproj-m-8b-it-F16.gguf"),
+            None,
+            "mmproj-m-8b-it-F16.gguf",
+        ),
+        (
+            files("Tuned-m-8b-Q4_0.gguf", "text-8b-Q8_0.gguf", "mmproj-m-8b-it-F16.gguf"),
+            "Q4_0",
+            None,
+        ),
     ],
 )
 def test_the_projector_beside_it(
@@ -457,7 +517,7 @@ def test_the_projector_beside_it(
 ) -> None:
     choice = choose(repo, tag)
     assert (choice.mmproj.path if choice.mmproj else None) == mmproj
-    assert (mmproj is not None) == ("for images" in choice.reason)
+    assert (mmproj is not None) == ("with the projector" in choice.reason)
 
 
 def test_tags_that_can_be_asked_for() -> None:
