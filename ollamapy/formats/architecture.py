@@ -34,6 +34,7 @@ class Family:
 
 
 GEMMA_3 = Family("gemma3", norm_offset=1.0, tied=True, post_norms=True, query_key_norms=True)
+LLAVA = Family("llama", pairs=True)
 FAMILIES = {
     "LlamaForCausalLM": Family("llama", pairs=True),
     "MistralForCausalLM": Family("llama", pairs=True),
@@ -44,8 +45,27 @@ FAMILIES = {
     "Gemma3ForCausalLM": GEMMA_3,
     "Gemma3ForConditionalGeneration": GEMMA_3,
     "Phi3ForCausalLM": Family("phi3", fused=True),
+    "LlavaForConditionalGeneration": LLAVA,
+    "Qwen2VLForConditionalGeneration": Family("qwen2vl"),
+    "Qwen2_5_VLForConditionalGeneration": Family("qwen2vl"),
 }
 """By the name in config.json's `architectures`."""
+
+
+SEEING = ("vision_tower.", "multi_modal_projector.", "visual.")
+"""How the names of tensors begin that belong to the part that sees (seeing.py)."""
+
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "llama": {
+        **{"hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32},
+        **{"num_attention_heads": 32, "max_position_embeddings": 2048},
+    },
+    "mistral": {
+        **{"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32},
+        **{"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131_072},
+    },
+}
+"""What a text_config of LLaVA may leave out: transformers' defaults, by its model_type."""
 
 
 class UnknownArchitecture(InvalidModel):
@@ -124,7 +144,8 @@ def read_config(files: Folder) -> Config:
     config = read_json(files, "config.json", Config)
     if config.text_config is not None:
         try:
-            inner = msgspec.convert(config.text_config, Config)
+            usual = _LEFT_OUT.get(str(config.text_config.get("model_type")), {})
+            inner = msgspec.convert({**usual, **config.text_config}, Config)
         except msgspec.ValidationError as error:
             refuse(f"its text_config is not understood ({one_line(error)})")
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -144,6 +165,8 @@ def family_of(config: Config) -> Family:
             f" convertible: {', '.join((*FAMILIES, *ENCODERS))}",
             config.model_type,
         )
+    if known[0] is LLAVA and config.model_type not in _LEFT_OUT:
+        refuse(f"its part that reads is a {config.model_type[:40]!r}")
     if config.quantization_config is not None:
         raise InvalidModel("the model is quantised already, take the one in F16 or BF16")
     return known[0]

@@ -1,7 +1,7 @@
 """A model's folder as Hugging Face's programs save it (config.json, tokenizer, *.safetensors) -> GGUF.
 
-Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3 (of a Gemma 3 that sees, the part that reads) and Phi-3; BERT's
-family is in bert.py. Weights keep their type: F32, F16 or BF16; vectors become F32, as llama.cpp requires. What changes on the way:
+Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3 and Phi-3; of models that see (LLaVA 1.5, Gemma 3, Qwen2-VL) the part that reads, for
+the other is in seeing.py; BERT's family is in bert.py. Weights keep their type: F32, F16 or BF16; vectors become F32, as llama.cpp requires. What changes on the way:
 
     Llama, Mistral   the rows of Q and K, head by head: Hugging Face rotates (i, i + half) of a head, GGUF's `llama` (2i, 2i + 1)
     Gemma            norms: Gemma multiplies with 1 + weight, llama.cpp with the weight
@@ -28,6 +28,7 @@ from . import bert, safetensors, vocabulary
 from .architecture import (
     GEMMA_3,
     MAX_SIZE,
+    SEEING,
     Config,
     Family,
     Sizes,
@@ -86,7 +87,7 @@ def planned(files: Folder) -> Plan:
     metadata |= {f"{family.name}.rope.{key}": value for key, value in scaling.items()}
     rows = tensors["token_embd.weight"].shape[0]
     metadata |= vocabulary.metadata(files, rows, config)
-    metadata["general.file_type"] = _file_type(tensors.values())
+    metadata["general.file_type"] = file_type(tensors.values())
     metadata[f"{family.name}.vocab_size"] = rows
 
     def weight(name: str, tensor: Tensor, file: BinaryIO) -> Weight:
@@ -166,9 +167,7 @@ def _text_tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the part that reads, under a plain model's names, without what is computed anew."""
     kept = {}
     for name, tensor in found.items():
-        if name.startswith(("vision_tower.", "multi_modal_projector.", "model.vision_tower.")):
-            continue
-        if name.endswith("rotary_emb.inv_freq") or name.startswith("model.multi_modal_projector."):
+        if name.removeprefix("model.").startswith(SEEING) or name.endswith("rotary_emb.inv_freq"):
             continue
         kept[plain_name(name)] = tensor
     return kept
@@ -251,7 +250,7 @@ def _shapes(
                 "ffn_up.weight": (hidden, width),
             }
         biases = {"attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,)}
-        if family.name == "qwen2":
+        if family.name in ("qwen2", "qwen2vl"):
             parts |= biases
         if family.query_key_norms:
             parts |= {"attn_q_norm.weight": (head,), "attn_k_norm.weight": (head,)}
@@ -264,7 +263,7 @@ def _shapes(
     return expected, optional
 
 
-def _file_type(tensors: Iterable[Tensor]) -> int:
+def file_type(tensors: Iterable[Tensor]) -> int:
     """general.file_type: the type of most matrices."""
     types = Counter(tensor.dtype for tensor in tensors if len(tensor.shape) > 1)
     return {"F32": 0, "F16": 1, "BF16": 32}[types.most_common(1)[0][0]]

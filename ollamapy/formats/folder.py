@@ -26,6 +26,7 @@ READ = frozenset(
         *("config.json", "generation_config.json", "adapter_config.json"),
         *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json"),
         *("chat_template.json", "chat_template.jinja", "vocab.txt", "modules.json"),
+        *("preprocessor_config.json", "processor_config.json"),
     }
 )
 """The names that are read beside *.safetensors and *.safetensors.index.json."""
@@ -76,9 +77,9 @@ def read_bytes(files: Folder, name: str, most: int = MAX_JSON_BYTES) -> bytes:
         raise InvalidModel(f"cannot read {name!r} ({reason(error)}), get it again") from error
 
 
-def read_json(files: Folder, name: str, kind: type[T]) -> T:
+def read_json(files: Folder, name: str, kind: type[T], most: int = MAX_JSON_BYTES) -> T:
     """A JSON file as `kind` (a msgspec type). Raises InvalidModel, which names the place in the file."""
-    data = read_bytes(files, name)
+    data = read_bytes(files, name, most)
     if data.startswith(b"version https://git-lfs"):
         raise InvalidModel(f"{name!r} is a Git LFS pointer instead of the file, fetch the real one")
     try:

@@ -40,6 +40,9 @@ def rope_scaling(
         )
         values["freq_base_swa"] = windowed
     kind = given.get("rope_type", given.get("type", "default"))
+    if family.name == "qwen2vl":
+        values["dimension_sections"] = _sections(given, sizes)
+        kind = "default" if kind == "mrope" else kind
     if kind == "default":
         if family.fused:
             values["scaling.original_context_length"] = _original_context(config, given, sizes)
@@ -57,6 +60,17 @@ def rope_scaling(
         keys, factors = _longrope(given, original, sizes)
         return values | keys, factors
     refuse(f"llama.cpp has no {family.name} with the rope scaling {str(kind)[:40]!r}")
+
+
+def _sections(given: Mapping[str, Any], sizes: Sizes) -> list[int]:
+    """How many pairs of a head turn with the time, the row and the column of an image's patch (M-RoPE); the fourth is llama.cpp's."""
+    sections = given.get("mrope_section")
+    fits = isinstance(sections, list) and len(sections) == 3
+    if not fits or not all(type(n) is int and n >= 0 for n in sections):
+        refuse("its rope scaling has no mrope_section of three numbers")
+    if sum(sections) != sizes.rotated // 2:
+        refuse(f"its mrope_section has not {sizes.rotated // 2} pairs")
+    return [*sections, 0]
 
 
 def _yarn(given: Mapping[str, Any], original: int, sizes: Sizes) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import seeing
 from .convert import planned
 from .folder import Folder
 
@@ -9,3 +10,5 @@ from .folder import Folder
 def check_folder(files: Folder) -> None:
     """Raise InvalidModel for a folder that `convert` would refuse."""
     planned(files)
+    if seeing.sees(files):
+        seeing.planned(files)

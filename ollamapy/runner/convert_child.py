@@ -13,6 +13,7 @@ from ..formats import llama2c
 from ..formats.convert import convert
 from ..formats.gguf import joined, read_header
 from ..formats.lora import convert_adapter
+from ..formats.seeing import convert_projector
 from .frames import Frame
 from .pipes import Pipes, end_with_stdin, limit_memory
 from .protocol import Convert, Converted, Converting, Failed
@@ -51,6 +52,8 @@ def written(order: Convert, progress: Callable[[int, int], None]) -> None:
     match order.kind:
         case "model":
             convert(order.files, order.target, progress=progress)
+        case "projector":
+            convert_projector(order.files, order.target, progress=progress)
         case "adapter":
             base = joined([read_header(path) for path in order.base])
             convert_adapter(order.files, base, order.target, progress=progress)

@@ -121,11 +121,11 @@ class Quantize(Frame, frozen=True):
 class Convert(Frame, frozen=True):
     """To a child that converts: write the GGUF of files at ``target``; answered by Converting*, then Converted or Failed with id 0.
 
-    ``files`` are paths by their names in the model's folder; for ``llama2c`` the paths of "checkpoint" and, where there is
+    ``files`` are paths by their names in the model's folder, whose ``projector`` is a file of its own; for ``llama2c`` the paths of "checkpoint" and, where there is
     one, "tokenizer". ``base`` are the paths of the GGUF files of an adapter's base model.
     """
 
-    kind: Literal["model", "adapter", "llama2c"]
+    kind: Literal["model", "projector", "adapter", "llama2c"]
     files: dict[str, Path]
     target: Path
     base: tuple[Path, ...] = ()
