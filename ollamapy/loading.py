@@ -27,7 +27,8 @@ class Files(msgspec.Struct, frozen=True, omit_defaults=True):
     """The files of a model. ``shards`` are those after ``weights`` of a model in several, in order; ``adapters`` are LoRAs that
     apply to all answers; ``projector`` is the GGUF that encodes images or audio for it.
 
-    ``adapter_size`` is bytes of the adapters' tensors, which are copied into memory.
+    ``adapter_size`` is bytes of the adapters' tensors, which are copied into memory; ``projector_size`` those that the projector
+    takes, with its compute buffer (``formats/projector.py``).
     """
 
     weights: File
@@ -35,11 +36,13 @@ class Files(msgspec.Struct, frozen=True, omit_defaults=True):
     adapters: tuple[File, ...] = ()
     projector: File | None = None
     adapter_size: int = 0
+    projector_size: int = 0
 
     @property
     def key(self) -> str:
-        """The identity of a loaded model: models with the same weights and adapters share a runner."""
-        return "+".join(file.digest for file in (*self.weight_files, *self.adapters))
+        """The identity of a loaded model: models with the same weights, adapters and projector share a runner."""
+        projector = () if self.projector is None else (self.projector,)
+        return "+".join(file.digest for file in (*self.weight_files, *self.adapters, *projector))
 
     @property
     def weight_files(self) -> tuple[File, ...]:

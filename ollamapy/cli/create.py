@@ -7,6 +7,8 @@ model becomes is decided there (``models/create``); here it is only found out wh
     a folder        its safetensors and what belongs to them, else its GGUF files, else a llama2.c checkpoint
     a pattern       the files that match it (`*`, `?`, `[...]`), when there is no file of that name
 
+Beside a model's name, FROM may name a projector.
+
 Links that lead out of their folder are refused: the author of a folder must not choose other files of the user.
 """
 
@@ -123,10 +125,6 @@ def request(modelfile: Modelfile, folder: Path) -> dict[str, Any]:
             body["from"] = each.value
     if files:
         body["files"] = files
-    if files and body.get("from"):
-        raise OllamapyError(
-            f"FROM names both files and the model {body['from']!r}, leave one of them out"
-        )
     adapters = [each for each in modelfile.instructions if each.word == "ADAPTER"]
     if adapters:
         body["adapters"] = _together(

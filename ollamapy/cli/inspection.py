@@ -27,7 +27,11 @@ def check_files(body: Mapping[str, Any], families: Sequence[str] = ()) -> None:
     files: Mapping[str, Path] = body.get("files", {})
     adapters: Mapping[str, Path] = body.get("adapters", {})
     try:
-        model = _model(files)
+        if body.get("from"):
+            model = {}
+            parts(_headers(files), only="projector")
+        else:
+            model = _model(files)
         added = _adapters(adapters)
         if model:
             base = joined(list(model.values()))
@@ -58,7 +62,7 @@ def _adapters(files: Mapping[str, Path]) -> dict[str, Header]:
         return {}
     headers = _headers(files)
     if headers:
-        parts(headers, adapters=True)
+        parts(headers, only="adapter")
     return headers
 
 

@@ -83,6 +83,7 @@ def card(show: Mapping[str, Any], *, verbose: bool = False) -> Card:
     """The sections that `show` prints of ``/api/show``'s answer."""
     sections: list[tuple[str, list[tuple[str, ...]]]] = [("Model", _model_rows(show))]
     sections.append(("Capabilities", [("", str(name)) for name in show.get("capabilities") or ()]))
+    sections.append(("Projector", _projector_rows(show.get("projector_info") or {})))
     sections.append(("Parameters", [("", *line.split()) for line in _lines(show, "parameters")]))
     if verbose:
         info = show.get("model_info") or {}
@@ -116,6 +117,24 @@ def _model_rows(show: Mapping[str, Any]) -> list[tuple[str, ...]]:
         "embedding length": info.get(f"{architecture}.embedding_length"),
         "quantization": details.get("quantization_level"),
         "requires": show.get("requires"),
+    }
+    return [("", name, plain(value)) for name, value in rows.items() if value]
+
+
+def _projector_rows(info: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What encodes images or sound for the model, as Ollama shows it; the lengths are of the first encoder."""
+    architecture = info.get("general.architecture", "")
+    count = info.get("general.parameter_count")
+    encoders = [f"{architecture}.{kind}" for kind in ("vision", "audio")]
+
+    def of_encoder(key: str) -> Any:
+        return next((info[f"{each}.{key}"] for each in encoders if info.get(f"{each}.{key}")), None)
+
+    rows = {
+        "architecture": architecture,
+        "parameters": count and human.format_number(int(count)),
+        "embedding length": of_encoder("embedding_length"),
+        "dimensions": of_encoder("projection_dim"),
     }
     return [("", name, plain(value)) for name, value in rows.items() if value]
 

@@ -22,7 +22,7 @@ from ..formats.footprint import (
 )
 from ..formats.gguf import Header
 from ..human import format_bytes
-from ..loading import LoadPlan
+from ..loading import Files, LoadPlan
 from .request import LeaseRequest, clamp_context
 
 CONTEXTS = (4096, 8192, 16384, 32768)
@@ -57,7 +57,7 @@ _CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
 
 
 def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
-    """Memory that a plan takes. Adapters are copied and never mapped."""
+    """Memory that a plan takes. Adapters and projectors are copied and never mapped."""
     found = estimate(
         header,
         n_ctx=plan.n_ctx,
@@ -77,12 +77,17 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
             overhead=found.overhead + POOLING_LIBRARY,
         )
     found = replace(found, kv=found.kv + plan.checkpoint_size + plan.saved_size)
-    adapters = plan.files.adapter_size
+    copies = _copied(plan.files)
     if not plan.use_mmap:
-        return replace(found, weights=found.weights + adapters)
+        return replace(found, weights=found.weights + copies)
     repacked = sum(t.n_bytes for t in header.tensors if t.type_name not in NEVER_REPACKED)
     copied = repacked if plan.extra_bufts else 0
-    return replace(found, weights=copied + adapters, mapped=found.weights)
+    return replace(found, weights=copied + copies, mapped=found.weights)
+
+
+def _copied(files: Files) -> int:
+    """Bytes of what is loaded beside the weights."""
+    return files.adapter_size + files.projector_size
 
 
 def embedding_size(header: Header, plan: LoadPlan) -> int:
@@ -124,7 +129,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     """
     header, options = request.header, request.options
     generates = header.value("pooling_type") is None
-    room = free - header.weights_size - request.files.adapter_size
+    room = free - header.weights_size - _copied(request.files)
     n_ctx = _context(request, room, settings)
     n_batch = options.num_batch or 0
     n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)

@@ -14,7 +14,8 @@ from ..errors import InvalidModel
 from ..human import quote
 from . import llama2c
 from .folder import POOLING
-from .gguf import Header
+from .gguf import Header, joined
+from .projector import check_projector, is_projector
 
 Kind = Literal["model", "projector", "adapter"]
 
@@ -28,29 +29,42 @@ class Part:
     shard: str = ""
 
 
-def parts(headers: Mapping[str, Header], *, adapters: bool = False) -> list[Part]:
-    """The parts that GGUF files are, by their names: one model, in one file or in shards, and projectors and adapters beside it.
+def parts(headers: Mapping[str, Header], *, only: Kind | None = None) -> list[Part]:
+    """The parts that GGUF files are, by their names: one model, in one file or in shards, and a projector and adapters beside it.
 
-    With ``adapters`` only adapters. Raises InvalidModel for anything else.
+    ``only``: parts of this kind, without a model. Raises InvalidModel for anything else.
     """
     kinds = {name: _kind(header) for name, header in headers.items()}
     models = [name for name, kind in kinds.items() if kind == "model"]
-    if adapters:
-        if models:
-            raise InvalidModel(f"{quote(models[0])} is a model and no adapter, name it with FROM")
-        if "projector" in kinds.values():
-            raise InvalidModel("an adapter must be a LoRA, and one of the files is a projector")
-    elif not models:
-        raise InvalidModel("no file is a model: the weights are missing")
     others = [Part(name, kind) for name, kind in kinds.items() if kind != "model"]
-    return [*_in_shards({name: headers[name] for name in models}), *others]
+    wrong = [(name, kind) for name, kind in kinds.items() if only and kind != only]
+    if wrong:
+        name, kind = wrong[0]
+        raise InvalidModel(_NOT_ONLY[kind].format(name=quote(name)))
+    if not models and not only:
+        raise InvalidModel("no file is a model: the weights are missing")
+    if list(kinds.values()).count("projector") > 1:
+        raise InvalidModel(
+            "several files are projectors, and a model has one: leave the others out"
+        )
+    shards = _in_shards({name: headers[name] for name in models})
+    for part in others:
+        if shards and part.kind == "projector":
+            check_projector(headers[part.name], joined([headers[each.name] for each in shards]))
+    return [*shards, *others]
+
+
+_NOT_ONLY: Mapping[Kind, str] = {
+    "model": "{name} is a model and neither adapter nor projector, name it with FROM alone",
+    "projector": "an adapter must be a LoRA, and {name} is a projector: name it with FROM",
+    "adapter": "{name} is an adapter, name it with ADAPTER",
+}
 
 
 def _kind(header: Header) -> Kind:
     if header.metadata.get("general.type") == "adapter":
         return "adapter"
-    is_projector = header.architecture == "clip" or header.metadata.get("general.type") == "mmproj"
-    return "projector" if is_projector else "model"
+    return "projector" if is_projector(header) else "model"
 
 
 def _in_shards(models: Mapping[str, Header]) -> list[Part]:

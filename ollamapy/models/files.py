@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import InvalidModel
 from ..formats.gguf import read_header
+from ..formats.projector import memory
 from ..loading import File, Files
 from ..registry.manifest import Manifest
 from ..registry.store import Store
@@ -12,18 +13,20 @@ from ..registry.store import Store
 def resolve(manifest: Manifest, store: Store) -> Files:
     """What a runner is loaded with for this model.
 
-    Raises InvalidModel where it has no weights or an adapter is no GGUF.
+    Raises InvalidModel where it has no weights, or an adapter or the projector is no GGUF.
     """
     weights = _of_kind(manifest, store, "model")
     if not weights:
         raise InvalidModel("it has no weights, get it again")
     adapters = _of_kind(manifest, store, "adapter")
+    projector = next(iter(_of_kind(manifest, store, "projector")), None)
     return Files(
         weights=weights[0],
         shards=weights[1:],
         adapters=adapters,
-        projector=next(iter(_of_kind(manifest, store, "projector")), None),
+        projector=projector,
         adapter_size=sum(read_header(file.path).weights_size for file in adapters),
+        projector_size=memory(read_header(projector.path)) if projector else 0,
     )
 
 

@@ -21,6 +21,7 @@ from ..errors import InvalidModel, Offline, OllamapyError
 from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_checked
 from ..formats.parameters import parse_json
+from ..formats.projector import check_projector
 from ..names import Name
 from ..registry import download, preview, source
 from ..registry.attempt import Downloaded
@@ -219,12 +220,15 @@ class _Pull:
         found = self.found
         if found.published is not None:
             return found.published.content
-        by_kind: dict[str, list[str]] = {}
+        by_kind: dict[str, list[str]] = {}  # digests
         for part, each in zip(found.parts, fetched, strict=True):
             by_kind.setdefault(part.kind, []).append(each.digest)
         if checkpoints := by_kind.pop("checkpoint", None):
             tokenizers = by_kind.pop("tokenizer", [])
             by_kind["model"] = [self._converted(checkpoints[0], *tokenizers)]
+        model = joined([self._header(each) for each in by_kind["model"]])
+        if projectors := by_kind.get("projector"):
+            by_kind["projector"] = [each for each in projectors if self._fits(each, model)]
         layers = [
             self._layer(kind, digest) for kind, digests in by_kind.items() for digest in digests
         ]
@@ -232,10 +236,18 @@ class _Pull:
         layers += [
             self._layer(kind, self._stored(text)) for kind, text in found.texts if kind not in taken
         ]
-        model = joined([self._header(each) for each in by_kind["model"]])
-        projectors = [self._header(each) for each in by_kind.get("projector", ())]
-        config = print_config({**describe(model, projectors), "source": found.record})
+        headers = [self._header(each) for each in by_kind.get("projector", ())]
+        config = print_config({**describe(model, headers), "source": found.record})
         return print_manifest(Layer(CONFIG_TYPE, self._stored(config), len(config)), layers)
+
+    def _fits(self, projector: str, model: Header) -> bool:
+        """Whether a projector belongs to the model; one that does not is left out, with a note."""
+        try:
+            check_projector(self._header(projector), model)
+        except InvalidModel as error:
+            self.job.report(Progress("verifying sha256 digest", note=f"left out: {error}"))
+            return False
+        return True
 
     def _layer(self, kind: str, digest: str) -> Layer:
         return Layer(LAYER_PREFIX + kind, digest, self.store.blob_path(digest).stat().st_size)

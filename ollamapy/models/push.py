@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..config import HubSettings
 from ..errors import InvalidRequest, ModelNotFound
 from ..formats.configuration import parse_config
+from ..formats.gguf import read_header
 from ..names import DEFAULT_NAMESPACE, DEFAULT_TAG, Name
 from ..registry.manifest import Layer, Manifest
 from ..registry.oci import HUB_HOSTS, basic, registry_access
@@ -113,7 +114,9 @@ def hub_files(
         end = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
         files.append(_blob(store, layer, f"{stem}{end}.gguf"))
     for layer in layers.get("projector", ()):
-        files.append(_blob(store, layer, f"mmproj-{name.model}.gguf"))
+        precision = read_header(store.blob_path(layer.digest)).file_type_name
+        end = f"-{precision}" if precision != "unknown" else ""
+        files.append(_blob(store, layer, f"mmproj-{name.model}{end}.gguf"))
     texts = {
         path: b"\n".join(store.read_small(layer) for layer in layers[kind])
         for kind, path in _HUB_TEXTS.items()

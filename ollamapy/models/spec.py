@@ -22,6 +22,7 @@ from ..errors import InvalidModel, InvalidRequest
 from ..formats.configuration import Config, parse_config
 from ..formats.gguf import Header, check, check_tokens, joined, read_header
 from ..formats.parameters import parse_json, read_parameters
+from ..formats.projector import senses
 from ..loading import Files
 from ..names import Name
 from ..registry.manifest import Layer, Manifest
@@ -243,12 +244,10 @@ def capabilities(
     if jinja_template:
         found += templates.capabilities(jinja_template)
     found.append("completion" if header.value("pooling_type") is None else "embedding")
-    if header.value("vision.block_count") is not None or projector:
-        found.append("vision")
-    if header.value("audio.block_count") is not None or (
-        projector and projector.value("has_audio_encoder") is True
-    ):
-        found.append("audio")
+    encoded = senses(projector) if projector else ()
+    for sense in ("vision", "audio"):
+        if sense in encoded or header.value(f"{sense}.block_count") is not None:
+            found.append(sense)
     found += templates.go_capabilities(go_template or "")
     if config.model_family in ("gptoss", "gpt-oss"):
         found.append("thinking")

@@ -47,16 +47,7 @@ FORMAT = "1"
 def key_of(plan: LoadPlan, identity: tuple[str, ...], salt: str) -> tuple[str, ...]:
     """Everything that changes a state: the files and the settings of a plan, llama.cpp and the model as it loaded it
     (``identity``), and the daemon's salt. Not the number of slots, and not the threads."""
-    projector = plan.files.projector.digest if plan.files.projector else ""
-    return (
-        FORMAT,
-        salt,
-        *identity,
-        plan.files.key,
-        projector,
-        plan.kv_type,
-        str(plan.flash_attention),
-    )
+    return (FORMAT, salt, *identity, plan.files.key, plan.kv_type, str(plan.flash_attention))
 
 
 def disk_of(folder: CacheFolder, plan: LoadPlan, root: bytes) -> Disk:

@@ -306,7 +306,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
      "unknown parameter 'tempratur', did you mean 'temperature'?"),
     ("a model that is no name", lambda f: _write(f / "Modelfile", b"FROM a b c"), "invalid model name"),
     ("two sources", _two_sources,
-     "FROM names both files and the model"),
+     '"m.gguf" is a model and neither adapter nor projector, name it with FROM alone'),
     ("a draft", lambda f: _write(f / "Modelfile", b"FROM hello\nDRAFT ./d.gguf"), "leave DRAFT out"),
 ]  # fmt: skip
 

@@ -141,9 +141,12 @@ def test_warnings_are_status_0(ollamapy: Command, tmp_path: Path) -> None:
         ("FROM ./damaged.gguf\n", ":1:1: error: 'damaged.gguf': the model file cannot be used"),
         ("FROM ./mamba\n", ":1:1: error: the model's architecture (MambaForCausalLM)"),
         ("FROM m\nTEMPLATE {{ if .Prompt }}\n", ":2:1: error: the template is wrong: "),
-        ("FROM m\nFROM ./m.gguf\n", ":1:1: error: FROM names both files and the model"),
+        (
+            "FROM m\nFROM ./m.gguf\n",
+            ':1:1: error: "m.gguf" is a model and neither adapter nor projector',
+        ),
         ("FROM m\nADAPTER ./m.gguf\nDRAFT d\n", ":3:1: error: there is no 'd'"),
-        ("FROM m\nADAPTER ./m.gguf\n", ':1:1: error: "m.gguf" is a model and no adapter'),
+        ("FROM m\nADAPTER ./m.gguf\n", ':1:1: error: "m.gguf" is a model and neither adapter'),
         (
             "FROM ./m.gguf\nFROM ./other.gguf\n",
             ":1:1: error: 2 files are models, and they are no shards",

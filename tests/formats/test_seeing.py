@@ -19,6 +19,7 @@ from ollamapy.formats.projector import check_projector, kind_of, senses, width
 from ollamapy.formats.seeing import convert_projector, sees
 from tests.formats import folders, seers
 from tests.formats.seers import KINDS
+from tests.reference import llama_logits, transformer
 
 NAMES = {
     "mlp": [
@@ -60,6 +61,20 @@ def test_libmtmd_computes_what_the_folder_says(tmp_path: Path, name: str) -> Non
     assert np.abs(expected).max() > 1
     # llama.cpp looks gelu up in a table of 16-bit numbers, and convolves in them; Gemma's projection is in F16
     np.testing.assert_allclose(seers.encoded(text, projector, pixels), expected, atol=2e-2)
+
+
+@pytest.mark.llama
+@pytest.mark.parametrize("name", KINDS)
+def test_llama_cpp_computes_the_part_that_reads(tmp_path: Path, name: str) -> None:
+    """Positions of a text turn as they do without M-RoPE."""
+    seers.make(tmp_path / "folder", name)
+    convert(tmp_path / "folder", tmp_path / "text.gguf")
+    model, tokens = folders.FAMILIES[KINDS[name].text], [1, 270, 15, 299, 0, 270, 261, 44]
+    expected = transformer(model.shape, folders.weights(model), tokens)
+    tolerance = 2e-2 if model.shape.gelu else 1e-4
+    np.testing.assert_allclose(
+        llama_logits(tmp_path / "text.gguf", tokens), expected, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -338,7 +338,11 @@ def test_parameters_that_nobody_knows_are_left_out_and_named(base: Store) -> Non
 
 REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
     ("no source", {}, "neither 'from' or 'files' was specified"),
-    ("two sources", {"from_": "base", "files": {"a.gguf": f"sha256:{'1' * 64}"}}, "both"),
+    (
+        "two sources",
+        {"from_": "base", "files": {"a.gguf": f"sha256:{'1' * 64}"}},
+        "was not uploaded",
+    ),
     (
         "no Go template",
         {"from_": "base", "template": "{{ if }}"},
@@ -389,7 +393,7 @@ def test_files_that_lie(base: Store, tmp_path: Path, plain: Path) -> None:
         ({"a__gguf": other}, "no file is a model"),
     ]
     adapters: list[tuple[dict[str, Path], str]] = [
-        ({"a__gguf": plain}, "is a model and no adapter"),
+        ({"a__gguf": plain}, "is a model and neither adapter nor projector"),
         ({"a__gguf": other}, "is for gemma models"),
         ({"a__gguf": narrow}, "of another size"),
     ]

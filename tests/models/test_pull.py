@@ -14,7 +14,7 @@ from tests.formats.test_llama2c import made, tokenizer_bytes
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, serve
 from tests.shards import split
-from tests.small_models import random_model
+from tests.small_projectors import projector
 
 from .pulls import (
     blobs,
@@ -152,11 +152,11 @@ def test_shards_are_one_model(tmp_path: Path, served: Daemon, hub: FakeHub, gguf
 
 
 def test_a_projector_comes_along(tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes) -> None:
-    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    clip = projector(tmp_path / "clip.gguf", "mlp").read_bytes()
     files = {"m-Q4_K_M.gguf": gguf, "mmproj-F16.gguf": clip, "mmproj-F32.gguf": clip + bytes(32)}
     hub.add_repo("me/repo", files)
     steps = pull(served, hub, "hf.co/me/repo")
-    assert "with mmproj-F16.gguf for images" in steps[1]["note"]
+    assert "with the projector mmproj-F16.gguf" in steps[1]["note"]
     show = served.ask("POST", "/api/show", {"model": "hf.co/me/repo"}).json()
     assert "vision" in show["capabilities"] and show["details"]["families"] == ["llama", "clip"]
     assert show["projector_info"]["general.architecture"] == "clip"

@@ -11,7 +11,7 @@ from ollamapy.registry.store import Store
 from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.served import Daemon, serve, until
 from tests.shards import split
-from tests.small_models import random_model
+from tests.small_projectors import projector
 
 from .pulls import (
     LARGE,
@@ -31,7 +31,7 @@ from .pulls import (
 def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
     tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:
-    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    clip = projector(tmp_path / "clip.gguf", "mlp").read_bytes()
     clip += content(LARGE)
     hub.add_repo("me/a", {"m.gguf": gguf})
     hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})
@@ -50,7 +50,7 @@ def test_what_a_removal_takes_from_an_interrupted_pull_is_fetched_again(
     tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:
     """An interrupted pull reserves nothing: `rm` frees the space of the removed model, as in Ollama."""
-    clip = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip").read_bytes()
+    clip = projector(tmp_path / "clip.gguf", "mlp").read_bytes()
     clip += content(LARGE)
     hub.add_repo("me/a", {"m.gguf": gguf})
     hub.add_repo("me/b", {"m.gguf": gguf, "mmproj-F16.gguf": clip})

@@ -10,7 +10,8 @@ import pytest
 from ollamapy.errors import ModelNotFound
 from ollamapy.models.show import print_modelfile, shown_template
 from tests.models.stored import JINJA_TOOLS, models, replace_layer, show
-from tests.small_models import CHATML, GO_CHATML, install, random_model
+from tests.small_models import CHATML, GO_CHATML, install
+from tests.small_projectors import projector
 
 
 def test_show_names_the_tag_of_what_it_does_not_find(tmp_path: Path) -> None:
@@ -118,8 +119,8 @@ def test_copilot_finds_the_name_it_asked_for(
 
 def test_a_projector_is_shown(tmp_path: Path, plain: Path) -> None:
     install(tmp_path, "m", plain)
-    projector = random_model(tmp_path / "clip.gguf", vocab=300, architecture="clip")
-    replace_layer(tmp_path, "m", "projector", projector.read_bytes())
+    clip = projector(tmp_path / "clip.gguf", "mlp")
+    replace_layer(tmp_path, "m", "projector", clip.read_bytes())
     answer = show(tmp_path, "m")
     assert answer["projector_info"]["general.architecture"] == "clip"
     assert answer["capabilities"] == ["completion", "vision"]

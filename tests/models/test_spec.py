@@ -113,9 +113,9 @@ def header(**metadata: Any) -> Header:
     return Header(3, {"general.architecture": "a", **values}, (), 0, 0)
 
 
-PROJECTOR = Header(
-    3, {"general.architecture": "clip", "clip.has_audio_encoder": True}, (), 0, 0
-)  # fmt: skip
+def projector(*senses: str) -> Header:
+    values = {f"clip.has_{sense}_encoder": True for sense in senses}
+    return Header(3, {"general.architecture": "clip", **values}, (), 0, 0)
 
 
 GO_THINKING = "{{ range .Messages }}{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ end }}{{ end }}"
@@ -128,8 +128,10 @@ GO_THINKING = "{{ range .Messages }}{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ e
         ({"header": header(a__pooling_type=1)}, "embedding"),
         ({"header": header(a__pooling_type=0)}, "embedding"),
         ({"header": header(a__vision__block_count=2)}, "completion vision"),
-        ({"projector": header()}, "completion vision"),
-        ({"projector": PROJECTOR}, "completion vision audio"),
+        ({"projector": projector()}, "completion"),
+        ({"projector": projector("vision")}, "completion vision"),
+        ({"projector": projector("audio")}, "completion audio"),
+        ({"projector": projector("audio", "vision")}, "completion vision audio"),
         ({"header": header(a__audio__block_count=2)}, "completion audio"),
         ({"jinja_template": JINJA_TOOLS}, "tools thinking completion"),
         ({"jinja_template": CHATML}, "completion"),

@@ -78,6 +78,7 @@ from tests.registry.fake_hub import FakeHub, content, sha256
 from tests.registry.stores import faults
 from tests.registry.test_download import DATA, INF, QUICK, ROOT, get, is_whole, offer
 from tests.small_models import random_model
+from tests.small_projectors import projector
 
 # 1 and 12: whole pulls
 
@@ -85,6 +86,11 @@ from tests.small_models import random_model
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return random_model(tmp_path_factory.mktemp("gguf") / "m.gguf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def mmproj(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return projector(tmp_path_factory.mktemp("gguf") / "mmproj.gguf", "mlp").read_bytes()
 
 
 def pull(served: FakeHub, store: Store, model: str, **environ: str) -> list[str]:
@@ -108,9 +114,12 @@ def pull(served: FakeHub, store: Store, model: str, **environ: str) -> list[str]
     ids=["one file", "parts", "projector"],
 )
 def test_every_shape_of_model_arrives(
-    hub: FakeHub, store: Store, gguf: bytes, files: list[str], layers: int
+    hub: FakeHub, store: Store, gguf: bytes, mmproj: bytes, files: list[str], layers: int
 ) -> None:
-    hub.add_repo("user/m", {path: gguf + bytes(n) for n, path in enumerate(files)})
+    contents = {
+        path: (mmproj if "mmproj" in path else gguf) + bytes(n) for n, path in enumerate(files)
+    }
+    hub.add_repo("user/m", contents)
     statuses = pull(hub, store, "hf.co/user/m")
     assert statuses[0] == "pulling manifest" and statuses[-2:] == ["writing manifest", "success"]
     [name] = store.names()
@@ -118,7 +127,7 @@ def test_every_shape_of_model_arrives(
     assert len([kind for kind in kinds if kind in ("model", "projector")]) == layers
     assert faults(store) == []
     requests, sent = len(hub.requests), hub.sent("cdn")
-    assert sent == sum(len(gguf) + n for n in range(layers))
+    assert sent == sum(map(len, contents.values()))
     pull(hub, store, "hf.co/user/m")
     assert (len(hub.requests), hub.sent("cdn")) == (requests + 1, sent)
 

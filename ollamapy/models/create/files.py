@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import InvalidModel, InvalidRequest
 from ...formats.gguf import Header, read_checked
-from ...formats.parts import parts
+from ...formats.parts import Kind, parts
 from ...human import quote
 from ...registry.manifest import LAYER_PREFIX, Layer
 from .layers import NewLayer
@@ -33,10 +33,10 @@ def by_name(files: Sequence[Upload]) -> dict[str, Path]:
     return {file.name: file.path for file in files}
 
 
-def gguf_layers(files: Sequence[Upload], *, adapters: bool = False) -> list[NewLayer]:
-    """The layers that GGUF files make: one model, in one file or in shards, and projectors and adapters beside it.
+def gguf_layers(files: Sequence[Upload], *, only: Kind | None = None) -> list[NewLayer]:
+    """The layers that GGUF files make: one model, in one file or in shards, and a projector and adapters beside it.
 
-    With ``adapters`` only adapters. Raises InvalidRequest for anything else, InvalidModel for files that do not belong together.
+    ``only``: layers of this kind, without a model. Raises InvalidRequest for anything else, InvalidModel for files that do not belong together.
     """
     headers = {file.name: _header(file) for file in files}
     uploads = {file.name: file for file in files}
@@ -49,7 +49,7 @@ def gguf_layers(files: Sequence[Upload], *, adapters: bool = False) -> list[NewL
                 name=part.shard,
             )
         )
-        for part in parts(headers, adapters=adapters)
+        for part in parts(headers, only=only)
     ]
 
 

@@ -27,7 +27,9 @@ from ...formats.configuration import PLATFORM, describe, print_created_config, r
 from ...formats.gguf import Header, joined, read_header
 from ...formats.parameters import read_parameters
 from ...formats.parts import check_adapter, checkpoint_of, in_folder
+from ...formats.projector import check_projector
 from ...formats.quantization import TYPES
+from ...formats.seeing import sees
 from ...human import quote
 from ...names import Name
 from ...registry.manifest import CONFIG_TYPE, Layer, print_manifest
@@ -107,7 +109,9 @@ class _Making:
         if request.from_:
             self._from_model()
         try:
-            if request.files:
+            if request.files and request.from_:
+                self._add_projector()
+            elif request.files:
                 self._from_files()
             if request.adapters:
                 self._adapt()
@@ -159,14 +163,29 @@ class _Making:
         files = self._uploaded(self._request.files)
         named = by_name(files)
         if any(file.is_safetensors for file in files):
-            self._convert(
-                "model", Convert("model", in_folder(named), self._reservation.work_path())
-            )
+            self._convert_folder(in_folder(named))
         elif checkpoint := checkpoint_of(named):
             self._convert("model", Convert("llama2c", checkpoint, self._reservation.work_path()))
         else:
             self._job.report(Progress("parsing GGUF"))
             self._layers = gguf_layers(files)
+
+    def _convert_folder(self, folder: Mapping[str, Path]) -> None:
+        """A folder of safetensors: the model, and where it has a part that sees its projector."""
+        files = dict(folder)
+        self._convert("model", Convert("model", files, self._reservation.work_path()))
+        if sees(files):
+            order = Convert("projector", files, self._reservation.work_path())
+            self._convert("projector", order)
+
+    def _add_projector(self) -> None:
+        """Give the model another projector, or its first one."""
+        self._job.report(Progress("parsing GGUF"))
+        [projector] = gguf_layers(self._uploaded(self._request.files), only="projector")
+        check_projector(read_header(self._path(projector)), self._model())
+        self._layers = [*(each for each in self._layers if each.kind != "projector"), projector]
+        for key in ("model_families", "file_type"):  # described anew
+            self._config.pop(key, None)
 
     def _adapt(self) -> None:
         files = self._uploaded(self._request.adapters)
@@ -178,7 +197,7 @@ class _Making:
             )
             return self._convert("adapter", order)
         self._job.report(Progress("parsing GGUF"))
-        adapters = gguf_layers(files, adapters=True)
+        adapters = gguf_layers(files, only="adapter")
         for each in adapters:
             check_adapter(read_header(self._path(each)), model)
         present = {each.digest for each in self._layers}

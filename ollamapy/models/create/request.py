@@ -24,7 +24,8 @@ MOST_LICENSES, MOST_MESSAGES = 1024, 10_000
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What to make. ``files`` and ``adapters`` are names and digests of uploaded blobs; "" and () mean not given."""
+    """What to make. ``files`` and ``adapters`` are names and digests of uploaded blobs; beside ``from_``, ``files`` is a
+    projector. "" and () mean not given."""
 
     model: str
     from_: str = ""
@@ -49,8 +50,6 @@ def checked(request: CreateRequest) -> CreateRequest:
     Name.parse(request.model)
     if not request.from_ and not request.files:
         raise InvalidRequest("neither 'from' or 'files' was specified")
-    if request.from_ and request.files:
-        raise InvalidRequest("'from' and 'files' were both specified, a model has one of them")
     if request.from_:
         Name.parse(request.from_)
     for files in (request.files, request.adapters):
