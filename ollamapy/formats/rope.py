@@ -65,12 +65,15 @@ def rope_scaling(
 def _sections(given: Mapping[str, Any], sizes: Sizes) -> list[int]:
     """How many pairs of a head turn with the time, the row and the column of an image's patch (M-RoPE); the fourth is llama.cpp's."""
     sections = given.get("mrope_section")
-    fits = isinstance(sections, list) and len(sections) == 3
-    if not fits or not all(type(n) is int and n >= 0 for n in sections):
+    if not isinstance(sections, list) or len(sections) != 3 or not all(map(_is_count, sections)):
         refuse("its rope scaling has no mrope_section of three numbers")
     if sum(sections) != sizes.rotated // 2:
         refuse(f"its mrope_section has not {sizes.rotated // 2} pairs")
     return [*sections, 0]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_SIZE
 
 
 def _yarn(given: Mapping[str, Any], original: int, sizes: Sizes) -> dict[str, Value]:

@@ -284,7 +284,8 @@ def _attended(q: Array, k: Array, v: Array) -> Array:
     scores = np.einsum("ihd,jhd->hij", q, k) / q.shape[-1] ** 0.5
     shares = np.exp(scores - scores.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
-    return np.einsum("hij,jhd->ihd", shares, v).reshape(len(q), -1)
+    result: Array = np.einsum("hij,jhd->ihd", shares, v).reshape(len(q), -1)
+    return result
 
 
 def _heads(x: Array) -> Array:
