@@ -157,6 +157,11 @@ class Paths:
         return self.state / "cache"
 
     @property
+    def requests(self) -> Path:
+        """The requests that can be answered again after a restart."""
+        return self.state / "requests"
+
+    @property
     def history(self) -> Path:
         """The lines typed in earlier chats."""
         return self.state / "history"

@@ -81,7 +81,8 @@ class Request(msgspec.Struct, frozen=True):
     model's architecture can); ``truncate``: cut a prompt that does not fit, and report it in the answer's usage; else refuse it.
     ``constraint`` and ``logit_bias`` are those of :class:`Generation`. ``by_token``: stream each token's text by itself.
     ``prompt_logprobs`` is that of :class:`Generation`. ``progress``: report what the request waits for before its first token.
-    ``explain_cache``: report what was reused of the prompt, and why not more. ``is_private``: it is not remembered.
+    ``explain_cache``: report what was reused of the prompt, and why not more. ``is_private``: it is not remembered. ``is_kept``: it
+    belongs to a chat or a response that is kept, and what is deleted there must be in no file: it is remembered in memory only.
     ``variables`` are for the model's template, if it is a Jinja template.
     """
 
@@ -102,6 +103,7 @@ class Request(msgspec.Struct, frozen=True):
     progress: bool = False
     explain_cache: bool = False
     is_private: bool = False
+    is_kept: bool = False
     variables: dict[str, Any] = {}
 
     @property

@@ -42,7 +42,7 @@ from ..secret import ensure_secret, read_secret
 from ..serving.answer import answer, check, lease_request
 from ..serving.preread import preread
 from ..serving.presets import Presets
-from ..serving.recent import RecentRequests
+from ..serving.recent import RecentRequests, log_in
 from ..serving.services import Services
 from ..serving.turn import template_of
 from .log import OneLine, RotatedLog, is_stderr
@@ -144,6 +144,7 @@ async def _serve(
     threading.Thread(target=_sweep, args=(models.store,), daemon=True, name="sweep").start()
     services = _services(settings, models, scheduler, renderer)
     try:
+        await services.recent.restore()
         await _serve_http(services, listener)
     finally:
         await services.jobs.close()
@@ -151,6 +152,7 @@ async def _serve(
         await services.chats.close()
         await scheduler.close()
         await renderer.close()
+        await services.recent.close()
         log.info("stopped")
 
 
@@ -208,7 +210,7 @@ def _services(
             is_kept=keeps,
         ),
         presets=Presets(settings.paths.presets),
-        recent=RecentRequests(keeps=keeps),
+        recent=RecentRequests(log_in(settings.paths.requests) if keeps else None, keeps=keeps),
     )
     return services
 

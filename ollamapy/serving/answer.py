@@ -205,6 +205,7 @@ class _Attempt:
             options=turn.options,
             provenance=provenance(turn.spec, runner.plan, self._ready, generation),
             tokens=done.tokens,
+            is_logged=bool(turn.options.deterministic) and not turn.request.is_kept,
         )
 
     def _usage(self, done: Done, prompt: Written) -> Usage:

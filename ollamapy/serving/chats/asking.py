@@ -88,6 +88,7 @@ def request_of(
         progress=True,
         explain_cache=True,
         is_private=chat.temporary,
+        is_kept=True,
         constraint=constraint_of(chat.format if asked.format is UNSET else asked.format),
     )
 

@@ -96,6 +96,7 @@ async def _new(
         conversation=head.conversation,
         base=context.base,
     )
+    request = replace(request, is_kept=head.store)
     return _New(response, response_items.stored(items, keeps_ids=True), request, parsed.stream)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.served import Daemon, command, environment, serve
+from tests.served import Daemon, command, environment, serve, until
 from tests.small_models import CHATML, install, random_model
 
 pytestmark = pytest.mark.llama
@@ -30,10 +30,12 @@ def daemon(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
         yield running
 
 
+MESSAGES = [{"role": "user", "content": "ba ke li"}]
+
+
 def asked(daemon: Daemon, id: str, model: str = "again", **options: Any) -> Any:
     options = {"num_predict": 30, "num_ctx": 2048, **options}
-    messages = [{"role": "user", "content": "ba ke li"}]
-    body = {"model": model, "messages": messages, "stream": False, "options": options}
+    body = {"model": model, "messages": MESSAGES, "stream": False, "options": options}
     return daemon.ask("POST", "/api/chat", body, **{"X-Request-Id": id}).json()
 
 
@@ -76,3 +78,41 @@ def test_another_model_under_the_name_is_named(daemon: Daemon, store: Path) -> N
     daemon.ask("DELETE", "/api/delete", {"model": "moved"})
     assert daemon.ask("POST", "/api/replay/moved").status == 404
     assert daemon.ask("POST", "/api/replay/none").status == 404
+
+
+def ids(daemon: Daemon) -> list[str]:
+    return [each["id"] for each in daemon.ask("GET", "/api/requests").json()["requests"]]
+
+
+def test_it_is_the_same_again_after_a_restart(store: Path, tmp_path: Path) -> None:
+    """Of deterministic requests; the others are in memory only."""
+    with serve(tmp_path, store) as daemon:
+        asked(daemon, "first", deterministic=True, stop=["never"])
+        asked(daemon, "second", deterministic=True, num_predict=20)
+        asked(daemon, "other")
+        assert ids(daemon) == ["other", "second", "first"]
+    with serve(tmp_path, store) as daemon:
+        assert ids(daemon) == ["second", "first"]
+        for id, n in (("first", 30), ("second", 20)):
+            found = daemon.ask("POST", f"/api/replay/{id}").json()
+            assert found == {"id": id, "model": "again:latest", "equal": True, "tokens": n}
+        again = asked(daemon, "third", deterministic=True)
+        report = daemon.ask("GET", "/api/requests/third").json()["cache_report"]
+        assert again["done"] and report["earlier_id"] == "second"
+
+
+def test_what_can_be_deleted_elsewhere_is_in_no_file(store: Path, tmp_path: Path) -> None:
+    """A kept chat and a stored response; one that is not stored is a request like others."""
+    options = {"deterministic": True, "num_predict": 5}
+    asks = {"options": options, "model": "again"}
+    with serve(tmp_path, store) as daemon:
+        chat = daemon.ask("POST", "/api/chats", asks).json()
+        daemon.ask("POST", f"/api/chats/{chat['id']}/messages", {"content": "Hi"}).lines()
+        daemon.ask("POST", "/v1/responses", {**asks, "input": "Hi"})
+        assert len(ids(daemon)) == 2 and not (tmp_path / "requests").exists()
+        daemon.ask("POST", "/v1/responses", {**asks, "input": "Hi", "store": False})
+        until(lambda: list((tmp_path / "requests").glob("*.value")), "it is in a file")
+    with serve(tmp_path, store, NOHISTORY="1") as daemon:
+        asked(daemon, "1", deterministic=True)
+        assert ids(daemon) == []
+    assert len(list((tmp_path / "requests").iterdir())) == 1
