@@ -253,12 +253,13 @@ def _start_runner(
     process: subprocess.Popen[bytes] | None = None,
 ) -> RunnerProcess:
     """A runner that loads the plan, in the given process if there is one."""
+    size = settings.cache_size if settings.keeps_history else 0
     return RunnerProcess(
         plan,
         stall_timeout=settings.load_timeout,
         kernels=kernels,
         spawn=adopted.spawning(process) if process is not None else None,
-        cache=cache_folder(settings.paths.cache, settings.cache_size, _salt(settings)),
+        cache=cache_folder(settings.paths.cache, size, _salt(settings)),
     )
 
 

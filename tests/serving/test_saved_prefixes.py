@@ -78,8 +78,9 @@ def test_every_dialect_says_where_tokens_came_from(home: Path) -> None:
         assert disk >= 256 and usage["cached_from"] == {"slot": 0, "memory": 0}
 
 
-def test_nothing_is_kept_where_the_setting_turns_it_off(home: Path) -> None:
-    with serve(home, home / "models", CACHE="0") as daemon:
+@pytest.mark.parametrize("setting", [{"CACHE": "0"}, {"NOHISTORY": "1"}])
+def test_nothing_is_kept_where_a_setting_turns_it_off(home: Path, setting: dict[str, str]) -> None:
+    with serve(home, home / "models", **setting) as daemon:
         ask(daemon)
         daemon.end()
     assert not (home / "cache").exists()
