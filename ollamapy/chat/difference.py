@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,12 @@ from ..types import Message
 
 BEFORE, AFTER = 24, 48
 """Characters of an excerpt before and after a place."""
+
+MOST_MISSED = 16
+"""Messages in a row that are looked for in vain, before the next one that is there is found by halves."""
+
+MOST_SEARCHED = 50_000_000
+"""Characters of a prompt that are searched for its messages, all searches together: some hundredths of a second."""
 
 
 class Place(NamedTuple):
@@ -23,21 +30,40 @@ def place_of(prompt: str, messages: Sequence[Message], at: int) -> Place:
     """The message that a character of a rendered prompt belongs to.
 
     Contents are looked for in their order, as templates print them; what lies between two of them belongs to a message that
-    was not found (it has only calls), to the one before if that has calls, else to the one after.
+    was not found (it has only calls), to the one before if that has calls, else to the one after. Of thousands of messages, the
+    oldest of which are left out, few are looked for in vain.
     """
-    position, last = 0, -1
-    for index, message in enumerate(messages):
-        content = message.content.strip()
+    position, last, searched, missed = 0, -1, 0, 0
+    index = 0
+    while index < len(messages) and searched <= MOST_SEARCHED:
+        content = messages[index].content.strip()
         start = prompt.find(content, position) if content else -1
-        if start < 0:
-            continue
-        if at < start:
-            return Place(_between(messages, last, index), None)
-        position, last = start + len(content), index
-        if at < position:
-            return Place(index, at - start)
+        if start >= 0:
+            if at < start:
+                return Place(_between(messages, last, index), None)
+            searched += start + len(content) - position
+            position, last, missed = start + len(content), index, 0
+            if at < position:
+                return Place(index, at - start)
+        elif content:
+            searched += len(prompt) - position
+            missed += 1
+        index += 1
+        if missed == MOST_MISSED:
+            index, missed = _next_found(prompt, messages, index, position), 0
+            searched += (len(prompt) - position) * (len(messages) - index).bit_length()
     rest = last + 1 if last + 1 < len(messages) else None
     return Place(last if rest is None and _has_calls(messages, last) else rest, None)
+
+
+def _next_found(prompt: str, messages: Sequence[Message], index: int, position: int) -> int:
+    """The first message from ``index`` on whose content comes after a place, if none before it and all after it do."""
+
+    def is_there(place: int) -> bool:
+        content = messages[place].content.strip()
+        return not content or prompt.find(content, position) >= 0
+
+    return index + bisect_left(range(index, len(messages)), True, key=is_there)
 
 
 def _between(messages: Sequence[Message], last: int, found: int) -> int:

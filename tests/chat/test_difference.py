@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollamapy.chat import difference
 from ollamapy.chat.difference import excerpt, place_of
 from ollamapy.prefix import common_prefix
 from ollamapy.types import Message, ToolCall
@@ -51,6 +52,20 @@ def test_a_place_belongs_to_a_message(at: str, message: int, character: int | No
 
 def test_what_comes_after_all_messages_belongs_to_none() -> None:
     assert place_of(PROMPT, MESSAGES, len(PROMPT) - 3) == (None, None)
+
+
+@pytest.mark.parametrize("n_left_out", [3, difference.MOST_MISSED, 1000])
+def test_messages_that_a_template_leaves_out(n_left_out: int) -> None:
+    left_out = [Message("user", "left out")] * n_left_out
+    messages = (MESSAGES[0], *left_out, *MESSAGES[1:])
+    assert place_of(PROMPT, messages, PROMPT.index("see")) == (n_left_out + 4, 2)
+
+
+def test_the_search_for_them_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the place is that of the message after the last that was found."""
+    messages = (MESSAGES[0], *[Message("user", "left out")] * 9, *MESSAGES[1:])
+    monkeypatch.setattr(difference, "MOST_SEARCHED", 5 * len(PROMPT))
+    assert place_of(PROMPT, messages, PROMPT.index("see")) == (1, None)
 
 
 def test_a_call_at_the_end_belongs_to_its_message() -> None:
