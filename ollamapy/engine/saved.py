@@ -141,7 +141,7 @@ class Saved:
         ends: list[Block] = []
         before = 0
         while True:
-            rest = given[4 * before :]
+            rest = given[4 * before : 4 * (before + BLOCK)]
             here = [b for b in self._children.get(node, ()) if b.body is not None or not in_memory]
             ends += [b for b in here if b.kind == "end" and rest.startswith(b.tokens)]
             best, shared = None, 0
@@ -156,7 +156,7 @@ class Saved:
             if (best is None or shared < BLOCK) and (self.has_rows or len(rest) < 4 * BLOCK):
                 return path, ends
             before += BLOCK
-            node = best.name if best is not None else name_of(node, rest[: 4 * BLOCK], "rows")
+            node = best.name if best is not None else name_of(node, rest, "rows")
 
     def use(self, match: Match) -> None:
         """Note that blocks were of use; the first ones last, so that they are given up last."""
