@@ -74,7 +74,7 @@ def random_model(
     `vocab` counts tokens: specials, bytes, the two ChatML marks, and the syllables and made-up
     words that it speaks. `dtype` is a GGML type for the matrices, "F32", "F16", "Q8_0"...: F32
     where tests compare tokens between batches of different shape. `architecture` may be any that
-    has Llama's tensors. With `window` it is granite_swa, whose first layer sees so many tokens.
+    has Llama's tensors; "qwen2vl" has positions of three dimensions (M-RoPE). With `window` it is granite_swa, whose first layer sees so many tokens.
     """
     architecture = "granite_swa" if window else architecture
 
@@ -83,6 +83,8 @@ def random_model(
             writer.add_logit_scale(1.0)
             writer.add_sliding_window(window)
             writer.add_sliding_window_pattern([True] + [False] * (n_layers - 1))
+        if architecture == "qwen2vl":
+            writer.add_rope_dimension_sections([n_embd // n_heads // 8] * 4)
 
     rng = np.random.default_rng(seed)
     n_kv = n_embd // n_heads * n_heads_kv

@@ -5,20 +5,22 @@ Read from llama.cpp's ``llama_context::state_seq_get_data`` and ``llama_kv_cache
     state     magic u32, sequence i32, then a cache for the layers that see everything, one for those with a window, and the
               recurrent state: those of them that the model has. A partial state has all but the first.
     cache     n_streams u32, then for each stream (one a slot): n_cells u32 and, if that is not 0:
-              n_cells x (position i32, 1 u32, sequence i32)
+              n_cells x (position i32, 1 u32, sequence i32); or, where positions have two dimensions more (M-RoPE) or layers
+              read the tokens,  n_cells x (position i32, 1 u32, x i32, y i32, token i32, sequence i32)
               transposed u32, n_layers u32
               for each layer's keys, then for each layer's values:  type i32, row u64, n_cells x row bytes
+              without flash attention values are transposed:  type i32, element u32, n u32, n x n_cells x element bytes
 
-A model without values of its own (MLA) has only keys. Values are transposed where there is no flash attention, and cells have more
-than that with M-RoPE: such states are not taken apart (:class:`Unfit`). Pure; no byte of a state is changed here.
+A model without values of its own (MLA) has only keys. A state of another form is not taken apart (:class:`Unfit`). Pure; no byte of
+a state is changed here.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Buffer = bytes | bytearray | memoryview
@@ -28,6 +30,8 @@ HEAD = 8
 """Bytes before the first cache: the magic and a sequence that is ignored."""
 
 _MOST_LAYERS = 4096
+_PLACE = 12
+"""Bytes of a cell's x, y and token."""
 
 
 class Unfit(ValueError):
@@ -36,24 +40,34 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the rows of a cache are: for the keys of each layer, then for the values, ggml's type and the bytes of a token."""
+    """What the rows of a cache are: for the keys of each layer, then for the values, ggml's type, the bytes of a token, and how many
+    such rows there are: one, or one for each element of ``transposed`` values. ``placed``: the bytes of cells come before, as a row."""
 
     n_layers: int
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int, int], ...]
+    transposed: bool = False
+    placed: bool = False
 
     @property
     def token_size(self) -> int:
         """Bytes of a token in all rows."""
-        return sum(size for _, size in self.rows)
+        return sum(size * times for _, size, times in self.rows) + _PLACE * self.placed
+
+    @property
+    def cell(self) -> int:
+        """Numbers of a cell in a state."""
+        return 6 if self.placed else 3
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """A cache in a state: its ``layout``, and for each row where its data begins; ``runs`` are (position, cell, count) in order
-    of positions; ``start`` and ``end`` are its bytes in the state, those of the stream that has cells in ``body``."""
+    """A cache in a state: its ``layout``, and for each entry of its rows where the data begins; ``places`` are the x, y and tokens
+    of cells, if they have them; ``runs`` are (position, cell, count) in order of positions; ``start`` and ``end`` are its bytes in
+    the state, those of the stream that has cells in ``body``."""
 
     layout: Layout
     data: tuple[int, ...]
+    places: bytes
     runs: tuple[tuple[int, int, int], ...]
     n: int
     start: int
@@ -87,55 +101,97 @@ def _parsed(state: memoryview, start: int, n_streams: int) -> Cells:
             raise Unfit("cells in more than one stream")
     if cells is None:
         raise Unfit("no cells")
-    return Cells(cells.layout, cells.data, cells.runs, cells.n, start, cells.body, at)
+    return replace(cells, end=at)
 
 
 def _stream(state: memoryview, start: int, at: int, n: int) -> Cells:
-    """The cells of one stream, whose count is at ``at``."""
+    """The cells of one stream, whose count is at ``at``: those of either form that its bytes are."""
+    try:
+        return _cells(state, start, at, n, placed=False)
+    except Unfit:
+        return _cells(state, start, at, n, placed=True)
+
+
+def _cells(state: memoryview, start: int, at: int, n: int, *, placed: bool) -> Cells:
     first = at
+    width = Layout(0, (), placed=placed).cell
     at += 4
-    runs = _runs(state[at : at + 12 * n], n)
-    at += 12 * n
+    numbers = _numbers(state[at : at + 4 * width * n], width * n)
+    runs = _runs(numbers[0::width], numbers[1::width])
+    at += 4 * width * n
     transposed, n_layers = struct.unpack_from("<II", state, at)
-    if transposed or not 0 < n_layers <= _MOST_LAYERS:
-        raise Unfit("transposed values" if transposed else f"{n_layers} layers")
-    at += 8
-    rows: list[tuple[int, int]] = []
+    if transposed > 1 or not 0 < n_layers <= _MOST_LAYERS:
+        raise Unfit(f"{n_layers} layers, {transposed} for transposed")
+    rows, data, at = _rows(state, at + 8, n, n_layers, is_transposed=bool(transposed))
+    layout = Layout(n_layers, rows, bool(transposed), placed)
+    return Cells(layout, data, _places(numbers) if placed else b"", runs, n, start, (first, at), at)
+
+
+def _numbers(meta: memoryview, n: int) -> array[int]:
+    if len(meta) != 4 * n:
+        raise Unfit("the state ends within its cells")
+    numbers = array("i")
+    numbers.frombytes(meta)
+    return numbers
+
+
+def _places(numbers: array[int]) -> bytes:
+    """x, y and token of each cell."""
+    found = array("i", bytes(_PLACE * (len(numbers) // 6)))
+    for number in range(3):
+        found[number::3] = numbers[2 + number :: 6]
+    return found.tobytes()
+
+
+def _rows(
+    state: memoryview, at: int, n: int, n_layers: int, *, is_transposed: bool
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...], int]:
+    """The rows from ``at`` on as a layout has them, where the data of each begins, and where all end."""
+    rows: list[tuple[int, int, int]] = []
     data: list[int] = []
     for _ in range(2 * n_layers):
-        if len(rows) == n_layers and not _is_row(state, at, rows[0]):
+        values = len(rows) >= n_layers
+        kind, size, times = _row(state, at, is_transposed and values)
+        if len(rows) == n_layers and not _may_be_row(kind, size * times, rows[0][1]):
             break  # no values
-        kind, size = struct.unpack_from("<iQ", state, at)
         at += 12
-        if size == 0 or at + n * size > len(state):
+        if size * times == 0 or at + n * size * times > len(state):
             raise Unfit("a row is longer than the state")
-        rows.append((kind, size))
+        rows.append((kind, size, times))
         data.append(at)
-        at += n * size
-    return Cells(Layout(n_layers, tuple(rows)), tuple(data), runs, n, start, (first, at), at)
+        at += n * size * times
+    return tuple(rows), tuple(data), at
 
 
-def _is_row(state: memoryview, at: int, like: tuple[int, int]) -> bool:
-    """May the head of a row be here? Its type is one of ggml's, its size is not far from that of others."""
+def _row(state: memoryview, at: int, transposed: bool) -> tuple[int, int, int]:
+    """The head of a row: ggml's type, the bytes of a token, how many such rows; zeros after the end of the state."""
     if at + 12 > len(state):
-        return False
-    kind, size = struct.unpack_from("<iQ", state, at)
-    return bool(0 <= kind < 256 and 0 < size <= 1024 * like[1])
+        return 0, 0, 0
+    if transposed:
+        kind, size, times = struct.unpack_from("<iII", state, at)
+        return kind, size, times
+    return (*struct.unpack_from("<iQ", state, at), 1)
 
 
-def _runs(meta: memoryview, n: int) -> tuple[tuple[int, int, int], ...]:
-    """Cells that follow each other, by position: (position, cell, count). Every cell has one sequence, no position comes twice."""
-    numbers = array("i")
-    if len(meta) != 12 * n:
-        raise Unfit("the state ends within its cells")
-    numbers.frombytes(meta)
-    positions = numbers[0::3]
-    if numbers[1::3].count(1) != n or min(positions) < 0:
+def _may_be_row(kind: int, size: int, like: int) -> bool:
+    """Is this the head of a row of values? Its type is one of ggml's, its size is not far from that of the keys."""
+    return 0 <= kind < 256 and 0 < size <= 1024 * like
+
+
+def _runs(positions: array[int], n_sequences: array[int]) -> tuple[tuple[int, int, int], ...]:
+    """Cells that follow each other, by position: (position, cell, count). Every cell has one sequence.
+
+    Positions that several cells have, as those of an image with M-RoPE, are left out, with all that come after them.
+    """
+    n = len(positions)
+    if n_sequences.count(1) != n or min(positions) < 0:
         raise Unfit("cells of another form")
     cuts = [0, *(i for i in range(1, n) if positions[i] != positions[i - 1] + 1), n]
     runs = sorted((positions[a], a, b - a) for a, b in pairwise(cuts))
-    if any(a[0] + a[2] > b[0] for a, b in pairwise(runs)):
-        raise Unfit("a position comes twice")
+    for at, (before, after) in enumerate(pairwise(runs)):
+        if before[0] + before[2] > after[0]:
+            whole = (before[0], before[1], after[0] - before[0])
+            return tuple(run for run in (*runs[:at], whole) if run[2])
     return tuple(runs)
 
 
@@ -151,20 +207,29 @@ def holds(cells: Cells, n: int) -> bool:
 
 def cut(state: Buffer, cells: Cells, first: int, end: int) -> bytes:
     """The rows of the tokens ``first`` to ``end``, layer after layer, from a cache that holds them."""
-    view, parts = memoryview(state), []
-    for (_, size), data in zip(cells.layout.rows, cells.data, strict=True):
-        for position, cell, count in cells.runs:
-            a, b = max(first, position), min(end, position + count)
-            if a < b:
-                parts.append(
-                    view[data + (cell + a - position) * size : data + (cell + b - position) * size]
-                )
-    return b"".join(parts)
+    spans = [
+        (cell + max(first, position) - position, cell + min(end, position + count) - position)
+        for position, cell, count in cells.runs
+        if max(first, position) < min(end, position + count)
+    ]
+    rows = _rows_of(memoryview(state), cells)
+    return b"".join(row[a * size : b * size] for row, size in rows for a, b in spans)
+
+
+def _rows_of(state: memoryview, cells: Cells) -> Iterator[tuple[memoryview, int]]:
+    """All rows of a cache, each with the bytes of a token."""
+    if cells.layout.placed:
+        yield memoryview(cells.places), _PLACE
+    for (_, size, times), start in zip(cells.layout.rows, cells.data, strict=True):
+        length = cells.n * size
+        for at in range(start, start + times * length, length):
+            yield state[at : at + length], size
 
 
 def size_of(layout: Layout, n: int, n_streams: int) -> int:
     """Bytes of a cache with ``n`` tokens in one of its streams."""
-    return 4 + 4 * n_streams + 12 * n + 8 + 12 * len(layout.rows) + n * layout.token_size
+    rows = 12 * len(layout.rows) + n * (layout.token_size - _PLACE * layout.placed)
+    return 4 + 4 * n_streams + 4 * layout.cell * n + 8 + rows
 
 
 def compose(
@@ -173,26 +238,43 @@ def compose(
     """A state with the rows of several blocks, each (its bytes, its tokens, how many of them are taken), and a cache of
     ``n_streams``; ``after`` more bytes are left at its end."""
     n = sum(take for _, _, take in blocks)
+    views = [(memoryview(body), count, take) for body, count, take in blocks]
     state = bytearray(HEAD + size_of(layout, n, n_streams) + after)
     state[:4] = MAGIC
     struct.pack_into("<II", state, HEAD, n_streams, n)
     at = HEAD + 8
-    meta = array("i", [0, 1, 0]) * n
-    meta[0::3] = array("i", range(n))
-    state[at : at + 12 * n] = meta.tobytes()
-    at += 12 * n
-    struct.pack_into("<II", state, at, 0, layout.n_layers)
+    meta = _meta(layout, views, n)
+    state[at : at + len(meta)] = meta
+    at += len(meta)
+    struct.pack_into("<II", state, at, layout.transposed, layout.n_layers)
     at += 8
-    views = [(memoryview(body), count, take) for body, count, take in blocks]
-    begun = 0  # bytes of a token before this row
-    for kind, size in layout.rows:
-        struct.pack_into("<iQ", state, at, kind, size)
+    begun = _PLACE * layout.placed  # bytes of a token before this row
+    for number, (kind, size, times) in enumerate(layout.rows):
+        if layout.transposed and number >= layout.n_layers:
+            struct.pack_into("<iII", state, at, kind, size, times)
+        else:
+            struct.pack_into("<iQ", state, at, kind, size)
         at += 12
-        for body, count, take in views:
-            state[at : at + take * size] = body[begun * count : begun * count + take * size]
-            at += take * size
-        begun += size
+        for _ in range(times):
+            for body, count, take in views:
+                state[at : at + take * size] = body[begun * count : begun * count + take * size]
+                at += take * size
+            begun += size
     return state
+
+
+def _meta(layout: Layout, views: Sequence[tuple[memoryview, int, int]], n: int) -> bytes:
+    """The cells of ``n`` tokens from position 0 on."""
+    width = layout.cell
+    meta = array("i", [0, 1, *[0] * (width - 2)]) * n
+    meta[0::width] = array("i", range(n))
+    if layout.placed:
+        places = array("i")
+        for body, _, take in views:
+            places.frombytes(body[: _PLACE * take])
+        for number in range(3):
+            meta[2 + number :: width] = places[number::3]
+    return meta.tobytes()
 
 
 def portable(partial: Buffer, n_streams: int, n_caches: int) -> bytes:

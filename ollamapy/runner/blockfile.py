@@ -1,7 +1,7 @@
 """The file of a saved block: a head with its place in the tree, then its bytes, each with a checksum. Pure.
 
-    magic 8, kind u8, 3 bytes 0, n_tokens u32, before u32, n_layers u32, n_rows u32, size u64, parent 32
-    tokens n_tokens x i32, rows n_rows x (type i32, bytes of a token u64), checksum of the head 32, checksum of the body 32
+    magic 8, kind u8, transposed u8, placed u8, 0 u8, n_tokens u32, before u32, n_layers u32, n_rows u32, size u64, parent 32
+    tokens n_tokens x i32, rows n_rows x (type i32, bytes of a token u32, how many u32), checksum of the head 32, of the body 32
     body size bytes
 
 Checksums are BLAKE2b, keyed with the root of the tree: a file of another model, setting or build, and one in another place, do
@@ -17,9 +17,9 @@ from ..digests import keyed_sum
 from ..engine.cells import Layout
 from ..engine.saved import BLOCK, Block, Kind, name_of
 
-_HEAD = struct.Struct("<8sBxxxIIIIQ32s")
-_ROW = struct.Struct("<iQ")
-_MAGIC = b"OLPYKV01"
+_HEAD = struct.Struct("<8sB??xIIIIQ32s")
+_ROW = struct.Struct("<iII")
+_MAGIC = b"OLPYKV02"
 _SUM = 32
 _KINDS: tuple[Kind, ...] = ("rows", "end")
 
@@ -38,6 +38,8 @@ def encode(block: Block, body: bytes, layout: Layout, root: bytes) -> bytes:
     head = _HEAD.pack(
         _MAGIC,
         _KINDS.index(block.kind),
+        layout.transposed,
+        layout.placed,
         block.n,
         block.before,
         layout.n_layers,
@@ -54,7 +56,8 @@ def decode(head: bytes, root: bytes) -> tuple[Block, Layout, int]:
     head, at most MOST_HEAD bytes of the file. Raises Wrong."""
     if len(head) < _HEAD.size:
         raise Wrong("it ends within its head")
-    magic, kind, n, before, n_layers, n_rows, size, parent = _HEAD.unpack_from(head)
+    fields = _HEAD.unpack_from(head)
+    magic, kind, transposed, placed, n, before, n_layers, n_rows, size, parent = fields
     if magic != _MAGIC or kind >= len(_KINDS) or n > BLOCK or n_rows > 8192 or size > MOST_BODY:
         raise Wrong("it is no saved block")
     tokens_end = _HEAD.size + 4 * n
@@ -74,7 +77,7 @@ def decode(head: bytes, root: bytes) -> tuple[Block, Layout, int]:
         size,
         in_file=True,
     )
-    return block, Layout(n_layers, rows), end + 2 * _SUM
+    return block, Layout(n_layers, rows, transposed, placed), end + 2 * _SUM
 
 
 def body_of(content: bytes, root: bytes) -> tuple[Block, Layout, bytes]:

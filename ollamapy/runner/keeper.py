@@ -40,7 +40,7 @@ LEAST_READ = 128
 ASSUMED_RATE = 500.0
 """Prompt tokens a second, until the engine has measured."""
 
-FORMAT = "1"
+FORMAT = "2"
 """Raised when what is saved changes its form."""
 
 

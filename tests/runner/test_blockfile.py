@@ -16,7 +16,7 @@ from ollamapy.runner.blockfile import MOST_HEAD, Wrong, body_of, decode, encode
 from ollamapy.runner.cachefiles import Found, cache_folder, clear, files_of, surplus
 from ollamapy.runner.disk import Disk
 
-LAYOUT = Layout(2, ((1, 64), (1, 64), (8, 34), (8, 34)))
+LAYOUT = Layout(2, ((1, 64, 1), (1, 64, 1), (8, 2, 17), (8, 2, 17)), transposed=True, placed=True)
 ROOT, OTHER = b"r" * 32, b"o" * 32
 
 

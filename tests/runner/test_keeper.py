@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ollamapy.engine.checkpoints import stops
@@ -38,10 +39,12 @@ class Runner:
         salt: str = "s",
         memory: int = 10**8,
         rest: float = math.inf,
+        flash: bool | None = None,
     ) -> None:
         made = plan(
             path, 1024, n_slots, n_batch=512, threads=1, checkpoint_size=10**7, saved_size=memory
         )
+        made = msgspec.structs.replace(made, flash_attention=flash)
         self.model = Model(made)
         root = root_of(key_of(made, self.model.identity, salt))
         self.saved = Saved(
@@ -87,23 +90,34 @@ class Runner:
         self.keeper.drain(10)
 
 
-@pytest.fixture(params=["llama", "window", "mamba", "lfm2"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    kind, path = request.param, tmp_path / "m.gguf"
-    if kind in ("llama", "window"):
-        return random_model(path, window=32 if kind == "window" else 0, n_ctx=2048)
-    return state_model(path, kind)
+@pytest.fixture(
+    params=["llama", "window", "mamba", "lfm2", "qwen2vl", "llama-", "window-", "lfm2-", "qwen2vl-"]
+)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of model; with a minus it is loaded without flash attention, so that its values are transposed."""
+    return str(request.param)
 
 
 @pytest.fixture
-def start(path: Path, tmp_path: Path) -> Iterator[Callable[..., Runner]]:
+def path(kind: str, tmp_path: Path) -> Path:
+    kind, path = kind.rstrip("-"), tmp_path / "m.gguf"
+    if kind in ("mamba", "lfm2"):
+        return state_model(path, kind)
+    if kind == "window":
+        return random_model(path, window=32, n_ctx=2048)
+    return random_model(path, architecture=kind, n_ctx=2048)
+
+
+@pytest.fixture
+def start(path: Path, kind: str, tmp_path: Path) -> Iterator[Callable[..., Runner]]:
     """Starts runners with one cache."""
     started: list[Runner] = []
+    flash = False if kind.endswith("-") else None
 
     def begin(
         n_slots: int = 2, cache: Path | None = tmp_path / "cache", **settings: object
     ) -> Runner:
-        started.append(Runner(path, cache, n_slots, **settings))  # type: ignore[arg-type]
+        started.append(Runner(path, cache, n_slots, flash=flash, **settings))  # type: ignore[arg-type]
         return started[-1]
 
     yield begin
@@ -127,7 +141,7 @@ def test_another_runner_goes_on_from_files(start: Callable[..., Runner]) -> None
     assert found == wanted != ""
 
 
-@pytest.mark.parametrize("path", ["llama"], indirect=True)
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
 def test_files_are_written_while_the_engine_rests_or_at_the_end(
     start: Callable[..., Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +166,7 @@ def test_what_slots_have_lost_is_in_memory(start: Callable[..., Runner]) -> None
     assert end.n_restored == end.n_cached or not runner.model.has_cells, "or it is a checkpoint"
 
 
-@pytest.mark.parametrize("path", ["llama"], indirect=True)
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
 def test_files_that_are_spoiled_are_computed_again(
     start: Callable[..., Runner], tmp_path: Path
 ) -> None:
@@ -167,7 +181,7 @@ def test_files_that_are_spoiled_are_computed_again(
     assert (found, end.n_restored) == (wanted, 0)
 
 
-@pytest.mark.parametrize("path", ["llama"], indirect=True)
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
 def test_what_is_private_and_what_is_another_s(
     start: Callable[..., Runner], tmp_path: Path
 ) -> None:
