@@ -227,7 +227,7 @@ class Settings:
     """All settings, read once a process. Times in seconds (``None`` = no limit); elsewhere ``None`` = chosen automatically.
 
     ``responses_days``: how long responses of OpenAI's API are kept, 0: not on the disk. ``library`` are the folders of the catalogue, the user's own first. ``serves_models``: other machines may pull from this
-    daemon. ``docker``: the folder with the logins of `docker login`.
+    daemon. ``fetches_urls``: images and documents that requests name by their addresses are fetched. ``docker``: the folder with the logins of `docker login`.
     """
 
     address: Address
@@ -245,6 +245,7 @@ class Settings:
     cache_size: int | None = None
     debug: bool = False
     serves_models: bool = False
+    fetches_urls: bool = False
     keeps_history: bool = True
     responses_days: int = 30
     editor: str = "vi"
@@ -278,6 +279,7 @@ class Settings:
             cache_size=read.size("CACHE"),
             debug=bool(read.boolean("DEBUG")),
             serves_models=bool(read.boolean("SERVE_MODELS")),
+            fetches_urls=bool(read.boolean("FETCH_URLS")),
             keeps_history=not read.boolean("NOHISTORY"),
             responses_days=read.number("RESPONSES_DAYS", 30, most=36_500),
             editor=_editor(environ),

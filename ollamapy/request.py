@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from . import human
 from .errors import InvalidRequest
-from .types import Constraint, Message, Options
+from .types import Constraint, Document, Message, Options
 
 
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,7 +33,8 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """One prompt, rendered with the model's template.
 
     ``template`` is a Go template to use instead of the model's. ``context`` holds the token ids of an earlier answer; if it is given,
-    even empty, the model's MESSAGEs are left out. ``images`` are the files' bytes.
+    even empty, the model's MESSAGEs are left out. ``images`` are the files' bytes; ``files`` are documents, whose texts come before
+    the prompt.
     """
 
     prompt: str = ""
@@ -41,6 +42,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     template: str = ""
     context: tuple[int, ...] | None = None
     images: tuple[bytes, ...] = ()
+    files: tuple[Document, ...] = ()
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,7 +112,9 @@ class Request(msgspec.Struct, frozen=True):
     def has_work(self) -> bool:
         """Is there anything to answer or to continue?"""
         given = self.input
-        return bool(given.messages if isinstance(given, Conversation) else given.prompt)
+        if isinstance(given, Conversation):
+            return bool(given.messages)
+        return bool(given.prompt) or (isinstance(given, Question) and bool(given.files))
 
     @property
     def has_images(self) -> bool:

@@ -36,11 +36,31 @@ class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str = ""
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A file of a message whose text the model gets (PDF, docx, HTML, text), or an image or a sound: its content decides."""
+
+    content: bytes
+    name: str = ""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """The address of a file that a message asks the daemon to fetch; ``is_image``: nothing but an image will do."""
+
+    url: str
+    is_image: bool = True
+
+
+ContentPart = str | bytes | Document | Link
+"""A part of a message: a text, a media file (an image or a sound), or what must be read or fetched before it is one of these."""
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message of a conversation; ``role`` is lower case.
 
     ``thinking`` and ``tool_calls`` are an assistant's; a tool's result names the tool and, where it has one, the call's id.
     ``images`` are the files' bytes, and ``places`` their offsets in ``content``; empty where all come before the text.
+    ``unread``: the parts in order while there are documents or links among them (serving/reading.py); ``content`` and ``images``
+    are empty then.
     """
 
     role: str
@@ -51,15 +71,18 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_call_id: str = ""
     images: tuple[bytes, ...] = ()
     places: tuple[int, ...] = ()
+    unread: tuple[ContentPart, ...] = ()
 
     @classmethod
-    def of(cls, role: str, parts: Sequence[str | bytes], **fields: Any) -> Message:
-        """A message whose content has several parts: texts, and images as bytes. ``fields`` are the other fields by name."""
+    def of(cls, role: str, parts: Sequence[ContentPart], **fields: Any) -> Message:
+        """A message whose content has several parts. ``fields`` are the other fields by name."""
+        if any(isinstance(part, Document | Link) for part in parts):
+            return cls(role, unread=tuple(parts), **fields)
         content, images, places = "", [], []
         for part in parts:
             if isinstance(part, str):
                 content += part
-            else:
+            elif isinstance(part, bytes):
                 images.append(part)
                 places.append(len(content))
         kept = tuple(places) if any(places) else ()
@@ -74,6 +97,13 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
             found += [*([self.content[start:place]] if place > start else []), image]
             start = place
         return (*found, *([self.content[start:]] if self.content[start:] else []))
+
+    def read(self, parts: Sequence[str | bytes]) -> Message:
+        """The message once its documents and links are texts and media files."""
+        whole = Message.of(self.role, parts)
+        return msgspec.structs.replace(
+            self, content=whole.content, images=whole.images, places=whole.places, unread=()
+        )
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -474,7 +504,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     log probabilities are requested. ``completion_tokens`` (of a text, and not of the last chunk): so many tokens the model has
     generated until then. Before these, if the request wants progress, come chunks with ``waiting`` and nothing else.
     ``cache`` (last chunk): what was reused of the prompt and why not more, if the request wants that explained. ``provenance``
-    (last chunk): what the answer depends on, if it is to be deterministic.
+    (last chunk): what the answer depends on, if it is to be deterministic. ``notes`` (last chunk): what was left out of the
+    request's files, a sentence each.
     """
 
     text: str = ""
@@ -494,6 +525,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     cache: CacheReport | None = None
     completion_tokens: int = 0
     provenance: Provenance | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PLAIN: list[str] = PROJECT["dependencies"]
-DEV: list[str] = [*PLAIN, *PROJECT["optional-dependencies"]["dev"]]
+DEV: list[str] = [
+    *PLAIN,
+    *PROJECT["optional-dependencies"]["dev"],
+    *PROJECT["optional-dependencies"]["media"],
+]
 
 
 def locked(name: str) -> dict[str, list[Requirement]]:

@@ -42,6 +42,7 @@ from ..secret import ensure_secret, read_secret
 from ..serving.answer import answer, check, lease_request
 from ..serving.preread import preread
 from ..serving.presets import Presets
+from ..serving.reading import Files
 from ..serving.recent import RecentRequests, log_in
 from ..serving.services import Services
 from ..serving.turn import template_of
@@ -184,6 +185,7 @@ def _services(
     from ..models.jobs import Jobs
     from ..models.offers import Offers
     from ..registry.catalog import Catalog
+    from ..registry.linked import fetch
     from ..serving.chats.chats import Answering, Chats
     from ..serving.responses.responses import Responses
 
@@ -211,6 +213,7 @@ def _services(
         ),
         presets=Presets(settings.paths.presets),
         recent=RecentRequests(log_in(settings.paths.requests) if keeps else None, keeps=keeps),
+        files=Files(fetch=fetch if settings.fetches_urls else None),
     )
     return services
 

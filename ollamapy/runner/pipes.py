@@ -69,3 +69,13 @@ def limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
     except (ImportError, ValueError, OSError):
         pass  # no limit here: the parent's clock still ends a child that grows without end
+
+
+def limit_processor(seconds: int) -> None:
+    """End this process by a signal once it has used a processor for so long. Best effort: Windows has no such limit."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    except (ImportError, ValueError, OSError):
+        pass  # the parent's clock ends it

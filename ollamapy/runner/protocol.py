@@ -8,6 +8,7 @@ error. The end of stdin means that the daemon is gone: the runner exits.
     quantizing         Quantize                 ->  Loading*, Quantized | Failed(0)
     conversion         Convert                  ->  Converting*, Converted | Failed(0)
     template renderer  Render, one after the other  ->  RendererReady once, then Rendered | Refused for each
+    document reader    Read                     ->  Extracted | Refused
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from ..formats.documents.extract import Extract
+from ..formats.documents.kinds import Kind
 from ..loading import LoadPlan
 from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
@@ -140,6 +143,17 @@ class Render(Frame, frozen=True):
 
     language: Literal["go", "jinja"]
     arguments: bytes
+
+
+class Read(Frame, frozen=True):
+    """To a document reader: the first ``most`` characters of a document; answered by Extracted or Refused. ``images``: pages
+    without text as images.
+    """
+
+    content: bytes
+    kind: Kind
+    most: int
+    images: bool = False
 
 
 # ---- runner -> daemon ------------------------------------------------------------------------------------------------
@@ -309,10 +323,17 @@ class Rendered(Frame, frozen=True):
 
 
 class Refused(Frame, frozen=True):
-    """The reason why a template was not rendered. ``by_template``: the template calls raise_exception, so the messages are at fault."""
+    """The reason why a template was not rendered, or a document not read. ``by_template``: the template calls raise_exception, so
+    the messages are at fault."""
 
     reason: str
     by_template: bool = False
+
+
+class Extracted(Frame, frozen=True):
+    """What was read of a document."""
+
+    extract: Extract
 
 
 ToRunner = (
@@ -335,3 +356,4 @@ FromRunner = (
 )
 FromConverter = Converting | Converted | Failed
 FromRenderer = RendererReady | Rendered | Refused
+FromReader = Extracted | Refused

@@ -74,7 +74,7 @@ async def answer(
         await services.scheduler.unload(spec.files.key)
         yield Chunk(finish_reason="unload")
         return
-    turn = await _turn_of(spec, request)
+    turn = await _turn_of(services, spec, request)
     if not request.has_work:
         async with _queued(services, turn, caller) as wait:
             while waiting := await wait.next_report():
@@ -185,6 +185,7 @@ class _Attempt:
             grown=self._grown,
             cache=await _remembered(services, recent, turn.request),
             provenance=recent.provenance if turn.options.deterministic else None,
+            notes=turn.notes,
         )
 
     def _recent(self, prompt: str, generation: Generation, done: Done) -> Recent:
@@ -322,7 +323,7 @@ def _remember_calls(services: Services, turn: Turn, answer: Chunk, output: str, 
 
 async def render(services: Services, request: Request, caller: Caller) -> RenderedPrompt:
     """The prompt of a request, without running it. Raises as :func:`answer`."""
-    turn = await _turn_of(await services.models.load(request.model), request)
+    turn = await _turn_of(services, await services.models.load(request.model), request)
     async with _queued(services, turn, caller) as wait:
         lease = await wait.lease
         ready = await lease.runner.ready()
@@ -334,14 +335,16 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
 async def check(services: Services, request: Request) -> None:
     """Raise what makes it impossible to answer a request, before it needs a runner: the errors of the model's files,
     InvalidRequest for features that the model does not support."""
-    await _turn_of(await services.models.load(request.model), request)
+    await _turn_of(services, await services.models.load(request.model), request)
 
 
-async def _turn_of(spec: ModelSpec, request: Request) -> Turn:
-    """The request's turn, made in a thread if the request has a template of its own."""
+async def _turn_of(services: Services, spec: ModelSpec, request: Request) -> Turn:
+    """The request's turn, once its documents and links are read; made in a thread if the request has a template of its own."""
+    context = services.settings.context_length
+    request, notes = await services.files.read_request(request, spec, context)
     if request.own_template:
         return await asyncio.to_thread(Turn.of, spec, request)
-    return Turn.of(spec, request)
+    return Turn.of(spec, request, notes)
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:

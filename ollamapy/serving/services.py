@@ -10,6 +10,7 @@ from ..fleet.scheduler import Scheduler
 from ..models.models import Models
 from ..runner.render import Renderer
 from .presets import Presets
+from .reading import Files
 from .recent import RecentRequests
 from .requests import Requests
 from .sampled import SampledCalls
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Services:
     """The daemon's parts, made and closed by ``daemon/serve.py``. ``requests`` are those in flight,
-    ``recent`` those that were answered lately, ``sampled`` the calls that models made, as they wrote them."""
+    ``recent`` those that were answered lately, ``sampled`` the calls that models made, as they wrote them, ``files`` reads what
+    requests bring along."""
 
     settings: Settings
     models: Models
@@ -38,3 +40,4 @@ class Services:
     requests: Requests = field(default_factory=Requests)
     recent: RecentRequests = field(default_factory=RecentRequests)
     sampled: SampledCalls = field(default_factory=SampledCalls)
+    files: Files = field(default_factory=Files)

@@ -34,7 +34,7 @@ class Turn:
     ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the conversation with
     the model's own, empty if no template renders one; ``format`` is the answer format; ``tools`` are in the form for templates.
     ``constraint`` is the form of the answer; with ``is_forced`` it is the grammar of a tool call. ``policy``: how a prompt that
-    does not fit is cut (types.CONTEXT_POLICIES).
+    does not fit is cut (types.CONTEXT_POLICIES). ``notes``: what was left out of the request's documents, for the answer.
     """
 
     spec: ModelSpec
@@ -47,10 +47,11 @@ class Turn:
     constraint: Constraint | None
     is_forced: bool
     policy: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, spec: ModelSpec, request: Request) -> Turn:
-        """The turn of a request. Raises InvalidRequest for features that the model does not support.
+    def of(cls, spec: ModelSpec, request: Request, notes: tuple[str, ...] = ()) -> Turn:
+        """The turn of a request without documents and links. Raises InvalidRequest for features that the model does not support.
 
         A template of the request's own takes up to 0.2 s to recognize: call it in a thread then.
         """
@@ -72,6 +73,7 @@ class Turn:
             constraint=forced or _form(format, tools, request),
             is_forced=forced is not None,
             policy=_policy(options, request),
+            notes=notes,
         )
 
     @property

@@ -5,7 +5,6 @@ The settings of a chat are stored as Ollama's API has them, and were checked whe
 
 from __future__ import annotations
 
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from ...digests import digest_of
 from ...errors import ChatConflict, InvalidRequest
 from ...request import Conversation, Request, constraint_of, keep_alive_of
-from ...types import Message, parse_options
+from ...types import Document, Message, parse_options
 from .values import Chat, ChatMessage, Part, Place, Role, new_id, now
 
 
@@ -94,8 +93,7 @@ def request_of(
 
 
 def message_of(message: ChatMessage, contents: Mapping[str, bytes]) -> Message:
-    """A stored message as a request has it: the text of attached files is part of it. Raises InvalidRequest for an attachment
-    that is none of text or image."""
+    """A stored message as a request has it. Raises InvalidRequest for an attachment whose type tells that it cannot be read."""
     parts = message.parts or (Part("text", message.content),)
     return Message.of(
         message.role,
@@ -107,21 +105,21 @@ def message_of(message: ChatMessage, contents: Mapping[str, bytes]) -> Message:
     )
 
 
-def _content(part: Part, content: bytes) -> str | bytes:
-    """A part as the model gets it: a text, or an image's bytes."""
+def _content(part: Part, content: bytes) -> str | bytes | Document:
     if part.type == "text":
         return part.text
     if part.type == "image":
         if not part.media_type.startswith("image/"):
             raise InvalidRequest(f"{_shown(part)} is no image: attach it as a file")
         return content
-    if part.media_type != "text/plain":
+    if part.media_type in _UNREADABLE:
         raise InvalidRequest(
-            f"{_shown(part)} is of type {part.media_type}: only text files can be read, leave it out"
+            f"{_shown(part)} is of type {part.media_type}, which cannot be read: leave it out"
         )
-    text = content.decode("utf-8", "replace")
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`{3,}", text)), 3)
-    return f"{part.name or 'file'}:\n{fence}\n{text.rstrip()}\n{fence}\n\n"
+    return Document(content, part.name)
+
+
+_UNREADABLE = ("application/octet-stream", "application/zip")
 
 
 def _shown(part: Part) -> str:

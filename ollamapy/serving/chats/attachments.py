@@ -16,6 +16,7 @@ import msgspec
 from ...digests import digest_of, is_digest
 from ...errors import ChatNotFound, ChatsFull
 from ...files import replace_file
+from ...formats.documents.kinds import type_of
 from .values import now, time_text
 
 KEPT_SECONDS = 24 * 3600
@@ -34,29 +35,6 @@ class Attachment(msgspec.Struct, frozen=True):
     name: str
 
 
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"%PDF-", "application/pdf"),
-)
-
-
-def media_type_of(content: bytes) -> str:
-    """What a file is, by its content, whatever its sender claims. Text is UTF-8 without NUL."""
-    for signature, media_type in _SIGNATURES:
-        if content.startswith(signature):
-            return media_type
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        return "image/webp"
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        return "application/octet-stream"
-    return "application/octet-stream" if "\0" in text else "text/plain"
-
-
 class Attachments:
     """The attachments of one database. ``folder``: where their content lies, None for memory.
 
@@ -72,7 +50,7 @@ class Attachments:
         """Store a file; the same content once more gets the new name. Raises OSError, ChatsFull."""
         digest = digest_of(content)
         self._write(digest, content)
-        found = Attachment(digest, len(content), media_type_of(content), name)
+        found = Attachment(digest, len(content), type_of(content), name)
         self._connection.execute(
             "INSERT INTO attachments (digest, owner, name, media_type, size, created_at) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET name = excluded.name, created_at = excluded.created_at",

@@ -28,12 +28,13 @@ from ...errors import (
     ServerBusy,
     reason,
 )
+from ...formats.documents.kinds import type_of
 from ...request import Caller, Request
 from ...types import Chunk
 from . import asking, exchange
 from .answers import Answers, Writing
 from .asking import Asked, NewPart
-from .attachments import Attachment, media_type_of
+from .attachments import Attachment
 from .events import Event, replay
 from .search import snippet
 from .store import ChatStore, Row, is_full
@@ -427,7 +428,7 @@ class Chats:
         if new.type == "text":
             return Part("text", new.text)
         if new.data is not None:
-            content, media_type, name = new.data, media_type_of(new.data), new.name
+            content, media_type, name = new.data, type_of(new.data), new.name
             given.files.append((name, content))
         else:
             home = store if store.attachments.has(owner, new.digest) else self._other(store)

@@ -23,7 +23,8 @@ import msgspec
 
 from ...digests import digest_of
 from ...errors import InvalidRequest
-from .attachments import Attachment, media_type_of
+from ...formats.documents.kinds import type_of
+from .attachments import Attachment
 from .elements import Elements
 from .values import Chat, ChatMessage, Part, Role, new_id, now, time_text, title_of
 
@@ -274,7 +275,7 @@ def _open_webui_file(file: Mapping[str, Any], files: list[tuple[str, bytes]]) ->
             return None
         content = text.encode()
     files.append((name, content))
-    media_type = media_type_of(content)
+    media_type = type_of(content)
     kind: Literal["image", "file"] = "image" if media_type.startswith("image/") else "file"
     return Part(kind, digest=digest_of(content), name=name, media_type=media_type)
 

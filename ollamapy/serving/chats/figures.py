@@ -20,6 +20,7 @@ class Figures:
         self._started = clock()
         self._usage: Usage | None = None
         self._cache: CacheReport | None = None
+        self._notes: tuple[str, ...] = ()
         self._first = 0  # ns until the first piece
         self._latest = 0  # ns until the latest piece
         self._thought_from = 0  # ns until the first piece of thinking
@@ -40,6 +41,7 @@ class Figures:
         if known := chunk.usage or chunk.prompt_usage:
             self._usage = known
         self._cache = chunk.cache or self._cache
+        self._notes = chunk.notes or self._notes
         if chunk.completion_tokens and self._usage is not None:
             self._usage = msgspec.structs.replace(
                 self._usage,
@@ -64,6 +66,7 @@ class Figures:
             first_token_duration=self._first,
             thinking_duration=self._thought_to - self._thought_from,
             cache_note=_note(self._cache),
+            notes=self._notes,
         )
 
 

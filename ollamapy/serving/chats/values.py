@@ -95,7 +95,7 @@ class Failure(msgspec.Struct, frozen=True):
 class AnswerUsage(msgspec.Struct, frozen=True):
     """The tokens and times of an answer, as in :class:`ollamapy.types.Usage`; ``context_used`` of ``context_length`` tokens are
     its prompt and its text. Durations in nanoseconds. ``cache_note``: why less was reused than the last turn's prompt; "" if
-    not."""
+    not. ``notes``: what was left out of the attached files."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -113,6 +113,7 @@ class AnswerUsage(msgspec.Struct, frozen=True):
     first_token_duration: int = 0
     thinking_duration: int = 0
     cache_note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
