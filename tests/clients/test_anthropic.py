@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from anthropic.types import Usage
 from pydantic import BaseModel
 
+from tests.documents import docx, paragraph
 from tests.served import Daemon, until
 
 from .conftest import ANSWER, CITY, HELLO, THOUGHTS, WEATHER, newly_loaded
@@ -52,6 +54,24 @@ def test_a_message(client: anthropic.Anthropic) -> None:
     again = client.messages.create(model="hello", max_tokens=64, messages=HI, system="Be brief.")
     assert prompt_tokens(again.usage) == prompt_tokens(found.usage)
     assert (again.usage.cache_read_input_tokens or 0) > 0
+
+
+def test_a_message_about_a_document(client: anthropic.Anthropic) -> None:
+    content = base64.b64encode(docx(paragraph("The meeting is on Monday. " * 20))).decode()
+    source = {"type": "base64", "media_type": "application/pdf", "data": content}
+    document: Any = {"type": "document", "source": source, "title": "m.docx"}
+    text: Any = {"type": "text", "text": "When?"}
+    messages: list[Any] = [{"role": "user", "content": [document, text]}]
+    found = client.messages.create(model="hello", max_tokens=64, messages=messages)
+    assert texts(found) == HELLO and prompt_tokens(found.usage) > 500
+    counted = client.messages.count_tokens(model="hello", messages=messages)
+    assert counted.input_tokens == prompt_tokens(found.usage)
+    document["source"] = {"type": "text", "media_type": "text/plain", "data": "x" * 700}
+    found = client.messages.create(model="hello", max_tokens=64, messages=messages)
+    assert prompt_tokens(found.usage) > 700
+    document["source"] = {**source, "data": "AAECAw=="}
+    with pytest.raises(anthropic.BadRequestError, match="is of type application/octet-stream"):
+        client.messages.create(model="hello", max_tokens=64, messages=messages)
 
 
 def test_ends(client: anthropic.Anthropic) -> None:

@@ -14,6 +14,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from tests.documents import docx, paragraph
 from tests.served import Daemon, until
 
 from .conftest import ANSWER, CITY, HELLO, THOUGHTS, WEATHER
@@ -50,7 +51,23 @@ def together(judged: Daemon, work: Callable[[openai.AsyncOpenAI], Awaitable[Any]
     return asyncio.run(run())
 
 
+DOCUMENT = base64.b64encode(docx(paragraph("The meeting is on Monday. " * 20))).decode()
+"""A Word document of 500 characters, each of which is a token of the scripted models."""
+
+
 # ---- chats -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_chat_about_a_document(client: openai.OpenAI) -> None:
+    file: Any = {"file_data": f"data:application/msword;base64,{DOCUMENT}", "filename": "m.docx"}
+    parts: list[Any] = [{"type": "text", "text": "When?"}, {"type": "file", "file": file}]
+    messages: list[Any] = [{"role": "user", "content": parts}]
+    found = client.chat.completions.create(model="hello", messages=messages)
+    assert found.choices[0].message.content == HELLO
+    assert found.usage and found.usage.prompt_tokens > 500
+    file["file_data"] = "data:application/pdf;base64,AAECAw=="
+    with pytest.raises(openai.BadRequestError, match="is of type application/octet-stream"):
+        client.chat.completions.create(model="hello", messages=messages)
 
 
 def test_a_chat(client: openai.OpenAI) -> None:

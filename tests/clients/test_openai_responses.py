@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from tests.documents import docx, paragraph
 from tests.served import Daemon, until
 
 from .conftest import ANSWER, CITY, HELLO, THOUGHTS, WEATHER, newly_loaded
@@ -39,6 +41,21 @@ def test_a_response(client: openai.OpenAI) -> None:
     assert found.output_text == HELLO and found.status == "completed" and found.error is None
     assert found.usage and found.usage.input_tokens > 0 and found.instructions == "Be brief."
     assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens
+
+
+def test_a_file_stays_in_a_conversation(client: openai.OpenAI) -> None:
+    content = base64.b64encode(docx(paragraph("The meeting is on Monday. " * 20))).decode()
+    uri = f"data:application/msword;base64,{content}"
+    file: Any = {"type": "input_file", "filename": "m.docx", "file_data": uri}
+    parts: list[Any] = [file, {"type": "input_text", "text": "When?"}]
+    asked: list[Any] = [{"role": "user", "content": parts}]
+    found = client.responses.create(model="hello", input=asked)
+    assert found.output_text == HELLO and found.usage and found.usage.input_tokens > 500
+    later = client.responses.create(model="hello", input="Sure?", previous_response_id=found.id)
+    assert later.usage and later.usage.input_tokens > found.usage.input_tokens
+    file["file_data"] = "AAECAw=="
+    with pytest.raises(openai.BadRequestError, match="is of type application/octet-stream"):
+        client.responses.create(model="hello", input=asked)
 
 
 def test_a_limit(client: openai.OpenAI) -> None:

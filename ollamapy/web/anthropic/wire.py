@@ -16,8 +16,19 @@ import msgspec
 
 from ...errors import InvalidRequest, PromptTooLong
 from ...request import Conversation, Request
-from ...types import Chunk, Constraint, Message, Options, ToolCall, Usage, parse_options
-from .. import body, sse
+from ...types import (
+    Chunk,
+    Constraint,
+    ContentPart,
+    Document,
+    Link,
+    Message,
+    Options,
+    ToolCall,
+    Usage,
+    parse_options,
+)
+from .. import attached, body, sse
 from ..ollama import wire as ollama
 
 FIELDS = {
@@ -197,7 +208,7 @@ def _flag(given: Mapping[str, Any], name: str, where: str) -> bool:
 class _Blocks:
     """The blocks of one message, sorted."""
 
-    parts: list[str | bytes] = field(default_factory=list)
+    parts: list[ContentPart] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
     thinking: str = ""
@@ -234,6 +245,8 @@ def _sort_blocks(content: Any, where: str, tools: dict[str, str]) -> _Blocks:
                 blocks.parts.append(body.text(block, "text", place))
             case "image":
                 blocks.parts.append(_image(block, place))
+            case "document":
+                blocks.parts += _document(block, place)
             case "thinking":
                 blocks.thinking = body.text(block, "thinking", place)  # Ollama keeps the last one
             case "tool_use":
@@ -278,19 +291,68 @@ def _text(content: Any, where: str) -> str:
     return "".join(body.text(block, "text", at) for at, block in blocks if block["type"] == "text")
 
 
-def _image(block: Mapping[str, Any], where: str) -> bytes:
-    source = block.get("source")
-    if not isinstance(source, dict):
-        raise InvalidRequest(f"{where} must have a source")
-    if (kind := source.get("type")) != "base64":
+def _image(block: Mapping[str, Any], where: str) -> bytes | Link:
+    source = _source(block, where)
+    if source["type"] == "url":
+        return attached.link(body.text(source, "url", f"{where}.source"), is_image=True)
+    if source["type"] != "base64":
         raise InvalidRequest(
-            f"invalid image source type: {str(kind)[:40]}. Only base64 images are supported."
+            f"invalid image source type: {source['type'][:40]}. Only base64 images are supported."
         )
     data = body.text(source, "data", f"{where}.source")
     try:
         return body.from_base64(data)
     except InvalidRequest as error:
         raise InvalidRequest(f"{where}.source.data is no base64: {error}") from None
+
+
+def _source(block: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The source of an image or a document, with its type."""
+    source = block.get("source")
+    if not isinstance(source, dict) or not isinstance(source.get("type"), str):
+        raise InvalidRequest(f"{where} must have a source with a type")
+    return source
+
+
+def _document(block: Mapping[str, Any], where: str) -> list[ContentPart]:
+    """A document: base64, a text, a URL, or blocks of its own; its title is its name. Citations are not made."""
+    source, title = _source(block, where), block.get("title")
+    name = title if isinstance(title, str) else ""
+    match source["type"]:
+        case "base64":
+            data = body.text(source, "data", f"{where}.source")
+            return [attached.document(data, name, f"{where}.source.data")]
+        case "text":
+            text = body.text(source, "data", f"{where}.source")
+            return [Document(text.encode("utf-8", "replace"), name)]
+        case "url":
+            url = body.text(source, "url", f"{where}.source")
+            return [attached.link(url, is_image=False)]
+        case "content":
+            content = source.get("content")
+            return (
+                [content] if isinstance(content, str) else _seen(content, f"{where}.source.content")
+            )
+        case kind:
+            raise InvalidRequest(
+                f"{where}: there is no document source {kind[:40]!r} here, use base64, text, url or content"
+            )
+
+
+def _seen(content: Any, where: str) -> list[ContentPart]:
+    """The texts, images and documents of a list of blocks; others are ignored."""
+    found: list[ContentPart] = []
+    for at, block in _blocks(content, where):
+        match block["type"]:
+            case "text":
+                found.append(body.text(block, "text", at))
+            case "image":
+                found.append(_image(block, at))
+            case "document" if (
+                ".source.content" not in where
+            ):  # a document in a document has no blocks of its own
+                found += _document(block, at)
+    return found
 
 
 def _call(block: Mapping[str, Any], where: str) -> ToolCall:
@@ -304,12 +366,9 @@ def _call(block: Mapping[str, Any], where: str) -> ToolCall:
 
 def _result(block: Mapping[str, Any], where: str, tools: Mapping[str, str]) -> Message:
     id, content = body.text(block, "tool_use_id", where), block.get("content") or ""
-    parts: list[str | bytes] = [content] if isinstance(content, str) else []
-    for at, each in [] if isinstance(content, str) else _blocks(content, f"{where}.content"):
-        if each["type"] == "image":
-            parts.append(_image(each, at))
-        elif each["type"] == "text":
-            parts.append(body.text(each, "text", at))
+    parts: list[ContentPart] = (
+        [content] if isinstance(content, str) else _seen(content, f"{where}.content")
+    )
     return Message.of("tool", parts, tool_name=tools.get(id, ""), tool_call_id=id)
 
 

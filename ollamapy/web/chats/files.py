@@ -11,6 +11,7 @@ from ...digests import parse_digest
 from ...errors import InvalidRequest
 from ...serving.chats import exchange
 from ...serving.services import Services
+from ...types import Document
 from .. import query as parameters
 from ..body import AnnouncedTooLarge, BodyTooLarge
 from ..call import PLAIN_JSON, Call, Path, Reply, json_answer
@@ -80,6 +81,7 @@ async def _attach(services: Services, call: Call) -> Reply:
     wire.check_name(name)
     content = await call.parse(wire.parse_attachment)
     temporary = parameters.flag(call.query, "temporary")
+    await services.files.check(Document(content, name))
     stored = await services.chats.attach(call.caller.owner, content, name, temporary=temporary)
     return json_answer(wire.encode(stored), 201)
 

@@ -45,7 +45,7 @@ from ...types import (
     Waiting,
     parse_options,
 )
-from .. import body
+from .. import attached, body
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,14 @@ _COMMON = {
 }  # fmt: skip
 GENERATE_FIELDS = _COMMON | {
     "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
-    "raw": "bool", "images": "[]string",
+    "raw": "bool", "images": "[]string", "files": "any",
 }  # fmt: skip
 CHAT_FIELDS = _COMMON | {
     "messages": "[]api.Message", "tools": "any", "tool_choice": "string", "parallel_tool_calls": "bool",
 }  # fmt: skip
 MESSAGE_FIELDS = {
     "role": "string", "content": "string", "thinking": "string", "images": "[]string", "tool_calls": "any",
-    "tool_name": "string", "tool_call_id": "string",
+    "tool_name": "string", "tool_call_id": "string", "files": "any",
 }  # fmt: skip
 SHOW_FIELDS = {
     "model": "string", "name": "string", "system": "string", "template": "string", "verbose": "bool",
@@ -116,13 +116,18 @@ def parse_generate(data: bytes) -> ParsedRequest:
 def _input(given: Mapping[str, Any]) -> Input:
     """The prompt of /api/generate: raw, a gap where there is a suffix, or a question."""
     prompt, suffix, images = given.get("prompt", ""), given.get("suffix", ""), _images(given)
+    files = attached.documents(given.get("files"), "files")
+    if files and (given.get("raw") or suffix):
+        raise InvalidRequest(
+            "files need a prompt that the template renders, without raw and suffix"
+        )
     if given.get("raw"):
         return Raw(prompt, suffix, images)
     context = None if given.get("context") is None else tuple(given["context"])
     template = given.get("template", "")
     if suffix:
         return Gap(prompt, suffix, template, context, images)
-    return Question(prompt, given.get("system", ""), template, context, images)
+    return Question(prompt, given.get("system", ""), template, context, images, files)
 
 
 def parse_chat(data: bytes) -> ParsedRequest:
@@ -268,16 +273,16 @@ def _message(item: Any, index: int) -> Message:
     calls = given.get("tool_calls") or ()
     if not isinstance(calls, (list, tuple)):
         raise InvalidRequest(f"messages[{index}].tool_calls must be a list")
-    return Message(
+    files = attached.documents(given.get("files"), f"messages[{index}].files")
+    return Message.of(
         role,
-        given.get("content", ""),
-        given.get("thinking", ""),
-        tuple(
+        [*files, *_images(given), given.get("content", "")],
+        thinking=given.get("thinking", ""),
+        tool_calls=tuple(
             _tool_call(call, f"messages[{index}].tool_calls[{i}]") for i, call in enumerate(calls)
         ),
-        given.get("tool_name", ""),
-        given.get("tool_call_id", ""),
-        _images(given),
+        tool_name=given.get("tool_name", ""),
+        tool_call_id=given.get("tool_call_id", ""),
     )
 
 
@@ -328,8 +333,8 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
     ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
     ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them; and
-    ``cache_report``, what was reused of the prompt, if the request wants it explained; and ``provenance``, what a deterministic
-    answer depends on.
+    ``cache_report``, what was reused of the prompt, if the request wants it explained; ``provenance``, what a deterministic
+    answer depends on; and ``notes``, what was left out of the request's files.
     """
 
     model: str
@@ -350,6 +355,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     context_grown: dict[str, int] | None = None
     cache_report: CacheReport | None = None
     provenance: Provenance | None = None
+    notes: tuple[str, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -391,6 +397,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     context_grown: dict[str, int] | None = None
     cache_report: CacheReport | None = None
     provenance: Provenance | None = None
+    notes: tuple[str, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     progress: Waiting | None = None
 
@@ -490,8 +497,13 @@ def truncated(usage: Usage) -> dict[str, dict[str, int]]:
 
 
 def own_fields(chunk: Chunk) -> dict[str, Any]:
-    """Our own fields of an answer's end: what was reused of its prompt, and what a deterministic answer depends on."""
-    found = {"cache_report": chunk.cache, "provenance": chunk.provenance}
+    """Our own fields of an answer's end: what was reused of its prompt, what a deterministic answer depends on, and what was left
+    out of the request's files."""
+    found = {
+        "cache_report": chunk.cache,
+        "provenance": chunk.provenance,
+        "notes": chunk.notes or None,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,7 +1,7 @@
 """/v1/chat/completions: a conversation, its tools and the form of the answer; the answer as one object or as events. Pure.
 
-Each part of a content becomes a message of its own, as in Ollama, except for a tool's result, which is one message. Audio,
-the older form of tools (functions) and image URLs are refused: nothing is fetched.
+Each part of a content becomes a message of its own, as in Ollama, except for a tool's result, which is one message. Audio and
+the older form of tools (functions) are refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from ...errors import InvalidRequest
 from ...request import Request
-from ...types import Chunk, Message, TokenLogprob, ToolCall, ToolDelta
-from .. import body
+from ...types import Chunk, ContentPart, Link, Message, TokenLogprob, ToolCall, ToolDelta
+from .. import attached, body
 from ..ollama import wire as ollama
 from . import forms, variables, wire
 
@@ -158,8 +158,8 @@ def _messages(items: list[Any]) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def _parts(content: Any) -> list[str | bytes]:
-    """The parts of a content: texts, and images as bytes; at least one."""
+def _parts(content: Any) -> list[ContentPart]:
+    """The parts of a content, at least one."""
     if content is None or isinstance(content, str):
         return [content or ""]
     if not isinstance(content, list):
@@ -169,26 +169,26 @@ def _parts(content: Any) -> list[str | bytes]:
     return [_part(part) for part in content] or [""]
 
 
-def _part(part: Any) -> str | bytes:
+def _part(part: Any) -> ContentPart:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(text := part.get("text"), str):
         return text
     if kind == "image_url":
         url = part.get("image_url")
         return image(url.get("url") if isinstance(url, dict) else url)
-    if kind in ("input_audio", "file", "refusal"):
+    if kind == "file":
+        return attached.openai_file(part.get("file"), "file")
+    if kind in ("input_audio", "refusal"):
         raise InvalidRequest(f"invalid message format: {kind} is not supported, leave it out")
     raise InvalidRequest("invalid message format")
 
 
-def image(url: Any) -> bytes:
-    """The bytes of an image in a data URI."""
+def image(url: Any) -> bytes | Link:
+    """An image in a data URI, or at an address."""
     if not isinstance(url, str):
         raise InvalidRequest("invalid message format")
-    if url.startswith(("http://", "https://")):
-        raise InvalidRequest(
-            "image URLs are not currently supported, please use base64 encoded data instead"
-        )
+    if attached.is_address(url):
+        return attached.link(url, is_image=True)
     head, comma, data = url.partition(";base64,")
     if not comma or head.removeprefix("data:") not in _IMAGE_TYPES:
         raise InvalidRequest("invalid image input")

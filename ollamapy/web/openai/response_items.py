@@ -13,8 +13,8 @@ import msgspec
 
 from ...errors import InvalidRequest
 from ...serving.responses.values import Item, new_id
-from ...types import Message, ToolCall
-from .. import body
+from ...types import ContentPart, Message, ToolCall
+from .. import attached, body
 from . import chat
 
 ROLES = ("user", "assistant", "system", "developer")
@@ -156,13 +156,13 @@ class _Conversation:
         return tuple(self.messages)
 
 
-def _content(content: Any, where: str) -> list[str | bytes]:
-    """The parts of a content: texts, and images as bytes."""
+def _content(content: Any, where: str) -> list[ContentPart]:
+    """The parts of a content."""
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} must be a text or a list of parts")
-    found: list[str | bytes] = []
+    found: list[ContentPart] = []
     for i, part in enumerate(content):
         place = f"{where}[{i}]"
         match part.get("type") if isinstance(part, dict) else None:
@@ -175,7 +175,7 @@ def _content(content: Any, where: str) -> list[str | bytes]:
             case "input_image":
                 found.append(chat.image(part["image_url"]))
             case "input_file":
-                raise InvalidRequest("file inputs are not currently supported")
+                found.append(attached.openai_file(part, place))
             case kind:
                 raise InvalidRequest(f'unknown content type of {place}: "{str(kind)[:80]}"')
     return found

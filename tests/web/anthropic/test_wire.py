@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamapy.request import Request
-from ollamapy.types import Chunk, Constraint, Message, ToolCall, Usage
+from ollamapy.types import (
+    Chunk,
+    Constraint,
+    ContentPart,
+    Document,
+    Link,
+    Message,
+    ToolCall,
+    Usage,
+)
 from ollamapy.web.anthropic import wire as anthropic
 from ollamapy.web.body import Misread
 from tests.requests_made import conversation
@@ -45,6 +54,10 @@ def text(content: str) -> dict[str, Any]:
 
 def image(**source: Any) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": "image/png", **source}}
+
+
+def document(**source: Any) -> dict[str, Any]:
+    return {"type": "document", "source": source}
 
 
 # ---- requests ----------------------------------------------------------------------------------
@@ -142,7 +155,7 @@ def test_the_form_of_an_answer() -> None:
     ("given", "found"),
     [
         ([user(text("a"), text("b"))], [Message("user", "ab")]),
-        ([user({"type": "document", "source": {}}, text("a"))], [Message("user", "a")]),
+        ([user({"type": "search_result", "source": "x"}, text("a"))], [Message("user", "a")]),
         (
             [user(text("a"), image(data=PIXEL))],
             [Message("user", "a", images=(b"\x89PNG",), places=(1,))],
@@ -184,6 +197,31 @@ def test_messages_and_their_blocks(given: list[Any], found: list[Message]) -> No
     assert messages(*given) == tuple(found)
 
 
+NOTES = base64.b64encode(b"notes").decode()
+INNER = [text("b"), image(data=PIXEL), document(type="text", data="not read here")]
+
+
+@pytest.mark.parametrize(
+    ("block", "parts"),
+    [
+        (document(type="base64", media_type="application/pdf", data=NOTES), [Document(b"notes")]),
+        ({**document(type="base64", data=NOTES), "title": "N"}, [Document(b"notes", "N")]),
+        ({**document(type="text", data="ä"), "title": 5}, [Document("ä".encode())]),
+        (document(type="url", url="https://a/b.pdf"), [Link("https://a/b.pdf", is_image=False)]),
+        (image(type="url", url="https://a/b.png"), [Link("https://a/b.png")]),
+        (document(type="content", content="b"), ["b"]),
+        (document(type="content", content=INNER), ["b", b"\x89PNG"]),
+    ],
+)
+def test_documents_and_links_keep_their_places(
+    block: dict[str, Any], parts: list[ContentPart]
+) -> None:
+    whole = ["a", *parts, "c"]
+    assert messages(user(text("a"), block, text("c"))) == (Message.of("user", whole),)
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [text("a"), block, text("c")]}
+    assert messages(user(result)) == (Message.of("tool", whole, tool_call_id="t"),)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -202,7 +240,14 @@ def test_messages_and_their_blocks(given: list[Any], found: list[Message]) -> No
         ({"messages": [user("x")]}, "messages.0..content.0. must be a block with a type"),
         ({"messages": [user({"type": "text"})]}, "must have a text as text"),
         ({"messages": [user({"type": "custom"})]}, "messages say nothing"),
-        ({"messages": [user(image(type="url", url="http://x"))]}, "invalid image source type: url"),
+        ({"messages": [user(image(type="file", file_id="x"))]}, "invalid image source type: file"),
+        (
+            {"messages": [user(document(type="file", file_id="x"))]},
+            "no document source 'file' here",
+        ),
+        ({"messages": [user(document(type="base64", data="%"))]}, "illegal base64"),
+        ({"messages": [user(document(type="content", content=5))]}, "must be a text or a list"),
+        ({"messages": [user({"type": "document"})]}, "must have a source"),
         ({"messages": [user(image(data="%"))]}, "no base64"),
         ({"messages": [user({"type": "image"})]}, "must have a source"),
         ({"messages": [user({"type": "tool_use", "name": "f"})]}, "must have an id and a name"),

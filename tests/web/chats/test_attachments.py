@@ -10,10 +10,12 @@ from urllib.parse import quote
 import pytest
 
 from ollamapy.digests import digest_of
+from ollamapy.formats.documents.kinds import type_of
 from ollamapy.serving.chats.asking import message_of
-from ollamapy.serving.chats.attachments import media_type_of
 from ollamapy.serving.chats.values import ChatMessage, Part
+from ollamapy.types import Document
 from tests.conftest import HELLO
+from tests.documents import archive, docx, paragraph
 from tests.served import Daemon, serve
 
 from .talk import ask, new_chat, said, send
@@ -72,8 +74,8 @@ def test_a_file_can_come_with_its_message(daemon: Daemon) -> None:
     [
         ([{"type": "image", "data": base64.b64encode(PNG).decode()}], 400, "does not support multimodal"),
         ([{"type": "image", "data": base64.b64encode(b"text").decode()}], 400, "no image"),
-        ([{"type": "file", "data": base64.b64encode(b"%PDF-1.7").decode(), "name": "x.pdf"}], 400, '"x.pdf" is of type application/pdf'),
-        ([{"type": "file", "data": base64.b64encode(PNG).decode()}], 400, "image/png"),
+        ([{"type": "file", "data": base64.b64encode(b"a\0").decode(), "name": "x.pdf"}], 400, '"x.pdf" is of type application/octet-stream'),
+        ([{"type": "file", "data": base64.b64encode(PNG).decode()}], 400, "does not support multimodal"),
         ([{"type": "file", "digest": digest_of(b"unknown")}], 404, "no attachment"),
         ([{"type": "file", "digest": "x"}], 400, "digest or the data"),
         ([{"type": "file", "data": "?"}], 400, "base64"),
@@ -143,15 +145,42 @@ def test_attachments_of_temporary_chats_are_not_written(daemon: Daemon) -> None:
     ],
 )  # fmt: skip
 def test_what_a_file_is(content: bytes, media_type: str) -> None:
-    assert media_type_of(content) == media_type
+    assert type_of(content) == media_type
 
 
-def test_a_fence_is_longer_than_any_inside() -> None:
+def test_the_text_of_a_document_is_read_when_it_is_asked_about() -> None:
     part = Part("file", digest="d", name="n", media_type="text/plain")
     message = ChatMessage(
         id="", parent=None, role="user", content="", status="done", created_at="", parts=(part,)
     )
-    assert message_of(message, {"d": b"`````"}).content == "n:\n``````\n`````\n``````\n\n"
+    assert message_of(message, {"d": b"a"}).unread == (Document(b"a", "n"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\0", '"a.txt" is of type application/octet-stream'),
+        (docx("")[:-9], '"a.txt" is a damaged zip archive'),
+        (archive([("a", b"")]), '"a.txt" is a zip archive and no Word document'),
+    ],
+)
+def test_what_no_model_can_read_is_not_stored(daemon: Daemon, content: bytes, why: str) -> None:
+    before = files(daemon)
+    answer = daemon.ask("POST", "/api/attachments?name=a.txt", content)
+    assert answer.status == 400 and why in answer.json()["error"]
+    assert files(daemon) == before
+
+
+def test_a_document_is_part_of_the_prompt_of_every_later_turn(daemon: Daemon) -> None:
+    stored = attach(daemon, docx(paragraph("A secret. " * 30)), "s.docx")
+    assert stored["media_type"].endswith("wordprocessingml.document")
+    id = new_chat(daemon)
+    first = send(daemon, id, [{"type": "file", "digest": stored["digest"]}])  # type: ignore[arg-type]
+    second = send(daemon, id, "And?")
+    usages = [found[-1][1]["usage"] for found in (first, second)]
+    assert usages[1]["prompt_tokens"] > usages[0]["prompt_tokens"] > 300
+    assert usages[1]["cached_tokens"] > 300, "it was read as the same text"
+    assert usages[0]["notes"] == []
 
 
 def test_uploads_are_bounded(daemon: Daemon) -> None:

@@ -10,7 +10,17 @@ import pytest
 from ollamapy.errors import InvalidRequest
 from ollamapy.request import Request
 from ollamapy.serving.answer import merge
-from ollamapy.types import Chunk, Constraint, Message, TokenLogprob, ToolCall, ToolDelta, Usage
+from ollamapy.types import (
+    Chunk,
+    Constraint,
+    Document,
+    Link,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    ToolDelta,
+    Usage,
+)
 from ollamapy.web.body import Misread
 from ollamapy.web.openai import chat
 from tests.requests_made import conversation
@@ -48,7 +58,10 @@ def content(content: Any, **more: Any) -> dict[str, Any]:
         (content(["x"]), "invalid message format"),
         (content([{"type": "text", "text": 5}]), "invalid message format"),
         (content([{"type": "input_audio"}]), "input_audio is not supported"),
-        (content([{"type": "image_url", "image_url": "http://a/b"}]), "image URLs"),
+        (content([{"type": "file", "file": {"file_id": "file-1"}}]), "no stored files here"),
+        (content([{"type": "file", "file": {"file_data": "data:text/plain,a"}}]), "must be base64"),
+        (content([{"type": "file", "file": {"file_data": "data:;base64,"}}]), "is empty"),
+        (content([{"type": "file"}]), "must be an object with file_data"),
         (content([{"type": "image_url", "image_url": {"url": "data:text/html;base64,"}}]), "image input"),
         (content([{"type": "image_url", "image_url": {"url": "data:;base64,!"}}]), "image input"),
         (content("x", audio={"id": "a"}), "audio of messages"),
@@ -225,6 +238,20 @@ def test_images_are_messages_of_their_own() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
     found = request(messages=[{"role": "user", "content": parts}])
     assert conversation(found).messages == (Message("user", "a"), Message("user", images=(b"hi",)))
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://a/b.png"}}, Link("https://a/b.png")),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,aGk=", "filename": "a.pdf"}}, Document(b"hi", "a.pdf")),
+        ({"type": "file", "file": {"file_data": "aGk="}}, Document(b"hi")),
+    ],
+)  # fmt: skip
+def test_files_and_links_are_messages_of_their_own(part: dict[str, Any], found: Any) -> None:
+    parts = [part, {"type": "text", "text": "a"}]
+    made = request(messages=[{"role": "user", "content": parts}])
+    assert conversation(made).messages == (Message("user", unread=(found,)), Message("user", "a"))
 
 
 def test_each_choice_has_a_seed_of_its_own() -> None:

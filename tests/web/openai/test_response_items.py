@@ -10,7 +10,7 @@ import pytest
 
 from ollamapy.errors import InvalidRequest
 from ollamapy.serving.responses.values import Item, ItemPage, Listing
-from ollamapy.types import Message, ToolCall
+from ollamapy.types import Document, Link, Message, ToolCall
 from ollamapy.web.openai import conversations, item_lists, response_items
 
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -88,6 +88,20 @@ def test_an_image_keeps_its_place_between_texts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"type": "input_image", "image_url": "https://a/b.png"}, Link("https://a/b.png")),
+        ({"type": "input_file", "file_data": "data:text/csv;base64,YSxi", "filename": "a.csv"}, Document(b"a,b", "a.csv")),
+        ({"type": "input_file", "file_url": "https://a/b.pdf"}, Link("https://a/b.pdf", is_image=False)),
+    ],
+)  # fmt: skip
+def test_a_file_keeps_its_place_between_texts(part: dict[str, Any], found: Any) -> None:
+    before, after = {"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}
+    [message] = response_items.messages([{"role": "user", "content": [before, part, after]}], "")
+    assert message == Message("user", unread=("a", found, "b"))
+
+
+@pytest.mark.parametrize(
     ("item", "complaint"),
     [
         (1, "input[0] must be an object with a type"),
@@ -95,7 +109,7 @@ def test_an_image_keeps_its_place_between_texts() -> None:
         ({"role": "robot", "content": "Hi"}, "role"),
         ({"role": "user"}, "input[0].content must be a text or a list of parts"),
         ({"role": "user", "content": [1]}, 'unknown content type of input[0].content[0]: "None"'),
-        ({"role": "user", "content": [{"type": "input_file"}]}, "file inputs are not"),
+        ({"role": "user", "content": [{"type": "input_file"}]}, "must have file_data"),
         (
             {"role": "user", "content": [{"type": "input_image", "file_id": "f"}]},
             "input[0].content[0] must have its image as a data URI in image_url",
