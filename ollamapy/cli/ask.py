@@ -80,14 +80,17 @@ def print_answer(client: Client, body: Mapping[str, Any], look: Look) -> dict[st
 
 
 def _with_files(client: Client, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The request, with the files that its prompt names attached. Raises InvalidRequest for a model that takes none."""
+    """The request, with the files that its prompt names attached. Raises InvalidRequest for a model or a server that takes none."""
     if not media.names_files(body["prompt"]):
         return body
     media.check(client.show(body["model"]), body["model"], body["prompt"])
-    text, files, notes = media.attach(body["prompt"])
-    for note in notes:
+    found = media.attach(body["prompt"])
+    if found.documents:
+        media.check_reader(client.version(), found)
+    for note in found.notes:
         terminal.remark(note)
-    return {**body, "prompt": text, "images": list(files)}
+    named = {"images": list(found.images), "files": list(found.documents)}
+    return {**body, "prompt": found.text, **{name: each for name, each in named.items() if each}}
 
 
 def _opening(client: Client, body: Mapping[str, Any]) -> str:

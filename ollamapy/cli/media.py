@@ -1,8 +1,9 @@
-"""Pictures and sounds that a prompt names by their paths: found, read, and taken out of the text.
+"""Images, sounds and documents that a prompt names by their paths: found, read, and taken out of the text.
 
 A path begins with "/", "./", "../", "~/", a drive letter or a backslash, where a word may begin, and ends with one of ENDINGS; it
 may hold spaces, plain or with the shell's backslash before them, and stand in quotes. What names no file is text like any other. A
-model that can neither see nor hear must not be sent the path in its place: the caller asks :func:`check` first. Prints nothing.
+model that can neither see nor hear must not be sent the path in its place: the caller asks :func:`check` first. Documents are for
+every model: the daemon makes text of them. Text files are not attached: a prompt may well be about a path. Prints nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InvalidRequest, reason
+from ..formats.documents.kinds import media_type
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".wav")
+SEEN = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".wav", ".mp3", ".flac")
+"""Of files that a model must see or hear."""
+
+DOCUMENTS = (".pdf", ".docx")
+"""Of files whose text the daemon reads."""
+
+ENDINGS = (*SEEN, *DOCUMENTS)
 
 LARGEST = 100 * 1024 * 1024
 """Bytes of one file (Ollama's limit)."""
@@ -27,10 +35,12 @@ _LONGEST, _MOST_TRIES = 4096, 1000
 
 
 class Attached(NamedTuple):
-    """A prompt without the paths, and their files: ``files`` as base64, ``notes`` a line about each."""
+    """A prompt without the paths, and their files: ``images`` (also sounds) as base64, ``documents`` with a name and data, as the
+    API has them, ``notes`` a line about each."""
 
     text: str
-    files: tuple[str, ...]
+    images: tuple[str, ...]
+    documents: tuple[Mapping[str, str], ...]
     notes: tuple[str, ...]
 
 
@@ -47,8 +57,8 @@ def perceives(show: Mapping[str, Any]) -> bool:
 
 
 def check(show: Mapping[str, Any], model: str, text: str) -> None:
-    """Raises InvalidRequest if a text names files and the model, of that /api/show, takes none."""
-    found = next(_found(text), None)
+    """Raises InvalidRequest if a text names images or sounds and the model, of that /api/show, takes none."""
+    found = next((each for each in _found(text) if is_seen(each.path)), None)
     if found and not perceives(show):
         raise InvalidRequest(
             f"model {model!r} cannot see images or hear audio, and the prompt names '{found.path}': leave the file out, or use "
@@ -58,7 +68,15 @@ def check(show: Mapping[str, Any], model: str, text: str) -> None:
 
 def is_seen(path: Path) -> bool:
     """Whether a file is one that a model must see or hear."""
-    return path.suffix.lower() in ENDINGS
+    return path.suffix.lower() in SEEN
+
+
+def check_reader(version: Mapping[str, Any], found: Attached) -> None:
+    """Raises InvalidRequest if there are documents, and the server, of that /api/version, is another one than ours."""
+    if found.documents and "ollamapy" not in version:
+        raise InvalidRequest(
+            f"the server is not ollamapy and reads no documents: leave '{found.documents[0]['name']}' out, or copy its text"
+        )
 
 
 def names_files(text: str) -> bool:
@@ -74,17 +92,25 @@ def begins_with_file(text: str) -> bool:
 
 def attach(text: str) -> Attached:
     """Read the files that a prompt names. Raises InvalidRequest for a file that is too large, of another kind or cannot be read."""
-    kept, files, notes = [], [], []
+    kept, images, documents, notes = [], [], [], []
     at = 0
     for begin, end, path in _found(text):
         data = _read(path)
+        kind = _kind(data) if is_seen(path) else "document"
+        if not kind:
+            raise InvalidRequest(
+                f"invalid file type: '{path}' is not a JPEG, PNG, WebP, GIF, BMP, WAV, MP3 or FLAC file"
+            )
         kept.append(text[at:begin])
         at = end
-        files.append(base64.b64encode(data).decode())
-        notes.append(
-            f"Added {'audio' if data.startswith(b'RIFF') and data[8:12] == b'WAVE' else 'image'} '{path}'"
-        )
-    return Attached("".join([*kept, text[at:]]).strip(), tuple(files), tuple(notes))
+        content = base64.b64encode(data).decode()
+        if kind == "document":
+            documents.append({"name": path.name, "data": content})
+        else:
+            images.append(content)
+        notes.append(f"Added {kind} '{path}'")
+    whole = "".join([*kept, text[at:]]).strip()
+    return Attached(whole, tuple(images), tuple(documents), tuple(notes))
 
 
 _BEGIN = re.compile(r"""(?<![^\s"'(\[])(["']?)((?:[A-Za-z]:)?(?:\.{0,2}/|~/|\.{0,2}\\))(?=\S)""")
@@ -130,13 +156,11 @@ def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST:
             raise InvalidRequest(f"file size exceeds maximum limit (100MB): '{path}'")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"couldn't read '{path}': {reason(error)}") from None
-    known = (
-        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
-        or (data[:4] == b"RIFF" and data[8:12] in (b"WAVE", b"WEBP"))
-    )  # fmt: skip
-    if not known:
-        raise InvalidRequest(f"invalid file type: '{path}' is not a JPEG, PNG, WebP or WAV file")
-    return data
+
+
+def _kind(data: bytes) -> str:
+    """Whether a file is an "image" or "audio", by its content; "" for another one."""
+    return media_type(data).partition("/")[0]

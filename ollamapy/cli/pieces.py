@@ -247,6 +247,8 @@ def figures(done: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of an answer that is complete (its ``done`` event or its message), as the last chunk of /api/chat has them."""
     usage = done.get("usage") or {}
     final = {name: usage[own] for name, own in _FIGURES.items() if usage.get(own)}
+    if notes := usage.get("notes"):
+        final["notes"] = notes
     if cut := usage.get("truncated_tokens"):
         final["prompt_truncated"] = {"tokens": cut, "messages": usage.get("dropped_messages")}
     return {"done": True, "done_reason": done.get("stop_reason") or "stop", **final}

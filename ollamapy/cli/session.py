@@ -35,8 +35,8 @@ SHOWN: Collection[Ending] = ("stopped", "broken off")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the conversation; ``images`` are files in base64, ``files`` parts that the daemon has, by digest. ``id`` is
-    the daemon's, "" where it does not keep the message."""
+    """One message of the conversation; ``images`` are files in base64, ``files`` parts that the daemon has, by digest,
+    ``documents`` files with a name and data. ``id`` is the daemon's, "" where it does not keep the message."""
 
     role: Role
     content: str
@@ -44,6 +44,7 @@ class Message:
     thinking: str = ""
     images: tuple[str, ...] = ()
     files: tuple[Mapping[str, Any], ...] = ()
+    documents: tuple[Mapping[str, str], ...] = ()
     id: str = ""
 
     @property
@@ -54,6 +55,8 @@ class Message:
             sent["thinking"] = self.thinking
         if self.images:
             sent["images"] = list(self.images)
+        if self.documents:
+            sent["files"] = list(self.documents)
         return sent
 
 
@@ -144,14 +147,18 @@ class Session:
         return Post(False, {**self._common(), "prompt": ""})
 
     def with_message(
-        self, line: str, images: tuple[str, ...] = (), files: tuple[Mapping[str, Any], ...] = ()
+        self,
+        line: str,
+        images: tuple[str, ...] = (),
+        files: tuple[Mapping[str, Any], ...] = (),
+        documents: tuple[Mapping[str, str], ...] = (),
     ) -> Session:
         """With a message of the user; an empty line (base models only) goes on with a part or begins a new text. The built-in
         model tells stories: what is typed begins the next one."""
         if line and self.joins:
             return replace(self, messages=(Message("user", line),))
-        if line or images or files:
-            message = Message("user", line, images=images, files=files)
+        if line or images or files or documents:
+            message = Message("user", line, images=images, files=files, documents=documents)
             return replace(self, messages=(*self.messages, message))
         return self if self.is_open else replace(self, messages=())
 

@@ -132,15 +132,18 @@ class Talk:
         self.answer(session)
 
     def _with_message(self, line: str) -> Session:
-        """The conversation with a line; files that it names are attached if the model takes images or audio."""
+        """The conversation with a line, and with the files that it names. Raises InvalidRequest for a model or a server that takes
+        none."""
         files = self.thread.files
         if self.session.is_base or not media.names_files(line):
             return self.session.with_message(line, files=files)
         media.check(self.session.show, self.session.model, line)
-        text, images, notes = media.attach(line)
-        for note in notes:
+        found = media.attach(line)
+        if found.documents:
+            media.check_reader(self.ask(lambda client: client.version()), found)
+        for note in found.notes:
             terminal.remark(note)
-        return self.session.with_message(text, images, files)
+        return self.session.with_message(found.text, found.images, files, found.documents)
 
     def answer(self, session: Session, other: Session | None = None) -> None:
         """Get an answer to the end of a conversation, from the model of ``other`` if that is given; both join the conversation."""

@@ -337,7 +337,8 @@ def file_name(path: Path) -> str:
 def content(message: Message) -> str | list[Mapping[str, Any]]:
     """What is sent for a message: its text, or parts where files go with it."""
     images = [{"type": "image", "data": data} for data in message.images]
-    if not images and not message.files:
+    documents = [{"type": "file", **each} for each in message.documents]
+    if not images and not documents and not message.files:
         return message.content
     text = [{"type": "text", "text": message.content}] if message.content else []
-    return [*text, *message.files, *images]
+    return [*text, *message.files, *documents, *images]

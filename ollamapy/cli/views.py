@@ -190,7 +190,9 @@ def plain(value: object) -> str:
 
 
 def notes(final: Mapping[str, Any]) -> Iterator[str]:
-    """Notes on the context from the last object of an answer: that it has grown, and that the prompt did not fit."""
+    """Notes from the last object of an answer: that the context has grown, what was left out of files and of the prompt."""
+    for note in final.get("notes") or ():
+        yield f"Note: {note}"
     if grown := final.get("context_grown"):
         yield (
             f"Note: the model was loaded anew, its context has grown from {grown.get('from')}"

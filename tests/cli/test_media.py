@@ -21,6 +21,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sub").mkdir()
     for name in ("cat.jpg", "my cat.jpeg", "cat.jpg.webp", "a (1).png", "sub/dog.JPG"):
         (tmp_path / name).write_bytes(JPEG)
+    for name in ("my report.pdf", "b.DOCX"):
+        (tmp_path / name).write_bytes(b"a document")
     (tmp_path / "sound.wav").write_bytes(WAVE)
     (tmp_path / "text.png").write_text("no picture")
     monkeypatch.chdir(tmp_path)
@@ -38,6 +40,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (r"see ./my\ cat.jpeg there", "see  there", ["image 'my cat.jpeg'"]),
         (r"see ./a\ \(1\).png", "see", ["image 'a (1).png'"]),
         ("hear ./sound.wav", "hear", ["audio 'sound.wav'"]),
+        (
+            "sum up './my report.pdf' and ./b.DOCX",
+            "sum up  and",
+            ["document 'my report.pdf'", "document 'b.DOCX'"],
+        ),
         ("either/or ./cat.jpg", "either/or", ["image 'cat.jpg'"]),
         ("and / or /nosuch.png or ./cat.jpg", "and / or /nosuch.png or", ["image 'cat.jpg'"]),
         ("two\nlines /nosuch\n./cat.jpg", "two\nlines /nosuch", ["image 'cat.jpg'"]),
@@ -54,8 +61,13 @@ def test_paths(prompt: str, text: str, names: list[str], folder: Path) -> None:
     assert found.text == text
     assert list(found.notes) == [f"Added {name}" for name in names]
     assert media.names_files(prompt) == bool(names)
-    for name, file in zip(names, found.files, strict=True):
-        assert base64.b64decode(file) == (WAVE if name.startswith("audio") else JPEG)
+    kinds = [name.split()[0] for name in names]
+    assert [base64.b64decode(file) for file in found.images] == [
+        WAVE if kind == "audio" else JPEG for kind in kinds if kind != "document"
+    ]
+    assert [base64.b64decode(each["data"]) for each in found.documents] == [
+        b"a document" for kind in kinds if kind == "document"
+    ]
 
 
 def test_absolute_paths_and_the_home(folder: Path) -> None:
@@ -80,6 +92,16 @@ def test_what_cannot_be_attached(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_many_slashes_take_no_time(folder: Path) -> None:
     assert not media.names_files("/x " * 50_000 + ".png " * 10)
+
+
+def test_documents_are_for_every_model_but_not_for_every_server(folder: Path) -> None:
+    media.check({}, "blind", "./b.DOCX")
+    with pytest.raises(InvalidRequest, match="cannot see images or hear audio"):
+        media.check({}, "blind", "./b.DOCX ./cat.jpg")
+    media.check_reader({"version": "0.30", "ollamapy": "1"}, media.attach("./b.DOCX"))
+    media.check_reader({"version": "0.30"}, media.attach("./cat.jpg"))
+    with pytest.raises(InvalidRequest, match="reads no documents: leave 'b.DOCX' out"):
+        media.check_reader({"version": "0.30"}, media.attach("./b.DOCX"))
 
 
 @pytest.mark.parametrize(
