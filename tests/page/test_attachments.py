@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import documents
 from tests.served import Daemon, until
 
 from .chats import delete_chats, new_chat, settled, shown_path, stored_chat
+from .conftest import PHONE
 from .hand import button, field, finished, messages, open_chat, prefer, say
 from .states import attach
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -71,10 +73,9 @@ def test_files_are_dropped_and_pasted(page: Page, served: Daemon, kind: str) -> 
     assert messages(page).first.get_by_role("link", name="b.md").is_visible()
 
 
-def test_a_file_that_is_too_large_is_refused(
+def test_a_file_that_is_too_large_is_not_even_sent(
     page: Page, served: Daemon, watch: Watch, tmp_path: Path
 ) -> None:
-    watch.allow("413")
     open_chat(page, new_chat(served))
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(40 * 2**20)
@@ -82,33 +83,88 @@ def test_a_file_that_is_too_large_is_refused(
     choose_file(page, tmp_path / "large.txt")
     page.get_by_role("alert").filter(has_text="“large.txt” could not be attached").filter(has_text="32 MiB").wait_for()  # fmt: skip
     assert attached(page) == [] and field(page).input_value() == "Look at this"
+    assert not [url for url in watch.requests if "/api/attachments" in url]
 
 
-FILES = {
-    "x.bin": (bytes(range(256)) * 10, "application/octet-stream"),
-    "x.png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "image/png"),
-    "x.pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(100), "application/pdf"),
-}
+def give(page: Page, name: str, content: bytes) -> None:
+    page.locator("input[type=file]").set_input_files(
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    )
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_what_the_model_cannot_read_is_refused_and_nothing_is_lost(
-    page: Page, served: Daemon, watch: Watch, name: str
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("x.bin", bytes(range(256)) * 10, "is of type application/octet-stream"),
+        ("x.zip", documents.archive([("a", b"a")]), "no Word document"),
+        ("x.docx", documents.docx("")[:-30], "is a damaged zip archive"),
+    ],
+)
+def test_what_no_model_can_read_is_not_attached(
+    page: Page, served: Daemon, watch: Watch, name: str, content: bytes, why: str
+) -> None:
+    watch.allow("400")
+    open_chat(page, new_chat(served))
+    field(page).fill("Look at this")
+    give(page, name, content)
+    page.get_by_role("alert").filter(has_text=f"“{name}” could not be attached").filter(
+        has_text=why
+    ).wait_for()
+    assert attached(page) == [] and field(page).input_value() == "Look at this"
+
+
+def test_an_image_for_a_model_that_does_not_see_is_refused_and_nothing_is_lost(
+    page: Page, served: Daemon, watch: Watch
 ) -> None:
     watch.allow("400")
     chat = new_chat(served)
     open_chat(page, chat)
-    content, media_type = FILES[name]
-    page.locator("input[type=file]").set_input_files(
-        {"name": name, "mimeType": media_type, "buffer": content}
-    )
-    page.locator(f".attached li:not(.uploading):has-text('{name}')").wait_for()
+    give(page, "x.png", documents.png(40, 30))
+    page.locator(".attached li:not(.uploading):has-text('x.png') img").wait_for()
+    page.get_by_text("hello cannot see images").wait_for()
     say(page, "What is this?")
-    alert = page.get_by_role("alert")
-    alert.wait_for()
-    assert name in alert.inner_text() or "image" in alert.inner_text()
-    assert field(page).input_value() == "What is this?" and name in attached(page)[0]
+    page.get_by_role("alert").filter(has_text="image").wait_for()
+    assert field(page).input_value() == "What is this?" and "x.png" in attached(page)[0]
     assert settled(served, chat)["messages"] == []
+    button(page, "Remove x.png").click()
+    page.get_by_text("hello cannot see images").wait_for(state="hidden")
+
+
+def test_the_text_of_a_document_goes_with_a_message_and_is_there_after_a_reload(
+    page: Page, served: Daemon
+) -> None:
+    chat = new_chat(served)
+    open_chat(page, chat)
+    give(page, "letter.docx", documents.docx(documents.paragraph("It is a secret. " * 30)))
+    page.locator(".attached li:not(.uploading):has-text('letter.docx')").wait_for()
+    say(page, "What is in it?")
+    finished(page)
+    page.reload()
+    finished(page)
+    assert messages(page).first.get_by_role("link", name="letter.docx").is_visible()
+    [_, answer] = shown_path(settled(served, chat))
+    assert answer["usage"]["prompt_tokens"] > 400, "its text is part of the prompt"
+
+
+def test_a_photo_can_be_taken_where_there_is_a_camera(browser: Browser, served: Daemon) -> None:
+    """The button is for touch screens; the browser then offers the camera."""
+    context = browser.new_context(
+        base_url=served.url, viewport=PHONE, has_touch=True, is_mobile=True, locale="en-US"
+    )
+    phone = context.new_page()
+    open_chat(phone, new_chat(served))
+    with phone.expect_file_chooser() as chooser:
+        button(phone, "Take a photo").click()
+    assert phone.locator("input[type=file][capture][accept='image/*']").count() == 1
+    chooser.value.set_files(
+        {"name": "photo.png", "mimeType": "image/png", "buffer": documents.png(400, 300)}
+    )
+    phone.locator(".attached li:not(.uploading):has-text('photo.png') img").wait_for()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    with phone.expect_file_chooser():
+        button(phone, "Attach files").click()
+    assert phone.locator("input[type=file][capture]").count() == 0
+    context.close()
 
 
 def test_a_chat_whose_first_message_is_refused_does_not_stay(
@@ -117,17 +173,14 @@ def test_a_chat_whose_first_message_is_refused_does_not_stay(
     watch.allow("400")
     delete_chats(served)
     prefer(page, model="hello")
-    content, media_type = FILES["x.bin"]
-    page.locator("input[type=file]").set_input_files(
-        {"name": "x.bin", "mimeType": media_type, "buffer": content}
-    )
+    give(page, "x.png", documents.png())
     page.locator(".attached li:not(.uploading)").wait_for()
     say(page, "What is this?")
     page.get_by_role("alert").wait_for()
     until(lambda: served.ask("GET", "/api/chats").json()["chats"] == [], "it is deleted")
     page.get_by_text("No chats yet").wait_for()
-    assert field(page).input_value() == "What is this?" and "x.bin" in attached(page)[0]
-    button(page, "Remove x.bin").click()
+    assert field(page).input_value() == "What is this?" and "x.png" in attached(page)[0]
+    button(page, "Remove x.png").click()
     field(page).press("Enter")
     finished(page)
 

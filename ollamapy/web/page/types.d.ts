@@ -55,6 +55,7 @@ interface Usage {
   thinking_duration?: number;
   first_token_duration?: number;
   cache_note?: string;
+  notes?: string[];
 }
 
 interface Message {

@@ -4,8 +4,10 @@ import { ask, post } from "./api.js";
 import { currentAnswer, send, stop } from "./chats.js";
 import { showError, toast } from "./dialogs.js";
 import { delayed, fill, h, icon, iconButton } from "./dom.js";
+import { capabilitiesOf } from "./facts.js";
 import { contextShort, gauge } from "./figures.js";
 import { command } from "./keys.js";
+import { installed, shortName } from "./library.js";
 import { openModels } from "./models.js";
 import { enqueue, sendAgain, unqueue } from "./queue.js";
 import { prefs, store } from "./state.js";
@@ -14,6 +16,7 @@ import { pathTo } from "./tree.js";
 
 const DRAFTS = "ollamapy.draft."; // in the session's storage, by chat
 const PREFILL_AFTER = 400; // ms without a key
+const MOST_BYTES = 32 * 2 ** 20; // of a file, as the daemon takes it
 
 /** @typedef {{part: Part | null, name: string, size: number}} Attachment `part` is null while it is uploaded */
 
@@ -34,13 +37,16 @@ class Composer {
     this.text = h("textarea", { id: "composer-text", rows: 1, placeholder: t("message"), "aria-label": t("message"), dir: "auto", enterkeyhint: "send" });
     this.files = h("input", { type: "file", multiple: true, hidden: true });
     this.attached = h("ul", { class: "attached", "aria-label": t("attachments") });
+    this.blind = h("p", { class: "notice", role: "status", hidden: true });
     this.queue = h("ul", { class: "queue", "aria-label": t("queued") });
     this.stop = iconButton("stop", t("stop"), () => this.stopAnswer(), { class: "stop" });
     this.send = iconButton("send", t("send"), () => this.submit(), { class: "send" });
     this.context = h("span", { class: "context" });
     this.box = h("form", { class: "box", on: { submit: (/** @type {Event} */ event) => { event.preventDefault(); this.submit(); } } },
       this.attached, this.text,
-      h("div", { class: "box-row" }, iconButton("attach", t("attach"), () => this.files.click()), this.context, this.stop, this.send), this.files);
+      this.blind,
+      h("div", { class: "box-row" }, iconButton("attach", t("attach"), () => this.#choose()), iconButton("camera", t("takePhoto"), () => this.#choose(true), { class: "camera" }),
+        this.context, this.stop, this.send), this.files);
     this.hint = h("small", { hidden: true }, t("temporaryHint"));
     this.start = h("div", { class: "start", hidden: true }, h("small", null, t("noModelsYet")), h("button", { type: "button", class: "primary", on: { click: () => openModels("get") } }, t("getModel")));
     fill(composer, h("p", { class: "notice offline", role: "status" }), h("div", { class: "greeting" }, t("greeting"), this.hint, this.start), this.queue, this.box);
@@ -73,7 +79,7 @@ class Composer {
     });
     acceptDrops(composer, (files) => this.attach(files));
     command({ id: "composer.focus", title: t("focusMessage"), keys: "shift+escape", run: () => this.text.focus() });
-    command({ id: "composer.attach", title: t("attach"), keys: "mod+shift+u", run: () => this.files.click() });
+    command({ id: "composer.attach", title: t("attach"), keys: "mod+shift+u", run: () => this.#choose() });
     addEventListener("pagehide", () => this.#keep());
   }
 
@@ -112,12 +118,21 @@ class Composer {
     this.send.title = answer ? t("queue") : t("send");
     this.offline.textContent = store.now.offline ? t("offline") : "";
     fill(this.attached, this.attachments.map((each) => this.#attachedView(each)));
+    this.#drawBlind();
     fill(this.queue, store.now.queue.filter((each) => each.chat === store.now.chat.id).map((each) =>
       h("li", null, icon(each.failed ? "warning" : "queue"), h("span", { dir: "auto" }, textOf(each.content)),
         each.failed ? iconButton("retry", t("sendAgain"), () => sendAgain(each)) : null,
         iconButton("close", t("removeQueued"), () => unqueue(each)))));
     const usage = pathTo(store.now.messages, store.now.chat.head).map((each) => each.usage).filter((each) => !!each).at(-1);
     fill(this.context, usage ? [gauge(usage), contextShort(usage)] : null);
+  }
+
+  /** Say before it is sent that the model takes no images. */
+  #drawBlind() {
+    const model = installed(store.now.chat.model);
+    const isBlind = model && !capabilitiesOf(model).includes("vision") && this.attachments.some((each) => each.part?.type === "image");
+    this.blind.hidden = !isBlind;
+    this.blind.textContent = isBlind ? t("seesNoImages", { model: shortName(model.name) }) : "";
   }
 
   /** Send what is written, or queue it while an answer is written. */
@@ -157,6 +172,13 @@ class Composer {
 
   // ---- attachments ----
 
+  /** Let the user choose files, or take a photo where the device has a camera. */
+  #choose(photo = false) {
+    this.files.toggleAttribute("capture", photo);
+    this.files.accept = photo ? "image/*" : "";
+    this.files.click();
+  }
+
   /** Upload files and attach them. @param {File[]} files */
   attach(files) {
     for (const file of files) this.#upload(file);
@@ -164,6 +186,7 @@ class Composer {
 
   /** @param {File} file */
   async #upload(file) {
+    if (file.size > MOST_BYTES) return toast(t("attachFailed", { name: file.name, reason: t("fileTooLarge") }), { kind: "error" });
     /** @type {Attachment} */
     const attachment = { part: null, name: file.name, size: file.size };
     this.attachments = [...this.attachments, attachment];
@@ -235,7 +258,10 @@ class Composer {
 
 /** @param {Attachment} attachment */
 function preview({ part }) {
-  return part?.type === "image" ? h("img", { src: `/api/attachments/${part.digest}`, alt: "" }) : icon("file");
+  if (part?.type !== "image") return icon("file");
+  const image = h("img", { src: `/api/attachments/${part.digest}`, alt: "" });
+  image.addEventListener("error", () => image.replaceWith(icon("file"))); // a format that this browser does not show
+  return image;
 }
 
 /** @param {string | Part[]} content */

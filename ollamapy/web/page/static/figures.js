@@ -21,10 +21,11 @@ export function figures({ usage, status, stop_reason, model, created_at }) {
     usage.cache_note ? t("figureCache", { note: usage.cache_note }) : "",
     contextText(usage),
     cutText(usage),
+    ...(usage.notes ?? []),
     created_at ? t("figureBegun", { at: moment(created_at) }) : "",
   ].filter(Boolean);
   return h("details", { class: "figures" },
-    h("summary", null, h("span", null, short), gauge(usage), usage.truncated_tokens ? icon("warning") : null),
+    h("summary", null, h("span", null, short), gauge(usage), usage.truncated_tokens || usage.notes?.length ? icon("warning") : null),
     h("ul", null, rows.map((row) => h("li", null, row))));
 }
 

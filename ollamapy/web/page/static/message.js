@@ -263,8 +263,11 @@ function otherModels(message) {
 /** @param {Part} part */
 function partView(part) {
   const address = `/api/attachments/${part.digest}`;
-  if (part.type === "image") return h("img", { src: address, alt: part.name || t("image"), loading: "lazy" });
-  return h("a", { class: "file", href: address, download: part.name ?? "" }, icon("file"), h("span", { dir: "auto" }, part.name ?? ""));
+  const file = h("a", { class: "file", href: address, download: part.name ?? "" }, icon("file"), h("span", { dir: "auto" }, part.name || t("image")));
+  if (part.type !== "image") return file;
+  const image = h("img", { src: address, alt: part.name || t("image"), loading: "lazy" });
+  image.addEventListener("error", () => image.replaceWith(file)); // a format that this browser does not show
+  return image;
 }
 
 /** What an answer waits for, until its first text. @param {HTMLElement} slot @param {import("./streams.js").Answer} answer */
