@@ -59,8 +59,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``thinking`` and ``tool_calls`` are an assistant's; a tool's result names the tool and, where it has one, the call's id.
     ``images`` are the files' bytes, and ``places`` their offsets in ``content``; empty where all come before the text.
-    ``unread``: the parts in order while there are documents or links among them (serving/reading.py); ``content`` and ``images``
-    are empty then.
+    ``unread``: the parts in order (ContentPart, which no decoder could tell apart) while there are documents or links among them
+    (serving/reading.py); ``content`` and ``images`` are empty then.
     """
 
     role: str
@@ -71,7 +71,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_call_id: str = ""
     images: tuple[bytes, ...] = ()
     places: tuple[int, ...] = ()
-    unread: tuple[ContentPart, ...] = ()
+    unread: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, role: str, parts: Sequence[ContentPart], **fields: Any) -> Message:
