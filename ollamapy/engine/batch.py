@@ -85,7 +85,8 @@ def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -
     every sequence that has computed its prompt, and a piece of one prompt.
 
     A kernel's sums depend on how many rows are computed together, and on which of them are of one sequence. So an answer's tokens
-    are computed one by one, also those of a preempted one, and a prompt in the same pieces whenever it is computed.
+    are computed one by one, also those of a preempted one, and a prompt in the same pieces whenever it is computed. :func:`calls`
+    joins what may be joined.
     """
     spans, prefills = [], []
     for sequence in running:
@@ -102,6 +103,16 @@ def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -
     end = min(aligned(sequence.n_past, size) + size, sequence.n_prompt)
     last = end == len(sequence.tokens)
     return [*spans, Span(sequence, sequence.n_past, end - sequence.n_past, last)]
+
+
+def calls(spans: list[Span], *, alone: bool, alike: bool) -> list[list[Span]]:
+    """The spans as they are computed, call after call: all in one, or where each is to be computed ``alone`` one by one, but for the
+    tokens of answers where they are ``alike`` in any company."""
+    if not alone:
+        return [spans]
+    together = [s for s in spans if alike and s.start >= s.sequence.n_prompt]
+    found = [[span] for span in spans if span not in together]
+    return [together, *found] if together else found
 
 
 def aligned(n: int, cut: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..types import Prefill, PromptToken, Queued, TokenLogprob
-from .batch import TILED, Span, chunk_tokens, halved, plan_alone, plan_batch, shift_cut
+from .batch import TILED, Span, calls, chunk_tokens, halved, plan_alone, plan_batch, shift_cut
 from .embed import Embedder, EmbedTask
 from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
 from .model import Model
@@ -156,15 +156,13 @@ class Engine:
         return bool(spans) or embeds
 
     def _compute_all(self, spans: list[Span]) -> None:
-        """Compute the spans in one batch, or each alone where the same tokens are wanted whatever the neighbours."""
-        if not self._model.cut:
-            spans.sort(key=_slot_id)
-            self._commit(self._decode(spans))
-            return
-        for span in spans:
-            # a call before may have preempted it
-            if span.sequence.slot is not None and span.sequence.n_past == span.start:
-                self._commit(self._decode([span]))
+        """Compute the spans in one batch, or in several where the same tokens are wanted whatever the neighbours."""
+        model = self._model
+        for batch in calls(sorted(spans, key=_slot_id), alone=bool(model.cut), alike=model.alike):
+            # a call before may have preempted some
+            batch = [s for s in batch if s.sequence.slot and s.sequence.n_past == s.start]
+            if batch:
+                self._commit(self._decode(batch))
 
     def _plan(self) -> list[Span]:
         """The batch of the sequences; prompts are cut for whatever else waits for its turn, or may come."""

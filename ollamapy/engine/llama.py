@@ -63,6 +63,7 @@ class Model:
     Per-slot caches (not unified) and flash attention where the model allows it, chosen by measurement (the table in
     benchmarks/README.md): what idle slots hold then costs nothing, and it is the arithmetic of Ollama's runner, so that
     the same seed gives the same text. Without ``generates`` there is no such context, only those of :meth:`pooled`.
+    ``cut`` and ``alike`` are for :func:`ollamapy.engine.batch.calls`.
     Raises :class:`LoadFailed` when llama.cpp refuses the file or the context. Not thread-safe but for :meth:`tokenize`
     and :meth:`detokenize`, which only read the vocabulary.
     """
@@ -86,6 +87,7 @@ class Model:
         self.longest_input = self.n_ctx = plan.n_ctx
         self.n_slots, self.n_batch = 0, plan.n_batch
         self.cut = min(CUT, plan.n_batch) if plan.deterministic else 0
+        self.alike = False
         self.can_shift = False
         self._context = self._memory = None
         self._rows: Rows

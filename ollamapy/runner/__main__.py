@@ -14,6 +14,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+from ..engine.alike import rows_are_alike
 from ..engine.build import build
 from ..engine.cores import threads_for
 from ..engine.engine import Engine
@@ -145,6 +146,9 @@ def load(plan: LoadPlan, outbox: Outbox) -> Model:
     if plan.warm_up:
         progress("warm-up", 1.0)
         model.warm_up()
+    if plan.deterministic and model.generates:
+        progress("warm-up", 1.0)
+        model.alike = rows_are_alike(model, model.n_vocab)
     if plan.embeds:
         model.pooled(model.pooling)
     return model

@@ -96,6 +96,7 @@ class FakeModel:
         self.has_cells, self.checkpoint_size = has_cells, checkpoint_size
         self.can_shift, self.adds_bos = not recurrent, False
         self.cut = cut
+        self.alike = False
         self.aborted = False
         self.during_decode: Callable[[], None] = lambda: None
         self.cells = cells or n_slots * n_ctx
@@ -253,6 +254,20 @@ class ShapedModel(FakeModel):
                 for slot, position, tokens, wanted in spans
             ]
         )  # fmt: skip
+
+
+class AlikeModel(ShapedModel):
+    """One whose single tokens are the same beside those of others, but not in other calls than decode alone or single ones."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.alike = True
+
+    def decode(self, spans: list[Row]) -> int:
+        if any(len(tokens) != 1 for _, _, tokens, _ in spans):
+            return super().decode(spans)
+        shaped = [(s, p, [_shaped(tokens[0], 0, 1, 1)], wanted) for s, p, tokens, wanted in spans]
+        return FakeModel.decode(self, shaped)
 
 
 def _shaped(token: int, place: int, n_rows: int, n_sequences: int) -> int:

@@ -6,28 +6,35 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollamapy.engine.batch import MOST_SCORED, Span, aligned, plan_alone
+from ollamapy.engine.batch import MOST_SCORED, Span, aligned, calls, plan_alone
 from ollamapy.engine.sequence import Sequence
 from ollamapy.types import Generation, Prompt
-from tests.engine.fake import ShapedModel
+from tests.engine.fake import AlikeModel, ShapedModel
 from tests.engine.test_engine import Bench
 
 CUT, N_CTX = 8, 64
 
 
-def alone(prompt: list[int], n: int, cut: int = CUT) -> str:
+Kind = type[ShapedModel]
+
+
+def alone(prompt: list[int], n: int, cut: int = CUT, kind: Kind = ShapedModel) -> str:
     """The text of a request that has the model for itself."""
-    bench = Bench(ShapedModel(cut=cut, n_ctx=N_CTX))
+    bench = Bench(kind(cut=cut, n_ctx=N_CTX))
     bench.submit(1, prompt, n)
     bench.run()
     return bench.text(1)
 
 
 def beside(
-    prompt: list[int], n: int, others: list[tuple[int, list[int], int]], cut: int = CUT
+    prompt: list[int],
+    n: int,
+    others: list[tuple[int, list[int], int]],
+    cut: int = CUT,
+    kind: Kind = ShapedModel,
 ) -> str:
     """The text of a request beside others, each with the step at which it comes, its prompt and its length."""
-    bench = Bench(ShapedModel(cut=cut, n_ctx=N_CTX))
+    bench = Bench(kind(cut=cut, n_ctx=N_CTX))
     waiting = sorted(enumerate(others, 2), key=lambda other: other[1][0])
     for step in range(10_000):
         while waiting and waiting[0][1][0] <= step:
@@ -44,14 +51,15 @@ PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=40)
 OTHERS = st.lists(st.tuples(st.integers(0, 30), PROMPTS, st.integers(1, 20)), max_size=9)
 
 
+@pytest.mark.parametrize("kind", [ShapedModel, AlikeModel])
 @given(prompt=PROMPTS, n=st.integers(1, 20), others=OTHERS, prefix=st.integers(0, 40))
 @example(prompt=[1] * 20, n=9, others=[(0, [1] * 20, 9), (6, [1] * 20, 9)], prefix=20)
 def test_a_request_gets_the_tokens_that_it_gets_alone(
-    prompt: list[int], n: int, others: list[tuple[int, list[int], int]], prefix: int
+    kind: Kind, prompt: list[int], n: int, others: list[tuple[int, list[int], int]], prefix: int
 ) -> None:
     """Also where others have the beginning of its prompt, before it and at the same time."""
     shared = [(at, prompt[:prefix] + other[: 40 - prefix], length) for at, other, length in others]
-    assert beside(prompt, n, [*others, *shared]) == alone(prompt, n)
+    assert beside(prompt, n, [*others, *shared], kind=kind) == alone(prompt, n, kind=kind)
 
 
 def test_it_would_not_without_that() -> None:
@@ -80,6 +88,16 @@ def test_what_a_shift_keeps_of_an_answer_is_not_shared() -> None:
     bench.submit(2, longer, 9)
     bench.run()
     assert bench.text(2) == alone(longer, 9)
+
+
+def test_alike_tokens_are_computed_in_one_call() -> None:
+    answering = [Span(sequence(20, 20, 1), 20, 1, True), Span(sequence(3, 4, 3), 4, 1, False)]
+    prompts = [Span(sequence(20, 8), 8, 8, False), Span(sequence(9, 8), 8, 1, True)]
+    spans = [answering[0], *prompts, answering[1]]
+    assert calls(spans, alone=False, alike=False) == [spans]
+    assert calls(spans, alone=True, alike=False) == [[span] for span in spans]
+    assert calls(spans, alone=True, alike=True) == [answering, [prompts[0]], [prompts[1]]]
+    assert calls(prompts, alone=True, alike=True) == [[prompts[0]], [prompts[1]]]
 
 
 def sequence(n_prompt: int, n_past: int, n_answer: int = 0, **more: object) -> Sequence:
