@@ -1,42 +1,38 @@
-"""Whether a token gets the same numbers whatever tokens of other sequences are computed with it, tried with the model itself.
+"""How many tokens of different sequences can be computed together, and each get the same numbers as alone: tried with the model itself.
 
-It depends on the types of the weights and of the cache, on the processor and on the build: some kernels sum in another order when
-there are more rows. Where none does, the tokens of all answers are computed in one call, and each is the same as alone.
+It depends on the types of the weights, on the processor and on the build: some kernels sum in another order from 2, 4 or 8 rows on.
 """
 
 from __future__ import annotations
 
 from .model import Model
 
-_LENGTH = 16
-"""Tokens in the first slot; each other one has one more."""
 
-
-def rows_are_alike(model: Model, n_vocab: int) -> bool:
-    """Are the logits of a token equal to the last bit, alone and beside one other, two, and so on, up to all slots? Slots are empty
-    before and after."""
-    if model.n_slots < 2 or model.recurrent or model.n_ctx <= _LENGTH + model.n_slots:
-        return False
-    lengths = [_LENGTH + slot for slot in range(model.n_slots)]
-    for slot, n in enumerate(lengths):
-        model.decode([(slot, 0, [_token(slot, at, n_vocab) for at in range(n)], 0)])
-    alone = _logits(model, lengths[:1], n_vocab)
-    alike = bool(alone) and all(
-        _logits(model, lengths[:n], n_vocab) == alone for n in range(2, model.n_slots + 1)
-    )
-    for slot in range(model.n_slots):
+def most_alike(model: Model, n_vocab: int) -> int:
+    """The most tokens, each of another slot, whose logits are equal to the last bit to those that they have alone, as they are for any
+    smaller number; at least 1. All slots must be empty, and are again."""
+    if model.recurrent or model.n_ctx < 4:
+        return 1
+    slots = range(model.n_slots)
+    if model.decode([(slot, 0, [_token(slot, 0, n_vocab)], 0) for slot in slots]):
+        return 1
+    alone = [_logits(model, [slot], n_vocab)[0] for slot in slots]
+    most = 1
+    while most < model.n_slots:
+        if _logits(model, slots[: most + 1], n_vocab) != alone[: most + 1]:
+            break
+        most += 1
+    for slot in slots:
         model.trim(slot, 0)
-    return alike
+    return most
 
 
-def _logits(model: Model, lengths: list[int], n_vocab: int) -> bytes:
-    """The logits of the first slot's next token, computed beside those of others; nothing where they cannot be computed."""
-    rows = [(slot, n, [_token(slot, n, n_vocab)], 1) for slot, n in enumerate(lengths)]
-    if model.decode(rows):
-        return b""
-    found = bytes(model.logits(0).tobytes())
-    for slot, n in enumerate(lengths):
-        model.trim(slot, n)
+def _logits(model: Model, slots: range | list[int], n_vocab: int) -> list[bytes]:
+    """The logits of each slot's next token, computed together; no bytes where they cannot be."""
+    status = model.decode([(slot, 1, [_token(slot, 1, n_vocab)], 1) for slot in slots])
+    found = [b"" if status else bytes(model.logits(row).tobytes()) for row in range(len(slots))]
+    for slot in slots:
+        model.trim(slot, 1)
     return found
 
 

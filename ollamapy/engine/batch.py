@@ -105,14 +105,14 @@ def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -
     return [*spans, Span(sequence, sequence.n_past, end - sequence.n_past, last)]
 
 
-def calls(spans: list[Span], *, alone: bool, alike: bool) -> list[list[Span]]:
-    """The spans as they are computed, call after call: all in one, or where each is to be computed ``alone`` one by one, but for the
-    tokens of answers where they are ``alike`` in any company."""
+def calls(spans: list[Span], *, alone: bool, alike: int) -> list[list[Span]]:
+    """The spans as they are computed, call after call: all in one, or where each is to be computed as if ``alone`` one by one, but
+    for the tokens of answers, of which so many are ``alike`` to single ones."""
     if not alone:
         return [spans]
-    together = [s for s in spans if alike and s.start >= s.sequence.n_prompt]
-    found = [[span] for span in spans if span not in together]
-    return [together, *found] if together else found
+    answers = [span for span in spans if span.start >= span.sequence.n_prompt]
+    together = [answers[at : at + alike] for at in range(0, len(answers), alike)]
+    return together + [[span] for span in spans if span.start < span.sequence.n_prompt]
 
 
 def aligned(n: int, cut: int) -> int:

@@ -87,7 +87,7 @@ class Model:
         self.longest_input = self.n_ctx = plan.n_ctx
         self.n_slots, self.n_batch = 0, plan.n_batch
         self.cut = min(CUT, plan.n_batch) if plan.deterministic else 0
-        self.alike = False
+        self.alike = 1
         self.can_shift = False
         self._context = self._memory = None
         self._rows: Rows

@@ -25,7 +25,7 @@ class Model(Protocol):
     can_shift: bool
     adds_bos: bool
     cut: int
-    alike: bool
+    alike: int
 
     def decode(self, spans: list[Row]) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...

@@ -217,7 +217,8 @@ class Slots:
             held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
             if held < model.n_ctx:
                 found.append((id, held, rows[0][2][:1], False))
-        fits = sum(len(row[2]) for row in rows) + len(found) <= model.n_batch
+        most = model.alike if model.cut else model.n_batch
+        fits = sum(len(row[2]) for row in rows) + len(found) <= most
         return found if fits else []
 
     def roll_back(self, spans: list[Span]) -> None:

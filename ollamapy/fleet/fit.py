@@ -49,6 +49,9 @@ _AUTOMATIC_SLOTS = 8
 _SAVED, _SAVED_SHARE = 512 * 1024**2, 16
 """Bytes of saved prefixes in memory, or one slot's tokens if these are more; at most this part of the free memory."""
 
+_SUMMED_OTHERWISE = frozenset(("F32", "F16", "BF16"))
+"""Types of weights of which llama.cpp's kernels sum a single row in another order than several."""
+
 _CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
 """Checkpoints for each slot of a model whose states cannot be cut, in at most this part of the free memory."""
 
@@ -145,7 +148,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         gpu_layers=-1 if options.num_gpu is None else max(options.num_gpu, -1),
         main_gpu=max(options.main_gpu or 0, 0),
         use_mmap=types <= NEVER_REPACKED if options.use_mmap is None else options.use_mmap,
-        flash_attention=settings.flash_attention,
+        flash_attention=_flash_attention(request, settings),
         kv_type=settings.kv_cache_type,
         tensor_types=tuple(sorted(types)),
         generates=generates,
@@ -154,6 +157,16 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         checkpoint_size=_checkpoint_size(header, n_ctx, n_slots, room, settings) if copies else 0,
         saved_size=_saved_size(header, n_ctx, n_batch, room, settings) if copies else 0,
     )
+
+
+def _flash_attention(request: LeaseRequest, settings: Settings) -> bool | None:
+    """The setting; without one, not where the same tokens are wanted whatever the neighbours, and without it several can be computed
+    together: its kernels compute a single token in another way (``engine/alike.py`` tries the rest)."""
+    matrices = {each.type_name for each in request.header.tensors if len(each.shape) > 1}
+    can_be_alike = not matrices & _SUMMED_OTHERWISE and settings.kv_cache_type == "f16"
+    if settings.flash_attention is None and request.options.deterministic and can_be_alike:
+        return False
+    return settings.flash_attention
 
 
 def _saved_size(header: Header, n_ctx: int, n_batch: int, room: int, settings: Settings) -> int:

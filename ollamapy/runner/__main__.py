@@ -14,7 +14,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from ..engine.alike import rows_are_alike
+from ..engine.alike import most_alike
 from ..engine.build import build
 from ..engine.cores import threads_for
 from ..engine.engine import Engine
@@ -148,7 +148,7 @@ def load(plan: LoadPlan, outbox: Outbox) -> Model:
         model.warm_up()
     if plan.deterministic and model.generates:
         progress("warm-up", 1.0)
-        model.alike = rows_are_alike(model, model.n_vocab)
+        model.alike = most_alike(model, model.n_vocab)
     if plan.embeds:
         model.pooled(model.pooling)
     return model

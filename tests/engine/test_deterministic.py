@@ -91,13 +91,16 @@ def test_what_a_shift_keeps_of_an_answer_is_not_shared() -> None:
 
 
 def test_alike_tokens_are_computed_in_one_call() -> None:
-    answering = [Span(sequence(20, 20, 1), 20, 1, True), Span(sequence(3, 4, 3), 4, 1, False)]
+    first, second = (Span(sequence(20, 20, 1), 20, 1, True) for _ in range(2))
+    again = Span(sequence(3, 4, 3), 4, 1, False)
     prompts = [Span(sequence(20, 8), 8, 8, False), Span(sequence(9, 8), 8, 1, True)]
-    spans = [answering[0], *prompts, answering[1]]
-    assert calls(spans, alone=False, alike=False) == [spans]
-    assert calls(spans, alone=True, alike=False) == [[span] for span in spans]
-    assert calls(spans, alone=True, alike=True) == [answering, [prompts[0]], [prompts[1]]]
-    assert calls(prompts, alone=True, alike=True) == [[prompts[0]], [prompts[1]]]
+    spans = [first, *prompts, second, again]
+    apart = [[prompts[0]], [prompts[1]]]
+    assert calls(spans, alone=False, alike=3) == [spans]
+    assert calls(spans, alone=True, alike=1) == [[first], [second], [again], *apart]
+    assert calls(spans, alone=True, alike=2) == [[first, second], [again], *apart]
+    assert calls(spans, alone=True, alike=8) == [[first, second, again], *apart]
+    assert calls(prompts, alone=True, alike=8) == apart
 
 
 def sequence(n_prompt: int, n_past: int, n_answer: int = 0, **more: object) -> Sequence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -486,6 +487,26 @@ def test_options_become_a_load(options: Options, environ: dict[str, Any], load: 
     planned = fit.best(request(model, options), settings(**environ), 500 * GB)
     assert planned.tensor_types == ("Q4_0",)
     assert replace(planned, tensor_types=(), saved_size=0) == load
+
+
+@pytest.mark.parametrize(
+    ("kind", "environ", "options", "flash"),
+    [
+        ("Q4_0", {}, Options(deterministic=True), False),
+        ("Q4_0", {}, Options(), None),
+        ("F16", {}, Options(deterministic=True), None),
+        ("Q4_0", {"OLLAMA_FLASH_ATTENTION": 1}, Options(deterministic=True), True),
+        ("Q4_0", {"OLLAMA_KV_CACHE_TYPE": "q8_0"}, Options(deterministic=True), None),
+    ],
+)
+def test_flash_attention_where_answers_are_to_be_the_same_in_any_company(
+    kind: str, environ: dict[str, Any], options: Options, flash: bool | None
+) -> None:
+    """It is left out where answers can then be computed together: matrices are quantised, vectors never are."""
+    matrix, vector = Tensor("w", kind, (64, 64), 4096, 0), Tensor("b", "F32", (64,), 256, 4096)
+    model = dataclasses.replace(header(**LLAMA2_7B), tensors=(matrix, vector))
+    found = fit.best(request(model, options), settings(**environ), 500 * GB)
+    assert found.flash_attention is flash
 
 
 # ---- free memory ---------------------------------------------------------------------------------
