@@ -11,6 +11,8 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -43,6 +45,7 @@ from ..types import (
 )
 from .prompting import PromptWriter, Written
 from .provenance import provenance, seeded
+from .reading import SHARE
 from .recent import Recent
 from .reuse import report
 from .services import Services
@@ -55,6 +58,9 @@ DEFAULT_NUM_KEEP = 4
 
 _DAEMON = Caller()
 """The caller of what the daemon asks by itself: a model to preload."""
+
+_CUTS = 3
+"""How often documents are cut to fit: once is enough where each part of their texts has about as many tokens."""
 
 CONTEXTS_PER_ANSWER = 10
 """An answer is cut off after this many contexts of tokens: a model that never stops must not run for ever (as in Ollama)."""
@@ -109,6 +115,7 @@ async def _answered(
             yield Chunk(waiting=waiting)
         lease = await wait.lease
         ready = await lease.runner.ready()
+        turn = await _with_documents_cut(services, turn, lease.runner, ready)
         attempt = _Attempt(services, turn, caller, lease, ready, texts, started)
         async with aclosing(attempt.chunks()) as chunks:
             async for chunk in chunks:
@@ -327,6 +334,7 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
     async with _queued(services, turn, caller) as wait:
         lease = await wait.lease
         ready = await lease.runner.ready()
+        turn = await _with_documents_cut(services, turn, lease.runner, ready)
         prompt = await PromptWriter.of(turn, services, lease.runner, ready).write()
         _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
         return RenderedPrompt(prompt.text, n_tokens)
@@ -338,13 +346,34 @@ async def check(services: Services, request: Request) -> None:
     await _turn_of(services, await services.models.load(request.model), request)
 
 
-async def _turn_of(services: Services, spec: ModelSpec, request: Request) -> Turn:
-    """The request's turn, once its documents and links are read; made in a thread if the request has a template of its own."""
+async def _turn_of(
+    services: Services, spec: ModelSpec, request: Request, share: float = 1.0
+) -> Turn:
+    """The request's turn, once its documents and links are read, ``share`` of what may fit of them; made in a thread if the
+    request has a template of its own."""
     context = services.settings.context_length
-    request, notes = await services.files.read_request(request, spec, context)
-    if request.own_template:
-        return await asyncio.to_thread(Turn.of, spec, request)
-    return Turn.of(spec, request, notes)
+    read = await services.files.read_request(request, spec, context, share)
+    make = partial(Turn.of, spec, read.request)
+    turn = await asyncio.to_thread(make) if request.own_template else make()
+    unread = request if read.text else None
+    return replace(turn, notes=read.notes, documents=read.text, unread=unread)
+
+
+async def _with_documents_cut(services: Services, turn: Turn, runner: Runner, ready: Ready) -> Turn:
+    """The turn, with less of its documents where their texts have more tokens than documents may have. History does not count: it
+    loses its oldest messages, and a document shall stay the same text in each turn."""
+    most = int(SHARE * _context_length(turn.options, ready))
+    share = 1.0
+    for _ in range(_CUTS):
+        # No token is less than a byte
+        if turn.unread is None or len(turn.documents.encode("utf-8", "replace")) <= most:
+            break
+        _, n_tokens = await runner.tokens_within(turn.documents, 0)
+        if n_tokens <= most:
+            break
+        share *= most / n_tokens
+        turn = await _turn_of(services, turn.spec, turn.unread, share)
+    return turn
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:

@@ -1,13 +1,14 @@
 """The documents and links of a request, read and fetched before the request becomes a turn: texts and media files take their places.
 
-A document's text is bounded by the context: CHARACTERS_PER_TOKEN characters for each of SHARE of its tokens. What was left out
-is noted in the prompt and in the answer.
+A document's text is bounded by the context: first CHARACTERS_PER_TOKEN characters for each of SHARE of its tokens, and where the
+prompt then has too many tokens, less (answer.py). What was left out is noted in the prompt and in the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -44,6 +45,15 @@ MOST_FETCHING = 4
 """Files that are fetched at the same time, of all requests."""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A request whose documents and links were read: ``notes`` say what was left out, ``text`` is that of all documents."""
+
+    request: Request
+    notes: tuple[str, ...] = ()
+    text: str = ""
+
+
 class Files:
     """Reads and fetches what requests bring along. ``fetch`` is None where nothing may be fetched."""
 
@@ -66,19 +76,20 @@ class Files:
             await self.read(document, most=0)
 
     async def read_request(
-        self, request: Request, spec: ModelSpec, context: int | None
-    ) -> tuple[Request, tuple[str, ...]]:
-        """A request without documents and links, and notes about what was left out of them. ``context``: the tokens that are set
-        for the daemon, None if none are. Raises as :meth:`read`."""
+        self, request: Request, spec: ModelSpec, context: int | None, share: float = 1.0
+    ) -> Read:
+        """A request without documents and links. ``context``: the tokens that are set for the daemon, None if none are;
+        ``share``: of the characters that may then fit. Raises as :meth:`read`."""
         given, messages = request.input, _unread(request.input)
         if not messages:
-            return request, ()
+            return Read(request)
         _check_number(messages)
         wanted = request.options.over(spec.options).num_ctx or context
-        most = most_characters(wanted, spec.header.context_length)
+        most = int(share * most_characters(wanted, spec.header.context_length))
         reader = _Reader(self, most, sees="vision" in spec.capabilities)
         read = [each.read(await reader.parts(each)) for each in messages]
-        return replace(request, input=_with_read(given, read)), tuple(dict.fromkeys(reader.notes))
+        whole = replace(request, input=_with_read(given, read))
+        return Read(whole, tuple(dict.fromkeys(reader.notes)), "".join(reader.texts))
 
     async def fetched(self, link: Link) -> bytes | Document:
         """The file at an address. Raises InvalidRequest."""
@@ -95,12 +106,13 @@ class Files:
 
 class _Reader:
     """Reads the parts of one request's messages: of each document ``most`` characters, and images of pages for a model that
-    ``sees``; ``notes`` collects what was left out."""
+    ``sees``; ``notes`` collects what was left out, ``texts`` what was not."""
 
     def __init__(self, files: Files, most: int, *, sees: bool) -> None:
         self._files, self._most, self._sees = files, most, sees
         self._n_fetched = 0  # bytes
         self.notes: list[str] = []
+        self.texts: list[str] = []
 
     async def parts(self, message: Message) -> Sequence[str | bytes]:
         """The parts of a message, in order. Raises as Files.read."""
@@ -129,6 +141,7 @@ class _Reader:
             return [document.content]
         read = await self._files.read(document, images=self._sees, most=self._most)
         self.notes += [read.note] if read.note else []
+        self.texts += [part for part in read.parts if isinstance(part, str)]
         return read.parts
 
 

@@ -34,7 +34,8 @@ class Turn:
     ``request`` has ``think`` resolved, ``options`` are the request's over the model's. ``messages`` is the conversation with
     the model's own, empty if no template renders one; ``format`` is the answer format; ``tools`` are in the form for templates.
     ``constraint`` is the form of the answer; with ``is_forced`` it is the grammar of a tool call. ``policy``: how a prompt that
-    does not fit is cut (types.CONTEXT_POLICIES). ``notes``: what was left out of the request's documents, for the answer.
+    does not fit is cut (types.CONTEXT_POLICIES). ``notes``: what was left out of the request's documents, for the answer; ``documents``: the
+    text of all of these, ``unread``: the request before they were read, None if it has none.
     """
 
     spec: ModelSpec
@@ -48,9 +49,11 @@ class Turn:
     is_forced: bool
     policy: str
     notes: tuple[str, ...] = ()
+    documents: str = ""
+    unread: Request | None = None
 
     @classmethod
-    def of(cls, spec: ModelSpec, request: Request, notes: tuple[str, ...] = ()) -> Turn:
+    def of(cls, spec: ModelSpec, request: Request) -> Turn:
         """The turn of a request without documents and links. Raises InvalidRequest for features that the model does not support.
 
         A template of the request's own takes up to 0.2 s to recognize: call it in a thread then.
@@ -73,7 +76,6 @@ class Turn:
             constraint=forced or _form(format, tools, request),
             is_forced=forced is not None,
             policy=_policy(options, request),
-            notes=notes,
         )
 
     @property

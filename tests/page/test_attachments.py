@@ -146,6 +146,16 @@ def test_the_text_of_a_document_goes_with_a_message_and_is_there_after_a_reload(
     assert answer["usage"]["prompt_tokens"] > 400, "its text is part of the prompt"
 
 
+def test_what_was_left_out_of_a_document_is_said(page: Page, served: Daemon) -> None:
+    open_chat(page, new_chat(served))
+    give(page, "long.txt", b"A sentence. " * 100_000)
+    page.locator(".attached li:not(.uploading):has-text('long.txt')").wait_for()
+    say(page, "What is in it?")
+    finished(page)
+    page.locator("details.figures summary").click()
+    page.get_by_text("long.txt: cut: the first").wait_for()
+
+
 def test_a_photo_can_be_taken_where_there_is_a_camera(browser: Browser, served: Daemon) -> None:
     """The button is for touch screens; the browser then offers the camera."""
     context = browser.new_context(

@@ -13,7 +13,7 @@ from ollamapy.errors import InvalidRequest
 from ollamapy.models.spec import ModelSpec
 from ollamapy.request import Conversation, Question, Request
 from ollamapy.serving import reading
-from ollamapy.serving.reading import Files, most_characters
+from ollamapy.serving.reading import Files, Read, most_characters
 from ollamapy.types import Document, Link, Message, Options
 from tests import documents
 
@@ -38,11 +38,11 @@ def fetch(url: str) -> bytes:
 def read(spec: ModelSpec, files: Files, *parts: Any) -> tuple[Any, tuple[str, ...]]:
     message = Message.of("user", parts, tool_name="kept")
     request = Request("m", Conversation((Message("system", "s"), message)))
-    found, notes = asyncio.run(files.read_request(request, spec, None))
-    assert isinstance(found.input, Conversation)
-    first, second = found.input.messages
+    found = asyncio.run(files.read_request(request, spec, None))
+    assert isinstance(found.request.input, Conversation)
+    first, second = found.request.input.messages
     assert first == Message("system", "s") and not second.unread and second.tool_name == "kept"
-    return second.parts, notes
+    return second.parts, found.notes
 
 
 def test_texts_images_documents_and_links_keep_their_order(spec: ModelSpec) -> None:
@@ -56,15 +56,16 @@ def test_texts_images_documents_and_links_keep_their_order(spec: ModelSpec) -> N
 
 def test_a_request_without_files_is_left_alone(spec: ModelSpec) -> None:
     request = Request("m", Conversation((Message("user", "a", images=(PNG,)),)))
-    assert asyncio.run(Files().read_request(request, spec, None)) == (request, ())
+    assert asyncio.run(Files().read_request(request, spec, None)) == Read(request)
 
 
 def test_the_text_of_a_document_comes_before_a_question(spec: ModelSpec) -> None:
     request = Request(
         "m", Question("Q?", images=(b"i",), files=(Document(b"1", "n"), Document(PNG)))
     )
-    found, _ = asyncio.run(Files().read_request(request, spec, None))
-    assert found.input == Question("n:\n```\n1\n```\n\nQ?", images=(PNG, b"i"))
+    found = asyncio.run(Files().read_request(request, spec, None, 0.5))
+    assert found.text == "n:\n```\n1\n```\n\n"
+    assert found.request.input == Question("n:\n```\n1\n```\n\nQ?", images=(PNG, b"i"))
 
 
 def test_a_document_is_cut_where_the_context_ends_and_that_is_noted(spec: ModelSpec) -> None:

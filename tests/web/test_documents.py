@@ -91,6 +91,17 @@ def test_what_cannot_be_read_is_the_senders_fault(
         assert error["type"] == "invalid_request_error"
 
 
+@pytest.mark.llama
+@pytest.mark.parametrize("path", PATHS)
+def test_a_document_that_is_too_long_is_cut_and_that_is_said(daemon: Daemon, path: str) -> None:
+    body = {"model": "hello", **bodies(b"A sentence. " * 10_000, "long.txt")[path]}
+    answer = daemon.ask("POST", path, body)
+    assert answer.status == 200, answer.body
+    [note] = answer.json()["notes"]
+    assert note.startswith("long.txt: cut: the first ")
+    assert 1000 < prompt_tokens(answer.json()) < 2048, "most of the context is used"
+
+
 LINKS: dict[str, Any] = {
     "/v1/chat/completions": {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
     "/v1/messages": {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
