@@ -63,7 +63,7 @@ def test_pull_then_run(ollamapy: Command) -> None:
     assert lines[0] == "pulling manifest" and lines[-1] == "success"
     assert lines[1].strip() == "m.gguf: the only one" and "\x1b" not in run.stderr
     assert listed(ollamapy) == ["hf.co/me/repo:latest"]
-    assert ollamapy("run", "hf.co/me/repo", "Hi").returncode == 0
+    assert ollamapy("run", "hf.co/me/repo", "--num-predict", "5", "Hi").returncode == 0
 
 
 def test_several(ollamapy: Command, hub: FakeHub, gguf: Path) -> None:

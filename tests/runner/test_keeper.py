@@ -84,9 +84,11 @@ class Runner:
         return "".join(texts), end
 
     def end(self) -> None:
-        """As with Stop."""
-        threading.Thread(target=self.engine.step).start()
-        self.engine.finish(10)
+        """As with Stop: while another thread waits for it, the engine's own saves what the slots hold."""
+        stopping = threading.Thread(target=self.engine.finish, args=(10,))
+        stopping.start()
+        while stopping.is_alive():
+            self.engine.step(wait=False)
         self.keeper.drain(10)
 
 
