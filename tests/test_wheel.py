@@ -40,6 +40,7 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ollamapy"}
 
 
+@pytest.mark.long
 def test_it_tells_a_story_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     """With what scripts/setup installs, no more: the locked releases, or with LATEST the newest ones."""
     venv = tmp_path / "venv"

@@ -38,12 +38,19 @@ class Chat:
             os.execve(command[0], [*command], {**environment})
         self._screen = pyte.Screen(columns, ROWS)
         self._stream = pyte.ByteStream(self._screen)
+        self._rows = [""] * ROWS
         self.written = b""
 
     @property
     def lines(self) -> list[str]:
         """The screen's lines, without those below the last one that is not empty."""
-        return "\n".join(line.rstrip() for line in self._screen.display).rstrip().split("\n")
+        while (
+            self._screen.dirty
+        ):  # all of its rows at every look would cost more than most commands
+            row = self._screen.dirty.pop()
+            cells = self._screen.buffer[row]
+            self._rows[row] = "".join(cells[at].data for at in range(self._screen.columns)).rstrip()
+        return "\n".join(self._rows).rstrip().split("\n")
 
     @property
     def screen(self) -> str:

@@ -34,12 +34,20 @@ def hub(gguf: Path) -> Iterator[FakeHub]:
     assert running.leaks == []
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon without models."""
-    (tmp_path / "daemon").mkdir()
-    with serve(tmp_path / "daemon", tmp_path / "daemon" / "models") as daemon:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The daemon of this module's tests."""
+    home = tmp_path_factory.mktemp("daemon")
+    with serve(home, home / "models") as daemon:
         yield daemon
+
+
+@pytest.fixture
+def empty(running: Daemon) -> Iterator[Daemon]:
+    """The same without models, which are deleted after each test."""
+    yield running
+    for model in running.ask("GET", "/api/tags").json()["models"]:
+        assert running.ask("DELETE", "/api/delete", {"model": model["name"]}).status == 200
 
 
 @pytest.fixture

@@ -92,8 +92,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_weights(tmp_path_factory.mktemp("weights"))
 
 
-LONG = {"clients.md", "models.md", "daemon.md", "modelfile.md"}
-"""Pages whose blocks take longest."""
+EVERY_TIME = {"README.md", "api.md", "chats.md"}
+"""The pages that change most; the long tests run the blocks of the others."""
 
 
 def _runs(block: Block) -> bool:
@@ -105,7 +105,7 @@ def _runs(block: Block) -> bool:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.long if page.name in LONG else ())
+        pytest.param(page, marks=() if page.name in EVERY_TIME else pytest.mark.long)
         for page in PAGES
         if any(map(_runs, ALL[page]))
     ],

@@ -32,6 +32,7 @@ def test_a_row_appears_after_the_one_above() -> None:
 
 
 @pytest.mark.llama
+@pytest.mark.long
 def test_the_picture_is_of_this_program(tmp_path: Path) -> None:
     """The story may differ on another kind of processor; all that surrounds it may not."""
     shown, now = lines(PICTURE.read_text()), lines(svg(session(tmp_path)))

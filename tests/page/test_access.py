@@ -44,7 +44,7 @@ def violations(page: Page, **options: Any) -> list[str]:
     ]  # fmt: skip
 
 
-EVERY_TIME = {"conversation", "settings", "models", "model_picker", "menu", "failed"}
+EVERY_TIME = {"conversation", "settings", "models"}
 """The states with most of the page's elements; the others are looked at by the long tests."""
 
 

@@ -6,7 +6,8 @@ message, dialog, window or request to another host.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,7 +54,18 @@ def check_harmless(page: Page, served: Daemon) -> None:
     assert page.url.startswith(served.url) and field(page).is_visible()
 
 
-@pytest.mark.parametrize("model", HOSTILE)
+EVERY_TIME = {"scripts", "beacons", "long line of code", "many paragraphs", "marks"}
+"""The long tests look at the others."""
+
+
+def each_of(kinds: Collection[str]) -> list[Any]:
+    """Parameters; those that are not looked at every time are long."""
+    return [
+        pytest.param(kind, marks=() if kind in EVERY_TIME else pytest.mark.long) for kind in kinds
+    ]
+
+
+@pytest.mark.parametrize("model", each_of(HOSTILE))
 def test_a_hostile_answer_does_nothing(page: Page, served: Daemon, model: str) -> None:
     """While it is streamed, and when it is opened again."""
     open_chat(page, new_chat(served, model))
@@ -89,20 +101,14 @@ BIG = {
 """Answers that are heavy for a parser or for a browser. 20,000 lines of code is what a model can write."""
 
 
-EVERY_TIME = {"deep list", "long line of code", "many paragraphs"}
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=() if kind in EVERY_TIME else pytest.mark.long) for kind in BIG],
-)
+@pytest.mark.parametrize("kind", each_of(BIG))
 def test_a_heavy_answer_is_opened(page: Page, served: Daemon, kind: str) -> None:
     open_chat(page, stored_chat(served, "Go", BIG[kind]))
     finished(page).locator(".text > *").first.wait_for()
     check_harmless(page, served)
 
 
-@pytest.mark.parametrize("kind", ["long line of code", "marks on one letter", "many paragraphs"])
+@pytest.mark.parametrize("kind", each_of(["marks on one letter", "many paragraphs"]))
 def test_a_heavy_message_of_the_user_is_shown(page: Page, served: Daemon, kind: str) -> None:
     """It has no HTML: the page shows it as it is."""
     open_chat(page, stored_chat(served, BIG[kind], "Yes"))
@@ -117,7 +123,7 @@ THOUGHTS = {
 }
 
 
-@pytest.mark.parametrize("kind", THOUGHTS)
+@pytest.mark.parametrize("kind", each_of(THOUGHTS))
 def test_heavy_thinking_and_tool_calls_are_unfolded(page: Page, served: Daemon, kind: str) -> None:
     bad, heavy = "<script>alert(1)</script>", THOUGHTS[kind]
     call = {"id": "1", "name": bad, "arguments": {bad: heavy}}

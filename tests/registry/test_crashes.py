@@ -37,7 +37,15 @@ from tests.registry.test_verify import pulled
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-@pytest.mark.parametrize("work", ["import", "prune", "repair", "remove"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param("import", marks=pytest.mark.long),
+        "prune",
+        pytest.param("repair", marks=pytest.mark.long),
+        "remove",
+    ],
+)
 def test_killed_between_any_two_steps_the_store_is_true(
     hub: FakeHub, tmp_path: Path, work: str
 ) -> None:

@@ -40,7 +40,7 @@ def test_every_plot_has_a_beginning_a_problem_a_way_out_an_end_and_a_moral() -> 
 
 
 def test_every_plot_is_told() -> None:
-    assert {tell(seed)[2].name for seed in range(2_000)} == {plot.name for plot in plots()}
+    assert {tell(seed)[2].name for seed in range(500)} == {plot.name for plot in plots()}
 
 
 def test_every_rule_that_a_text_names_exists() -> None:

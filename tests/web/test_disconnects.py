@@ -136,7 +136,8 @@ def test_a_body_has_a_time_limit(model_store: Path, monkeypatch: pytest.MonkeyPa
     run(model_store, test)
 
 
-def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
+@pytest.mark.parametrize("each", [1, pytest.param(8, marks=pytest.mark.long)])
+def test_hundreds_of_clients_are_all_answered(model_store: Path, each: int) -> None:
     """The queue takes 50 of them and two are served: the others get a 503, and nothing is left over."""
 
     async def test(client: Client) -> None:
@@ -147,7 +148,7 @@ def test_thousands_of_requests_are_all_answered(model_store: Path) -> None:
             for _ in range(count):
                 replies.append(await client.ask("POST", "/api/generate", body))
 
-        workers = [asyncio.ensure_future(worker(8)) for _ in range(250)]
+        workers = [asyncio.ensure_future(worker(each)) for _ in range(250)]
         held = [asyncio.ensure_future(worker(1)) for _ in range(10)]
         runner = await client.made.runner()
         async with asyncio.timeout(200):

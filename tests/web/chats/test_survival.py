@@ -161,11 +161,11 @@ class Client:
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_killed_at_any_moment(counting_store: Path, home: Path, soak: int) -> None:
-    """300 kills with --soak 100."""
+    """200 kills with --soak 100."""
     rng = random.Random()
     clients: list[Client] = []
     killed = 0.0
-    for _ in range(3 * soak):
+    for _ in range(2 * soak):
         with serve(home, counting_store) as daemon:
             check(daemon, home, clients, killed)
             clients = [Client(daemon, rng.uniform(0, 4)) for _ in range(N_CLIENTS)]
@@ -228,7 +228,7 @@ def full(home: Path, model_store: Path) -> Iterator[Daemon]:
 def test_a_full_disk(full: Daemon) -> None:
     daemon, chat = full, new_chat(full)
     ballast = Path(f"/proc/{daemon.process.pid}/root{daemon.home}/disk/ballast")
-    ballast.write_bytes(bytes(3 * 2**20))
+    ballast.write_bytes(bytes(9 * 2**19))
     path = f"/api/chats/{chat}/messages"
     kept = []
     while True:

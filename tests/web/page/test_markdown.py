@@ -131,7 +131,7 @@ HOSTILE = {
     "formulas": "$x^2$ " * 10_000,
     "deep formula": "$$" + "{" * 1_900 + "}" * 1_900 + "$$",
     "open formulas": r"\(" * 30_000,
-    "paragraphs": "a\n\n" * 100_000,
+    "paragraphs": "a\n\n" * 50_000,
     "definitions": "[a]: /b\n" * 8_000,
     "spans": "```html\n" + "<a " * 20_000,
     "zeros": "\x00" * 1_000,
