@@ -52,6 +52,11 @@ def keyed_sum(content: bytes, key: bytes = b"") -> bytes:
     return hashlib.blake2b(content, digest_size=32, key=key).digest()
 
 
+def stretched(content: bytes, size: int) -> bytes:
+    """As many bytes as wanted that follow from the content and look like chance (SHAKE-128)."""
+    return hashlib.shake_128(content).digest(size)
+
+
 def digest_of(content: bytes) -> str:
     """The digest of some bytes."""
     return f"sha256:{sha256_hex(content)}"

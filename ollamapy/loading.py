@@ -59,7 +59,9 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     the model only embeds and has no cache for generating; ``embeds``: the context for embeddings is made with the load, not
     when it is first needed. ``deterministic``: a request gets the same tokens whatever else is computed meanwhile.
     ``checkpoint_size``: bytes for copies of states that cannot be cut (``engine/checkpoints.py``);
-    ``saved_size``: bytes for saved prefixes in memory (``engine/saved.py``), 0 for none, in files neither.
+    ``saved_size``: bytes for saved prefixes in memory (``engine/saved.py``), 0 for none, in files neither;
+    ``encoded_size``: bytes for encoded images and sounds. ``image_max_tokens``: a larger image is made smaller, if its tokens depend
+    on its size (0: as the projector has it).
     """
 
     files: Files
@@ -80,3 +82,5 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     deterministic: bool = False
     checkpoint_size: int = 0
     saved_size: int = 0
+    encoded_size: int = 0
+    image_max_tokens: int = 0
