@@ -341,6 +341,9 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
     }
     if operation.takes is not None:
         found["requestBody"] = {"required": True, "content": {JSON: {"schema": operation.takes}}}
+    elif operation.form is not None:
+        content = {"multipart/form-data": {"schema": operation.form}}
+        found["requestBody"] = {"required": True, "content": content}
     elif operation.binary:
         found["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return found

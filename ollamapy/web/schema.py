@@ -149,14 +149,15 @@ ERROR_SCHEMAS: Mapping[str, Schema] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of a path. ``answers``: media type -> schema of a 200 (None: no body); ``takes``: the request's, if JSON;
-    ``query``: the parameters after the path's question mark."""
+    """One method of a path. ``answers``: media type -> schema of a 200 (None: no body); ``takes``: the request's, if JSON, and ``form``, if it
+    is one with files; ``query``: the parameters after the path's question mark."""
 
     summary: str
     answers: Mapping[str, Schema] | None
     takes: Schema | None = None
     raises: Errors = ()
     binary: bool = False
+    form: Schema | None = None
     statuses: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
     query: Mapping[str, Schema] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@
     responses.py    /v1/responses; response_events.py writes its answers
     completions.py  /v1/completions
     vectors.py      /v1/embeddings, /v1/rerank
+    audio.py        /v1/audio/transcriptions, /v1/audio/translations
     models.py       /v1/models
 
 A feature that is not supported and would change the answer (audio, for example) is refused by its name. Fields about the

@@ -1,4 +1,4 @@
-"""The descriptions of /v1/responses and /v1/conversations, for the OpenAPI document. Pure."""
+"""The descriptions of /v1/responses, /v1/conversations and /v1/audio, for the OpenAPI document. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..schema import (
     FLAG,
     INTEGER,
     JSON,
+    NUMBER,
     OBJECT,
     REQUEST,
     RUN,
@@ -23,7 +24,7 @@ from ..schema import (
     record,
     schema_of,
 )
-from . import conversations, response_items, responses
+from . import audio, conversations, response_items, responses
 
 _RESPONSE = record(
     {"id": TEXT, "object": {"const": "response"}, "status": TEXT, "output": array(OBJECT)},
@@ -52,12 +53,30 @@ _REQUEST = schema_of(
     truncation={"enum": ["auto", "disabled"]},
 )
 
+_SPEECH = record(
+    {"file": {"type": "string", "format": "binary"}, "model": TEXT},
+    language=TEXT,
+    prompt=TEXT,
+    response_format={"enum": [*audio.FORMATS]},
+    temperature=NUMBER,
+)
+_TEXT_OF_SOUND: Mapping[str, Schema] = {
+    JSON: record({"text": TEXT}, duration=NUMBER, segments=array(OBJECT)),
+    "text/plain": TEXT,
+}
+
 _STORED: Errors = (ResponseNotFound, ChatsUnavailable, ChatsFull)
 _LISTED: Errors = (InvalidRequest, *_STORED)
 _CHANGED: Errors = (*REQUEST, *_STORED)
 _ANSWERED: Errors = (*RUN, *_STORED, PreviousNotFound, responses.PromptNotStored)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("POST", "/v1/audio/transcriptions"): Operation(
+        "Write down what is said in a sound", _TEXT_OF_SOUND, form=_SPEECH, raises=RUN
+    ),
+    ("POST", "/v1/audio/translations"): Operation(
+        "Translate what is said in a sound to English", _TEXT_OF_SOUND, form=_SPEECH, raises=RUN
+    ),
     ("POST", "/v1/responses"): Operation(
         "Answer a conversation of items", or_events(_RESPONSE), _REQUEST, _ANSWERED
     ),

@@ -8,16 +8,17 @@ from contextlib import aclosing
 from typing import Protocol
 
 from msgspec.structs import replace
+from starlette.responses import Response
 
 from ...request import Caller, DetokenizeRequest, Gap, Question, Raw, Request
-from ...serving import answer, choices, embed
+from ...serving import answer, choices, embed, transcription
 from ...serving.services import Services
 from ...types import Chunk
 from .. import sse
 from ..call import PLAIN_JSON, Call, Dialect, Path, Reply, describe, plain_json_answer
 from ..pauses import Pauses
 from ..stream import Lines
-from . import chat, completions, models, vectors, wire
+from . import audio, chat, completions, models, vectors, wire
 
 
 class _Writer(Protocol):
@@ -116,6 +117,22 @@ async def _rerank(services: Services, call: Call) -> Reply:
     )
 
 
+async def _transcriptions(services: Services, call: Call) -> Reply:
+    return await _transcribed(services, call, "transcribe")
+
+
+async def _translations(services: Services, call: Call) -> Reply:
+    return await _transcribed(services, call, "translate")
+
+
+async def _transcribed(services: Services, call: Call, task: str) -> Reply:
+    content_type = call.headers.get("content-type", "")
+    parsed = await call.parse(lambda data: audio.parse(data, content_type, task))
+    found = await transcription.transcribe(services, parsed.request, call.caller)
+    content, media_type = audio.encode(parsed, found)
+    return Response(content, media_type=media_type)
+
+
 async def _models(services: Services, call: Call) -> Reply:
     """Anthropic's API has the same path: its clients send the header anthropic-version."""
     listed = await services.models.list()
@@ -136,6 +153,8 @@ DIALECT = Dialect(
         Path("/v1/embeddings", "POST", _embeddings, "infer"),
         Path("/v1/rerank", "POST", _rerank, "infer"),
         Path("/rerank", "POST", _rerank, "infer"),
+        Path("/v1/audio/transcriptions", "POST", _transcriptions, "infer"),
+        Path("/v1/audio/translations", "POST", _translations, "infer"),
         Path("/v1/models", "GET", _models, "infer"),
         Path("/v1/models/{name:path}", "GET", _model, "infer"),
     ),
