@@ -18,6 +18,7 @@ from ..errors import OllamapyError
 from ..formats.configuration import Config, parse_config
 from ..formats.footprint import estimate
 from ..formats.gguf import Header
+from ..formats.projector import memory as projector_memory
 from ..human import print_time
 from ..names import Name
 from ..registry.manifest import Manifest
@@ -108,13 +109,14 @@ class Listing:
             if model is None or config.model_format not in ("", "gguf"):
                 return _summary(config, None, parent, config.capabilities)
             header = read(paths_of(self._store, manifest, "model"))
-            projectors = paths_of(self._store, manifest, "projector")
+            paths = paths_of(self._store, manifest, "projector")
+            projector = read(paths[:1]) if paths else None
             texts = [tuple(texts_of(self._store, manifest, k)) for k in ("template", "prompt")]
             can, can_all = (
                 capabilities(
                     config,
                     header,
-                    projector=read(projectors[:1]) if projectors else None,
+                    projector=projector,
                     go_template=last(texts[0] or texts[1]),
                     jinja_template=jinja,
                 )
@@ -125,7 +127,7 @@ class Listing:
                 self._warned.add(manifest.digest)
                 log.warning("model '%s' is damaged: %s", name.display, error)
             return _summary(config, None, parent, config.capabilities)
-        summary = _summary(config, header, parent, can, can_all)
+        summary = _summary(config, header, parent, can, can_all, projector)
         self._summaries.put(manifest.digest, summary)
         return summary
 
@@ -136,16 +138,16 @@ def _summary(
     parent_model: str,
     can: tuple[str, ...],
     can_all: tuple[str, ...] = (),
+    projector: Header | None = None,
 ) -> Summary:
-    memory = _memory(header) if header is not None else 0
+    memory = _memory(header, projector) if header is not None else 0
     details = details_of(config, header, parent_model, lengths=True)
     return Summary(details, can, memory, can_all or can)
 
 
-def _memory(header: Header) -> int:
-    """Bytes for one conversation of up to _CONTEXT tokens, with the usual settings; adapters and projectors not counted."""
+def _memory(header: Header, projector: Header | None) -> int:
+    """Bytes for one conversation of up to _CONTEXT tokens, with the usual settings; adapters not counted."""
     n_ctx = min(_CONTEXT, header.context_length or _CONTEXT)
     n_batch = min(DEFAULT_BATCH, n_ctx)
-    return estimate(
-        header, n_ctx=n_ctx, n_slots=1, n_batch=n_batch, kv_type="f16", flash=True
-    ).total
+    found = estimate(header, n_ctx=n_ctx, n_slots=1, n_batch=n_batch, kv_type="f16", flash=True)
+    return found.total + (projector_memory(projector) if projector else 0)

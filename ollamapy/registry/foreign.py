@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ..digests import Sha256, digest_of
 from ..errors import InvalidModel, OllamapyError, StoreError, reason
 from ..formats.configuration import describe, print_config
 from ..formats.gguf import Header, joined, read_header
+from ..formats.projector import check_projector
 from ..names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name
 from ..types import Progress, Report, no_report
 from . import hub
@@ -289,6 +290,8 @@ def take(
 
     # before anything is linked: are they GGUF files?
     headers = [read_header(file.path) for file in found.files] if found.manifest is None else []
+    if headers:
+        found, headers = _fitting(found, headers)
     with store.reserve(file.digest for file in found.files if file.digest) as reservation:
         for file in found.files:
             digest, way = _take_file(store, reservation, file, may_copy, verified)
@@ -299,6 +302,23 @@ def take(
         if content is None:
             content = _manifest(store, reservation, found, digests, headers)
         return Linked(store.write_manifest(found.name, content), found.size, how)
+
+
+def _fitting(found: Found, headers: list[Header]) -> tuple[Found, list[Header]]:
+    """A model without a projector that was made for another: it had the name of this one's."""
+    pairs = list(zip(found.files, headers, strict=True))
+    model = joined([header for file, header in pairs if file.kind == "model"])
+    fits = [file.kind != "projector" or _fits(header, model) for file, header in pairs]
+    kept = [pair for pair, is_fitting in zip(pairs, fits, strict=True) if is_fitting]
+    return replace(found, files=tuple(file for file, _ in kept)), [header for _, header in kept]
+
+
+def _fits(projector: Header, model: Header) -> bool:
+    try:
+        check_projector(projector, model)
+    except InvalidModel:
+        return False
+    return True
 
 
 def _take_file(

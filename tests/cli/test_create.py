@@ -26,6 +26,7 @@ from tests.models.test_create import _adapter, everything, layers
 from tests.served import Daemon, environment, serve
 from tests.shards import split
 from tests.small_models import install, random_model, scripted_model
+from tests.small_projectors import projector
 
 llama = pytest.mark.llama
 MIB = 2**20
@@ -333,6 +334,20 @@ def test_a_modelfile_in_utf_16_with_a_mark(run: Run, root: Path, tmp_path: Path)
     (tmp_path / "Modelfile").write_bytes("FROM hello\r\nSYSTEM Grüße\r\n".encode("utf-16"))
     assert run("create", "wide").returncode == 0
     assert run("show", "wide", "--system").stdout == "Grüße"
+
+
+def test_an_installed_model_gets_a_projector(run: Run, root: Path, tmp_path: Path) -> None:
+    projector(tmp_path / "mmproj.gguf", "mlp", width=256)
+    projector(tmp_path / "narrow.gguf", "mlp", width=64)
+    (tmp_path / "Modelfile").write_text("FROM hello\nFROM ./mmproj.gguf\n")
+    done = run("create", "seeing")
+    assert done.returncode == 0, done.stderr
+    kinds = [kind for kind, _ in layers(Store([root]), "seeing")]
+    assert kinds[:2] == ["model", "projector"]
+    assert "  Projector\n" in run("show", "seeing").stdout
+    (tmp_path / "Modelfile").write_text("FROM hello\nFROM ./narrow.gguf\n")
+    done = run("create", "wrong")
+    assert done.returncode == 1 and "its embeddings have 64 numbers" in done.stderr
 
 
 # What a Modelfile names

@@ -434,6 +434,16 @@ def test_a_longer_context_is_there_for_little(free: int, trained: int, n_slots: 
             assert load.n_slots == (n_slots or 4)
 
 
+def test_a_projector_takes_memory_too() -> None:
+    model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
+    load = fit.best(request(model, options), settings(), 7 * GB)
+    for mmap in (False, True):
+        mapped = replace(load, use_mmap=mmap)
+        seeing = replace(mapped, files=replace(mapped.files, projector_size=600 * MB))
+        more = fit.estimate_load(model, seeing)
+        assert more.anonymous - fit.estimate_load(model, mapped).anonymous == 600 * MB
+
+
 def test_adapters_take_memory_too() -> None:
     model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
     load = fit.best(request(model, options), settings(), 7 * GB)

@@ -262,3 +262,4 @@ def test_a_list_of_models_knows_it(seeing: Store) -> None:
     listed = {each.name: each for each in asyncio.run(models(seeing.roots[0]).list())}
     assert listed["eyes:latest"].capabilities == ("completion", "vision")
     assert listed["base:latest"].capabilities == ("completion",)
+    assert listed["eyes:latest"].memory > listed["base:latest"].memory
