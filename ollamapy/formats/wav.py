@@ -105,7 +105,7 @@ def _values(content: bytes, kind: int, bits: int) -> Any:
 
 def write(samples: Any, rate: int) -> bytes:
     """A WAV file of one channel of 16-bit integers."""
-    content = samples.astype("<i2").tobytes()
+    content: bytes = samples.astype("<i2").tobytes()
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, _INTEGERS, 1, rate, 2 * rate, 2, 16)
     body = b"WAVE" + form + struct.pack("<4sI", b"data", len(content)) + content
     return struct.pack("<4sI", b"RIFF", len(body)) + body

@@ -53,6 +53,22 @@ def _named(item: Any, where: str) -> Document:
     return document(body.text(item, "data", where), item.get("name"), f"{where}.data")
 
 
+SOUNDS = ("wav", "mp3", "flac")
+"""The formats of sounds, as OpenAI's ``input_audio`` names them."""
+
+
+def openai_sound(given: Any, where: str) -> bytes:
+    """OpenAI's ``input_audio`` of a chat and a response: a sound as base64, and its format."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"{where} must be an object with data and format")
+    if given.get("format") not in SOUNDS:
+        raise InvalidRequest(f"{where}.format must be one of {', '.join(SOUNDS)}")
+    content = body.from_base64(body.text(given, "data", where))
+    if not content:
+        raise InvalidRequest(f"{where}.data is empty")
+    return content
+
+
 def openai_file(given: Any, where: str) -> Document | Link:
     """OpenAI's ``file`` of a chat and ``input_file`` of a response: file_data with a filename, or file_url."""
     if not isinstance(given, Mapping):

@@ -9,7 +9,7 @@
     audio.py        /v1/audio/transcriptions, /v1/audio/translations
     models.py       /v1/models
 
-A feature that is not supported and would change the answer (audio, for example) is refused by its name. Fields about the
+A feature that is not supported and would change the answer (a spoken answer, for example) is refused by its name. Fields about the
 caller or billing (user, store, metadata, service_tier) are ignored. Besides OpenAI's fields, Ollama's keep_alive and options
 are accepted, and top_k, min_p, repeat_penalty and num_ctx as fields of their own.
 """

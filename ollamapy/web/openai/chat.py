@@ -1,7 +1,7 @@
 """/v1/chat/completions: a conversation, its tools and the form of the answer; the answer as one object or as events. Pure.
 
-Each part of a content becomes a message of its own, as in Ollama, except for a tool's result, which is one message. Audio and
-the older form of tools (functions) are refused.
+Each part of a content becomes a message of its own, as in Ollama, except for a tool's result, which is one message. Spoken
+answers and the older form of tools (functions) are refused.
 """
 
 from __future__ import annotations
@@ -178,8 +178,10 @@ def _part(part: Any) -> ContentPart:
         return image(url.get("url") if isinstance(url, dict) else url)
     if kind == "file":
         return attached.openai_file(part.get("file"), "file")
-    if kind in ("input_audio", "refusal"):
-        raise InvalidRequest(f"invalid message format: {kind} is not supported, leave it out")
+    if kind == "input_audio":
+        return attached.openai_sound(part.get("input_audio"), "input_audio")
+    if kind == "refusal":
+        raise InvalidRequest("invalid message format: refusal is not supported, leave it out")
     raise InvalidRequest("invalid message format")
 
 

@@ -174,6 +174,8 @@ def _content(content: Any, where: str) -> list[ContentPart]:
                 raise InvalidRequest(f"{place} must have its image as a data URI in image_url")
             case "input_image":
                 found.append(chat.image(part["image_url"]))
+            case "input_audio":
+                found.append(attached.openai_sound(part.get("input_audio"), f"{place}.input_audio"))
             case "input_file":
                 found.append(attached.openai_file(part, place))
             case kind:

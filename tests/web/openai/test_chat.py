@@ -57,7 +57,12 @@ def content(content: Any, **more: Any) -> dict[str, Any]:
         (content([{"type": "video"}]), "invalid message format"),
         (content(["x"]), "invalid message format"),
         (content([{"type": "text", "text": 5}]), "invalid message format"),
-        (content([{"type": "input_audio"}]), "input_audio is not supported"),
+        (content([{"type": "refusal", "refusal": "no"}]), "refusal is not supported"),
+        (content([{"type": "input_audio"}]), "must be an object with data and format"),
+        (content([{"type": "input_audio", "input_audio": {"data": "aGk=", "format": "ogg"}}]), "one of wav, mp3, flac"),
+        (content([{"type": "input_audio", "input_audio": {"data": "!", "format": "wav"}}]), "illegal base64"),
+        (content([{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]), "is empty"),
+        (content([{"type": "input_audio", "input_audio": {"format": "wav"}}]), "data"),
         (content([{"type": "file", "file": {"file_id": "file-1"}}]), "no stored files here"),
         (content([{"type": "file", "file": {"file_data": "data:text/plain,a"}}]), "must be base64"),
         (content([{"type": "file", "file": {"file_data": "data:;base64,"}}]), "is empty"),
@@ -233,11 +238,14 @@ def test_messages() -> None:
     )
 
 
-def test_images_are_messages_of_their_own() -> None:
+def test_images_and_sounds_are_messages_of_their_own() -> None:
     url = "data:image/png;base64,aGk="
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
+    sound = {"data": "UklGRg==", "format": "wav"}
+    parts.append({"type": "input_audio", "input_audio": sound})
     found = request(messages=[{"role": "user", "content": parts}])
-    assert conversation(found).messages == (Message("user", "a"), Message("user", images=(b"hi",)))
+    images = [Message("user", images=(file,)) for file in (b"hi", b"RIFF")]
+    assert conversation(found).messages == (Message("user", "a"), *images)
 
 
 @pytest.mark.parametrize(

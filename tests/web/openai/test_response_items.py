@@ -76,15 +76,16 @@ def test_instructions_come_first() -> None:
     assert found == (Message("system", "Be kind"), Message("user", "Hi"))
 
 
-def test_an_image_keeps_its_place_between_texts() -> None:
+def test_an_image_and_a_sound_keep_their_places_between_texts() -> None:
     url = f"data:image/png;base64,{b64encode(PIXEL).decode()}"
     parts = [
         {"type": "input_text", "text": "Before"},
         {"type": "input_image", "image_url": url},
         {"type": "input_text", "text": "after"},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
     ]
     [message] = response_items.messages([{"role": "user", "content": parts}], "")
-    assert message.parts == ("Before", PIXEL, "after")
+    assert message.parts == ("Before", PIXEL, "after", b"RIFF")
 
 
 @pytest.mark.parametrize(
