@@ -59,6 +59,7 @@ class FakeRunner:
         self.gone = asyncio.Event()
 
     pid = 1
+    held = 0
 
     async def ready(self) -> Ready:
         await self.loaded.wait()

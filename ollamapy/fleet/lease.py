@@ -17,6 +17,7 @@ class Runner(Protocol):
     on_progress: Callable[[LoadStage, float], None] | None
 
     plan: LoadPlan
+    held: int
 
     @property
     def pid(self) -> int | None: ...

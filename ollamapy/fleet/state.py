@@ -83,8 +83,9 @@ class Resident:
 
     @property
     def taken(self) -> int:
-        """Bytes without what saved prefixes may come to take: so many are free once it is gone."""
-        return max(self.size - self.plan.saved_size, 0)
+        """Bytes without what saved prefixes may still come to take: so many are free once it is gone."""
+        held = self.runner.held if self.runner is not None else 0
+        return max(self.size - max(self.plan.saved_size - held, 0), 0)
 
     @property
     def n_ctx(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def served(
         outbox.send(protocol.Failed(0, "load", str(error)))
         outbox.close()
         return 1
-    keeper = keeper_of(model, plan, cache)
+    keeper = keeper_of(model, plan, cache, lambda size: outbox.send(protocol.Held(size)))
     saving = keeper.saving if keeper is not None else None
     engine = Engine(model, outbox.add, before_long_step=outbox.flush, saving=saving)
     if keeper is not None:
@@ -121,14 +122,18 @@ def forget(id: int, engine: Engine, keeper: Keeper | None, outbox: Outbox) -> No
     outbox.send(protocol.Forgotten(id))
 
 
-def keeper_of(model: Model, plan: LoadPlan, cache: protocol.CacheFolder | None) -> Keeper | None:
-    """The keeper of saved prefixes; None where there are none."""
+def keeper_of(
+    model: Model,
+    plan: LoadPlan,
+    cache: protocol.CacheFolder | None,
+    report: Callable[[int], None],
+) -> Keeper | None:
+    """The keeper of saved prefixes; None where there are none. ``report`` gets the bytes that they take in memory."""
     if not plan.saved_size or not model.generates:
         return None
     root = root_of(key_of(plan, model.identity, cache.salt if cache is not None else ""))
     saved = Saved(root, plan.saved_size, needs_end=not model.rewinds, has_rows=model.has_cells)
-    keeper = Keeper(model, saved, disk_of(cache, plan, root) if cache is not None else None)
-    return keeper
+    return Keeper(model, saved, disk_of(cache, plan, root) if cache is not None else None, report)
 
 
 def load(plan: LoadPlan, outbox: Outbox) -> Model:

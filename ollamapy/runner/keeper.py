@@ -57,10 +57,17 @@ def disk_of(folder: CacheFolder, plan: LoadPlan, root: bytes) -> Disk:
 
 
 class Keeper:
-    """The threads of one tree. ``disk`` None: nothing is written."""
+    """The threads of one tree. ``disk`` None: nothing is written. ``report`` gets the bytes of the blocks in memory, when they have
+    changed by a sixteenth of the budget; any of the threads calls it."""
 
-    def __init__(self, model: Model, saved: Saved, disk: Disk | None) -> None:
-        self.saved, self._disk = saved, disk
+    def __init__(
+        self,
+        model: Model,
+        saved: Saved,
+        disk: Disk | None,
+        report: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self.saved, self._disk, self._report, self._reported = saved, disk, report, 0
         self.saving = Saving(model, saved, self.keep)
         self._copies: queue.Queue[Copy] = queue.Queue(MOST_COPIES)
         self._unfiled: queue.Queue[tuple[list[tuple[Block, bytes]], Layout]] = queue.Queue(
@@ -104,6 +111,14 @@ class Keeper:
         """Forget all blocks, once what was copied before is written, after at most so long. The files are the daemon's to delete."""
         self.drain(seconds)
         self.saved.clear()
+        self._note_size()
+
+    def _note_size(self) -> None:
+        """Report how much memory is taken, if that is news."""
+        size = self.saved.size
+        if abs(size - self._reported) * 16 >= max(self.saved.budget, 1):
+            self._reported = size
+            self._report(size)
 
     # ---- to files --------------------------------------------------------------------------------------------------
 
@@ -115,6 +130,7 @@ class Keeper:
                 found, layout = self.saving.take_apart(copy)
                 for block, body in found:
                     self._forget(self.saved.add(block.holding(body)))
+                self._note_size()
                 if self._disk is not None and found:
                     self._unfiled.put((found, layout))
             finally:
@@ -196,3 +212,4 @@ class Keeper:
                 self.saved.drop(block)
                 return
             self.saved.hold(block, body)
+        self._note_size()

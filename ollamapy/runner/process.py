@@ -43,6 +43,7 @@ from .protocol import (
     Forgotten,
     FromRunner,
     Generate,
+    Held,
     Load,
     Loading,
     Piece,
@@ -130,6 +131,8 @@ class RunnerProcess:
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._exited: asyncio.Future[Ending] = loop.create_future()
         self._stopping = False
+        self.held = 0
+        """Bytes of memory that its saved prefixes take, about."""
         works = kernels.work(plan.tensor_types) if kernels is not None else True
         extra_bufts = plan.extra_bufts and works is not False
         self.plan = replace(plan, extra_bufts=extra_bufts, warm_up=extra_bufts and works is None)
@@ -358,6 +361,8 @@ class RunnerProcess:
             case Loading():
                 if self.on_progress is not None:
                     self.on_progress(frame.stage, frame.fraction)
+            case Held():
+                self.held = frame.size
             case Ready() if not self._ready.done():
                 self._ready_arrived(frame)
 

@@ -24,7 +24,7 @@ from ..loading import LoadPlan
 from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -276,6 +276,12 @@ class Forgotten(Frame, frozen=True):
     id: int
 
 
+class Held(Frame, frozen=True):
+    """Bytes of memory that saved prefixes take now; sent again when they are a sixteenth of what they may take more or fewer."""
+
+    size: int
+
+
 class Embedded(Frame, frozen=True):
     """The good ending of an Embed or a Rerank: the vectors one after the other, float32 in this machine's bytes, and how many
     tokens each input had.
@@ -352,6 +358,7 @@ FromRunner = (
     | Tokens
     | Text
     | Forgotten
+    | Held
     | Failed
 )
 FromConverter = Converting | Converted | Failed

@@ -61,6 +61,7 @@ class FakeRunner:
     """A runner that loads, fails, dies and stops when the test says so; `leases` are its users."""
 
     pid = 1
+    held = 0
 
     def __init__(self, plan: LoadPlan, obedient: bool = True) -> None:
         self.plan = plan

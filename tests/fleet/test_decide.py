@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,6 +249,16 @@ def test_what_a_resident_has_not_taken_yet() -> None:
     a.fraction, b.growth = 0.25, 7
     assert (a.untaken, b.untaken, big.untaken) == (round(a.size * 0.75), 7, big.size)
     assert state.untaken == a.untaken + 7 + big.size
+
+
+def test_what_is_free_once_a_resident_is_gone() -> None:
+    """What saved prefixes may come to take is not, until they have taken it."""
+    resident = resident_of("a", State(settings()))
+    promised = resident.plan.saved_size
+    assert promised > 0 and resident.taken == resident.size - promised
+    for held, missing in ((promised // 4, promised - promised // 4), (2 * promised, 0)):
+        resident.runner = SimpleNamespace(held=held)
+        assert resident.taken == resident.size - missing
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def main() -> None:
                     send(protocol.Ready(n_ctx=plan.n_ctx, n_slots=plan.n_slots))
                 case protocol.Generate(generation=Generation(prompt=Prompt((str(prompt),)))):
                     send(protocol.Texts((Piece(frame.id, "first "),)))
+                    send(protocol.Held(7))
                     if how not in ("ready", "deaf", "slow", "repack-faults") and "flood" not in how:
                         misbehave(how)
                     if how == "flood":

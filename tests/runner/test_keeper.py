@@ -51,7 +51,8 @@ class Runner:
             root, memory, needs_end=not self.model.rewinds, has_rows=self.model.has_cells
         )
         disk = Disk(cache, "m", root, 10**8, 0, free=lambda path: 10**9) if cache else None
-        self.keeper = Keeper(self.model, self.saved, disk)
+        self.reported: list[int] = []
+        self.keeper = Keeper(self.model, self.saved, disk, self.reported.append)
         self.keeper._scan()  # at once, so that the test need not wait for it
         self.keeper.start(lambda: rest)
         self.events: list[Event] = []
@@ -197,3 +198,20 @@ def test_what_is_private_and_what_is_another_s(
     assert start().ask(FIRST, salt="b")[1].n_cached == 0
     assert start(salt="another daemon").ask(FIRST, salt="a")[1].n_cached == 0
     assert start().ask(FIRST, salt="a")[1].n_read > 300
+
+
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
+def test_how_much_memory_is_taken_is_reported(start: Callable[..., Runner]) -> None:
+    """When blocks come, and when all are forgotten; not at every small change."""
+    one = start(memory=10**6)
+    one.ask(FIRST)
+    one.keeper.drain(10)
+    assert one.reported == [one.saved.size] and one.saved.size > 10**5
+    one.ask(FIRST + "ba ke li mo ra zu ti vo " * 4)
+    one.keeper.drain(10)
+    assert len(one.reported) == 1
+    one.keeper.forget(10)
+    assert one.reported[1:] == [0]
+    two = start(memory=10**6)
+    two.ask(FIRST)
+    assert two.reported == [two.saved.size], "also when they are read from files"

@@ -65,7 +65,7 @@ def test_ready_generate_stop() -> None:
         assert (await runner.ready()).n_ctx == 64
         text, done = await answer(runner)
         assert text == "first hello" and done is not None and done.reason == "stop"
-        assert runner.in_flight == 0
+        assert (runner.in_flight, runner.held) == (0, 7)
         await runner.stop()
         assert await runner.wait() == 0
         with pytest.raises(RunnerCrashed):

@@ -19,6 +19,7 @@ from ollamapy.runner.protocol import (
     Failed,
     FromRunner,
     Generate,
+    Held,
     Load,
     Loading,
     Piece,
@@ -68,6 +69,7 @@ FROM_RUNNER = [
     Ready(n_ctx=256, n_slots=8),
     Texts((Piece(1, "x"), Piece(2, "y", (TokenLogprob("t", -0.5, (116,)),)))),
     Done(1, "length", n_prompt=3, predict_ns=5),
+    Held(5),
     Failed(2, "too_long", "no"),
 ]
 
