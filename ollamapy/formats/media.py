@@ -193,15 +193,19 @@ def _bmp_size(data: bytes) -> Size:
 _LEAST_RATE, _MOST_RATE = 4_000, 400_000
 
 
-def check_seconds(format: Format, data: bytes) -> None:
-    """Raise InvalidRequest for a sound that is broken where its length is, or longer than MOST_SECONDS."""
+def seconds_of(format: Format, data: bytes) -> float:
+    """How long a sound is. Raises InvalidRequest for one that is broken where its length is."""
     try:
-        seconds = {"wav": _wav_seconds, "flac": _flac_seconds, "mp3": _mp3_seconds}[format](data)
+        return {"wav": _wav_seconds, "flac": _flac_seconds, "mp3": _mp3_seconds}[format](data)
     except struct.error:
         raise InvalidRequest(
             f"a sound is broken: its {format.upper()} header ends too soon"
         ) from None
-    if seconds > MOST_SECONDS:
+
+
+def check_seconds(format: Format, data: bytes) -> None:
+    """Raise InvalidRequest for a sound that is broken where its length is, or longer than MOST_SECONDS."""
+    if (seconds := seconds_of(format, data)) > MOST_SECONDS:
         raise InvalidRequest(
             f"a sound has {seconds:,.0f} seconds, at most {MOST_SECONDS:,.0f}: send it in parts"
         )

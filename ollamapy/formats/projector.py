@@ -36,7 +36,9 @@ def is_projector(header: Header) -> bool:
 
 def senses(header: Header) -> tuple[str, ...]:
     """What a projector encodes: "vision", "audio" or both, as libmtmd reads it (``mtmd_get_cap_from_file``)."""
-    return tuple(kind for kind in _ENCODERS if header.value(f"has_{kind}_encoder") is True)
+    return tuple(
+        kind for kind in _ENCODERS if header.metadata.get(f"clip.has_{kind}_encoder") is True
+    )
 
 
 def kind_of(header: Header) -> str:

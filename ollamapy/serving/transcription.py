@@ -1,7 +1,7 @@
 """Write down, or translate to English, what is said in a sound, with a model that hears: a chat with the sound and an instruction.
 
 A long WAV is cut at pauses (formats/wav.py), and its pieces are heard at the same time as far as there are slots; so each piece of the
-text has its times. Other formats go to the model as they are, whose library cuts them into half minutes.
+text has its times. Other formats go to the model as they are, whose library cuts them into half minutes: all of the text is one piece.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from contextlib import aclosing
 import msgspec
 
 from ..errors import InvalidRequest
-from ..formats import wav
+from ..formats import media, wav
 from ..request import Caller, Conversation, Request
 from ..types import Chunk, Message, Options, Usage
 from . import answer, choices
 from .services import Services
-
-MOST_SECONDS = 1800.0
-"""Of one sound."""
 
 _INSTRUCTIONS = {
     "transcribe": "Transcribe the audio, word for word. Answer with the text alone.",
@@ -40,10 +37,10 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A part of the text and when it is said, in seconds; ``end`` None where it is not known."""
+    """A part of the text and when it is said, in seconds."""
 
     start: float
-    end: float | None
+    end: float
     text: str
 
 
@@ -59,8 +56,8 @@ class Transcription(msgspec.Struct, frozen=True):
         return " ".join(segment.text for segment in self.segments if segment.text)
 
     @property
-    def duration(self) -> float | None:
-        """Seconds of the sound, None where they are not known."""
+    def duration(self) -> float:
+        """Seconds of the sound."""
         return self.segments[-1].end if self.segments else 0.0
 
 
@@ -90,22 +87,14 @@ async def transcribe(
     return Transcription(tuple(segments), _sum(answers))
 
 
-class _Piece(msgspec.Struct, frozen=True):
-    start: float
-    end: float | None
-    content: bytes
-
-
-def _pieces(data: bytes) -> list[_Piece]:
+def _pieces(data: bytes) -> list[wav.Piece]:
     """The parts of a sound that are heard one by one. Raises InvalidRequest."""
-    if data[:4] != b"RIFF":
-        return [_Piece(0.0, None, data)]
-    sound = wav.read(data)
-    if sound.seconds > MOST_SECONDS:
-        raise InvalidRequest(
-            f"the sound has {sound.seconds / 60:.0f} minutes, at most {MOST_SECONDS / 60:.0f} are heard: cut it"
-        )
-    return [_Piece(*piece) for piece in wav.pieces(sound)]
+    format = media.check(data)
+    if not media.is_sound(format):
+        raise InvalidRequest("the file is an image: send a sound in WAV, MP3 or FLAC")
+    if format != "wav":
+        return [wav.Piece(0.0, media.seconds_of(format, data), data)]
+    return wav.pieces(wav.read(data))
 
 
 def _request(request: TranscriptionRequest, content: bytes) -> Request:

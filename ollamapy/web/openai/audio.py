@@ -3,7 +3,7 @@
     json           {"text": ...}                                     text      the text alone
     verbose_json   with the seconds, and segments with their times   srt, vtt  subtitles
 
-Segments are the pieces in which a long sound is heard. Times within them are not known.
+Segments are the pieces in which a long WAV is heard; another sound is one. Times within them are not known.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ PLAIN, JSON = "text/plain; charset=utf-8", "application/json"
 
 
 def encode(parsed: ParsedTranscription, found: Transcription) -> tuple[bytes, str]:
-    """The answer and its media type. Raises InvalidRequest where subtitles are wanted and there are no times."""
+    """The answer and its media type."""
     if parsed.format == "text":
         return f"{found.text}\n".encode(), PLAIN
     if parsed.format in _TIMED:
@@ -115,7 +115,7 @@ def _segment(index: int, segment: Segment) -> Mapping[str, Any]:
 
 def _srt(segments: tuple[Segment, ...]) -> str:
     blocks = [
-        f"{number}\n{_time(each.start, ',')} --> {_time(_end(each), ',')}\n{each.text}\n"
+        f"{number}\n{_time(each.start, ',')} --> {_time(each.end, ',')}\n{each.text}\n"
         for number, each in enumerate(segments, 1)
     ]
     return "\n".join(blocks)
@@ -123,20 +123,12 @@ def _srt(segments: tuple[Segment, ...]) -> str:
 
 def _vtt(segments: tuple[Segment, ...]) -> str:
     blocks = [
-        f"{_time(each.start, '.')} --> {_time(_end(each), '.')}\n{each.text}\n" for each in segments
+        f"{_time(each.start, '.')} --> {_time(each.end, '.')}\n{each.text}\n" for each in segments
     ]
     return "\n".join(["WEBVTT\n", *blocks])
 
 
 _SUBTITLES: Mapping[str, Callable[[tuple[Segment, ...]], str]] = {"srt": _srt, "vtt": _vtt}
-
-
-def _end(segment: Segment) -> float:
-    if segment.end is None:
-        raise InvalidRequest(
-            "subtitles need times, which are known of WAV files only: convert the sound"
-        )
-    return segment.end
 
 
 def _time(seconds: float, point: str) -> str:

@@ -91,10 +91,3 @@ def test_with_times() -> None:
 def test_as_text(format: str, expected: str) -> None:
     content, media_type = audio.encode(parsed(response_format=format), HEARD)
     assert (content.decode(), media_type) == (expected, "text/plain; charset=utf-8")
-
-
-def test_subtitles_need_times() -> None:
-    timeless = Transcription((Segment(0.0, None, "One."),), Usage())
-    for format in ("srt", "vtt"):
-        with pytest.raises(InvalidRequest, match="subtitles need times"):
-            audio.encode(parsed(response_format=format), timeless)
