@@ -19,6 +19,7 @@ from ollamapy.registry.store import Store
 from tests.registry.fake_hub import sha256
 from tests.registry.stores import faults, put
 from tests.small_models import random_model
+from tests.small_projectors import projector
 
 REPO = "models--user--Tiny-GGUF"
 
@@ -174,6 +175,18 @@ def test_a_file_is_shared_and_not_copied(store: Store, tmp_path: Path, gguf: byt
     assert [each.name for each in (store.roots[0] / "partial").iterdir()] == ["lock"]
     config = json.loads(store.read_small(store.manifest(found.name).config))
     assert (config["model_family"], config["model_format"]) == ("llama", "gguf")
+
+
+@pytest.mark.parametrize(("width", "kinds"), [(64, ["model", "projector"]), (128, ["model"])])
+def test_a_projector_of_another_model_is_left_out(
+    store: Store, tmp_path: Path, gguf: bytes, width: int, kinds: list[str]
+) -> None:
+    path, _ = lmstudio(tmp_path, gguf)
+    projector(path.with_name("mmproj-tiny-F16.gguf"), "mlp", width=width)
+    [found] = foreign.find("lmstudio", [tmp_path / "lm"])
+    linked = take(store, found)
+    assert [layer.kind for layer in store.manifest(linked.name).layers] == kinds
+    assert faults(store) == []
 
 
 def test_a_model_of_ollamas_is_the_same_here(store: Store, tmp_path: Path) -> None:
