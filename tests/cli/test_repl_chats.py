@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import HELLO
+from tests.documents import docx, paragraph
 from tests.served import Daemon, serve, until
 
 from .chats import Chat, Start, llama
@@ -210,6 +211,27 @@ def test_a_file_goes_with_the_next_message(run: Run, keeper: Daemon, tmp_path: P
     assert [part.get("name") for part in messages[2]["parts"]] == [None, "my notes.txt"]
     again = run("--continue").until(">>> And why? [my notes.txt]")
     again.send("\x04")
+
+
+@llama
+def test_a_path_in_a_message_attaches_its_document(
+    run: Run, keeper: Daemon, tmp_path: Path
+) -> None:
+    """As a terminal pastes it when a file is dropped on it."""
+    letter = tmp_path / "my letter.docx"
+    letter.write_bytes(docx(paragraph("A secret. " * 30)))
+    (tmp_path / "bad.docx").write_bytes(b"PK\x03\x04")
+    it = run("hello", columns=160).prompted(1)
+    it.enter(f"{str(letter).replace(' ', chr(92) + ' ')} what is in it?")
+    it.until(f"Added document '{letter}'").prompted(2)
+    [chat] = chats(keeper)
+    [asked, answered] = keeper.ask("GET", f"/api/chats/{chat['id']}").json()["messages"]
+    assert asked["content"] == "what is in it?" and answered["content"] == HELLO
+    assert [part.get("name") for part in asked["parts"]] == [None, "my letter.docx"]
+    assert answered["usage"]["prompt_tokens"] > 300
+    it.enter(f"/file {tmp_path}/bad.docx")
+    it.until('Error: the document "bad.docx" is a damaged zip archive').prompted(3)
+    assert it.leave() == 0
 
 
 # ---- branches

@@ -17,6 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import HELLO as SCRIPTED
+from tests.documents import docx, paragraph
+from tests.served import Daemon
+
 from .conftest import Command, Standin
 
 HELLO = "Hello! I am a scripted model, here to help you test.\n\n"
@@ -158,6 +162,42 @@ def test_a_picture_is_attached_for_a_model_that_sees(
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith(f"Error: model '{model}' cannot see images or hear audio")
         assert f"names '{picture}'" in result.stderr
+
+
+def test_a_document_is_attached_for_every_model(
+    server: Standin, ollamapy: Command, tmp_path: Path
+) -> None:
+    letter = tmp_path / "my letter.docx"
+    letter.write_bytes(docx(paragraph("Hi")))
+    result = ollamapy("run", "hello", f"Sum up '{letter}' please", host=server.host)
+    assert (result.stdout, result.stderr) == (HELLO, f"Added document '{letter}'\n")
+    body = server.body("/api/generate")
+    assert body["prompt"] == "Sum up  please" and "images" not in body
+    data = base64.b64encode(letter.read_bytes()).decode()
+    assert body["files"] == [{"name": "my letter.docx", "data": data}]
+
+
+def test_a_document_is_not_sent_to_a_server_that_would_ignore_it(
+    standin: Callable[..., Standin], ollamapy: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-")
+    server = standin("--kind", "ollama")
+    result = ollamapy("run", "hello", f"Sum up {tmp_path}/a.pdf", host=server.host)
+    assert result.returncode == 1 and "reads no documents: leave 'a.pdf' out" in result.stderr
+
+
+@pytest.mark.llama
+def test_the_daemon_reads_a_document_and_says_what_it_cannot_read(
+    daemon: Daemon, ollamapy: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.docx").write_bytes(docx(paragraph("A secret. " * 1000)))
+    result = ollamapy("run", "hello", f"Sum up {tmp_path}/a.docx", host=daemon.url)
+    assert result.stdout == f"{SCRIPTED}\n\n", result.stderr
+    assert "Note: a.docx: cut: the first " in result.stderr
+    (tmp_path / "a.docx").write_bytes(b"PK\x03\x04")
+    result = ollamapy("run", "hello", f"Sum up {tmp_path}/a.docx", host=daemon.url)
+    assert result.returncode == 1
+    assert 'Error: the document "a.docx" is a damaged zip archive' in result.stderr
 
 
 def test_no_other_request_is_made_for_a_pipe(server: Standin, ollamapy: Command) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ollamapy.errors import InvalidRequest
+from ollamapy.formats.documents.kinds import media_type
 from ollamapy.models.spec import ModelSpec
 from ollamapy.request import Conversation, Question, Request
 from ollamapy.serving import reading
@@ -73,6 +74,18 @@ def test_a_document_is_cut_where_the_context_ends_and_that_is_noted(spec: ModelS
     parts, notes = read(spec, Files(), long, long)
     assert parts[0].count("x" * 1152 + "\n") == 2  # 3 characters for each of 3/4 of 512 tokens
     assert notes == ("long.txt: cut: the first 1,152 characters",)
+
+
+def test_pages_without_text_are_images_for_a_model_that_sees(spec: ModelSpec) -> None:
+    pytest.importorskip("pypdf")
+    pytest.importorskip("pypdfium2")
+    scan = Document(documents.pdf("One", ""), "scan.pdf")
+    blind, _ = read(spec, Files(), scan, "?")
+    assert blind == ("scan.pdf:\n```\n[page 1]\nOne\n[page 2]\n(no text)\n```\n\n?",)
+    seeing = replace(spec, capabilities=(*spec.capabilities, "vision"))
+    (text, image, question), _ = read(seeing, Files(), scan, "?")
+    assert "[page 2]\n(an image)" in text and question == "?"
+    assert media_type(image) == "image/png"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import documents
-from tests.served import Daemon
+from tests.served import Daemon, serve
 
 TEXT = "The meeting is on Monday. " * 10
 FILE = documents.docx(documents.paragraph(TEXT))
@@ -117,6 +118,21 @@ def test_nothing_is_fetched_unless_the_daemon_is_set_to(daemon: Daemon, path: st
     answer = daemon.ask("POST", path, body)
     assert answer.status == 400
     assert "image URLs are not currently supported" in answer.json()["error"]["message"]
+
+
+def test_a_daemon_that_fetches_asks_public_addresses_only(
+    model_store: Path, tmp_path: Path
+) -> None:
+    url = "https://127.0.0.1/a.png"
+    image = {"type": "image", "source": {"type": "url", "url": url}}
+    document = {"type": "document", "source": {"type": "url", "url": url}}
+    with serve(tmp_path, model_store, FETCH_URLS="1") as fetching:
+        for block in (image, document):
+            message = {"role": "user", "content": [block]}
+            body = {"model": "hello", "messages": [message], "max_tokens": 9}
+            answer = fetching.ask("POST", "/v1/messages", body)
+            assert answer.status == 400
+            assert "127.0.0.1 is refused" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
