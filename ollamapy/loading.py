@@ -53,6 +53,8 @@ class Files(msgspec.Struct, frozen=True, omit_defaults=True):
 class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a model is loaded: which files, and with what settings. ``n_ctx`` is tokens for each slot; -1 GPU layers means all.
 
+    ``n_cells``: so many of each slot's tokens have memory from the beginning, and the others when a request comes near them; 0: all.
+
     ``flash_attention`` None leaves it to llama.cpp; ``kv_type`` is the type of the cache's cells, in ggml's names.
     ``extra_bufts``: weights may be repacked for faster kernels; ``warm_up``: a batch is computed before the runner is ready,
     to see whether these kernels work; ``tensor_types`` are the types of the weights, in ggml's names. Without ``generates``
@@ -84,3 +86,14 @@ class LoadPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     saved_size: int = 0
     encoded_size: int = 0
     image_max_tokens: int = 0
+    n_cells: int = 0
+
+    @property
+    def held(self) -> int:
+        """Tokens of each slot that memory is taken for."""
+        return self.n_cells or self.n_ctx
+
+    @property
+    def is_elastic(self) -> bool:
+        """Can the context be made anew while the model is loaded? Where it makes the same tokens."""
+        return self.generates and not self.deterministic

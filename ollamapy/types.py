@@ -497,8 +497,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``tool_deltas`` are pieces of a call while it is written, ``tool_calls`` the complete calls: a dialect uses one of the two.
     ``context`` (last chunk, generate only) holds the token ids of the prompt and the answer. ``stop_sequence`` (last chunk) is
-    the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, if the model was
-    reloaded for this request because it needs a larger context.
+    the stop string that ended the answer. ``grown`` (last chunk) are the tokens of context before and after, if it was made longer
+    for this request.
     ``cut_call`` (last chunk): the token limit cut the answer within a call; ``tool_deltas`` have what there is of it, if anything.
     ``prompt_usage`` (first chunk) has the usage's counts of the prompt; ``prompt_tokens`` (first chunk) are its tokens, if their
     log probabilities are requested. ``completion_tokens`` (of a text, and not of the last chunk): so many tokens the model has

@@ -41,6 +41,7 @@ class FakeRunner:
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.on_progress: Callable[[LoadStage, float], None] | None = None
+        self.on_outgrown: Callable[[int], None] = lambda n_cells: None
         self.loaded, self.prefilled, self.next_word = (
             asyncio.Event(),
             asyncio.Event(),
@@ -121,6 +122,10 @@ class FakeRunner:
 
     async def forget(self) -> None:
         """It keeps nothing."""
+
+    async def resize(self, plan: LoadPlan) -> Ready:
+        self.plan = plan
+        return Ready(plan.n_ctx, plan.n_slots)
 
     async def wait(self) -> int:
         await self.gone.wait()

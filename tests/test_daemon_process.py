@@ -129,7 +129,7 @@ def test_a_client_that_does_not_read_delays_no_other(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_requests_finish(own: Daemon, number: int) -> None:
-    answer = first_line(own, options={"num_predict": 600})
+    answer = first_line(own, options={"num_predict": 150})
     own.process.send_signal(number)
     lines = answer.lines()
     assert lines[-1]["done"] and lines[-1]["eval_count"] > 100

@@ -207,7 +207,7 @@ class Talk:
                 self.thread.take_back(followed)
 
     def _with_growth(self, final: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The figures of a chat's answer, and whether the model was loaded anew for a longer context."""
+        """The figures of a chat's answer, and whether the context has grown."""
         before, now = self._room, int(final.get("context_length") or 0)
         return (
             {**final, "context_grown": {"from": before, "to": now}} if 0 < before < now else final

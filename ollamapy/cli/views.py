@@ -195,8 +195,7 @@ def notes(final: Mapping[str, Any]) -> Iterator[str]:
         yield f"Note: {note}"
     if grown := final.get("context_grown"):
         yield (
-            f"Note: the model was loaded anew, its context has grown from {grown.get('from')}"
-            f" to {grown.get('to')} tokens"
+            f"Note: the model's context has grown from {grown.get('from')} to {grown.get('to')} tokens"
         )
     if cut := final.get("prompt_truncated"):
         yield _truncated(cut)

@@ -297,3 +297,44 @@ def with_streams(partial: Buffer, n_streams: int, n_caches: int) -> bytes:
     others = bytes(4 * (n_streams - 1))
     head = struct.pack("<I", n_streams)
     return b"".join([MAGIC, bytes(4), head, view[first:end], others, view[cells.end :]])
+
+
+def fitted(
+    state: Buffer,
+    n_full: int,
+    n_before: int,
+    n_after: int,
+    *,
+    has_window: bool,
+    recurrent: bool,
+) -> bytearray:
+    """A state for a context of ``n_after`` streams that was saved in one of ``n_before``, whatever the form of its cells. Raises Unfit.
+
+    ``n_full``: bytes of the cache of the layers that see everything; 0 where the state has none. ``has_window`` and ``recurrent``: what
+    else it may have.
+    """
+    view = memoryview(state)
+    at = HEAD + n_full
+    ends = [at] if n_full else []
+    if has_window and at < len(view):
+        ends.append(parse(view, at, n_before).end if recurrent else len(view))
+    parts: list[Buffer] = [view[:HEAD]]
+    start = HEAD
+    for end in ends:
+        parts += _in_streams(view[start:end], n_before, n_after)
+        start = end
+    return bytearray().join([*parts, view[start:]])
+
+
+def _in_streams(cache: memoryview, n_before: int, n_after: int) -> list[Buffer]:
+    """A cache with cells in at most one of ``n_before`` streams, of ``n_after``: the cells as they are, in the first."""
+    if len(cache) < 4 + 4 * n_before:
+        raise Unfit("the state ends within a cache")
+    found, *counts = struct.unpack_from(f"<{1 + n_before}I", cache)
+    if found != n_before:
+        raise Unfit(f"{found} streams instead of {n_before}")
+    n_empty = next((i for i, n_cells in enumerate(counts) if n_cells), n_before - 1)
+    end = len(cache) - 4 * (n_before - 1 - n_empty)
+    if any(cache[end:]):
+        raise Unfit("cells in more than one stream")
+    return [struct.pack("<I", n_after), cache[4 + 4 * n_empty : end], bytes(4 * (n_after - 1))]

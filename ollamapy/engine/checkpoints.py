@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 GAP = 32
@@ -150,6 +150,21 @@ class Checkpoints:
         """Give all up."""
         self._all.clear()
         self.size = 0
+
+    def fit(self, budget: int, change: Callable[[bytearray], bytearray | None]) -> None:
+        """Change all states for another context, which allows so many bytes; those that cannot be changed are given up."""
+        if not self.budget:
+            return
+        for each in tuple(self._all):
+            state = change(each.state)
+            self.drop(each)
+            if state is not None:
+                each.state = state
+                self.size += each.size
+                self._all.append(each)
+        self.budget = budget
+        while self.size > budget:
+            self.drop(least_useful(self._all, self._now))
 
     def drop(self, checkpoint: Checkpoint) -> None:
         """Give one up."""

@@ -13,7 +13,7 @@ _GGML_BF16 = 30
 def context_params(lib: Any, plan: LoadPlan) -> Any:
     """The parameters of a context for ``plan.n_slots`` sequences."""
     context = lib.llama_context_default_params()
-    context.n_ctx = plan.n_ctx * plan.n_slots
+    context.n_ctx = plan.held * plan.n_slots
     context.n_seq_max = plan.n_slots
     context.n_batch = context.n_ubatch = plan.n_batch
     context.n_threads = context.n_threads_batch = threads_for(plan.threads)

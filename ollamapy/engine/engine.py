@@ -12,13 +12,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from ..errors import InvalidRequest
+from ..context import padded
+from ..errors import InvalidRequest, LoadFailed
+from ..loading import LoadPlan
 from ..types import Prefill, PromptToken, Queued, TokenLogprob
 from .batch import TILED, Span, calls, chunk_tokens, halved, plan_alone, plan_batch, shift_cut
+from .choosing import choose, watch
 from .embed import Embedder, EmbedTask
-from .events import Event, Finished, Progressed, PromptRead, Refused, TextOut
+from .events import Event, Finished, Outgrown, Progressed, PromptRead, Refused, Resized, TextOut
 from .model import Model
 from .rows import ABORTED, NO_SLOT
 from .sampling import penalized_history, sampler_chain
@@ -38,8 +41,18 @@ EMBEDS_LAST = 1_000_000_000
 REPORT_NS = 250_000_000
 """Nanoseconds between two reports of what a request waits for."""
 
+CELLS_AHEAD = 256
+"""A sequence asks for more cells so many tokens before it needs them."""
+
 FIRST_CHUNK = TILED
 """Prompt tokens in the first step beside other sequences, half of those of one alone, when the prefill speed is not known yet."""
+
+
+class ResizeTask(NamedTuple):
+    """Make the context anew between two steps, for a plan with other slots or another context."""
+
+    id: int
+    plan: LoadPlan
 
 
 class Engine:
@@ -62,9 +75,9 @@ class Engine:
         self._before_long_step = before_long_step
         self._clock = clock
         self._embeddings = Embedder(model.pooled, clock)
-        self._inbox: queue.SimpleQueue[Sequence | EmbedTask | threading.Event | int | None] = (
-            queue.SimpleQueue()
-        )
+        self._inbox: queue.SimpleQueue[
+            Sequence | EmbedTask | ResizeTask | threading.Event | int | None
+        ] = queue.SimpleQueue()
         self._slots = Slots(model, saving)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -77,10 +90,13 @@ class Engine:
         self._ending, self._ended = threading.Event(), threading.Event()
         self._computing: frozenset[int] = frozenset()
         self._is_busy, self._busy_until = False, time.monotonic()
+        self._computes = True
+        self._n_asked = 0
+        """Cells that were asked for, until another size comes; then what lacks them waits."""
 
     # ---- from other threads ----------------------------------------------------------------------------------------
 
-    def submit(self, request: Sequence | EmbedTask) -> None:
+    def submit(self, request: Sequence | EmbedTask | ResizeTask) -> None:
         """Queue a request; its ending comes through ``emit``."""
         self._inbox.put(request)
 
@@ -131,12 +147,12 @@ class Engine:
         if self._ending.is_set() and not self._ended.is_set():
             self._slots.save_all()
             self._ended.set()
-        busy = self._running or self._waiting or self._embeddings.busy
+        busy = bool(self._running or self._waiting or self._embeddings.busy)
         if not busy:
             self._slots.save_idle()
             if self._is_busy:
                 self._is_busy, self._busy_until = False, time.monotonic()
-        self._take_inbox(block=wait and not busy)
+        self._take_inbox(block=wait and not (busy and self._computes))
         self._is_busy = True
         self._slots.release_followers(
             self._running
@@ -146,6 +162,7 @@ class Engine:
         embeds = self._embeddings.busy and not (spans and self._clock() < self._embeds_from)
         if embeds:  # before a chunk of a prompt, which takes longer
             self._embed()
+        self._computes = bool(spans) or embeds or not self._n_asked
         if spans:
             if len(spans) > 1 and any(span.n > 1 for span in spans):
                 self._before_long_step()
@@ -167,7 +184,8 @@ class Engine:
     def _plan(self) -> list[Span]:
         """The batch of the sequences; prompts are cut for whatever else waits for its turn, or may come."""
         self._shortest_first = not self._shortest_first
-        running = [sequence for sequence in self._running if sequence.leader is None]
+        model = self._model
+        running = [s for s in self._running if s.leader is None and len(s.tokens) <= model.n_cells]
         if cut := self._model.cut:
             return plan_alone(running, cut, shortest_first=self._shortest_first)
         chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
@@ -187,7 +205,7 @@ class Engine:
                 item = self._inbox.get(block)
                 block = False
                 if isinstance(item, Sequence):
-                    item.n_ctx = min(item.generation.n_ctx or self._model.n_ctx, self._model.n_ctx)
+                    self._limit(item)
                     self._waiting.append(item)
                 elif item is None:
                     continue  # the end: it wakes an idle engine
@@ -196,10 +214,27 @@ class Engine:
                     item.set()
                 elif isinstance(item, EmbedTask):
                     self._events += self._embeddings.add(item)
+                elif isinstance(item, ResizeTask):
+                    self._resize(item)
                 else:
                     self._drop(item)
         except queue.Empty:
             return
+
+    def _limit(self, sequence: Sequence) -> None:
+        """Set how many tokens of the context a sequence may use."""
+        sequence.n_ctx = min(sequence.generation.n_ctx or self._model.n_ctx, self._model.n_ctx)
+
+    def _has_cells(self, sequence: Sequence) -> bool:
+        """Has a slot cells for a sequence's tokens and the next one? More are asked for before they are needed."""
+        n_cells, n_tokens = self._model.n_cells, len(sequence.tokens)
+        n_left = sequence.generation.num_predict - sequence.n_predicted
+        n_more = min(n_left, CELLS_AHEAD) if n_left > 0 else CELLS_AHEAD
+        needed = min(n_tokens + n_more, sequence.n_ctx)
+        if needed > n_cells and (n_tokens >= self._n_asked or not self._n_asked):
+            self._n_asked = needed
+            self._events.append(Outgrown(sequence.id, needed))
+        return n_tokens < n_cells or sequence.n_ctx <= n_cells
 
     def _drop(self, id: int) -> None:
         """Cancel: the sequence may be waiting, running or already gone."""
@@ -211,6 +246,34 @@ class Engine:
         if self._embeddings.drop(id):
             self._events.append(Finished(id, "cancel", 0, 0, 0, 0, 0, 0))
 
+    def _resize(self, task: ResizeTask) -> None:
+        """Go on in a context of another size. Sequences whose state cannot be moved are prefilled again; none ends by this."""
+        self._before_long_step()
+        longest = max((len(each.tokens) for each in self._running), default=0)
+        try:
+            if longest > padded(task.plan.held) and task.plan.held < self._model.n_cells:
+                raise LoadFailed(f"requests need a context of {longest} tokens")
+            lost = self._slots.resize(task.plan)
+        except LoadFailed as error:
+            self._events.append(Refused(task.id, "internal", str(error)))
+            return
+        for sequence in reversed(lost):
+            self._running.remove(sequence)
+            self._waiting.appendleft(sequence)
+        self._events.append(Resized(task.id, self._model.n_ctx, task.plan.n_slots))
+        self._fit_to(self._model.n_ctx)
+
+    def _fit_to(self, n_ctx: int) -> None:
+        """Bound the sequences by a context that may be another, and go on with those that waited for it."""
+        if self._n_asked <= self._model.n_cells or n_ctx <= self._model.n_cells:
+            self._n_asked = 0
+        for sequence in self._waiting:
+            self._limit(sequence)
+        for sequence in tuple(self._running):
+            self._limit(sequence)
+            if len(sequence.tokens) >= sequence.n_ctx:
+                self._make_room(sequence)
+
     # ---- admission -------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
@@ -221,6 +284,12 @@ class Engine:
             if len(sequence.tokens) >= n_ctx and not sequence.n_predicted:
                 self._refuse(sequence, "too_long", too_long(sequence.n_prompt, n_ctx))
                 continue
+            if len(sequence.tokens) > n_ctx:  # preempted, and the context is shorter now
+                self._finish(sequence, "length")
+                continue
+            if not self._has_cells(sequence):
+                self._report_queue()
+                return
             placement = self._slots.place(sequence)
             if placement is None:
                 self._report_queue()
@@ -400,7 +469,7 @@ class Engine:
     def _next_token(self, sequence: Sequence, row: int) -> None:
         model = self._model
         try:
-            token, logits = self._choose(sequence, row)
+            token, logits = choose(model, sequence, row)
         except InvalidRequest as error:
             self._refuse(sequence, "invalid", str(error))
             return
@@ -418,7 +487,7 @@ class Engine:
             return
         sequence.tokens.append(token)
         if sequence.awaited is not None or sequence.thinking is not None:
-            self._watch(sequence, token)
+            watch(sequence, model.written(token))
         stream = sequence.text
         piece = model.written(token) if token in sequence.shown else model.piece(token)
         text = stream.feed(piece)
@@ -451,48 +520,8 @@ class Engine:
             self._finish(sequence, "length")
         elif len(sequence.tokens) >= sequence.n_ctx:
             self._make_room(sequence)
-
-    def _choose(self, sequence: Sequence, row: int) -> tuple[int, Any]:
-        """The next token, and where log probabilities are requested the logits as the model made them.
-
-        They are those before any mask, as llama-server reports them. Raises InvalidRequest where a grammar gives up.
-        """
-        model, chain, matcher = self._model, sequence.sampler, sequence.matcher
-        budget = sequence.generation.think_budget
-        if sequence.thinking is not None and budget is not None and sequence.n_predicted >= budget:
-            sequence.end_thinking()
-        wanted = sequence.generation.logprobs is not None
-        logits: Any = model.logits(row) if wanted or matcher is not None else None
-        if sequence.forced:
-            token = sequence.forced.popleft()
-            model.accept(chain, token)
-        elif matcher is None:
-            token = model.sample(chain, row)
-            if model.ends(token) and sequence.awaited is not None and sequence.think_end:
-                # still thinking, and the required form has not begun
-                sequence.end_thinking()
-                token = sequence.forced.popleft()
-                model.accept(chain, token)
         else:
-            masked, logits = logits, logits.copy() if wanted else None
-            matcher.mask(masked)
-            token = model.sample(chain, row)
-            if not model.ends(token):
-                matcher.take(token)
-        return token, logits
-
-    def _watch(self, sequence: Sequence, token: int) -> None:
-        """Look in the token's text for the end of thinking and for the text that starts the grammar. Control tokens count as text."""
-        written = self._model.written(token)
-        if sequence.thinking is not None and sequence.thinking.feed(written) is not None:
-            sequence.thinking = None
-        if sequence.awaited is None:
-            return
-        rest = sequence.awaited.feed(written)
-        if rest is not None:
-            sequence.awaited, sequence.matcher = None, sequence.grammar
-            if sequence.matcher is not None and (rest := rest.lstrip()):
-                sequence.matcher.begin_with(rest)
+            self._has_cells(sequence)
 
     def _make_room(self, sequence: Sequence) -> None:
         """The context is full: forget the older half of it, or end the answer when its last cell is used."""

@@ -62,6 +62,22 @@ class Finished(NamedTuple):
     n_read: int = 0
 
 
+class Resized(NamedTuple):
+    """The context was made anew: tokens of each slot, and how many slots there are."""
+
+    id: int
+    n_ctx: int
+    n_slots: int
+
+
+class Outgrown(NamedTuple):
+    """A request comes near the end of the cells, which are fewer than its context has tokens: it needs ``n_cells`` or more, and
+    waits for them if it must. The answer is another size."""
+
+    id: int
+    n_cells: int
+
+
 class Refused(NamedTuple):
     """The bad ending of a request; the kinds are those of ``runner.protocol.Failed``."""
 
@@ -70,4 +86,14 @@ class Refused(NamedTuple):
     message: str
 
 
-Event = TextOut | Progressed | PromptRead | Finished | Refused | Vectors | Unembedded
+Event = (
+    TextOut
+    | Progressed
+    | PromptRead
+    | Finished
+    | Resized
+    | Outgrown
+    | Refused
+    | Vectors
+    | Unembedded
+)

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from ..context import padded
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
 from ..types import LoadStage, PromptToken, TokenLogprob
@@ -25,14 +26,11 @@ from .batch import CUT
 from .contexts import context_params
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
+from .log import Log
 from .pooled import Pooled, scores
 from .rows import Row, Rows
 from .sampling import Stage
-from .states import States, identity
-
-_LOG_WARN = 3
-_OTHER_POOLING = "model default pooling_type is"
-"""llama.cpp's warning where a context's pooling differs from the file's; we choose it on purpose."""
+from .states import Shape, States, identity
 
 FAR_TOO_LONG = 64
 _CUTTABLE: Mapping[bytes, Literal["spm", "bpe"]] = {b"llama": "spm", b"gpt2": "bpe"}
@@ -58,7 +56,8 @@ def ctypes_layer() -> Any:
 
 
 class Model:
-    """A loaded model with a context of ``n_slots`` sequences, each of ``n_ctx`` tokens with a KV cache of its own.
+    """A loaded model with a context of ``n_slots`` sequences, each of ``n_ctx`` tokens with a KV cache of its own, which has
+    ``n_cells`` now.
 
     Per-slot caches (not unified) and flash attention where the model allows it, chosen by measurement (the table in
     benchmarks/README.md): what idle slots hold then costs nothing, and it is the arithmetic of Ollama's runner, so that
@@ -76,7 +75,10 @@ class Model:
     ) -> None:
         self._lib = ctypes_layer()
         self._flag = ctypes.create_string_buffer(2)
-        self._take_log(log)
+        self._log = Log(lambda: self._flag[0] != b"\x00", log)
+        _kept.append(self._lib.llama_log_callback(self._log.write))
+        self._lib.llama_log_set(_kept[-1], None)
+        self._lib.llama_backend_init()
         self._load_weights(plan, progress)
         self._read_facts()
         self._params = context_params(self._lib, plan)
@@ -84,7 +86,7 @@ class Model:
         strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
         self._abort_callback = ctypes.cast(strlen, self._lib.ggml_abort_callback)
         self._pooled: dict[str, Pooled] = {}
-        self.longest_input = self.n_ctx = plan.n_ctx
+        self.longest_input = self.n_ctx = self.n_cells = plan.n_ctx
         self.n_slots, self.n_batch = 0, plan.n_batch
         self.cut = min(CUT, plan.n_batch) if plan.deterministic else 0
         self.alike = 1
@@ -95,18 +97,10 @@ class Model:
         self.checkpoint_size = plan.checkpoint_size
         if plan.generates and self._lib.llama_model_has_decoder(self._model):
             progress("context", 1.0)
-            self._make_context(plan.n_ctx, plan.n_slots)
+            self._make_context(plan)
         self._row_type: Any = ctypes.c_float * self.n_vocab
         self._pieces: list[bytes | None] = [None] * self.n_vocab
         self._eog: list[bool | None] = [None] * self.n_vocab
-
-    def _take_log(self, log: Callable[[str], None] | None) -> None:
-        """Receive llama.cpp's log."""
-        self._last_log: list[str] = []
-        self._log_callback = self._lib.llama_log_callback(self._logger(log))
-        _kept.append(self._log_callback)
-        self._lib.llama_log_set(self._log_callback, None)
-        self._lib.llama_backend_init()
 
     def _load_weights(self, plan: LoadPlan, progress: Callable[[LoadStage, float], None]) -> None:
         """Load the model's files and its adapters. Raises LoadFailed."""
@@ -131,7 +125,7 @@ class Model:
         else:
             self._model = lib.llama_model_load_from_file(paths[0], params)
         if not self._model:
-            raise LoadFailed(self._why("the model file cannot be loaded"))
+            raise LoadFailed(self._log.why("the model file cannot be loaded"))
         self._adapters = [self._load_adapter(file.path) for file in plan.files.adapters]
         self.n_layers: int = lib.llama_model_n_layer(self._model)
         self.gpu_layers = (
@@ -153,30 +147,66 @@ class Model:
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
 
-    def _make_context(self, n_ctx: int, n_slots: int) -> None:
-        """The context for generating. A model that only reads (an encoder) has no cache for it and stays without."""
+    def _make_context(self, plan: LoadPlan) -> None:
+        """Take a new context for generating. A model that only reads (an encoder) has no cache for it and stays without. Raises
+        LoadFailed; then nothing has changed."""
         lib = self._lib
-        context = lib.llama_init_from_model(self._model, self._params)
+        params = context_params(lib, plan)
+        context = lib.llama_init_from_model(self._model, params)
         if not context:
-            raise LoadFailed(self._why(f"no context of {n_slots} x {n_ctx} tokens can be made"))
-        self._memory = lib.llama_get_memory(context)
-        if not self._memory:
+            size = f"{plan.n_slots} x {plan.held}"
+            raise LoadFailed(self._log.why(f"no context of {size} tokens can be made"))
+        memory = lib.llama_get_memory(context)
+        if not memory:
             lib.llama_free(context)
             return
-        self._context = context
-        self.n_ctx = lib.llama_n_ctx_seq(context)
-        self.n_slots = n_slots
-        self.n_batch = min(self.n_batch, lib.llama_n_batch(context))
-        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        self._context, self._memory, self._params = context, memory, params
+        self.n_cells = lib.llama_n_ctx_seq(context)
+        self.n_slots = plan.n_slots
+        self.n_batch = min(plan.n_batch, lib.llama_n_batch(context))
+        self.can_shift = bool(lib.llama_memory_can_shift(memory))
         self._set_up(context)
         self._rows = Rows(lib, self.n_batch)
-        self._states = States(lib, context)
+        shape = Shape(self.has_cells, self.n_swa > 0, self.recurrent)
+        self._states = States(lib, context, plan.n_slots, shape)
+        self._promise(plan)
+
+    def _promise(self, plan: LoadPlan) -> None:
+        """Take a plan's length for the context, whether there are cells for all of it or not."""
+        self.n_ctx = max(self.n_cells, padded(plan.n_ctx)) if plan.n_cells else self.n_cells
+
+    def resize(self, plan: LoadPlan, slots: Sequence[int]) -> list[bool]:
+        """Make the context anew for a plan that has another size, and move these slots into its first ones, in their order.
+
+        Which of them are there; the others are empty. Raises LoadFailed; then nothing has changed. Both contexts exist meanwhile,
+        and a slot's state twice; where only the length changes that a request may come to have, there is no new one.
+        """
+        if not self.generates:
+            return []
+        if (plan.n_slots, padded(plan.held)) == (self.n_slots, self.n_cells):
+            self._promise(plan)
+            return [True] * len(slots)
+        context, states = self._context, self._states
+        self._make_context(plan)
+        self.checkpoint_size = plan.checkpoint_size
+        if not self._pooled:  # these have the length that they were made for
+            self.longest_input = plan.n_ctx
+        moved = [states.move(slot, self._states, at) for at, slot in enumerate(slots)]
+        for at, is_there in enumerate(moved):
+            if not is_there:
+                self.trim(at, 0)
+        self._lib.llama_free(context)
+        return moved
+
+    def fitted(self, partial: bytearray, n_slots: int) -> bytearray | None:
+        """A partial state that was saved when there were ``n_slots``, for the context of now; None where that cannot be."""
+        return self._states.fitted(partial, n_slots)
 
     def _load_adapter(self, path: Path) -> Any:
         """A LoRA on the model; freed with it."""
         adapter = self._lib.llama_adapter_lora_init(self._model, os.fsencode(path))
         if not adapter:
-            raise LoadFailed(self._why("an adapter of the model cannot be loaded"))
+            raise LoadFailed(self._log.why("an adapter of the model cannot be loaded"))
         return adapter
 
     def _set_up(self, context: Any) -> None:
@@ -226,7 +256,7 @@ class Model:
         rows: list[Row] = [(0, 0, [max(self.bos, 0)] * n, True)]
         status = self.decode(rows) if self.generates else self.pooled(self.pooling).compute(rows)
         if status:
-            raise LoadFailed(self._why(f"the model cannot be computed (status {status})"))
+            raise LoadFailed(self._log.why(f"the model cannot be computed (status {status})"))
         if self.generates:
             self.trim(0, 0)
         else:
@@ -575,28 +605,3 @@ class Model:
         if known is None:
             known = self._eog[token] = bool(self._lib.llama_vocab_is_eog(self._vocab, token))
         return known
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _logger(self, log: Callable[[str], None] | None) -> Callable[[int, bytes, Any], None]:
-        """Passes warnings and errors on, remembers the last lines for an error's text; the rest is over 100 kB a load."""
-
-        def write(level: int, text: bytes, _: Any) -> None:
-            if not _LOG_WARN <= level <= _LOG_WARN + 1 or self._flag[0] != b"\x00":
-                return  # after an abort llama.cpp reports the abort itself
-            line = text.decode(errors="replace").strip()
-            if line and _OTHER_POOLING not in line:
-                self._last_log = [*self._last_log[-3:], line]
-                if log is not None:
-                    log(line)
-
-        return write
-
-    def _why(self, what: str) -> str:
-        """An error's text: what failed, and llama.cpp's last message without its function names."""
-        messages = [
-            line.partition(": ")[2] or line
-            for line in self._last_log
-            if "failed to load" not in line
-        ]
-        return f"{what}: {messages[-1]}" if messages else what

@@ -34,11 +34,12 @@ SAVE_SECONDS = 180.0
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
     """A slot's state as it was copied: whole, or where it is nothing but recurrent, the partial one. ``ends``: checkpoints on the way
-    to it, as (tokens before it, partial state)."""
+    to it, as (tokens before it, partial state). There were ``n_slots`` at the time."""
 
     tokens: Sequence[int]
     salt: bytes
     state: bytearray
+    n_slots: int
     ends: tuple[tuple[int, bytearray], ...] = ()
 
 
@@ -57,7 +58,7 @@ class Saving:
         self._layout: Layout | None = None
         self._works = True
         self._rate = 1e9
-        self._copied = dict.fromkeys(range(model.n_slots), clock())
+        self._began, self._copied = clock(), dict[int, float]()
 
     # ---- from a slot -----------------------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Saving:
     def is_time(self, slot: int) -> bool:
         """Was nothing of a slot that still runs saved for long? Asked again, it is not before as long has passed again."""
         now = self._clock()
-        if now - self._copied[slot] < SAVE_SECONDS:
+        if now - self._copied.get(slot, self._began) < SAVE_SECONDS:
             return False
         self._copied[slot] = now
         return True
@@ -100,7 +101,7 @@ class Saving:
         elapsed = self._copied[slot] - began
         if elapsed > 0 and len(state) > 1_000_000:
             self._rate = (self._rate + len(state) / elapsed) / 2
-        self._keep(Copy(tuple(tokens), salt, state, ends))
+        self._keep(Copy(tuple(tokens), salt, state, self._model.n_slots, ends))
         return True
 
     # ---- beside the engine -----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Saving:
         layout = Layout(0, ())
         partials = [(at, memoryview(state)) for at, state in copy.ends]
         if saved.has_rows:
-            cells = parse(copy.state, HEAD, self._model.n_slots)
+            cells = parse(copy.state, HEAD, copy.n_slots)
             layout = self._layout = cells.layout
             if not holds(cells, n):
                 return [], layout
@@ -141,7 +142,7 @@ class Saving:
             partials.append((n, memoryview(copy.state)))
         for at, partial in partials:
             for parent, first, end in saved.wanted(copy.tokens[:at], copy.salt, "end"):
-                body = portable(partial, self._model.n_slots, self._n_caches)
+                body = portable(partial, copy.n_slots, self._n_caches)
                 found.append(_block(parent, copy.tokens, first, end, "end", body))
         return found[::-1], layout
 

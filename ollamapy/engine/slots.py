@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..loading import LoadPlan
 from ..prefix import common_prefix
 from .batch import (
     MIN_REUSE,
@@ -215,7 +216,7 @@ class Slots:
         for id in gaps([row[0] for row in rows]):
             slot = self._slots[id]
             held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
-            if held < model.n_ctx:
+            if held < model.n_cells:
                 found.append((id, held, rows[0][2][:1], False))
         most = model.alike if model.cut else model.n_batch
         fits = sum(len(row[2]) for row in rows) + len(found) <= most
@@ -292,9 +293,32 @@ class Slots:
         """Take the slot away from a sequence that will need another one, and clear it."""
         assert sequence.slot is not None
         self.clear(sequence.slot)
-        sequence.slot.sequence = sequence.slot = sequence.leader = None
-        sequence.n_past = 0
-        sequence.n_pure = None
+        _part(sequence)
+
+    def resize(self, plan: LoadPlan) -> list[Sequence]:
+        """Let the model make its context anew for a plan with another size. The slots that run stay, then those used last.
+
+        Returns the sequences that have lost their slot and must be prefilled again. Raises LoadFailed; then nothing has changed.
+        """
+        self.save_idle()
+        n_before = self._model.n_slots
+        by_use = sorted(self._slots, key=lambda slot: (slot.sequence is None, -slot.last_used))
+        kept = sorted(by_use[: plan.n_slots], key=lambda slot: slot.id)
+        moved = self._model.resize(plan, [slot.id for slot in kept])
+        self._checkpoints.fit(
+            plan.checkpoint_size, lambda state: self._model.fitted(state, n_before)
+        )
+        there = {slot.id for slot, is_there in zip(kept, moved, strict=True) if is_there}
+        lost = [slot for slot in self._slots if slot.id not in there]
+        for id, slot in enumerate(kept):
+            slot.id = id
+        self._slots = kept + [Slot(id) for id in range(len(kept), self._model.n_slots)]
+        for slot in lost:
+            slot.cached = []
+        sequences = [slot.sequence for slot in lost if slot.sequence is not None]
+        for sequence in sequences:
+            _part(sequence)
+        return sequences
 
     def free(self, sequence: Sequence) -> None:
         """Free the slot of a sequence that has ended; its cache stays for the next prompt with the same beginning."""
@@ -307,3 +331,11 @@ class Slots:
         slot.unsaved = self._saving is not None and not sequence.generation.private
         if self._saving is not None and self._saving.is_quick(slot.id):
             self._save(slot)
+
+
+def _part(sequence: Sequence) -> None:
+    """Part a sequence from its slot; nothing is computed of it any more."""
+    assert sequence.slot is not None
+    sequence.slot.sequence = sequence.slot = sequence.leader = None
+    sequence.n_past = 0
+    sequence.n_pure = None

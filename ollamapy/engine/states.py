@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..digests import Sha256
+from .cells import HEAD, Unfit, fitted
+
+
+class Shape(NamedTuple):
+    """What the states of a model have: a cache of the layers that see everything, one of those with a window, a recurrent state."""
+
+    has_cells: bool
+    has_window: bool
+    recurrent: bool
 
 
 class States:
-    """The states of one context's slots; for the engine's thread alone. ``partial``: only the cells of a sliding window, or the
-    recurrent state."""
+    """The states of one context's ``n_slots``; for the engine's thread alone. ``partial``: only the cells of a sliding window, or
+    the recurrent state."""
 
-    def __init__(self, lib: Any, context: Any) -> None:
+    def __init__(self, lib: Any, context: Any, n_slots: int, shape: Shape) -> None:
         self._lib, self._context = lib, context
+        self._n_slots, self._shape = n_slots, shape
         self._unsettled: set[int] = set()
 
     def unsettle(self, slot: int) -> None:
@@ -56,6 +66,29 @@ class States:
             self._context, buffer, len(state), slot, int(partial)
         )
         return bool(read == len(state))
+
+    def move(self, slot: int, target: States, to: int) -> bool:
+        """Copy a slot into one of another context of the model; False where that cannot be: that slot must be cleared then."""
+        state = self.save(slot, partial=False)
+        if state is None:
+            return False
+        rest = self.size(slot, partial=True)
+        if rest == len(state):  # nothing but one cache
+            rest = HEAD
+        n_full = len(state) - rest if self._shape.has_cells else 0
+        fit = target.fitted(state, self._n_slots, n_full)
+        return fit is not None and target.restore(to, fit, partial=False)
+
+    def fitted(self, state: bytearray, n_slots: int, n_full: int = 0) -> bytearray | None:
+        """A state that was saved in a context of ``n_slots``, for this one; None where that cannot be. ``n_full``: bytes of the cache
+        of the layers that see everything, 0 in a partial state."""
+        _, has_window, recurrent = self._shape
+        try:
+            return fitted(
+                state, n_full, n_slots, self._n_slots, has_window=has_window, recurrent=recurrent
+            )
+        except Unfit:
+            return None
 
 
 def identity(lib: Any, model: Any, n_ctx: int) -> tuple[str, ...]:

@@ -12,17 +12,25 @@ The rules:
    models, the newest are rejected.
 3. Only the oldest request without a runner may start one, so that small models cannot overtake a
    large one for ever; but it waits for room, not for another model's load.
-4. Room is made by stopping idle runners, the least recently used first; never a busy one. If all
-   are busy, the least recently used gets no newer requests than the one that waits for its place,
-   until it is idle.
-5. What was promised to a runner and is not taken yet is not free: the rest of a load, or the room
-   for embeddings of a model that was loaded to generate. What a stopping runner will return is not
-   free before it is gone.
+4. Room is made by making idle runners smaller if that is enough, else by stopping them, the least
+   recently used first; never a busy one. If all are busy, the least recently used gets no newer
+   requests than the one that waits for its place, until it is idle.
+5. What was promised to a runner and is not taken yet is not free: the rest of a load, a context that
+   is made anew, or the room for embeddings of a model that was loaded to generate. What a stopping
+   runner will return is not free before it is gone.
 6. With nothing else loaded a load may shrink (``fit.py``) before it is rejected. What would not fit
    even with everything unloaded is rejected at once.
 7. A load that fails, or makes no progress for ``load_timeout``, is stopped, and the requests that
    it would have served get its error; those with other options get another load.
 8. The last request decides how long a model stays (``keep_alive``); the timer runs while it is idle.
+9. A runner begins with few slots. Its context is made anew, while its requests go on, with twice as
+   many slots when more requests want one, and longer when a request gives a larger num_ctx: as far
+   as it fits into the free memory beside the context before. A longer context that does not fit is
+   a reload. No runner grows while a request waits for another runner. After REST_SECONDS without
+   requests it has its first size again.
+10. Of a long context only the first tokens have memory with the load. When a request comes near their
+   end, its runner gets more cells, before anything else that wants memory and with the room of
+   idle runners; it waits for them. Where there is no room the context ends there.
 """
 
 from __future__ import annotations
@@ -32,6 +40,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import UnsetType
 
 from ..config import Settings
@@ -47,6 +56,7 @@ from .state import (
     GrantLease,
     RejectTicket,
     Resident,
+    ResizeRunner,
     StartRunner,
     State,
     Status,
@@ -55,6 +65,9 @@ from .state import (
 )
 
 DEFAULT_MAX_LOADED = 3
+
+REST_SECONDS = 120.0
+"""How long a runner without requests keeps the size that it has grown to."""
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 CLOSING = "the server is shutting down, try again in a moment"
@@ -80,11 +93,19 @@ def decide(state: State, now: float) -> list[Action]:
         return _reject(state.tickets(), CLOSING)
     start = state.next_start()
     step = _make_room(state, start) if start else None
-    held = _Hold(step.key, start.number) if start and isinstance(step, StopRunner) else step
+    held = step
+    if start and isinstance(step, StopRunner | ResizeRunner):
+        held = _Hold(step.key, start.number)
     if grants := _grants(state, held if isinstance(held, _Hold) else None):
         return grants
+    if cells := _cells(state):
+        return [cells]
+    if start is None and (growth := _growth(state)):
+        return [growth]
     if stops := _stops(state, now):
         return stops
+    if rests := _rests(state, now):
+        return rests
     if step is not None and not isinstance(step, _Hold):
         return [step]
     return _overflow(state)
@@ -100,6 +121,11 @@ def next_deadline(state: State) -> float | None:
     ]
     expiries = (resident.expires_at for resident in state.residents.values())
     times += [expiry for expiry in expiries if expiry is not None]
+    times += [
+        resident.used_at + REST_SECONDS
+        for resident in state.residents.values()
+        if _smaller(resident) is not None
+    ]
     return min(times, default=None)
 
 
@@ -194,6 +220,114 @@ def _keep_alive(request: LeaseRequest, current: float | None) -> float | None:
     return given if given is not None and 0 <= given < float("inf") else None
 
 
+# ---- sizes -------------------------------------------------------------------------------------------------------------
+
+
+def _growth(state: State) -> ResizeRunner | None:
+    """The first runner that can grow for its next requests."""
+    for resident in state.residents.values():
+        if not resident.can_resize:
+            continue
+        head = state.head(resident.request.key)
+        if head is None or resident.serves(head.request):
+            found = _with_slots(state, resident)
+        else:
+            found = _with_context(state, resident, head.request)
+        if found is not None:
+            return found
+    return None
+
+
+def _cells(state: State) -> ResizeRunner | StopRunner | None:
+    """The first step towards cells for a request that comes near the end of those that its slot has."""
+    steps = (_with_cells(state, each) for each in state.residents.values() if each.lacks_cells)
+    return next((step for step in steps if step is not None), None)
+
+
+def _with_cells(state: State, resident: Resident) -> ResizeRunner | StopRunner | None:
+    """Twice the cells, or as few as will do, with the room of idle runners where it is needed. If even that is too little, the
+    context ends where the cells do."""
+    plan, needed = resident.plan, padded(resident.outgrown)
+    ends_here = msgspec.structs.replace(plan, n_ctx=plan.held, n_cells=0)
+    if resident.is_fixed:
+        return _resize(resident, ends_here)
+    sizes = (max(2 * plan.held, needed), needed)
+    found = [_resize(resident, fit.with_cells(plan, n_cells)) for n_cells in sizes]
+    for each in found:
+        if each.growth <= state.free:
+            return each
+    others = [each for each in state.residents.values() if each is not resident]
+    if any(each.status is Status.STOPPING or each.resizing is not None for each in others):
+        return None
+    idle = [each for each in others if each.idle and each.request.key not in state.waiting]
+    if found[-1].growth > state.free + sum(each.taken for each in idle):
+        return _resize(resident, ends_here)
+    return _shrink_for(state, found[-1].growth) or StopRunner(
+        min(idle, key=lambda each: each.used_at).request.key
+    )
+
+
+def _with_slots(state: State, resident: Resident) -> ResizeRunner | None:
+    """More slots: twice as many until there are enough, or as many as fit."""
+    plan, request = resident.plan, resident.request
+    most = state.settings.num_parallel or fit.AUTOMATIC_SLOTS
+    if state.n_wanted(resident, most) <= plan.n_slots:
+        return None
+    most = fit.most_slots(request, plan, state.settings, state.free, plan.n_ctx)
+    wanted, n_slots = state.n_wanted(resident, most), plan.n_slots
+    while n_slots < wanted:
+        n_slots *= 2
+    n_slots = min(n_slots, most)
+    while n_slots > plan.n_slots:
+        found = _resize(resident, fit.resized(plan, request, n_slots, plan.n_ctx))
+        if found.growth <= state.free:
+            return found
+        n_slots = (n_slots + plan.n_slots) // 2
+    return None
+
+
+def _with_context(state: State, resident: Resident, wanted: LeaseRequest) -> ResizeRunner | None:
+    """The context that a request wants, with as many slots as there are, or may be with this context."""
+    plan, request = resident.plan, resident.request
+    n_ctx = wanted.load_options.num_ctx or 0
+    if not resident.has_options(wanted) or not fit.can_lengthen(plan, request.header):
+        return None
+    most = fit.most_slots(request, plan, state.settings, state.free, n_ctx)
+    n_slots = max(min(plan.n_slots, most), min(resident.in_flight, plan.n_slots))
+    found = _resize(resident, fit.resized(plan, request, n_slots, n_ctx))
+    whole = fit.resizing_size(request.header, msgspec.structs.replace(found.plan, n_cells=0))
+    return found if whole <= state.free else None
+
+
+def _rests(state: State, now: float) -> list[Action]:
+    """Runners that have grown and had no requests for a while."""
+    return [
+        _resize(resident, plan)
+        for resident in state.residents.values()
+        if now >= resident.used_at + REST_SECONDS and (plan := _smaller(resident)) is not None
+    ]
+
+
+def _smaller(resident: Resident) -> LoadPlan | None:
+    """The plan with the size at rest, for an idle runner that is larger."""
+    if not (resident.idle and resident.can_resize):
+        return None
+    plan = resident.plan
+    n_ctx = plan.n_ctx if plan.embeds else resident.first.n_ctx
+    wide = fit.resized(plan, resident.request, plan.n_slots, n_ctx)
+    found = fit.begun(fit.at_rest(wide, resident.request), resident.request.header)
+    is_other = found.n_slots < plan.n_slots or found.held < plan.held or found.n_ctx != plan.n_ctx
+    return found if is_other else None
+
+
+def _resize(resident: Resident, plan: LoadPlan) -> ResizeRunner:
+    """Another size; it takes memory only where a context is made anew for it."""
+    before = resident.plan
+    is_new = (plan.n_slots, padded(plan.held)) != (before.n_slots, padded(before.held))
+    growth = fit.resizing_size(resident.request.header, plan) if is_new else 0
+    return ResizeRunner(resident.request.key, plan, growth)
+
+
 # ---- runners -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,21 +345,23 @@ def _stops(state: State, now: float) -> list[Action]:
 
 def _make_room(
     state: State, ticket: Ticket
-) -> StartRunner | StopRunner | RejectTicket | _Hold | None:
+) -> StartRunner | ResizeRunner | StopRunner | RejectTicket | _Hold | None:
     """The next step towards a runner for the ticket; None: wait for what is under way."""
     settings, free, residents = state.settings, state.free, state.residents
     request = ticket.request
+    n_wanted = len(state.waiting[request.key])
 
     # 1) There is room for the preferred plan.
-    preferred = fit.preferred(request, settings, free)
+    preferred = fit.at_rest(fit.preferred(request, settings, free), request, n_wanted)
+    need = fit.estimate_load(request.header, preferred).total
     most = settings.max_loaded_models or DEFAULT_MAX_LOADED
-    if len(residents) < most and fit.estimate_load(request.header, preferred).total <= free:
+    if len(residents) < most and need <= free:
         return _start(state, ticket, preferred)
 
     # 2) There is room for less, and nothing that could be unloaded; or there never will be.
     if not residents:
         try:
-            return _start(state, ticket, fit.best(request, settings, free))
+            return _start(state, ticket, fit.best(request, settings, free, n_wanted))
         except NotEnoughMemory as error:
             return RejectTicket(ticket, error)
     smallest = fit.smallest(preferred, request, settings)
@@ -235,8 +371,13 @@ def _make_room(
 
     # 3) Make room: one runner at a time, and look again when it is gone.
     ready = [key for key, resident in residents.items() if resident.status is Status.READY]
-    if not ready or any(resident.status is Status.STOPPING for resident in residents.values()):
+    if not ready or any(
+        resident.status is Status.STOPPING or resident.resizing is not None
+        for resident in residents.values()
+    ):
         return None
+    if len(residents) < most and (step := _shrink_for(state, need)) is not None:
+        return step
     victim = min(
         ready,
         key=lambda key: (
@@ -248,11 +389,28 @@ def _make_room(
     return StopRunner(victim) if residents[victim].idle else _Hold(victim, ticket.number)
 
 
+def _shrink_for(state: State, need: int) -> ResizeRunner | None:
+    """The idle runner to make smaller, the least recently used first, if all that have grown leave enough together."""
+    smaller = [(each, plan) for each in state.residents.values() if (plan := _smaller(each))]
+    found = [(each, plan, gain) for each, plan in smaller if (gain := _gain(each, plan)) > 0]
+    if not found or state.free + sum(gain for *_, gain in found) < need:
+        return None
+    resident, plan, _ = min(found, key=lambda each: each[0].used_at)
+    step = _resize(resident, plan)
+    return step if step.growth <= state.free else None
+
+
+def _gain(resident: Resident, plan: LoadPlan) -> int:
+    """Bytes that a runner gives back with a smaller plan."""
+    header = resident.request.header
+    return fit.context_size(header, resident.plan) - fit.context_size(header, plan)
+
+
 def _start(state: State, ticket: Ticket, plan: LoadPlan) -> StartRunner:
     before = state.replaced.get(ticket.request.key, 0)
     return StartRunner(
         ticket,
-        plan,
+        fit.begun(plan, ticket.request.header),
         keep_alive=_keep_alive(ticket.request, state.settings.keep_alive),
         grown_from=before if before < plan.n_ctx else 0,
     )

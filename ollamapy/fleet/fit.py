@@ -29,6 +29,9 @@ CONTEXTS = (4096, 8192, 16384, 32768)
 """Tokens of context that :func:`default_context` chooses from. llama.cpp writes the whole cache when it loads (measured: all of
 it is in memory then, 0.1 to 0.3 s for each GB), so a context costs memory and time whether it is used or not."""
 
+REST_CELLS = CONTEXTS[0]
+"""Tokens of each slot that memory is taken for with the load; a longer context gets the others when a request comes near them."""
+
 _LONG_SLOTS = 4
 """Slots with a context longer than the first of CONTEXTS, where the setting gives no number."""
 
@@ -44,7 +47,11 @@ LEAST_CONTEXT = 2048
 MOST_SLOTS = 256
 """Sequences that one llama.cpp context can hold."""
 
-_AUTOMATIC_SLOTS = 8
+AUTOMATIC_SLOTS = 8
+"""The most slots where the setting gives no number."""
+
+_CHEAP_SHARE = 10
+"""A runner at rest has more slots than one only where the others take at most this part of its memory."""
 
 _SAVED, _SAVED_SHARE = 512 * 1024**2, 16
 """Bytes of saved prefixes in memory, or one slot's tokens if these are more; at most this part of the free memory."""
@@ -63,7 +70,7 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
     """Memory that a plan takes. Adapters and projectors are copied and never mapped."""
     found = estimate(
         header,
-        n_ctx=plan.n_ctx,
+        n_ctx=plan.held,
         n_slots=plan.n_slots,
         n_batch=plan.n_batch,
         kv_type=plan.kv_type,
@@ -98,6 +105,26 @@ def embedding_size(header: Header, plan: LoadPlan) -> int:
     return POOLING_LIBRARY + sum(_embedding_context(header, plan))
 
 
+def context_size(header: Header, plan: LoadPlan) -> int:
+    """Bytes of a plan's context: its cache and its compute buffers."""
+    found = estimate(
+        header,
+        n_ctx=plan.held,
+        n_slots=plan.n_slots,
+        n_batch=plan.n_batch,
+        kv_type=plan.kv_type,
+        flash=plan.flash_attention is not False,
+    )
+    return found.kv + found.compute
+
+
+def resizing_size(header: Header, plan: LoadPlan) -> int:
+    """Bytes that it takes to make a runner's context anew for a plan: for a moment the context before exists too, and the state of a
+    slot twice."""
+    slot = slot_bytes(header, plan.held, plan.n_batch, plan.kv_type)
+    return context_size(header, plan) + 2 * slot
+
+
 def _embedding_context(header: Header, plan: LoadPlan) -> tuple[int, int]:
     return embedding_context(
         header,
@@ -111,21 +138,77 @@ def _embedding_context(header: Header, plan: LoadPlan) -> tuple[int, int]:
 # ---- plans -------------------------------------------------------------------------------------------------------------
 
 
-def best(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
-    """The best plan that fits into ``free`` bytes.
+def best(request: LeaseRequest, settings: Settings, free: int, n_wanted: int = 1) -> LoadPlan:
+    """The best plan to begin with that fits into ``free`` bytes, for so many requests.
 
-    The preferred one, else one with fewer slots, else one with less context where no number was given. Raises
+    The preferred one :func:`at_rest`, else one with fewer slots, else one with less context where no number was given. Raises
     :class:`NotEnoughMemory` with both numbers when even the smallest does not fit.
     """
-    first = preferred(request, settings, free)
+    first = at_rest(preferred(request, settings, free), request, n_wanted)
     for plan in [first, *_smaller(first, request, settings)]:
         if estimate_load(request.header, plan).total <= free:
             return plan
     raise not_enough(request, plan, free)
 
 
+def at_rest(plan: LoadPlan, request: LeaseRequest, n_wanted: int = 1) -> LoadPlan:
+    """The plan with no more slots than so many requests want, but for those that are cheap. The others come when they are needed."""
+    if not plan.is_elastic:
+        return plan
+    one = resized(plan, request, 1, plan.n_ctx)
+    slot = slot_bytes(request.header, plan.n_ctx, plan.n_batch, plan.kv_type)
+    size = estimate_load(request.header, one).total - one.saved_size
+    n_cheap = 1 + size // _CHEAP_SHARE // slot if slot else plan.n_slots
+    return resized(plan, request, min(max(n_wanted, n_cheap), plan.n_slots), plan.n_ctx)
+
+
+def resized(plan: LoadPlan, request: LeaseRequest, n_slots: int, n_ctx: int) -> LoadPlan:
+    """The plan of a request with another size, and checkpoints in proportion to its slots. A longer context has the cells that there
+    are."""
+    return msgspec.structs.replace(
+        plan,
+        n_slots=n_slots,
+        n_ctx=n_ctx,
+        n_cells=plan.held if plan.is_elastic and plan.held < n_ctx else 0,
+        n_batch=max(_batch(request, n_ctx), n_slots),
+        checkpoint_size=plan.checkpoint_size * n_slots // plan.n_slots,
+    )
+
+
+def begun(plan: LoadPlan, header: Header) -> LoadPlan:
+    """The plan with memory for no more than REST_CELLS tokens of each slot to begin with, where the others can come later."""
+    few = plan.is_elastic and plan.n_ctx > REST_CELLS and not _scales(header)
+    return with_cells(plan, REST_CELLS if few else plan.n_ctx)
+
+
+def with_cells(plan: LoadPlan, n_cells: int) -> LoadPlan:
+    """The plan with memory for so many tokens of each slot, at most for all."""
+    return msgspec.structs.replace(plan, n_cells=n_cells if n_cells < plan.n_ctx else 0)
+
+
+def can_lengthen(plan: LoadPlan, header: Header) -> bool:
+    """Can a loaded model get a longer context? Not one that has contexts for embeddings too, or whose positions depend on the length."""
+    return plan.is_elastic and not plan.embeds and not _scales(header)
+
+
+def _scales(header: Header) -> bool:
+    """Do a model's positions depend on the length of its context?"""
+    scaling = header.value("rope.scaling.type")
+    return scaling not in (None, "none") or any(
+        tensor.name.startswith("rope_factors") for tensor in header.tensors
+    )
+
+
+def most_slots(
+    request: LeaseRequest, plan: LoadPlan, settings: Settings, free: int, n_ctx: int
+) -> int:
+    """How many slots a loaded model may have with ``n_ctx`` tokens of context and ``free`` bytes beside it."""
+    room = free + context_size(request.header, plan)
+    return _slots(request, n_ctx, _batch(request, n_ctx), room, settings)
+
+
 def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
-    """The plan that the options and the settings ask for, whether it fits or not.
+    """The plan that the options and the settings ask for, whether it fits or not, with all the slots that it may come to have.
 
     A model that was made for embeddings (its file says how its vectors are pooled) only embeds; its slots are only the
     number of requests that it may have. Other models get a context for embeddings if the request is for them.
@@ -134,8 +217,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     generates = header.value("pooling_type") is None
     room = free - header.weights_size - _copied(request.files)
     n_ctx = _context(request, room, settings)
-    n_batch = options.num_batch or 0
-    n_batch = min(n_batch if n_batch > 0 else DEFAULT_BATCH, n_ctx)
+    n_batch = _batch(request, n_ctx)
     n_slots = _slots(request, n_ctx, n_batch, room, settings)
     types = {tensor.type_name for tensor in header.tensors}
     copies = generates and not options.deterministic  # of states, which depend on what was beside
@@ -187,6 +269,12 @@ def _checkpoint_size(
     return size if size >= n_slots * one else 0
 
 
+def _batch(request: LeaseRequest, n_ctx: int) -> int:
+    """Tokens of a batch: the option, else the default; no more than the context has."""
+    given = request.options.num_batch or 0
+    return min(given if given > 0 else DEFAULT_BATCH, n_ctx)
+
+
 def _given_context(request: LeaseRequest, settings: Settings) -> int | None:
     """The number of the request or the settings; None where neither gives one."""
     return request.options.num_ctx or settings.context_length or None
@@ -213,9 +301,9 @@ def _slots(request: LeaseRequest, n_ctx: int, n_batch: int, room: int, settings:
     if settings.num_parallel:
         return min(settings.num_parallel, MOST_SLOTS)
     if header.value("pooling_type") is not None:
-        return _AUTOMATIC_SLOTS
+        return AUTOMATIC_SLOTS
     given = _given_context(request, settings) or _reads_at_once(header)
-    most = _AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
+    most = AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
     slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
     return max(1, min(room // 4 // slot, most))
 

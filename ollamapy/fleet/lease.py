@@ -15,6 +15,7 @@ class Runner(Protocol):
     """A model in a process of its own: what the scheduler and a lease use of RunnerProcess."""
 
     on_progress: Callable[[LoadStage, float], None] | None
+    on_outgrown: Callable[[int], None]
 
     plan: LoadPlan
     held: int
@@ -42,6 +43,8 @@ class Runner(Protocol):
 
     async def forget(self) -> None: ...
 
+    async def resize(self, plan: LoadPlan) -> Ready: ...
+
     async def wait(self) -> int | None: ...
 
     async def stop(self, grace: float = 5.0) -> None: ...
@@ -51,8 +54,7 @@ class Runner(Protocol):
 class Lease:
     """A runner for one request.
 
-    ``grown_from``: tokens of context that the model had before it was reloaded with a longer one for this request; 0 if it
-    was not.
+    ``grown_from``: tokens of context that the model had before it got a longer one for this request; 0 if it did not.
     """
 
     runner: Runner

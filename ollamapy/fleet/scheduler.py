@@ -7,7 +7,7 @@ slots is the engine's.
     lease() begins -> LeaseRequested -+                       +-> GrantLease: lease() goes on
     lease() ends ---> LeaseEnded     -|                       |-> RejectTicket: lease() raises
     a runner -------> LoadProgressed -+-> inbox -> decide() --+-> StartRunner: a new process
-                      LoadFinished.. -|     state             |-> StopRunner: a process ends
+                      LoadFinished.. -|     state             |-> ResizeRunner, StopRunner
     a timer --------> TimerFired     -+
 
 The rules are in ``decide.py``.
@@ -31,9 +31,23 @@ from ..config import Settings
 from ..errors import OllamapyError, RunnerCrashed, RunnerError, ServerBusy
 from ..loading import LoadPlan
 from ..runner.protocol import Ready
-from ..types import LoadStage
 from . import fit
 from .decide import CLOSING, context_of, decide, next_deadline
+from .events import (
+    DrainRequested,
+    Event,
+    LeaseEnded,
+    LeaseRequested,
+    LoadFailed,
+    LoadFinished,
+    LoadProgressed,
+    Outgrown,
+    Resized,
+    RunnerAdopted,
+    RunnerExited,
+    TimerFired,
+    UnloadRequested,
+)
 from .lease import Lease, Runner
 from .loaded import LoadedModel, loaded_model
 from .request import LeaseRequest
@@ -42,6 +56,7 @@ from .state import (
     GrantLease,
     RejectTicket,
     Resident,
+    ResizeRunner,
     StartRunner,
     State,
     Status,
@@ -54,77 +69,6 @@ log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds that a runner has to exit by itself before it is killed."""
-
-
-# ---- events --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _LeaseRequested:
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class _LeaseEnded:
-    """The holder of a ticket has gone, whether it waited, had its lease or was rejected."""
-
-    number: int
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _RunnerAdopted:
-    request: LeaseRequest
-    plan: LoadPlan
-    runner: Runner
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadProgressed:
-    resident: Resident
-    stage: LoadStage
-    fraction: float
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadFinished:
-    resident: Resident
-    ready: Ready
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadFailed:
-    resident: Resident
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class _RunnerExited:
-    """May come twice: from what watches the runner and from what stops it."""
-
-    resident: Resident
-
-
-@dataclass(frozen=True, slots=True)
-class _UnloadRequested:
-    key: str
-    done: asyncio.Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class _DrainRequested:
-    done: asyncio.Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class _TimerFired:
-    pass
-
-
-_Event = (
-    _LeaseRequested | _LeaseEnded | _RunnerAdopted | _LoadProgressed | _LoadFinished
-    | _LoadFailed | _RunnerExited | _UnloadRequested | _DrainRequested | _TimerFired
-)  # fmt: skip
 
 
 # ---- the owner -----------------------------------------------------------------------------------
@@ -169,7 +113,7 @@ class Scheduler:
         self._clock = clock
         self._call_later = call_later
         self._state = State(settings)
-        self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._owner: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._waits: dict[int, Wait] = {}  # of waiting tickets
@@ -205,22 +149,22 @@ class Scheduler:
             raise ServerBusy(CLOSING)
         ticket = Ticket(next(self._numbers), request)
         wait = self._waits[ticket.number] = Wait(asyncio.get_running_loop().create_future())
-        self._post(_LeaseRequested(ticket))
+        self._post(LeaseRequested(ticket))
         try:
             yield wait
         except RunnerCrashed:
             # Posted here too, so that it comes before the next request of the same caller: that one
             # must not get the dead runner.
             if (granted := self._granted.get(ticket.number)) is not None:
-                self._post(_RunnerExited(granted.resident))
+                self._post(RunnerExited(granted.resident))
             raise
         finally:
             wait.lease.cancel()  # without effect on one that was granted or refused
-            self._post(_LeaseEnded(ticket.number, request.key))
+            self._post(LeaseEnded(ticket.number, request.key))
 
     def adopt(self, request: LeaseRequest, plan: LoadPlan, runner: Runner) -> None:
         """Take over a runner that was started before, as if the request had started it."""
-        self._post(_RunnerAdopted(request, plan, runner))
+        self._post(RunnerAdopted(request, plan, runner))
 
     def loaded(self) -> list[LoadedModel]:
         """What is loaded, loading or stopping now. Never waits."""
@@ -250,7 +194,7 @@ class Scheduler:
         """Unload a model: now, and return when it is gone; if it is in use, as soon as it no longer is."""
         if not self._closed:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._post(_UnloadRequested(key, done))
+            self._post(UnloadRequested(key, done))
             await done
 
     async def drain(self, patience: float | None = None) -> None:
@@ -260,7 +204,7 @@ class Scheduler:
             return
         done = asyncio.get_running_loop().create_future()
         timer = self._call_later(patience, lambda: _resolve(done)) if patience is not None else None
-        self._post(_DrainRequested(done))
+        self._post(DrainRequested(done))
         try:
             await done
         finally:
@@ -293,7 +237,7 @@ class Scheduler:
 
     # ---- the task --------------------------------------------------------------------------------
 
-    def _post(self, event: _Event) -> None:
+    def _post(self, event: Event) -> None:
         """Put an event into the inbox; the first one starts the owner."""
         if self._closed:
             return
@@ -317,33 +261,37 @@ class Scheduler:
                     RunnerError(f"the scheduler failed, see the daemon's log: {error}")
                 )
 
-    def _receive(self, event: _Event) -> None:
+    def _receive(self, event: Event) -> None:
         """Enter an event into the state."""
         match event:
-            case _LeaseRequested(ticket):
+            case LeaseRequested(ticket):
                 self._state.enqueue(ticket)
-            case _LeaseEnded(number, key):
+            case LeaseEnded(number, key):
                 self._end_lease(number, key)
-            case _RunnerAdopted(request, plan, runner):
+            case RunnerAdopted(request, plan, runner):
                 self._adopt(request, plan, runner)
-            case _LoadProgressed(resident, stage, fraction):
+            case LoadProgressed(resident, stage, fraction):
                 resident.progress_at = self._clock()
                 resident.stage = stage
                 resident.fraction = min(max(fraction, 0.0), 1.0)
-            case _LoadFinished(resident, ready):
+            case LoadFinished(resident, ready):
                 if resident.status is Status.STARTING:
                     resident.become(Status.READY)
                     resident.ready, resident.used_at = ready, self._clock()
-            case _LoadFailed(resident, error):
+            case LoadFailed(resident, error):
                 resident.failure = error
-            case _RunnerExited(resident):
+            case Resized(resident, resize, ready):
+                self._resized(resident, resize, ready)
+            case Outgrown(resident, n_cells):
+                resident.outgrown = n_cells
+            case RunnerExited(resident):
                 self._forget(resident)
-            case _UnloadRequested(key, done):
+            case UnloadRequested(key, done):
                 self._unload(key, done)
-            case _DrainRequested(done):
+            case DrainRequested(done):
                 self._state.closing = True
                 self._drains.append(done)
-            case _TimerFired():
+            case TimerFired():
                 self._timer = self._timer_at = None
 
     def _settle(self) -> None:
@@ -377,7 +325,7 @@ class Scheduler:
         self._timer, self._timer_at = None, deadline
         if deadline is not None:
             delay = max(deadline - self._clock(), 0)
-            self._timer = self._call_later(delay, lambda: self._post(_TimerFired()))
+            self._timer = self._call_later(delay, lambda: self._post(TimerFired()))
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -387,6 +335,8 @@ class Scheduler:
                 self._reject(ticket, error)
             case StartRunner():
                 self._start(action)
+            case ResizeRunner():
+                self._resize(action)
             case StopRunner(key, reload, error):
                 resident = self._state.residents[key]
                 if error is not None:
@@ -487,25 +437,63 @@ class Scheduler:
         name, plan = resident.request.name.display, resident.plan
         id = resident.request.caller.id
         reason = f", for request {id}" if id else ""
-        log.info("loading %s: %d x %d tokens%s", name, plan.n_slots, plan.n_ctx, reason)
+        log.info("loading %s: %s%s", name, _size(plan), reason)
         resident.runner = runner
         runner.on_progress = lambda stage, fraction: self._post(
-            _LoadProgressed(resident, stage, fraction)
+            LoadProgressed(resident, stage, fraction)
         )
+        runner.on_outgrown = lambda n_cells: self._post(Outgrown(resident, n_cells))
         _spawn(self._attend(resident, runner), self._watching)
 
     async def _attend(self, resident: Resident, runner: Runner) -> None:
         try:
             ready = await runner.ready()
         except Exception as error:
-            self._post(_LoadFailed(resident, error))
+            self._post(LoadFailed(resident, error))
             return
-        self._post(_LoadFinished(resident, ready))
+        self._post(LoadFinished(resident, ready))
         try:
             await runner.wait()
         except Exception:
             log.exception("the runner of %s was lost", resident.request.name.display)
-        self._post(_RunnerExited(resident))
+        self._post(RunnerExited(resident))
+
+    def _resize(self, resize: ResizeRunner) -> None:
+        resident = self._state.residents[resize.key]
+        assert resident.runner is not None
+        before, plan = resident.plan, resize.plan
+        name = resident.request.name.display
+        log.info(
+            "resizing %s: %s instead of %s", name, _size(plan), _size(before),
+        )  # fmt: skip
+        resident.resizing = plan
+        resident.growth += resize.growth
+        _spawn(self._await_size(resident, resident.runner, resize), self._watching)
+
+    async def _await_size(self, resident: Resident, runner: Runner, resize: ResizeRunner) -> None:
+        ready = None
+        try:
+            ready = await runner.resize(resize.plan)
+        except Exception as error:
+            log.warning("%s keeps its size: %s", resident.request.name.display, error)
+        self._post(Resized(resident, resize, ready))
+
+    def _resized(self, resident: Resident, resize: ResizeRunner, ready: Ready | None) -> None:
+        """Enter the new size of a runner, or that it cannot have it."""
+        resident.resizing = None
+        resident.growth -= resize.growth
+        has_others = ready is not None and resize.plan.held != resident.plan.held
+        ends_here = resize.plan.n_ctx == resident.plan.held
+        if has_others or ends_here:
+            resident.outgrown = 0
+        if ready is None:
+            resident.is_fixed = True
+            return
+        if ready.n_ctx > resident.n_ctx:
+            resident.grown_from = resident.n_ctx
+        resident.ready = ready
+        resident.plan = msgspec.structs.replace(resize.plan, embeds=resident.plan.embeds)
+        resident.size = fit.estimate_load(resident.request.header, resident.plan).total
 
     def _stop(self, resident: Resident, grace: float = GRACE) -> None:
         if resident.runner is None:  # it could not be started
@@ -520,7 +508,7 @@ class Scheduler:
             await runner.stop(grace)
         except Exception:
             log.exception("the runner of %s could not be stopped", resident.request.name.display)
-        self._post(_RunnerExited(resident))
+        self._post(RunnerExited(resident))
 
     def _forget(self, resident: Resident) -> None:
         """Remove a resident whose runner is gone: it was stopped, or died by itself."""
@@ -548,6 +536,11 @@ class Scheduler:
                 self._unloads.append((resident, done))
                 return
         _resolve(done)
+
+
+def _size(plan: LoadPlan) -> str:
+    held = f"{plan.held} of " if plan.n_cells else ""
+    return f"{plan.n_slots} x {held}{plan.n_ctx} tokens"
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -19,6 +19,7 @@ from ..errors import OllamapyError
 from ..loading import LoadPlan
 from ..runner.protocol import Ready
 from ..types import LoadStage, Options
+from .fit import AUTOMATIC_SLOTS
 from .lease import Runner
 from .request import LeaseRequest
 
@@ -54,11 +55,13 @@ class Ticket:
 class Resident:
     """One runner and its model. Times are of the monotonic clock, ``size`` is estimated bytes.
 
-    ``request`` is the one that it was loaded for, ``latest`` the one that it was used for last, ``used_at`` the last time that a lease began or ended, ``progress_at`` the
-    last time that the load made progress, ``stage`` and ``fraction`` (of the weights, 0 to 1) how far it is. The timer of ``keep_alive`` (seconds, None for
-    ever) runs only while there are no leases. ``failure`` is why the load failed. ``growth`` is bytes that were granted after
-    the load and may not be taken yet. ``grown_from``: tokens of the shorter context that the model had before it was
-    reloaded, until the first lease has reported it; else 0.
+    ``request`` is the one that it was loaded for, ``latest`` the one that it was used for last, ``used_at`` the last time that a
+    lease began or ended, ``progress_at`` the last time that the load made progress, ``stage`` and ``fraction`` (of the weights, 0
+    to 1) how far it is. The timer of ``keep_alive`` (seconds, None for ever) runs only while there are no leases. ``failure`` is why
+    the load failed. ``growth`` is bytes that were granted after the load and may not be taken yet. ``grown_from``: tokens of the
+    shorter context that the model had before, until the first lease has reported it; else 0. ``first`` is the plan that it was
+    loaded with, ``resizing`` the one that it changes to. ``is_fixed``: llama.cpp could not change its size. ``outgrown``: cells that
+    a request needs in its slot.
     """
 
     request: LeaseRequest
@@ -76,10 +79,26 @@ class Resident:
     runner: Runner | None = None
     failure: Exception | None = None
     grown_from: int = 0
+    resizing: LoadPlan | None = None
+    is_fixed: bool = False
+    outgrown: int = 0
     latest: LeaseRequest = field(init=False)
+    first: LoadPlan = field(init=False)
 
     def __post_init__(self) -> None:
-        self.latest = self.request
+        self.latest, self.first = self.request, self.plan
+
+    @property
+    def can_resize(self) -> bool:
+        """May its context be made anew now?"""
+        can = self.plan.is_elastic and not self.is_fixed
+        return can and self.status is Status.READY and self.resizing is None
+
+    @property
+    def lacks_cells(self) -> bool:
+        """Does a request wait for cells that its context has no memory for yet?"""
+        lacks = self.plan.held < min(self.outgrown, self.plan.n_ctx)
+        return lacks and self.status is Status.READY and self.resizing is None
 
     @property
     def taken(self) -> int:
@@ -101,12 +120,17 @@ class Resident:
     def serves(self, request: LeaseRequest) -> bool:
         """Whether the model was loaded with all load options that the request gives.
 
-        Options that neither of the two gave count as those that the model got. A longer context serves a shorter one too:
-        the engine lets each request use as much as it needs. Contexts are compared in whole steps of cells.
+        A longer context serves a shorter one too: the engine lets each request use as much as it needs. Contexts are compared in
+        whole steps of cells.
         """
+        n_ctx = request.load_options.num_ctx or 0
+        return n_ctx <= padded(self.plan.n_ctx) and self.has_options(request)
+
+    def has_options(self, request: LeaseRequest) -> bool:
+        """Whether the model was loaded with the request's load options, but for the context. Options that neither of the two gave
+        count as those that the model got."""
         plan = self.plan
         planned = Options(
-            num_ctx=plan.n_ctx,
             num_batch=plan.n_batch,
             num_gpu=plan.gpu_layers,
             main_gpu=plan.main_gpu,
@@ -116,14 +140,12 @@ class Resident:
         )
         has = self.request.load_options.over(planned)
         wants = request.load_options.over(has)
-        if (wants.num_ctx or 0) <= padded(plan.n_ctx):
-            wants = msgspec.structs.replace(wants, num_ctx=has.num_ctx)
-        return wants == has
+        return msgspec.structs.replace(wants, num_ctx=has.num_ctx) == has
 
     @property
     def idle(self) -> bool:
-        """Ready, and without leases."""
-        return self.status is Status.READY and not self.in_flight
+        """Ready, without leases, and not about to change its size."""
+        return self.status is Status.READY and not self.in_flight and self.resizing is None
 
     @property
     def n_slots(self) -> int:
@@ -132,8 +154,10 @@ class Resident:
 
     @property
     def room(self) -> int:
-        """How many more leases it may have now."""
-        usable = self.status is Status.READY
+        """How many more leases it may have now; none while it gets smaller."""
+        to = self.resizing
+        shrinks = to is not None and (to.n_slots < self.plan.n_slots or to.held < self.plan.held)
+        usable = self.status is Status.READY and not shrinks
         return max(self.n_slots * LEASES_PER_SLOT - self.in_flight, 0) if usable else 0
 
     @property
@@ -186,15 +210,32 @@ class State:
         heads = (self.head(key) for key in self.waiting if key not in self.residents)
         return min((head for head in heads if head), key=lambda head: head.number, default=None)
 
+    def n_wanted(self, resident: Resident, most: int) -> int:
+        """How many slots its requests want, at ``most``: one for each that has a lease, or waits for one and can be served."""
+        n_more = max(most - resident.in_flight, 0)
+        waiting = islice(self.queue(resident.request.key), n_more)
+        served = takewhile(lambda ticket: resident.serves(ticket.request), waiting)
+        return min(resident.in_flight, most) + sum(1 for _ in served)
+
     @property
     def needs_memory(self) -> bool:
         """Whether the next decision depends on ``free``: a model is to be loaded, or a loaded one to grow."""
-        return self.next_start() is not None or any(
-            ticket.request.embeds
-            for resident in self.residents.values()
-            if not resident.plan.embeds
-            for ticket in self.front(resident)
-        )
+        if self.next_start() is not None:
+            return True
+        return any(self._may_grow(resident) for resident in self.residents.values())
+
+    def _may_grow(self, resident: Resident) -> bool:
+        """Is a loaded model used for embeddings for the first time, or has it too few slots or too short a context?"""
+        if resident.lacks_cells:
+            return True
+        if not resident.plan.embeds and any(each.request.embeds for each in self.front(resident)):
+            return True
+        if not resident.can_resize:
+            return False
+        head = self.head(resident.request.key)
+        lacks = head is not None and not resident.serves(head.request)
+        most = self.settings.num_parallel or AUTOMATIC_SLOTS
+        return lacks or self.n_wanted(resident, most) > resident.n_slots
 
     @property
     def untaken(self) -> int:
@@ -254,6 +295,16 @@ class StartRunner:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeRunner:
+    """Make the context of a model's runner anew for a plan with another size, while requests go on; ``growth``: bytes that this
+    takes for a moment."""
+
+    key: str
+    plan: LoadPlan
+    growth: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopRunner:
     """Stop a model's runner. ``reload``: because the next request needs other options; ``error``: it hangs, so kill it."""
 
@@ -262,4 +313,4 @@ class StopRunner:
     error: OllamapyError | None = None
 
 
-Action = GrantLease | RejectTicket | StartRunner | StopRunner
+Action = GrantLease | RejectTicket | StartRunner | ResizeRunner | StopRunner

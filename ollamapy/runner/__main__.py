@@ -18,7 +18,7 @@ from pathlib import Path
 from ..engine.alike import most_alike
 from ..engine.build import build
 from ..engine.cores import threads_for
-from ..engine.engine import Engine
+from ..engine.engine import Engine, ResizeTask
 from ..engine.llama import Model
 from ..engine.quantize import quantize
 from ..engine.saved import Saved, root_of
@@ -100,6 +100,8 @@ def served(
                 case protocol.Forget():
                     work = partial(forget, each.id, engine, keeper, outbox)
                     threading.Thread(target=work, daemon=True).start()
+                case protocol.Resize(id, resized):
+                    engine.submit(ResizeTask(id, resized))
                 case _ if isinstance(each, RequestFrame):
                     worker.put(each)
         frames = pipes.read()

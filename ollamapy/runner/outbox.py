@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..engine.embed import Vectors
-from ..engine.events import Event, Finished, Progressed, PromptRead, TextOut
+from ..engine.events import Event, Finished, Outgrown, Progressed, PromptRead, Resized, TextOut
 from . import protocol
 from .frames import Frame, encode
 from .protocol import Piece
@@ -101,6 +101,10 @@ def merged(events: list[Event | Frame]) -> list[Frame]:
             frames.append(protocol.Done(*event))
         elif isinstance(event, Vectors):
             frames.append(protocol.Embedded(*event))
+        elif isinstance(event, Resized):
+            frames.append(protocol.Resized(*event))
+        elif isinstance(event, Outgrown):
+            frames.append(protocol.Outgrown(event.n_cells))
         else:
             frames.append(protocol.Failed(*event))
     flush()

@@ -46,11 +46,14 @@ from .protocol import (
     Held,
     Load,
     Loading,
+    Outgrown,
     Piece,
     Progressed,
     PromptRead,
     Ready,
     Rerank,
+    Resize,
+    Resized,
     Stop,
     Text,
     Texts,
@@ -101,7 +104,8 @@ class _Request:
 class RunnerProcess:
     """One child process that serves one model; made on the event loop, which spawns it.
 
-    ``command`` and ``spawn`` are for tests; ``on_progress`` gets the stage and the fraction of the weights, 0 to 1, while the model loads. A child that
+    ``command`` and ``spawn`` are for tests; ``on_progress`` gets the stage and the fraction of the weights, 0 to 1, while the model loads; ``on_outgrown`` gets
+    the cells of a slot that a request needs and does not have. A child that
     has work and gives no sign of life for ``stall_timeout`` seconds (None: for ever) is killed.
 
     ``kernels`` remembers which builds fault. A combination that it does not know is warmed up; a child that faults before
@@ -125,6 +129,7 @@ class RunnerProcess:
         self._kernels = kernels
         self._cache = cache
         self.on_progress = on_progress
+        self.on_outgrown: Callable[[int], None] = lambda n_cells: None
         self._stall_timeout = stall_timeout
         self._ids = itertools.count(1)
         self._requests: dict[int, _Request] = {}
@@ -176,7 +181,7 @@ class RunnerProcess:
         await self._child.started()
 
     async def ready(self) -> Ready:
-        """Wait until the model is loaded. Raises LoadFailed, RunnerCrashed, or RunnerError (no process)."""
+        """Wait until the model is loaded; how it is loaded now. Raises LoadFailed, RunnerCrashed, or RunnerError (no process)."""
         return await asyncio.shield(self._ready)
 
     async def generate(
@@ -255,6 +260,21 @@ class RunnerProcess:
         """Make the runner forget everything that was computed of prompts that have ended."""
         id, request = self._open()
         await self._ask(id, request, Forget(id))
+
+    async def resize(self, plan: LoadPlan) -> Ready:
+        """Make the child's context anew for a plan with another size; what is loaded then. Requests go on meanwhile.
+
+        Raises RunnerError: the context is as it was.
+        """
+        plan = replace(plan, extra_bufts=self.plan.extra_bufts, warm_up=self.plan.warm_up)
+        id, request = self._open()
+        answer = await self._ask(id, request, Resize(id, plan))
+        assert isinstance(answer, Resized)
+        ready = replace(await self.ready(), n_ctx=answer.n_ctx, n_slots=answer.n_slots)
+        self.plan = plan
+        self._ready = asyncio.get_running_loop().create_future()
+        self._ready.set_result(ready)
+        return ready
 
     async def wait(self) -> int | None:
         """The child's exit code, once it has ended (negative: a signal; None: there was no process, or it cannot be killed)."""
@@ -349,7 +369,7 @@ class RunnerProcess:
             case Progressed() | PromptRead():
                 if request := self._requests.get(frame.id):
                     request.put(frame)
-            case Done() | Embedded() | Tokens() | Text() | Forgotten():
+            case Done() | Embedded() | Tokens() | Text() | Forgotten() | Resized():
                 if request := self._requests.pop(frame.id, None):
                     request.put(frame)
             case Failed(id=0):
@@ -363,6 +383,8 @@ class RunnerProcess:
                     self.on_progress(frame.stage, frame.fraction)
             case Held():
                 self.held = frame.size
+            case Outgrown():
+                self.on_outgrown(frame.n_cells)
             case Ready() if not self._ready.done():
                 self._ready_arrived(frame)
 

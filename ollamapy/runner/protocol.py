@@ -1,8 +1,8 @@
 """The frozen messages between the daemon and its children; frames.py says how they travel.
 
 To a runner the daemon writes Load first, then any of the others; the runner answers Load with Loading* and Ready (or Failed
-with id 0), and every later id with exactly one ending: Done, Embedded, Tokens, Text or Failed. ``Cancel`` of an unknown id is no
-error. The end of stdin means that the daemon is gone: the runner exits.
+with id 0), and every later id with exactly one ending: Done, Embedded, Tokens, Text, Forgotten, Resized or Failed. ``Cancel`` of
+an unknown id is no error. The end of stdin means that the daemon is gone: the runner exits.
 
     runner             Load, then requests      ->  Loading*, Ready | Failed(0), then for each id its ending
     quantizing         Quantize                 ->  Loading*, Quantized | Failed(0)
@@ -24,7 +24,7 @@ from ..loading import LoadPlan
 from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
 from .frames import Frame
 
-PROTOCOL = 10
+PROTOCOL = 11
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -89,6 +89,15 @@ class Rerank(Frame, frozen=True):
     id: int
     query: str
     documents: tuple[str, ...]
+
+
+class Resize(Frame, frozen=True):
+    """Make the context anew for a plan that has another size and is the load's otherwise; answered by Resized, or by Failed: then
+    it is as it was. Requests go on in either case.
+    """
+
+    id: int
+    plan: LoadPlan
 
 
 class Cancel(Frame, frozen=True):
@@ -251,6 +260,21 @@ class Done(Frame, frozen=True):
     n_read: int = 0
 
 
+class Resized(Frame, frozen=True):
+    """The good ending of a Resize: the context of each slot in tokens, and how many slots there are."""
+
+    id: int
+    n_ctx: int
+    n_slots: int
+
+
+class Outgrown(Frame, frozen=True):
+    """A request comes near the end of its slot's cells, which are fewer than its context has tokens: it needs ``n_cells`` or more. It
+    waits for a Resize, which may be one to a shorter context: then it must do with that."""
+
+    n_cells: int
+
+
 class Working(Frame, frozen=True):
     """A sign of life from a runner that computes but has no text to send: in a long prompt, for example. At most one a second."""
 
@@ -343,7 +367,17 @@ class Extracted(Frame, frozen=True):
 
 
 ToRunner = (
-    Load | Quantize | Generate | Embed | Rerank | Tokenize | Detokenize | Forget | Cancel | Stop
+    Load
+    | Quantize
+    | Generate
+    | Embed
+    | Rerank
+    | Tokenize
+    | Detokenize
+    | Forget
+    | Resize
+    | Cancel
+    | Stop
 )
 FromRunner = (
     Loading
@@ -359,6 +393,8 @@ FromRunner = (
     | Text
     | Forgotten
     | Held
+    | Resized
+    | Outgrown
     | Failed
 )
 FromConverter = Converting | Converted | Failed

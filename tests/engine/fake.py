@@ -13,6 +13,8 @@ import numpy as np
 
 from ollamapy.engine.rows import ABORTED, Row
 from ollamapy.engine.sampling import Stage
+from ollamapy.errors import LoadFailed
+from ollamapy.loading import LoadPlan
 from ollamapy.types import PromptToken, TokenLogprob
 
 END = 0
@@ -75,7 +77,7 @@ class FakePooling:
 
 class FakeModel:
     """``cells``: room in the KV cache for all slots together; ``ends_after``: end of sequence at that length;
-    ``silent``: tokens without text."""
+    ``silent``: tokens without text; ``n_cells``: of each slot at the beginning, the context's number if it is 0."""
 
     def __init__(
         self,
@@ -89,8 +91,10 @@ class FakeModel:
         checkpoint_size: int = 0,
         ends_at: int | None = None,
         cut: int = 0,
+        n_cells: int = 0,
     ) -> None:
         self.n_slots, self.n_ctx, self.n_batch = n_slots, n_ctx, n_batch
+        self.n_cells = n_cells or n_ctx
         self.n_swa, self.recurrent = n_swa, recurrent
         self.rewinds = not (n_swa or recurrent)
         self.has_cells, self.checkpoint_size = has_cells, checkpoint_size
@@ -99,13 +103,16 @@ class FakeModel:
         self.alike = 1
         self.aborted = False
         self.during_decode: Callable[[], None] = lambda: None
-        self.cells = cells or n_slots * n_ctx
+        self.cells = cells or n_slots * self.n_cells
         self.ends_at = ends_at
         self.held: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
         self.first = dict.fromkeys(range(n_slots), 0)  # of the window: what is before is forgotten
         # what a recurrent state has seen
         self.state: dict[int, list[int]] = {slot: [] for slot in range(n_slots)}
         self.unsettled: set[int] = set()
+        self.immovable: set[int] = set()
+        self.most_ctx, self.can_fit = 1_000_000, True
+        self.resizes: list[tuple[int, int]] = []
         self.restored = 0
         self.decoded: list[list[tuple[int, int, int]]] = []
         self.samplers = 0
@@ -142,7 +149,7 @@ class FakeModel:
             self.first[slot] = max(
                 self.first[slot], len(self.held[slot]) - (self.n_swa or self.n_ctx)
             )
-            assert len(self.held[slot]) <= self.n_ctx
+            assert len(self.held[slot]) <= self.n_cells
             self._rows += [slot] * wanted
         self.unsettled.clear()
         self.decoded.append([(slot, position, len(tokens)) for slot, position, tokens, _ in spans])
@@ -222,6 +229,27 @@ class FakeModel:
             tokens,
         )
         return True
+
+    def resize(self, plan: LoadPlan, slots: Sequence[int]) -> list[bool]:
+        """As the real one: a slot whose data comes with the next decode cannot be moved, nor can the ``immovable`` ones."""
+        if plan.held > self.most_ctx:
+            raise LoadFailed("no context can be made")
+        moved = [slot not in self.unsettled and slot not in self.immovable for slot in slots]
+        held, first, state = self.held, self.first, self.state
+        self.n_slots, self.n_ctx, self.n_batch = plan.n_slots, plan.n_ctx, plan.n_batch
+        self.n_cells = plan.held
+        self.cells = plan.n_slots * plan.held
+        sources = [slot if there else None for slot, there in zip(slots, moved, strict=True)]
+        sources += [None] * (plan.n_slots - len(sources))
+        self.held = {at: [] if old is None else held[old] for at, old in enumerate(sources)}
+        self.first = {at: 0 if old is None else first[old] for at, old in enumerate(sources)}
+        self.state = {at: [] if old is None else state[old] for at, old in enumerate(sources)}
+        self.unsettled.clear()
+        self.resizes.append((plan.n_slots, plan.n_ctx))
+        return moved
+
+    def fitted(self, partial: bytearray, n_slots: int) -> bytearray | None:
+        return partial if self.can_fit else None
 
     def make_sampler(self, stages: Sequence[Stage], history: Sequence[int]) -> Any:
         self.samplers += 1

@@ -211,3 +211,53 @@ def test_a_state_of_four_slots_goes_on_in_two(tmp_path: Path, kind: str, kv_type
 def load(path: Path, n_slots: int, kv_type: str, flash: bool | None) -> Any:
     made = plan(path, n_ctx=256, n_slots=n_slots, n_batch=128, threads=1, kv_type=kv_type)
     return Model(msgspec.structs.replace(made, flash_attention=flash))
+
+
+def in_streams(body: bytes, n_streams: int, slot: int) -> bytes:
+    """A cache whose cells, of any form, are in the stream of a slot."""
+    before, after = bytes(4 * slot), bytes(4 * (n_streams - 1 - slot))
+    return struct.pack("<I", n_streams) + before + body + after
+
+
+BODIES = st.binary(max_size=40).map(lambda data: struct.pack("<I", 7) + data)
+
+
+@given(BODIES, st.integers(1, 9), st.integers(1, 9), st.binary(max_size=8), st.data())
+def test_a_state_fits_a_context_with_other_slots(
+    body: bytes, before: int, after: int, rest: bytes, data: st.DataObject
+) -> None:
+    """Whatever is in the cells: values that are transposed, cells with more than a position."""
+    slot = data.draw(st.integers(0, before - 1))
+    cache = in_streams(body, before, slot)
+    state = MAGIC + bytes(4) + cache + rest
+    found = cells.fitted(state, len(cache), before, after, has_window=False, recurrent=True)
+    assert found == MAGIC + bytes(4) + in_streams(body, after, 0) + rest
+
+
+@given(BODIES, st.integers(1, 9), st.integers(1, 9))
+def test_both_caches_of_a_windowed_model_fit(body: bytes, before: int, after: int) -> None:
+    full, window = in_streams(body + b"full", before, 0), in_streams(body, before, before - 1)
+    state = MAGIC + bytes(4) + full + window
+    for n_full, start in ((len(full), HEAD), (0, HEAD + len(full))):
+        given_state = state[:HEAD] + state[start:]
+        found = cells.fitted(given_state, n_full, before, after, has_window=True, recurrent=False)
+        wanted = in_streams(body + b"full", after, 0) if n_full else b""
+        assert found == MAGIC + bytes(4) + wanted + in_streams(body, after, 0)
+
+
+def test_an_empty_slot_fits() -> None:
+    state = MAGIC + bytes(4) + struct.pack("<I", 3) + bytes(12)
+    found = cells.fitted(state, 16, 3, 2, has_window=False, recurrent=False)
+    assert found == MAGIC + bytes(4) + struct.pack("<I", 2) + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [b"", struct.pack("<I", 2), struct.pack("<5I", 4, 0, 0, 0, 0), struct.pack("<5I", 3, 1, 9, 1, 9)],
+    ids=["empty", "short", "other streams", "two slots"],
+)  # fmt: skip
+def test_what_does_not_fit(cache: bytes) -> None:
+    with pytest.raises(Unfit):
+        cells.fitted(
+            MAGIC + bytes(4) + cache, len(cache) or 1, 3, 2, has_window=False, recurrent=False
+        )

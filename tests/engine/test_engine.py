@@ -31,6 +31,11 @@ class Bench:
         generation = Generation(Prompt(("",)), num_predict=n, **options)  # type: ignore[arg-type]
         self.engine.submit(Sequence(id, list(prompt), generation))
 
+    def submit_with_stops(self, id: int, prompt: list[int], stops: tuple[int, ...]) -> None:
+        """Five tokens after a prompt, with checkpoints on the way."""
+        generation = Generation(Prompt(("",)), num_predict=5)
+        self.engine.submit(Sequence(id, list(prompt), generation, stops=stops))
+
     def run(self, limit: int = 10_000) -> None:
         for _ in range(limit):
             if not self.engine.step(wait=False):

@@ -67,7 +67,12 @@ class FakeRunner:
         self.plan = plan
         self.obedient = obedient
         self.on_progress: Callable[[LoadStage, float], None] | None = None
+        self.on_outgrown: Callable[[int], None] = lambda n_cells: None
         self.stops: list[float] = []
+        self.resizes: list[str] = []
+        self.resize_error: Exception | None = None
+        self.may_resize = asyncio.Event()
+        self.may_resize.set()
         self.leases = 0
         self.fraction = 0.0
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -106,6 +111,15 @@ class FakeRunner:
 
     async def ready(self) -> Ready:
         return await asyncio.shield(self._ready)
+
+    async def resize(self, plan: LoadPlan) -> Ready:
+        self.resizes.append(f"{plan.n_slots} x {plan.n_ctx}")
+        await self.may_resize.wait()
+        is_new = (plan.n_slots, plan.held) != (self.plan.n_slots, self.plan.held)
+        if self.resize_error and is_new:
+            raise self.resize_error
+        self.plan = plan
+        return Ready(-(-plan.n_ctx // 256) * 256, plan.n_slots, 1, 0, 4)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._exit)

@@ -42,8 +42,9 @@ def settings(**values: Any) -> Settings:
 def request(
     key: str, keep_alive: float | None | UnsetType = UNSET, *, embeds: bool = False, **options: Any
 ) -> LeaseRequest:
-    """A request for model "a", "b"... of 1 GB; "big" has 5."""
-    header = model(5, 6000) if key == "big" else model(1)
+    """A request for model "a", "b"... of 1 GB; "big" has 5. "wide" has half a GB of cache for 4,096 tokens."""
+    headers = {"big": model(5, 6000), "wide": model(1, 30_000), "wider": model(1, 30_000)}
+    header = headers.get(key) or model(1)
     return LeaseRequest(
         Name.parse(key),
         f"manifest {key}",

@@ -18,6 +18,7 @@ from ollamapy.fleet.state import (
     GrantLease,
     RejectTicket,
     Resident,
+    ResizeRunner,
     StartRunner,
     State,
     Status,
@@ -32,7 +33,8 @@ class Case:
     """One row: what is loaded, which requests wait, how many GB are free; and what is done about it.
 
     `loaded`: "a", "a busy=2", "a starting", "a stopping", "a starting failed", "a embeds", and used=, ctx=, keep=, progress=
-    numbers. `waiting`: "a", "a ctx=512", "a embeds", "a keep=60" in order of arrival: their numbers are 1, 2, 3...
+    numbers; slots= of its context, grown= tokens that it has now, to= slots that it is getting, "fixed": it cannot.
+    `waiting`: "a", "a ctx=512", "a embeds", "a keep=60" in order of arrival: their numbers are 1, 2, 3...
     `replaced`: contexts of models that were stopped to be reloaded. `then`: the words of each action that matter.
     """
 
@@ -46,6 +48,10 @@ class Case:
     closing: bool = False
     replaced: dict[str, int] = field(default_factory=dict)
 
+
+EIGHT = {"OLLAMA_NUM_PARALLEL": 8}
+LONG = {"OLLAMA_CONTEXT_LENGTH": 16384}
+AUTOMATIC = {"OLLAMA_NUM_PARALLEL": 0, "OLLAMA_CONTEXT_LENGTH": 4096}
 
 CASES = [
     Case("nothing to do", [], [], []),
@@ -67,14 +73,14 @@ CASES = [
     Case("automatic values match", ["a gpu=7"], ["a gpu=-1", "a thread=0"], ["grant 1", "grant 2"]),
     Case("a smaller context is there", ["a"], ["a ctx=512"], ["grant 1"]),
     Case("one that rounds up to as many cells", ["a ctx=900"], ["a ctx=1000"], ["grant 1"]),
-    Case("a larger one: reload", ["a"], ["a ctx=8192"], ["stop a reload"]),
+    Case("a larger one is made", ["a"], ["a ctx=8192"], ["resize a ctx=8192"]),
     Case("other options too", ["a"], ["a gpu=3"], ["stop a reload"]),
     Case("the context has grown", [], ["a ctx=8192"], ["start a from=4096"], replaced={"a": 4096}),
     Case("it is shorter than before", [], ["a ctx=512"], ["start a from=0"],
          replaced={"a": 4096}),
-    Case("but not while it is used", ["a busy=1"], ["a ctx=8192"], []),
-    Case("and later requests do not overtake", ["a busy=1"], ["a ctx=8192", "a"], []),
-    Case("earlier requests are served", ["a"], ["a", "a ctx=8192", "a"], ["grant 1"]),
+    Case("but not while it is used", ["a busy=1"], ["a gpu=3"], []),
+    Case("and later requests do not overtake", ["a busy=1"], ["a gpu=3", "a"], []),
+    Case("earlier requests are served", ["a"], ["a", "a gpu=3", "a"], ["grant 1"]),
     Case("a context is cut to the model's", ["a ctx=65536"], ["a ctx=99999"], ["grant 1"]),
     # How many
     Case("the least recently used makes room", ["a used=3", "b used=1", "c used=2"], ["d"],
@@ -105,11 +111,108 @@ CASES = [
     Case("what loads cannot go", ["a starting"], ["big"], [], free=4.5),
     Case("the busy one is waited for", ["a busy=1"], ["big"], [], free=4.5),
     Case("a small one does not pass the large one", ["a busy=1"], ["big", "b"], [], free=4.5),
-    Case("it fits alone, with less", [], ["big"], ["start big slots=4 ctx=4096"], free=5.6,
-         environ={"OLLAMA_NUM_PARALLEL": 8}),
+    Case("it fits alone, with less", [], ["big"], ["start big slots=3 ctx=4096"], free=5.5,
+         environ=EIGHT),
     Case("it does not fit alone", [], ["big", "a"], ["reject 1 NotEnoughMemory"], free=4),
     Case("it never will: nothing is unloaded for it", ["a", "b"], ["big"], ["reject 1 NotEnoughMemory"],
          free=2.5),
+    # Sizes: "wide" has 492 MB of cache for each slot of 4,096 tokens
+    Case("few slots to begin with", [], ["wide"], ["start wide slots=1"], environ=EIGHT),
+    Case("as many as requests wait", [], ["wide"] * 3, ["start wide slots=3"], environ=EIGHT),
+    Case("no more than the setting's number", [], ["wide"] * 3, ["start wide slots=2"], environ={
+        "OLLAMA_NUM_PARALLEL": 2}),
+    Case("all of them for answers that do not depend on others", [], ["wide deterministic=1"],
+         ["start wide slots=8"], environ=EIGHT),
+    Case("those that are cheap from the beginning", [], ["a"], ["start a slots=8"], environ=EIGHT),
+    Case("the second request is granted first", ["wide slots=1 busy=1"], ["wide"], ["grant 1"],
+         environ=EIGHT),
+    Case("and then gets a slot", ["wide slots=1 busy=2"], [], ["resize wide slots=2 ctx=4096"],
+         environ=EIGHT),
+    Case("twice as many until there are enough", ["wide slots=1 busy=2"], ["wide"] * 3,
+         ["resize wide slots=8"], environ=EIGHT),
+    Case("one has a slot", ["wide slots=1 busy=1"], [], [], environ=EIGHT),
+    Case("there are as many as may be", ["wide slots=2 busy=4"], ["wide"], [], environ={
+        "OLLAMA_NUM_PARALLEL": 2}),
+    Case("as many as fit", ["wide slots=1 busy=2"], ["wide"] * 6, ["resize wide slots=4"], free=3.1,
+         environ=EIGHT),
+    Case("none fits beside those of before", ["wide slots=1 busy=2"], ["wide"], [], free=0.9,
+         environ=EIGHT),
+    Case("it grows already", ["wide slots=1 busy=2 to=2"], ["wide"], [], environ=EIGHT),
+    Case("it could not", ["wide slots=1 busy=2 fixed"], ["wide"], [], environ=EIGHT),
+    Case("not while another model waits for a runner", ["wide slots=1 busy=2"], ["b"], [],
+         environ=EIGHT | {"OLLAMA_MAX_LOADED_MODELS": 1}),
+    Case("nor while it loads", ["wide slots=1 starting"], ["wide"] * 3, [], environ=EIGHT),
+    Case("a longer context, while it is used", ["wide slots=1 busy=1"], ["wide ctx=8192"],
+         ["resize wide slots=1 ctx=8192"], environ=EIGHT),
+    Case("it does not fit beside the one of before", ["wide slots=1"], ["wide ctx=8192"],
+         ["stop wide reload"], free=1.5, environ=EIGHT),
+    Case("nor here, but a request is on its way", ["wide slots=1 busy=1"], ["wide ctx=8192"], [],
+         free=1.5, environ=EIGHT),
+    Case("it could not be made", ["wide slots=1 fixed"], ["wide ctx=8192"], ["stop wide reload"],
+         environ=EIGHT),
+    Case("other options are a reload", ["wide slots=1"], ["wide ctx=8192 gpu=3"],
+         ["stop wide reload"], environ=EIGHT),
+    Case("so is a context of a model that embeds too", ["wide slots=1 embeds"], ["wide ctx=8192"],
+         ["stop wide reload"], environ=EIGHT),
+    Case("fewer slots if they are long", ["wide slots=4 busy=1"], ["wide ctx=8192"],
+         ["resize wide slots=2 ctx=8192"], environ=AUTOMATIC, free=6),
+    Case("but one for each request", ["wide slots=4 busy=3"], ["wide ctx=8192"],
+         ["resize wide slots=3 ctx=8192"], environ=AUTOMATIC, free=6),
+    Case("a while after the last request", ["wide slots=8 used=1"], [], ["resize wide slots=1"],
+         now=121, environ=EIGHT),
+    Case("the context too", ["wide slots=1 ctx=4096 grown=8192 used=1"], [],
+         ["resize wide slots=1 ctx=4096"], now=121, environ=EIGHT),
+    Case("but not of a model that embeds", ["wide slots=1 grown=8192 used=1 embeds"], [], [], now=121,
+         environ=EIGHT),
+    Case("not before", ["wide slots=8 used=1"], [], [], now=120, environ=EIGHT),
+    Case("not while it is used", ["wide slots=8 used=1 busy=1"], [], [], now=200, environ=EIGHT),
+    Case("nothing to make smaller", ["wide slots=1 used=1"], [], [], now=200, environ=EIGHT),
+    Case("what expires is stopped", ["wide slots=8 used=1 keep=100"], [], ["stop wide"], now=121,
+         environ=EIGHT),
+    Case("a smaller one makes room", ["wide slots=8 used=2", "a"], ["big"], ["resize wide slots=1"],
+         free=4.9, environ=EIGHT),
+    Case("the least recently used first", ["wide slots=8 used=2", "wider slots=8 used=1"], ["big"],
+         ["resize wider slots=1"], free=4.9, environ=EIGHT),
+    Case("one after the other", ["wide slots=8 used=2 to=1", "wider slots=8 used=1"], ["big"], [],
+         free=4.9, environ=EIGHT),
+    Case("it would not be enough", ["wide slots=2 used=1"], ["big"], ["stop wide"], free=4.6,
+         environ={"OLLAMA_NUM_PARALLEL": 2, "OLLAMA_CONTEXT_LENGTH": 4096}),
+    Case("nor can the smaller one be made", ["wide slots=8"], ["b"], ["stop wide"], free=0.9,
+         environ=EIGHT),
+    Case("a place is needed, too", ["wide slots=8"], ["b"], ["stop wide"],
+         environ=EIGHT | {"OLLAMA_MAX_LOADED_MODELS": 1}),
+    # Cells: memory for the first tokens of a long context
+    Case("a long context has few cells", [], ["wide"], ["start wide ctx=16384 cells=4096"], environ=LONG),
+    Case("a short one has all", [], ["wide ctx=4000"], ["start wide ctx=4000 cells=4000"], environ=LONG),
+    Case("a request needs more", ["wide cells=4096 outgrown=4352 busy=1"], [],
+         ["resize wide ctx=16384 cells=8192"], environ=LONG),
+    Case("many more", ["wide cells=4096 outgrown=9000 busy=1"], [],
+         ["resize wide ctx=16384 cells=9216"], environ=LONG),
+    Case("as few as will do", ["wide cells=4096 outgrown=4352 busy=1"], [],
+         ["resize wide ctx=16384 cells=4352"], environ=LONG, free=1.8),
+    Case("all that there are", ["wide cells=9000 outgrown=9100 busy=1"], [],
+         ["resize wide ctx=16384 cells=16384"], environ=LONG),
+    Case("it has them", ["wide cells=8192 outgrown=4352 busy=1"], [], [], environ=LONG),
+    Case("it has all", ["wide outgrown=20000 busy=1"], [], [], environ=LONG),
+    Case("no room: the context ends", ["wide cells=4096 outgrown=4352 busy=1", "a busy=1"], [],
+         ["resize wide ctx=4096 cells=4096"], environ=LONG, free=0.5),
+    Case("it could not be had: the context ends", ["wide cells=4096 outgrown=4352 busy=1 fixed"], [],
+         ["resize wide ctx=4096 cells=4096"], environ=LONG),
+    Case("an idle model makes room", ["wide cells=4096 outgrown=4352 busy=1", "a used=90", "b used=80"], [],
+         ["stop b"], environ=LONG, free=1),
+    Case("it has made none yet", ["wide cells=4096 outgrown=4352 busy=1", "a used=90", "b stopping"], [],
+         [], environ=LONG, free=1),
+    Case("one that has grown gets smaller first", ["wide cells=4096 outgrown=4608 busy=1", "wider", "b cells=4096 used=80"], [],
+         ["resize wider cells=4096"], environ=LONG, free=1.6),
+    Case("before another model is loaded", ["wide cells=4096 outgrown=4352 busy=1"], ["a"],
+         ["resize wide cells=8192"], environ=LONG),
+    Case("a longer context has the cells that there are", ["wide cells=4096"], ["wide ctx=32768"],
+         ["resize wide ctx=32768 cells=4096"], environ=LONG, free=20),
+    Case("if it could have all", ["wide cells=4096 busy=1"], ["wide ctx=32768"],
+         [], environ=LONG, free=3),
+    Case("at rest it has few again", ["wide used=0"], [], ["resize wide ctx=16384 cells=4096"], environ=LONG, now=121),
+    Case("and the context that was promised", ["wide cells=4096 ends=4096 used=0"], [],
+         ["resize wide ctx=16384 cells=4096"], environ=LONG, now=121),
     # Keep-alive
     Case("before its time is over", ["a used=90 keep=11"], [], []),
     Case("after its time", ["a used=90 keep=10"], [], ["stop a"]),
@@ -169,7 +272,9 @@ def parse(text: str) -> tuple[str, set[str], dict[str, float]]:
 
 def request_of(key: str, words: set[str], numbers: dict[str, float]) -> LeaseRequest:
     names = {"ctx": "num_ctx", "gpu": "num_gpu", "thread": "num_thread"}
-    options = {names[n]: int(v) for n, v in numbers.items() if n in names}
+    options: dict[str, Any] = {names[n]: int(v) for n, v in numbers.items() if n in names}
+    if "deterministic" in numbers:
+        options["deterministic"] = True
     return request(key, embeds="embeds" in words, **options)
 
 
@@ -177,8 +282,10 @@ def resident_of(text: str, state: State) -> Resident:
     key, words, numbers = parse(text)
     wanted = request_of(key, words, numbers)
     plan = fit.preferred(wanted, state.settings, 99 * GB)
+    if "slots" in numbers:
+        plan = fit.resized(plan, wanted, int(numbers["slots"]), plan.n_ctx)
     keep = numbers.get("keep", 300)
-    return Resident(
+    made = Resident(
         request=wanted,
         plan=plan,
         size=fit.estimate_load(wanted.header, plan).total,
@@ -188,7 +295,18 @@ def resident_of(text: str, state: State) -> Resident:
         in_flight=int(numbers.get("busy", 0)),
         status=next((s for s in Status if s.value in words), Status.READY),
         failure=LoadFailed("bad magic") if "failed" in words else None,
+        is_fixed="fixed" in words,
+        outgrown=int(numbers.get("outgrown", 0)),
     )
+    if "grown" in numbers:
+        made.plan = fit.resized(plan, wanted, plan.n_slots, int(numbers["grown"]))
+    if "cells" in numbers:
+        made.plan = fit.with_cells(made.plan, int(numbers["cells"]))
+    if "ends" in numbers:
+        made.plan = fit.resized(plan, wanted, plan.n_slots, int(numbers["ends"]))
+    if "to" in numbers:
+        made.resizing = fit.resized(plan, wanted, int(numbers["to"]), plan.n_ctx)
+    return made
 
 
 def state_of(case: Case) -> State:
@@ -214,8 +332,10 @@ def written(action: Action) -> str:
         case RejectTicket(ticket, error):
             return f"reject {ticket.number} {type(error).__name__}"
         case StartRunner(ticket, plan, keep_alive, before):
-            loaded = f"slots={plan.n_slots} ctx={plan.n_ctx} keep={keep_alive:g} from={before}"
+            loaded = f"slots={plan.n_slots} ctx={plan.n_ctx} cells={plan.held} keep={keep_alive:g} from={before}"
             return f"start {ticket.request.key} {loaded}"
+        case ResizeRunner(key, plan):
+            return f"resize {key} slots={plan.n_slots} ctx={plan.n_ctx} cells={plan.held}"
         case StopRunner(key, reload, failure):
             why = type(failure).__name__ if failure else "reload" if reload else ""
             return f"stop {key} {why}"
@@ -283,6 +403,8 @@ DEADLINES = [
     (["a used=10 keep=20 busy=1", "b keep=inf"], None),
     (["a used=10 keep=1 stopping"], None),
     (["a progress=30 starting keep=1", "b used=90 keep=300"], 330),
+    (["wide slots=2 used=10 keep=300"], 130),
+    (["wide slots=2 used=10 keep=300 busy=1", "b used=90 keep=300"], 390),
 ]
 
 

@@ -67,6 +67,11 @@ def request(
     return LeaseRequest(Name.parse("llama2"), "", files, model, options or Options(), embeds)
 
 
+def best(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
+    """The best plan for as many requests as there can be."""
+    return fit.best(request, settings, free, fit.MOST_SLOTS)
+
+
 # ---- the KV cache --------------------------------------------------------------------------------
 
 # One slot of 4,096 tokens, batches of 512, unless the row says otherwise.
@@ -145,7 +150,7 @@ def test_checkpoints_are_counted_and_given_up_first() -> None:
     """Four for each slot, in a sixteenth of the memory; none where the plan does not fit with them."""
     model, one = header("gemma3", 100 * MB, **GEMMA), 2 * 512 * 2 * 5 * 512
     off = {"OLLAMAPY_CACHE": 0}
-    plenty = fit.best(request(model), settings(**off), 100 * GB)
+    plenty = best(request(model), settings(**off), 100 * GB)
     assert plenty.checkpoint_size == 4 * plenty.n_slots * one and plenty.saved_size == 0
     without = replace(plenty, checkpoint_size=0)
     total = fit.estimate_load(model, without).total
@@ -153,7 +158,7 @@ def test_checkpoints_are_counted_and_given_up_first() -> None:
     chosen = settings(OLLAMAPY_NUM_PARALLEL=8, OLLAMAPY_CONTEXT_LENGTH=4096)
     wanted = fit.preferred(request(model), chosen, 100 * GB)
     tight = fit.estimate_load(model, replace(wanted, checkpoint_size=0, saved_size=0)).total
-    found = fit.best(request(model), chosen, tight)
+    found = best(request(model), chosen, tight)
     assert (found.n_slots, found.checkpoint_size, found.saved_size) == (8, 0, 0)
     four = settings(OLLAMAPY_NUM_PARALLEL=4)
     assert fit.preferred(request(model), four, 100 * MB + 16 * 6 * one).checkpoint_size == 6 * one
@@ -236,7 +241,7 @@ def test_files_are_mapped_where_nothing_is_repacked() -> None:
     def mapped(kind: str, given: bool | None = None) -> bool:
         model = header(**LLAMA2_7B, type_name=kind)
         options = Options(use_mmap=given)
-        return fit.best(request(model, options), settings(), 500 * GB).use_mmap
+        return best(request(model, options), settings(), 500 * GB).use_mmap
 
     assert mapped("F32") and mapped("BF16") and not mapped("Q4_0")
     assert mapped("Q4_0", given=True) and not mapped("F32", given=False)
@@ -250,7 +255,7 @@ BERT: dict[str, Any] = dict(
 
 def test_a_model_made_for_embeddings_has_no_cache() -> None:
     model = header("bert", **BERT)
-    load = fit.best(request(model, Options()), settings(), 500 * GB)
+    load = best(request(model, Options()), settings(), 500 * GB)
     assert (load.generates, load.embeds, load.n_ctx, load.n_slots) == (False, True, 512, 8)
     parts = fit.estimate_load(model, load)
     assert parts.kv == 0
@@ -269,14 +274,14 @@ def test_the_context_of_a_model_that_reads_a_text_at_once(
 ) -> None:
     model = header("bert", **BERT | {"context_length": 8192})
     environ = {"OLLAMAPY_CONTEXT_LENGTH": context} if context else {}
-    load = fit.best(request(model, Options(**options)), settings(**environ), 500 * GB)
+    load = best(request(model, Options(**options)), settings(**environ), 500 * GB)
     assert load.n_ctx == n_ctx
 
 
 def test_room_for_embeddings_beside_generating() -> None:
     model = header(**LLAMA2_7B)
-    plain = fit.best(request(model, Options()), settings(), 500 * GB)
-    both = fit.best(request(model, Options(), embeds=True), settings(), 500 * GB)
+    plain = best(request(model, Options()), settings(), 500 * GB)
+    both = best(request(model, Options(), embeds=True), settings(), 500 * GB)
     assert (plain.generates, plain.embeds) == (True, False)
     assert both == replace(plain, embeds=True)
     more = fit.embedding_size(model, plain)
@@ -319,7 +324,7 @@ def test_no_header_breaks_the_plan(
         metadata[f"{architecture}.block_count"] = layers % 4097
     model = Header(3, {"general.architecture": architecture, **metadata}, (), 0, 0)
     try:
-        load = fit.best(request(model, Options(num_ctx=num_ctx)), settings(), free)
+        load = best(request(model, Options(num_ctx=num_ctx)), settings(), free)
     except NotEnoughMemory:
         return
     assert load.n_ctx >= 4 and 1 <= load.n_slots <= 8 and load.n_batch >= load.n_slots
@@ -363,9 +368,9 @@ def test_plan(
     model = header(**LLAMA2_7B)
     if n_ctx is None:
         with pytest.raises(NotEnoughMemory):
-            fit.best(request(model, options), settings(**environ), round(free * GB))
+            best(request(model, options), settings(**environ), round(free * GB))
         return
-    load = fit.best(request(model, options), settings(**environ), round(free * GB))
+    load = best(request(model, options), settings(**environ), round(free * GB))
     assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
 
 
@@ -415,7 +420,7 @@ def test_the_default_context(
     model = header("gemma3" if keys.items() >= GEMMA.items() else "llama", **keys)
     load = fit.preferred(request(model, Options()), settings(**environ), round(free * GB))
     assert (load.n_ctx, load.n_slots) == (n_ctx, n_slots)
-    assert fit.best(request(model, Options()), settings(**environ), round(free * GB)) == load
+    assert best(request(model, Options()), settings(**environ), round(free * GB)) == load
 
 
 @given(st.integers(0, 2**41), st.integers(1, 200_000), st.integers(0, 9))
@@ -446,16 +451,16 @@ def test_a_projector_takes_memory_too() -> None:
 
 def test_adapters_take_memory_too() -> None:
     model, options = header(**LLAMA2_7B), Options(num_ctx=4096)
-    load = fit.best(request(model, options), settings(), 7 * GB)
+    load = best(request(model, options), settings(), 7 * GB)
     for mmap in (False, True):
         mapped = replace(load, use_mmap=mmap)
         with_adapters = replace(mapped, files=replace(mapped.files, adapter_size=300 * MB))
         more = fit.estimate_load(model, with_adapters)
         assert more.anonymous - fit.estimate_load(model, mapped).anonymous == 300 * MB
     total = fit.estimate_load(model, load).total
-    assert fit.best(request(model, options, adapters=300 * MB), settings(), total + 300 * MB)
+    assert best(request(model, options, adapters=300 * MB), settings(), total + 300 * MB)
     with pytest.raises(NotEnoughMemory, match=r"needs 6\.4 GB .* 6\.1 GB are free"):
-        fit.best(request(model, options, adapters=300 * MB), settings(), total)
+        best(request(model, options, adapters=300 * MB), settings(), total)
     # and room that slots and a longer context would have
     eight = header(**LLAMA3_8B)
     assert fit.preferred(request(eight, Options()), settings(), 32 * GB).n_ctx == 8192
@@ -465,7 +470,7 @@ def test_adapters_take_memory_too() -> None:
 
 def test_what_does_not_fit_is_refused_with_both_numbers_and_the_way_out() -> None:
     with pytest.raises(NotEnoughMemory) as caught:
-        fit.best(request(header(**LLAMA2_7B), Options(num_ctx=4096)), settings(), 3_100 * MB)
+        best(request(header(**LLAMA2_7B), Options(num_ctx=4096)), settings(), 3_100 * MB)
     assert str(caught.value) == (
         "llama2:latest needs 6.1 GB of memory and 3.1 GB are free,"
         " close other programs or try a smaller num_ctx or a smaller model"
@@ -494,7 +499,7 @@ LOADS = [
 @pytest.mark.parametrize("options, environ, load", LOADS)
 def test_options_become_a_load(options: Options, environ: dict[str, Any], load: LoadPlan) -> None:
     model = header(**LLAMA2_7B)
-    planned = fit.best(request(model, options), settings(**environ), 500 * GB)
+    planned = best(request(model, options), settings(**environ), 500 * GB)
     assert planned.tensor_types == ("Q4_0",)
     assert replace(planned, tensor_types=(), saved_size=0) == load
 
@@ -593,3 +598,84 @@ def test_free_memory(tmp_path: Path, files: dict[str, str], free: int | None) ->
         assert free_memory(tmp_path) == free
     else:  # the machine's own; it moves while the test runs
         assert abs(free_memory(tmp_path) - psutil.virtual_memory().available) < 2 * GB
+
+
+# ---- elastic ---------------------------------------------------------------------------------------------------------
+
+
+SMOLLM2: dict[str, Any] = dict(
+    weights=98 * MB, vocab=49_152, block_count=30, context_length=8192, embedding_length=576,
+    feed_forward_length=1536, attention__head_count=9, attention__head_count_kv=3,
+)  # fmt: skip
+TINY: dict[str, Any] = dict(
+    weights=700_000, vocab=660, block_count=2, context_length=512, embedding_length=64,
+    feed_forward_length=160, attention__head_count=4, attention__head_count_kv=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "model, chosen, wanted, n_slots",
+    [
+        (SMOLLM2, {}, 1, 1),
+        (SMOLLM2, {}, 3, 3),
+        (SMOLLM2, {}, 99, 4),  # the default context is longer than the first
+        (SMOLLM2, {"OLLAMAPY_NUM_PARALLEL": 2}, 99, 2),
+        (LLAMA2_7B, {}, 1, 1),
+        (LLAMA3_70B, {"OLLAMAPY_CONTEXT_LENGTH": 4096}, 1, 4),  # they are cheap
+        (TINY, {}, 1, 8),
+    ],
+)
+def test_slots_at_rest(
+    model: dict[str, Any], chosen: dict[str, Any], wanted: int, n_slots: int
+) -> None:
+    asked = request(header(**model))
+    plan = fit.preferred(asked, settings(**chosen), 400 * GB)
+    found = fit.at_rest(plan, asked, wanted)
+    assert found.n_slots == n_slots
+    assert replace(found, n_slots=plan.n_slots) == plan, "nothing else is smaller"
+
+
+def test_what_is_not_elastic_has_all_its_slots_at_once() -> None:
+    for asked in (
+        request(header(**SMOLLM2, pooling_type=1)),
+        request(header(**SMOLLM2), Options(deterministic=True)),
+    ):
+        plan = fit.preferred(asked, settings(), 100 * GB)
+        assert plan.n_slots > 1 and fit.at_rest(plan, asked) == plan
+        assert not fit.can_lengthen(plan, asked.header)
+
+
+@pytest.mark.parametrize(
+    "keys, can",
+    [
+        ({}, True),
+        ({"rope__scaling__type": "none"}, True),
+        ({"rope__scaling__type": "yarn"}, False),
+        ({"rope__scaling__type": "longrope"}, False),
+    ],
+)
+def test_positions_that_depend_on_the_context_keep_it(keys: dict[str, Any], can: bool) -> None:
+    asked = request(header(**SMOLLM2, **keys))
+    plan = fit.preferred(asked, settings(), 100 * GB)
+    assert fit.can_lengthen(plan, asked.header) is can
+    assert not fit.can_lengthen(replace(plan, embeds=True), asked.header)
+
+
+def test_another_size_is_the_plan_that_a_load_would_have_had() -> None:
+    """Of a model that was loaded with few tokens: batches and checkpoints grow with it."""
+    asked = request(header("gemma3", 100 * MB, **GEMMA), Options(num_ctx=128))
+    longer = request(header("gemma3", 100 * MB, **GEMMA), Options(num_ctx=1024))
+    eight = settings(OLLAMAPY_NUM_PARALLEL=8)
+    plan, wanted = (fit.preferred(each, eight, 100 * GB) for each in (asked, longer))
+    found = fit.resized(fit.at_rest(plan, asked), asked, 8, 1024)
+    sizes = ("n_slots", "n_ctx", "n_batch")
+    assert [getattr(found, name) for name in sizes] == [getattr(wanted, name) for name in sizes]
+    assert found.checkpoint_size == plan.checkpoint_size
+
+
+def test_resizing_takes_the_new_context_and_copies_of_a_slot() -> None:
+    model = header(**LLAMA2_7B)
+    plan = fit.preferred(request(model), settings(OLLAMAPY_NUM_PARALLEL=4), 100 * GB)
+    slot = footprint.slot_bytes(model, plan.n_ctx, plan.n_batch, "f16")
+    assert fit.context_size(model, plan) >= 4 * slot
+    assert fit.resizing_size(model, plan) == fit.context_size(model, plan) + 2 * slot

@@ -472,3 +472,189 @@ def test_a_busy_model_cannot_starve_another() -> None:
         await machine.scheduler.close()
 
     run(main())
+
+
+# ---- sizes ---------------------------------------------------------------------------------------
+
+
+def test_a_runner_grows_for_its_requests_and_rests_again() -> None:
+    async def main() -> None:
+        machine = Machine(OLLAMA_NUM_PARALLEL=8)
+        runner = await machine.load("wide")
+        at_rest = machine.loaded("wide").size
+        clients = [machine.ask("wide") for _ in range(3)]
+        await quiet()
+        assert machine.statuses()[1:] == ["served"] * 3
+        assert runner.resizes == ["4 x 4096"]
+        clients += [machine.ask("wide") for _ in range(9)]
+        await quiet()
+        assert runner.resizes == ["4 x 4096", "8 x 4096"]
+        assert all(client.status == "served" for client in clients)
+        assert machine.loaded("wide").size > at_rest + 6 * 4 * 10**8
+        for client in clients:
+            client.leave()
+        await machine.time.advance(119)
+        assert len(runner.resizes) == 2
+        await machine.time.advance(1)
+        assert runner.resizes[2:] == ["1 x 4096"] and machine.loaded("wide").size == at_rest
+        assert machine.runners == [runner] and runner.alive
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_longer_context_without_a_reload() -> None:
+    """While a request with the shorter one runs; the first request after it learns of it, and those behind it wait for it."""
+
+    async def main() -> None:
+        machine = Machine(OLLAMA_CONTEXT_LENGTH=4096)
+        first = machine.ask("wide")
+        await quiet()
+        runner = machine.runners[0]
+        runner.become_ready()
+        await quiet()
+        runner.may_resize.clear()
+        second, third = machine.ask("wide", num_ctx=8192), machine.ask("wide")
+        await quiet()
+        assert machine.statuses() == ["served", "waiting", "waiting"]
+        runner.may_resize.set()
+        await quiet()
+        assert machine.statuses() == ["served", "served", "waiting"], "two for the only slot"
+        first.leave()
+        await quiet()
+        assert (second.grown_from, third.grown_from) == (4096, 0) and third.status == "served"
+        assert machine.loaded("wide").n_ctx == 8192 and machine.runners == [runner]
+        second.leave()
+        third.leave()
+        await machine.time.advance(120)
+        assert machine.loaded("wide").n_ctx == 4096
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_request_that_needs_more_cells() -> None:
+    async def main() -> None:
+        machine = Machine(OLLAMA_CONTEXT_LENGTH=16384)
+        runner = await machine.load("wide")
+        at_rest = machine.loaded("wide").size
+        assert runner.plan.held == 4096 and machine.loaded("wide").n_ctx == 16384
+        client = machine.ask("wide")
+        await quiet()
+        runner.on_outgrown(4352)
+        await quiet()
+        assert runner.plan.held == 8192 and machine.loaded("wide").size > at_rest + 4 * 10**8
+        runner.on_outgrown(4400)
+        await quiet()
+        assert len(runner.resizes) == 1 and machine.loaded("wide").n_ctx == 16384
+        client.leave()
+        await machine.time.advance(120)
+        assert runner.plan.held == 4096 and machine.loaded("wide").size == at_rest
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_cells_that_cannot_be_had() -> None:
+    """The runner must hear that its context ends where its cells do: a request waits for that."""
+
+    async def main() -> None:
+        machine = Machine(OLLAMA_CONTEXT_LENGTH=16384)
+        runner = await machine.load("wide")
+        machine.ask("wide")
+        await quiet()
+        runner.resize_error = RunnerError("no context of 1 x 8192 tokens can be made")
+        runner.on_outgrown(4352)
+        await quiet()
+        assert runner.resizes == ["1 x 16384", "1 x 4096"]
+        assert runner.plan.held == machine.loaded("wide").n_ctx == 4096
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_size_that_cannot_be_had() -> None:
+    """Requests go on with what there is; a longer context is a reload."""
+
+    async def main() -> None:
+        machine = Machine(OLLAMA_NUM_PARALLEL=8)
+        runner = await machine.load("wide")
+        runner.resize_error = RunnerError("no context of 2 x 4096 tokens can be made")
+        clients = [machine.ask("wide") for _ in range(3)]
+        await quiet()
+        assert [client.status for client in clients] == ["served", "served", "waiting"]
+        clients[0].leave()
+        await quiet()
+        assert clients[2].status == "served" and len(runner.resizes) == 1
+        longer = machine.ask("wide", num_ctx=8192)
+        clients[1].leave()
+        clients[2].leave()
+        await quiet()
+        assert runner.stops and len(runner.resizes) == 1
+        machine.runners[1].become_ready()
+        await quiet()
+        assert (longer.status, longer.grown_from) == ("served", 4096)
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_context_that_is_being_made_is_not_free() -> None:
+    async def main() -> None:
+        machine = Machine(memory_size=5.7, OLLAMA_NUM_PARALLEL=2)
+        first = await machine.load("wide")
+        second = await machine.load("wider")
+        first.may_resize.clear()
+        for key in ("wide", "wide", "wider", "wider"):
+            machine.ask(key)
+        await quiet()
+        assert (first.resizes, second.resizes) == (["2 x 4096"], []), (
+            "there is room for one of them"
+        )
+        first.may_resize.set()
+        await quiet()
+        assert second.resizes == ["2 x 4096"]
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_model_that_has_grown_makes_room_and_stays() -> None:
+    async def main() -> None:
+        machine = Machine(memory_size=9.5, OLLAMA_NUM_PARALLEL=4)
+        runner = await machine.load("wide")
+        clients = [machine.ask("wide") for _ in range(4)]
+        await quiet()
+        assert runner.resizes == ["4 x 4096"]
+        for client in clients:
+            client.leave()
+        await quiet()
+        machine.memory_size -= 2
+        other = machine.ask("big")
+        await quiet()
+        assert runner.resizes == ["4 x 4096", "1 x 4096"]
+        machine.runners[1].become_ready()
+        await quiet()
+        assert other.status == "served" and machine.alive == machine.runners
+        await machine.scheduler.close()
+
+    run(main())
+
+
+def test_a_runner_that_dies_while_it_is_resized() -> None:
+    async def main() -> None:
+        machine = Machine(OLLAMA_NUM_PARALLEL=8)
+        runner = await machine.load("wide")
+        runner.may_resize.clear()
+        runner.resize_error = RunnerCrashed("the model runner ended by signal SIGKILL", -9)
+        client = machine.ask("wide", num_ctx=8192)
+        await quiet()
+        runner.die(-9)
+        runner.may_resize.set()
+        await quiet()
+        machine.runners[1].become_ready()
+        await quiet()
+        assert client.status == "served" and machine.loaded("wide").n_ctx == 8192
+        await machine.scheduler.close()
+
+    run(main())

@@ -24,6 +24,8 @@ from ollamapy.runner.protocol import (
     Loading,
     Piece,
     Ready,
+    Resize,
+    Resized,
     Stop,
     Texts,
     Tokenize,
@@ -61,6 +63,7 @@ TO_RUNNER = [
         ),
     ),
     Tokenize(3, "", 10, add_special=False),
+    Resize(4, plan("/m.gguf", n_ctx=512, n_slots=3)),
     Cancel(1),
     Stop(),
 ]
@@ -70,6 +73,7 @@ FROM_RUNNER = [
     Texts((Piece(1, "x"), Piece(2, "y", (TokenLogprob("t", -0.5, (116,)),)))),
     Done(1, "length", n_prompt=3, predict_ns=5),
     Held(5),
+    Resized(4, 512, 3),
     Failed(2, "too_long", "no"),
 ]
 

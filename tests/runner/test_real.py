@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from ollamapy.errors import InvalidRequest, LoadFailed
+from ollamapy.errors import InvalidRequest, LoadFailed, RunnerError
 from ollamapy.runner.process import RunnerProcess
 from ollamapy.runner.protocol import Done, Piece
 from ollamapy.types import Constraint, Generation, Prompt, Sampling
@@ -164,5 +165,25 @@ def test_constraints_beside_free_answers(path: Path) -> None:
         )
         assert free[0] == alone
         assert all(len(text) == 12 and text.isdigit() for text, _ in (first, second))
+
+    with_runner(path, scenario)
+
+
+def test_another_size_while_an_answer_runs(path: Path) -> None:
+    """More slots and a longer context, and one that llama.cpp refuses: the process stays, and so do the tokens."""
+
+    async def scenario(runner: RunnerProcess) -> None:
+        whole, _ = await ask(runner, "ba ke", 120)
+        pid, before = runner.pid, runner.plan
+        answer = asyncio.ensure_future(ask(runner, "ba ke", 120))
+        ready = await runner.resize(replace(before, n_slots=5, n_ctx=1024))
+        assert (ready.n_slots, ready.n_ctx, ready.build) == (5, 1024, (await runner.ready()).build)
+        assert await runner.ready() == ready and runner.plan.n_slots == 5
+        with pytest.raises(RunnerError, match="tokens can be made"):
+            await runner.resize(replace(before, n_slots=1, n_ctx=2**31 - 1024))
+        assert await runner.ready() == ready and runner.plan.n_slots == 5
+        assert (await answer)[0] == whole
+        assert (await ask(runner, "ba ke li mo " * 150, 4))[1].n_prompt > 512
+        assert runner.pid == pid and runner.in_flight == 0
 
     with_runner(path, scenario)

@@ -331,7 +331,7 @@ class GenerateAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
 
     The durations are nanoseconds, the counts tokens; only the last object of an answer has them, and then all six. Two are
     ours, for what Ollama does silently: ``prompt_truncated``, the messages and tokens cut from a prompt that did not fit;
-    ``context_grown``, with or without the others, the context before and after the model was reloaded for a longer one.
+    ``context_grown``, with or without the others, the context before and after it was made longer for the request.
     ``progress``, ours too: what the request waits for, in objects before the first text, if the request wants them; and
     ``cache_report``, what was reused of the prompt, if the request wants it explained; ``provenance``, what a deterministic
     answer depends on; and ``notes``, what was left out of the request's files.
