@@ -282,7 +282,7 @@ class Engine:
             sequence = self._waiting[0]
             n_ctx = sequence.n_ctx
             if len(sequence.tokens) >= n_ctx and not sequence.n_predicted:
-                self._refuse(sequence, "too_long", too_long(sequence.n_prompt, n_ctx))
+                self._refuse(sequence, "too_long", sequence.too_long)
                 continue
             if len(sequence.tokens) > n_ctx:  # preempted, and the context is shorter now
                 self._finish(sequence, "length")
@@ -596,8 +596,3 @@ class Engine:
 
 def _slot_id(span: Span) -> int:
     return span.sequence.slot.id if span.sequence.slot is not None else -1
-
-
-def too_long(n_prompt: int, n_ctx: int) -> str:
-    """The message for a prompt that leaves no room in its context."""
-    return f"the prompt is longer than the context: {n_prompt} tokens > {n_ctx}; shorten the prompt or set num_ctx"

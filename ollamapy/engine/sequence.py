@@ -97,6 +97,14 @@ class Sequence:
         return self.generation.salt.encode()
 
     @property
+    def too_long(self) -> str:
+        """The message for a prompt that leaves no room in its context."""
+        return (
+            f"the prompt is longer than the context: {self.n_prompt} tokens > {self.n_ctx};"
+            " shorten the prompt or set num_ctx"
+        )
+
+    @property
     def scores(self) -> bool:
         """Are logits of the prompt's tokens still needed?"""
         return self.generation.prompt_logprobs is not None and self.n_scored < self.n_prompt
