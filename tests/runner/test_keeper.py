@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from ollamapy.runner.disk import Disk
 from ollamapy.runner.keeper import Keeper, key_of
 from ollamapy.types import Generation, Prompt, Sampling
 from tests.plans import plan
+from tests.runner.test_hostile_cache import DAMAGES
 from tests.served import until
 from tests.small_models import random_model, state_model
 
@@ -39,12 +42,12 @@ class Runner:
         salt: str = "s",
         memory: int = 10**8,
         rest: float = math.inf,
-        flash: bool | None = None,
+        **planned: Any,
     ) -> None:
         made = plan(
             path, 1024, n_slots, n_batch=512, threads=1, checkpoint_size=10**7, saved_size=memory
         )
-        made = msgspec.structs.replace(made, flash_attention=flash)
+        made = msgspec.structs.replace(made, **planned)
         self.model = Model(made)
         root = root_of(key_of(made, self.model.identity, salt))
         self.saved = Saved(
@@ -115,12 +118,12 @@ def path(kind: str, tmp_path: Path) -> Path:
 def start(path: Path, kind: str, tmp_path: Path) -> Iterator[Callable[..., Runner]]:
     """Starts runners with one cache."""
     started: list[Runner] = []
-    flash = False if kind.endswith("-") else None
+    flash = {"flash_attention": False} if kind.endswith("-") else {}
 
     def begin(
         n_slots: int = 2, cache: Path | None = tmp_path / "cache", **settings: object
     ) -> Runner:
-        started.append(Runner(path, cache, n_slots, flash=flash, **settings))  # type: ignore[arg-type]
+        started.append(Runner(path, cache, n_slots, **flash, **settings))  # type: ignore[arg-type]
         return started[-1]
 
     yield begin
@@ -133,12 +136,12 @@ FIRST = "ba ke li mo ra zu ti vo se nu " * 40
 
 def test_another_runner_goes_on_from_files(start: Callable[..., Runner]) -> None:
     """With other slots, and after the answer of the first."""
-    one = start(4)
+    one = start(8)
     text, _ = one.ask(FIRST)
     one.end()
     more = FIRST + text + " is or"
-    wanted, fresh = start(2, cache=None).ask(more)
-    found, end = start(2).ask(more)
+    wanted, fresh = start(4, cache=None).ask(more)
+    found, end = start(4).ask(more)
     assert fresh.n_cached == 0 and end.n_restored == end.n_cached == end.n_read
     assert end.n_cached >= len(one.model.tokenize(FIRST)) - 5
     assert found == wanted != ""
@@ -182,6 +185,50 @@ def test_files_that_are_spoiled_are_computed_again(
         file.write_bytes(content)
     found, end = start().ask(FIRST)
     assert (found, end.n_restored) == (wanted, 0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["llama", "window", "lfm2"], indirect=True)
+def test_whatever_happens_to_files_the_tokens_are_the_same(
+    start: Callable[..., Runner], tmp_path: Path
+) -> None:
+    noise = random.Random(0)
+    cache, whole = tmp_path / "cache", tmp_path / "whole"
+    one = start()
+    text, _ = one.ask(FIRST)
+    one.end()
+    wanted, _ = start(cache=None).ask(FIRST + text)
+    cache.rename(whole)
+    n_restored = []
+    for _ in range(100):
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.copytree(whole, cache)
+        files = sorted(cache.glob("*/*.*"))
+        for damage in noise.sample(DAMAGES, noise.choice((1, 1, 3))):
+            if len(files) > 1:
+                damage(noise, files)
+                files = [file for file in files if file.exists()]
+        two = start()
+        found, end = two.ask(FIRST + text)
+        two.keeper.drain(10)
+        assert found == wanted
+        n_restored.append(end.n_restored)
+    assert 0 in n_restored and any(n_restored), "some damages were seen, some did no harm"
+
+
+@pytest.mark.parametrize("kind", ["llama"], indirect=True)
+def test_a_cache_of_another_type_has_states_of_its_own(start: Callable[..., Runner]) -> None:
+    one = start()
+    one.ask(FIRST)
+    one.end()
+    wanted, _ = start(cache=None, kv_type="f32").ask(FIRST)
+    other = start(kv_type="f32")
+    found, end = other.ask(FIRST)
+    assert (found, end.n_restored) == (wanted, 0)
+    other.end()
+    assert start(kv_type="f32").ask(FIRST)[1].n_restored > 300
+    assert start().ask(FIRST)[1].n_restored > 300
 
 
 @pytest.mark.parametrize("kind", ["llama"], indirect=True)
