@@ -6,6 +6,8 @@ the keys and the tensors come.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ..errors import InvalidModel
 from .gguf import Header
 
@@ -60,17 +62,55 @@ def width(header: Header) -> int | None:
 
 
 def check_projector(projector: Header, model: Header) -> None:
-    """Raises InvalidModel unless a projector encodes something, and makes embeddings of the model's width."""
+    """Raises InvalidModel unless a projector encodes something that libmtmd can compute, and makes embeddings of the model's width."""
     if not senses(projector):
         raise InvalidModel(
             "the projector encodes neither images nor sound, get the mmproj file that belongs to the model"
         )
+    for kind in senses(projector):
+        _check_encoder(projector, kind)
     made, taken = width(projector), model.embedding_length
     if made and taken and made != taken:
         raise InvalidModel(
             f"the projector does not fit the model: its embeddings have {made:,} numbers and the model takes"
             f" {taken:,}, get the mmproj file that belongs to the model"
         )
+
+
+def _check_encoder(header: Header, kind: str) -> None:
+    """Raise InvalidModel for sizes on which libmtmd ends its process: it checks the others itself."""
+
+    def number(key: str) -> int:
+        found = header.metadata.get(f"clip.{kind}.{key}")
+        return found if type(found) is int else 0
+
+    width, heads, patch = (
+        number("embedding_length"),
+        number("attention.head_count"),
+        number("patch_size"),
+    )
+    if f"clip.{kind}.attention.head_count" in header.metadata:
+        divides = heads > 0 and (width % heads == 0 or number("attention.head_dim") > 0)
+        if not divides or heads > width:
+            _refuse(f"its {width} numbers are not divided by {heads} heads")
+    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    kernel = shapes.get("v.patch_embd.weight", ())
+    if kind != "vision" or len(kernel) != 4 or kind_of(header) not in _SQUARE:
+        return
+    if kernel != (patch, patch, 3, width):
+        _refuse(f"its patches are not of {patch} pixels and {width} numbers")
+    places = shapes.get("v.position_embd.weight")
+    rows = (number("image_size") // patch) ** 2 + ("v.class_embd" in shapes)
+    if places is not None and (len(places) != 2 or not 0 < rows <= places[1]):
+        _refuse(f"it has no positions for images of {number('image_size')} pixels")
+
+
+_SQUARE = ("mlp", "gemma3", "idefics3", "qwen2vl_merger", "qwen2.5vl_merger")
+"""Types whose patches and positions are known to be of the sizes that the header has."""
+
+
+def _refuse(why: str) -> NoReturn:
+    raise InvalidModel(f"the projector cannot be computed: {why}, get the file again")
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------------

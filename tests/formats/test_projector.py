@@ -74,6 +74,41 @@ def test_which_model_it_fits() -> None:
         check_projector(header(has_vision_encoder="yes"), model(5))
 
 
+SIZES = {"embedding_length": 8, "attention__head_count": 2, "patch_size": 7, "image_size": 28}
+KERNEL, PLACES = ("v.patch_embd.weight", (7, 7, 3, 8)), ("v.position_embd.weight", (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tensors", "why"),
+    [
+        ({}, (KERNEL, PLACES), ""),
+        ({"image_size": 34}, (KERNEL, PLACES), ""),
+        ({"attention__head_count": 3, "attention__head_dim": 4}, (KERNEL, PLACES), ""),
+        ({"attention__head_count": 0}, (), "not divided by 0 heads"),
+        ({"attention__head_count": 3}, (), "not divided by 3 heads"),
+        ({"attention__head_count": 1000}, (), "not divided by 1000 heads"),
+        ({"attention__head_count": "2"}, (), "not divided by 0 heads"),
+        ({"embedding_length": 9}, (), "its 9 numbers"),
+        ({"embedding_length": 10}, (KERNEL,), "patches are not of 7 pixels and 10 numbers"),
+        ({"patch_size": 14}, (KERNEL,), "patches are not of 14 pixels"),
+        ({"image_size": 0}, (KERNEL, PLACES), "no positions for images of 0 pixels"),
+        ({"image_size": 35}, (KERNEL, PLACES), "no positions for images of 35 pixels"),
+        ({}, (KERNEL, PLACES, ("v.class_embd", (8,))), "no positions for images of 28 pixels"),
+    ],
+)
+def test_sizes_on_which_libmtmd_would_end_its_process(
+    sizes: dict[str, Any], tensors: tuple[tuple[str, tuple[int, ...]], ...], why: str
+) -> None:
+    values = {f"vision__{key}": value for key, value in {**SIZES, **sizes}.items()}
+    found = header(*tensors, projector_type="mlp", has_vision_encoder=True, **values)
+    model = Header(3, {}, (), 0, 0)
+    if not why:
+        check_projector(found, model)
+        return
+    with pytest.raises(InvalidModel, match=f"the projector cannot be computed: .*{why}"):
+        check_projector(found, model)
+
+
 @pytest.mark.llama
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_memory_is_a_little_above_the_truth(
