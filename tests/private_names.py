@@ -11,11 +11,18 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 OURS = {"ollamapy", "tests", "benchmarks", "training"}
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_field_defaults", "_fields_", "_exit"}
 """Public, for all their underscore: namedtuples, structures of ctypes, os._exit."""
+
+
+@cache
+def nodes(source: str) -> list[ast.AST]:
+    """All nodes of a source's syntax tree, the module first."""
+    return list(ast.walk(ast.parse(source)))
 
 
 def is_private(name: str) -> bool:
@@ -31,7 +38,7 @@ def defined(sources: Iterable[str]) -> set[str]:
     """The private names that these sources define: functions, classes, parameters, whatever is assigned."""
     names: set[str] = set()
     for source in sources:
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             match node:
                 case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                     names.add(node.name)
@@ -46,9 +53,8 @@ def defined(sources: Iterable[str]) -> set[str]:
 
 def foreign(source: str, own: set[str]) -> Iterator[str]:
     """The uses of private names that are not `own`, as they stand in the source."""
-    tree = ast.parse(source)
-    imported = dict(_imported(tree))
-    for node in ast.walk(tree):
+    imported = dict(_imported(source))
+    for node in nodes(source):
         match node:
             case ast.Import() | ast.ImportFrom():
                 yield from _of_import(node)
@@ -65,9 +71,9 @@ def foreign(source: str, own: set[str]) -> Iterator[str]:
                 yield from _of_setattr(node, imported, own)
 
 
-def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+def _imported(source: str) -> Iterator[tuple[str, str]]:
     """Name in the file -> what it is, with dots, for all absolute imports."""
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield (

@@ -74,16 +74,16 @@ class Import(NamedTuple):
         return parts[0] if len(parts) > 1 else ""
 
 
-@cache
-def tree(file: Path) -> ast.Module:
-    """The syntax tree of a file."""
-    return ast.parse(file.read_text())
+@pytest.fixture(scope="module", autouse=True)
+def trees() -> Iterator[None]:
+    """The syntax trees are many objects: without them the tests of other files are quicker."""
+    yield
+    private_names.nodes.cache_clear()
 
 
-@cache
 def nodes(file: Path) -> list[ast.AST]:
-    """All nodes of that tree."""
-    return list(ast.walk(tree(file)))
+    """All nodes of a file's syntax tree, the module first."""
+    return private_names.nodes(file.read_text())
 
 
 def imports(file: Path) -> Iterator[Import]:
@@ -135,7 +135,7 @@ def test_there_is_something_to_check() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_down_only(file: Path) -> None:
     for found in ours():
-        if found.file != file:
+        if found.file is not file:
             continue
         target = target_room(found)
         if target == "":
@@ -362,8 +362,12 @@ def test_only_the_cli_prints() -> None:
 
 
 def test_every_module_has_a_docstring() -> None:
-    silent = [str(file) for file in FILES if not ast.get_docstring(tree(file))]
-    assert not silent
+    described = [
+        file
+        for file in FILES
+        if isinstance(module := nodes(file)[0], ast.Module) and ast.get_docstring(module)
+    ]
+    assert described == FILES
 
 
 def modules_after(code: str, **environment: str) -> set[str]:

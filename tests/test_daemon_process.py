@@ -127,7 +127,9 @@ def test_a_client_that_does_not_read_delays_no_other(daemon: Daemon) -> None:
 # ---- it ends -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT]
+)
 def test_a_signal_lets_requests_finish(own: Daemon, number: int) -> None:
     answer = first_line(own, options={"num_predict": 150})
     own.process.send_signal(number)
@@ -188,7 +190,7 @@ def test_a_daemon_that_is_killed_leaves_no_orphans(own: Daemon) -> None:
 
 # ---- children that are killed ------------------------------------------------------------------
 
-KILLS = [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]
+KILLS = [signal.SIGKILL, signal.SIGSEGV, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("number", KILLS)

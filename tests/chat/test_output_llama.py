@@ -57,14 +57,19 @@ def test_an_answer_is_read_as_llama_cpp_reads_it(name: str) -> None:
             assert calls == line["calls"], line["text"]
 
 
+STRIDE = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.long)])
+"""How far apart the places are at which an answer is cut."""
+
+
+@STRIDE
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_an_answer_is_read_alike_wherever_it_is_cut(name: str) -> None:
+def test_an_answer_is_read_alike_wherever_it_is_cut(name: str, stride: int) -> None:
     for line in ANSWERS:
         if line["template"] == name:
             text = line["text"]
             whole = heard(line, [text])
             assert heard(line, text) == whole, text
-            for at in range(1, len(text)):
+            for at in range(1, len(text), stride):
                 assert heard(line, [text[:at], text[at:]]) == whole, (at, text)
 
 
@@ -74,13 +79,14 @@ def test_a_recipient_that_begins_a_thought_has_its_space() -> None:
     assert choose(answer_format(template)).opens == " to=self<|message|>"
 
 
+@STRIDE
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_an_answer_that_the_token_limit_cuts_has_no_markup(name: str) -> None:
+def test_an_answer_that_the_token_limit_cuts_has_no_markup(name: str, stride: int) -> None:
     """Its text, thinking and calls are the beginning of those of the whole answer, wherever the cut is."""
     for line in ANSWERS:
         if line["template"] == name:
             whole = heard(line, [line["text"]])
-            for size in range(len(line["text"])):
+            for size in range(0, len(line["text"]), stride):
                 cut = heard(line, [line["text"][:size]], cut=True)
                 for kind in (Text, Thought):
                     text, all_of_it = ("".join(e.text for e in each if isinstance(e, kind)) for each in (cut, whole))  # fmt: skip

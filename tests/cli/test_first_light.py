@@ -74,6 +74,7 @@ def test_two_at_once_make_one_daemon(real: Place) -> None:
     assert real.log.count("listening at") == 1
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_killed_is_an_error_and_leaves_nobody(real: Place) -> None:
     endless = real.command("run", "tinystories", "Once upon a time", "there was")
     assert real.run("run", "tinystories", "").returncode == 0

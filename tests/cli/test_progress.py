@@ -87,10 +87,10 @@ def start(variables: dict[str, str]) -> Iterator[Start]:
 def slowed(hub: FakeHub, gguf: bytes) -> Callable[[], None]:
     """The file comes slowly, until what is returned is called."""
     hub.fault(path=sha256(gguf), cap=2 * 2**20, times=float("inf"))
-    return hub.faults.clear
+    return hub.hurry
 
 
-@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("columns", [80, pytest.param(40, marks=pytest.mark.long)])
 def test_on_a_terminal(start: Start, hub: FakeHub, gguf: bytes, columns: int) -> None:
     """A bar that is redrawn in its line; Ctrl-C leaves it there and says how to go on, and that does."""
     release = slowed(hub, gguf)

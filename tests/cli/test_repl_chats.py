@@ -362,6 +362,7 @@ def test_an_answer_goes_on_without_its_terminal(run: Run, keeper: Daemon) -> Non
 
 
 @llama
+@pytest.mark.long
 def test_the_end_of_the_daemon_leaves_the_part(
     start: Start, model_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -79,11 +79,12 @@ API = schemathesis.openapi.from_dict(
 )
 
 
+@pytest.mark.parametrize("examples", [6, pytest.param(24, marks=pytest.mark.long)])
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.method} {path.path}")
-def test_no_answer_is_a_surprise(described: Daemon, path: Path) -> None:
+def test_no_answer_is_a_surprise(described: Daemon, path: Path, examples: int) -> None:
     @given(API[path.path.replace(":path}", "}")][path.method].as_strategy())
     @settings(
-        max_examples=12,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,

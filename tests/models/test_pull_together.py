@@ -42,6 +42,7 @@ def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
     assert served.ask("DELETE", "/api/delete", {"model": "hf.co/me/a"}).status == 200
     assert names(served) == []
     assert cli(served, hub, "prune", "--yes").returncode == 0
+    hub.hurry()
     assert statuses(pulling_b.lines())[-1] == "success"
     assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
 
@@ -86,6 +87,7 @@ def test_a_pull_of_an_hour_keeps_its_finished_shards(
     assert blobs(served) == [f"sha256-{sha256(first)}"]
     root = served.home / "models"
     assert prune(Store([root], now=lambda: time.time() + 2 * 3600)) == []
+    hub.hurry()
     assert statuses(answer.lines())[-1] == "success"
     assert f"sha256-{sha256(first)}" in blobs(served)
 
@@ -110,7 +112,10 @@ def test_two_who_want_the_same_share_one_download(
     assert first.line() == {"status": "pulling manifest"}
     until_begun(served, large)
     assert served.busy() == 1
-    second = pull(served, hub, "hf.co/me/repo")
+    joined = start(served, hub, "hf.co/me/repo")
+    assert joined.status == 200
+    hub.hurry()
+    second = joined.lines()
     assert statuses(second) == statuses([{"status": "pulling manifest"}, *first.lines()])
     assert statuses(second)[-1] == "success"
     assert hub.sent("cdn") < len(large) + 2**20

@@ -196,6 +196,7 @@ def test_a_menu_of_a_chat_by_keyboard(page: Page, served: Daemon) -> None:
     focused(page, "This chat")
 
 
+@pytest.mark.long
 def test_a_model_is_chosen_by_keyboard(page: Page, served: Daemon) -> None:
     chat = stored_chat(served, "Hi", "Hello", model="city")
     open_chat(page, chat)
@@ -220,6 +221,7 @@ DIALOGS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_esc_closes_each_dialog_and_gives_the_focus_back(page: Page, served: Daemon) -> None:
     open_chat(page, stored_chat(served, "Hi", "Hello"))
     focused(page, "Message")

@@ -177,6 +177,7 @@ def test_a_photo_can_be_taken_where_there_is_a_camera(browser: Browser, served: 
     context.close()
 
 
+@pytest.mark.long
 def test_a_chat_whose_first_message_is_refused_does_not_stay(
     page: Page, served: Daemon, watch: Watch
 ) -> None:
@@ -207,6 +208,7 @@ def test_files_of_a_temporary_chat_are_not_stored(page: Page, served: Daemon) ->
     assert len(list(stored.rglob("*"))) == before
 
 
+@pytest.mark.long
 def test_a_file_is_kept_with_the_draft(page: Page, served: Daemon) -> None:
     open_chat(page, stored_chat(served, "Hi", "Hello"))
     attach(page, "notes.txt")

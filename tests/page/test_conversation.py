@@ -120,6 +120,7 @@ def test_figures_tell_what_an_answer_took(page: Page, served: Daemon) -> None:
     assert f"of {usage['context_length']:,} tokens of context used" in text
 
 
+@pytest.mark.long
 def test_what_was_cut_is_told(page: Page, served: Daemon) -> None:
     chat = new_chat(served, options={"num_ctx": 512, "num_predict": 8})
     open_chat(page, chat)
@@ -170,6 +171,7 @@ def test_retry_makes_a_branch_and_arrows_lead_between_them(page: Page, served: D
     assert len(read_chat(served, chat)["messages"]) == 3
 
 
+@pytest.mark.long
 def test_retry_with_another_model(page: Page, served: Daemon) -> None:
     open_chat(page, new_chat(served, "hello"))
     say(page, "Go")
@@ -255,6 +257,7 @@ def test_a_model_that_is_gone_is_told_and_the_text_is_kept(
     assert kept or [m["content"] for m in stored if m["role"] == "user"] == ["Do not lose this"]
 
 
+@pytest.mark.long
 def test_the_thread_does_not_jump_while_one_reads_above(page: Page, served: Daemon) -> None:
     texts = [f"Message {number}\n" + "line\n" * 15 for number in range(8)]
     chat = stored_chat(served, *texts, model="long")

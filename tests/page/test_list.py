@@ -213,6 +213,7 @@ def test_many_chats_come_in_parts(page: Page, served: Daemon) -> None:
     until(lambda: rows(page).count() == 70, "all are listed")
 
 
+@pytest.mark.long
 def test_a_chat_that_another_device_has_answered_is_marked(page: Page, served: Daemon) -> None:
     chat = new_chat(served, model="long", title="Elsewhere")
     answer = served.open("POST", f"/api/chats/{chat}/messages", {"content": "Hi"})
@@ -251,6 +252,7 @@ def test_a_row_keeps_the_focus_while_the_list_is_fetched_again(page: Page, serve
     page.wait_for_function("() => document.activeElement?.getAttribute('aria-label') === 'Actions for Bee question'")  # fmt: skip
 
 
+@pytest.mark.long
 def test_an_import_that_is_too_large_is_refused(
     page: Page, served: Daemon, watch: Watch, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_long_chat_can_be_read_from_its_beginning(
     assert page.evaluate("document.querySelector('.scroller').scrollTop") < 50
 
 
+@pytest.mark.long
 def test_a_message_is_sent_before_all_of_a_chat_is_made(
     page: Page, served: Daemon, long_chat: str
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_model_is_pulled_by_name(page: Page, served: Daemon, repository: str) 
     dialog.get_by_role("button", name="page/small", exact=False).first.wait_for()
 
 
+@pytest.mark.long
 def test_what_is_not_installed_is_pulled_from_the_picker(page: Page, served: Daemon, repository: str) -> None:  # fmt: skip
     page.goto("/")
     page.keyboard.press("Control+.")
@@ -127,6 +128,7 @@ def test_a_pull_is_cancelled_and_resumed(
     until(lambda: any("page/small" in name for name in names(served)), "it is pulled")
 
 
+@pytest.mark.long
 def test_the_hub_is_searched(page: Page, served: Daemon, repository: str) -> None:
     page.goto("/")
     dialog = open_models(page, "Get")
@@ -136,6 +138,7 @@ def test_the_hub_is_searched(page: Page, served: Daemon, repository: str) -> Non
     found.get_by_role("button", name=re.compile("^Pull")).wait_for()
 
 
+@pytest.mark.long
 def test_the_reason_is_shown_where_a_name_is_not_there(page: Page, served: Daemon) -> None:
     page.goto("/")
     dialog = open_models(page, "Get")

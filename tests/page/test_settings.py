@@ -50,6 +50,7 @@ def test_settings_are_kept_and_used(page: Page, served: Daemon) -> None:
     assert until(field.input_value, "the settings are shown") == "Be kind."
 
 
+@pytest.mark.long
 def test_a_value_out_of_range_is_not_taken(page: Page, served: Daemon) -> None:
     chat = new_chat(served)
     open_chat(page, chat)
@@ -143,6 +144,7 @@ def test_one_prompt_to_two_models(page: Page, served: Daemon) -> None:
     assert len(kept) == 2 and any(chat["model"].startswith("city") for chat in kept)
 
 
+@pytest.mark.long
 def test_both_sides_are_stopped(page: Page, served: Daemon) -> None:
     open_chat(page, stored_chat(served, "Hi", "Hello", model="long"))
     dialog = open_compare(page)

@@ -85,6 +85,7 @@ def test_several_chats_are_answered_at_once(page: Page, served: Daemon) -> None:
     until(lambda: page.get_by_label("An answer is being written").count() == 0, "both have ended")
 
 
+@pytest.mark.long
 def test_a_message_waits_also_while_another_chat_is_open(page: Page, served: Daemon) -> None:
     """And through a reload."""
     other = stored_chat(served, "Other", "Yes")
@@ -123,6 +124,7 @@ def test_a_waiting_message_that_cannot_be_sent_is_not_lost(
     assert [each["content"] for each in path if each["role"] == "user"] == ["One", "Two"]
 
 
+@pytest.mark.long
 def test_a_lost_network_loses_nothing(page: Page, served: Daemon, watch: Watch) -> None:
     watch.allow("ERR_")
     chat = new_chat(served, "long")
@@ -218,6 +220,7 @@ def test_an_answer_that_a_program_stops_ends_in_the_page(page: Page, served: Dae
     assert "Stopped" in finished(page).inner_text()
 
 
+@pytest.mark.long
 def test_an_answer_that_another_tab_goes_on_with_is_shown_anew(page: Page, served: Daemon) -> None:
     chat = new_chat(served, "long", options={"num_predict": 20})
     open_chat(page, chat)
@@ -302,6 +305,7 @@ def test_a_daemon_that_ends_and_comes_back(browser: Browser, tmp_path: Path) -> 
         page.close()
 
 
+@pytest.mark.long
 def test_a_damaged_database_is_told_once(browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page()
     models, home = tmp_path / "models", tmp_path / "home"

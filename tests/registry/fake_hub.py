@@ -160,8 +160,14 @@ class FakeHub:
     def fault(self, server: str = "cdn", **action: Any) -> Fault:
         """Let something go wrong, once unless `times` says more."""
         fault = Fault(server, **action)
+        self.pace.hurried.clear()
         self.faults.append(fault)
         return fault
+
+    def hurry(self) -> None:
+        """Let nothing go wrong any more, and what a ``cap`` slows down go on at full speed."""
+        self.faults.clear()
+        self.pace.hurried.set()
 
     # What was asked
 

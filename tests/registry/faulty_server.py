@@ -23,10 +23,12 @@ _CHUNK = 16 * 1024
 
 
 class Pace:
-    """What the connections of all handlers share: the end of the servers, and the bytes that they may send together."""
+    """What the connections of all handlers share: the end of the servers, and the bytes that they may send together, which is
+    unlimited once they are hurried."""
 
     def __init__(self) -> None:
         self.closing = threading.Event()
+        self.hurried = threading.Event()
         self.lock = threading.Lock()
         self.free_at = 0.0
 
@@ -144,7 +146,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
                 time.sleep(0.01)
             if fault.slow:
                 time.sleep(max(0.0, begun + sent / fault.slow - time.monotonic()))
-            if fault.cap:
+            if fault.cap and not pace.hurried.is_set():
                 time.sleep(max(0.0, pace.due(len(chunk), fault.cap) - time.monotonic()))
         if not ends or stop_at >= len(body):
             return
