@@ -35,14 +35,15 @@ def ask(daemon: Daemon, content: str = LONG) -> tuple[str, dict[str, Any]]:
     return found["choices"][0]["message"]["content"], found["usage"]
 
 
-def test_a_prompt_goes_on_after_a_restart(home: Path) -> None:
-    with serve(home, home / "models") as daemon:
+@pytest.mark.parametrize("setting", [{}, {"FLASH_ATTENTION": "0"}])
+def test_a_prompt_goes_on_after_a_restart(home: Path, setting: dict[str, str]) -> None:
+    with serve(home, home / "models", **setting) as daemon:
         first, usage = ask(daemon)
         assert "prompt_tokens_details" not in usage
         assert daemon.end() == 0
     files = list((home / "cache").rglob("*.rows"))
     assert files and all(file.stat().st_mode & 0o777 == 0o600 for file in files)
-    with serve(home, home / "models") as daemon:
+    with serve(home, home / "models", **setting) as daemon:
         again, usage = ask(daemon)
     details = usage["prompt_tokens_details"]
     assert again == first
