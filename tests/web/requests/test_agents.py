@@ -1,7 +1,7 @@
 """Coding agents find their prompts in the cache: the requests that three of them really sent, and the turns after them.
 
 ``tests/data/agents`` has the first request of Claude Code 2.1.197, Codex 0.171.0 and opencode 1.18.33 with tools, as each sent it
-to a daemon with a scripted model; long texts are cut, tools left out, paths and ids replaced. The turns that follow are made as the agents make them: the answer as they
+to a daemon with a scripted model; long texts are cut, tools left out, paths and ids replaced. The turns that follow are made as each agent made them in the same recording: the answer as they
 send it back, a tool's result, another question, and what changes with every request.
 """
 
@@ -50,12 +50,17 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def after_claude(body: Body, answer: Body, turn: int) -> None:
-    """Blocks as they came, the result in a message of the user; the billing header has a new checksum."""
+    """Blocks as they came, the result in a message of the user, where the mark of what to cache is then; the billing header has
+    a new checksum."""
     call = answer["content"][-1]
-    result = {"type": "tool_result", "tool_use_id": call["id"], "content": f"{turn}. Buy milk."}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    result = {"tool_use_id": call["id"], "type": "tool_result", "content": f"{turn}\tBuy milk."}
+    for message in body["messages"]:
+        for block in message["content"] if isinstance(message["content"], list) else []:
+            block.pop("cache_control", None)
     body["messages"] += [
         {"role": "assistant", "content": answer["content"]},
-        {"role": "user", "content": [result]},
+        {"role": "user", "content": [result | mark]},
     ]
     body["system"][0]["text"] = f"x-anthropic-billing-header: cc_version=2.1.197; cch={turn:05x};"
 
