@@ -32,6 +32,13 @@ GIVE = """([kind, name, text]) => {
 }"""
 
 
+PASTE_IMAGE = """(bytes) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
+  document.querySelector("textarea").dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true}));
+}"""
+
+
 def attached(page: Page) -> list[str]:
     return page.get_by_role("list", name="Attachments").get_by_role("listitem").all_inner_texts()
 
@@ -71,6 +78,20 @@ def test_files_are_dropped_and_pasted(page: Page, served: Daemon, kind: str) -> 
     field(page).press("Enter")
     finished(page)
     assert messages(page).first.get_by_role("link", name="b.md").is_visible()
+
+
+def test_an_image_is_pasted_and_shown(page: Page, served: Daemon) -> None:
+    open_chat(page, new_chat(served))
+    page.evaluate(PASTE_IMAGE, list(documents.png(40, 30)))
+    page.locator(".attached li:not(.uploading):has-text('image.png') img").wait_for()
+    until(lambda: page.evaluate("document.querySelector('.attached img').naturalWidth") == 40, "")
+
+
+def test_a_sound_for_a_model_that_does_not_hear_is_pointed_out(page: Page, served: Daemon) -> None:
+    open_chat(page, new_chat(served))
+    give(page, "a.wav", b"RIFF\x24\0\0\0WAVEfmt " + bytes(40))
+    page.locator(".attached li:not(.uploading):has-text('a.wav')").wait_for()
+    page.get_by_text("hello cannot hear sounds").wait_for()
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(

@@ -34,7 +34,10 @@ MESSAGE_FIELDS = {
 }  # fmt: skip
 
 ROLES = ollama.ROLES
-_IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
+_IMAGE_TYPES = (
+    *("image/jpeg", "image/jpg", "image/png", "image/webp", ""),  # Ollama's
+    *("image/gif", "image/bmp", "image/heic", "image/heif"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,13 +156,14 @@ def test_any_markup_is_read(markup: str) -> None:
 
 @IMAGES
 @pytest.mark.parametrize("kind", ["pdf", "docx"])
-def test_damaged_documents_are_read_or_refused(kind: Kind, images: bool) -> None:
-    """A hundred copies, each with some bytes changed."""
+@pytest.mark.parametrize("copies", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_damaged_documents_are_read_or_refused(kind: Kind, images: bool, copies: int) -> None:
+    """Copies of a document, each with some bytes changed."""
     if kind == "pdf":
         pytest.importorskip("pypdf")
-    chance = random.Random(16)
+    chance = random.Random(copies)
     whole = pdf("First", "", "Third") if kind == "pdf" else docx(paragraph("One") + CELLS)
-    for _ in range(100):
+    for _ in range(copies):
         content = bytearray(whole)
         for _ in range(chance.randint(1, 8)):
             content[chance.randrange(len(content))] = chance.randrange(256)

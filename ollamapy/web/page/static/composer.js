@@ -18,6 +18,9 @@ const DRAFTS = "ollamapy.draft."; // in the session's storage, by chat
 const PREFILL_AFTER = 400; // ms without a key
 const MOST_BYTES = 32 * 2 ** 20; // of a file, as the daemon takes it
 
+/** What a model must be able to do for files of a kind, and what is said where it is not. */
+const NEEDS = { "image/": { capability: "vision", text: "seesNoImages" }, "audio/": { capability: "audio", text: "hearsNoSounds" } };
+
 /** @typedef {{part: Part | null, name: string, size: number}} Attachment `part` is null while it is uploaded */
 
 /** @param {HTMLElement} composer */
@@ -127,12 +130,13 @@ class Composer {
     fill(this.context, usage ? [gauge(usage), contextShort(usage)] : null);
   }
 
-  /** Say before it is sent that the model takes no images. */
+  /** Say before it is sent that the model takes no images, or no sounds. */
   #drawBlind() {
     const model = installed(store.now.chat.model);
-    const isBlind = model && !capabilitiesOf(model).includes("vision") && this.attachments.some((each) => each.part?.type === "image");
-    this.blind.hidden = !isBlind;
-    this.blind.textContent = isBlind ? t("seesNoImages", { model: shortName(model.name) }) : "";
+    const needs = Object.entries(NEEDS).filter(([kind]) => this.attachments.some((each) => each.part?.media_type?.startsWith(kind)));
+    const lacking = needs.find(([, { capability }]) => model && !capabilitiesOf(model).includes(capability));
+    this.blind.hidden = !lacking;
+    this.blind.textContent = model && lacking ? t(lacking[1].text, { model: shortName(model.name) }) : "";
   }
 
   /** Send what is written, or queue it while an answer is written. */

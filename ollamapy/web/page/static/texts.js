@@ -143,6 +143,7 @@ const TEXTS = {
   attachments: "Attachments",
   fileTooLarge: "a file has at most 32 MiB",
   focusMessage: "Go to the message field",
+  hearsNoSounds: "{model} cannot hear sounds: choose another model, or remove them.",
   message: "Message",
   queue: "Send after this answer",
   queued: "Sent next",
