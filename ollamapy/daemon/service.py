@@ -212,7 +212,7 @@ def _services(
             is_kept=keeps,
         ),
         presets=Presets(settings.paths.presets),
-        recent=RecentRequests(log_in(settings.paths.requests) if keeps else None, keeps=keeps),
+        recent=RecentRequests(log_in(settings.paths.requests), keeps=keeps),
         files=Files(fetch=fetch if settings.fetches_urls else None),
     )
     return services

@@ -96,12 +96,17 @@ class RecentRequests:
             self._log.put(request.id, request)
 
     async def restore(self) -> None:
-        """Take back what an earlier daemon has logged, before anything is added; the runners of then are gone."""
-        if self._log is not None and self._keeps:
-            found = await asyncio.to_thread(self._log.read)
-            for each in sorted(found, key=lambda request: request.at):
+        """Take back what an earlier daemon has logged, before anything is added; the runners of then are gone. Where nothing is
+        remembered, it is deleted."""
+        if self._log is None:
+            return
+        found = await asyncio.to_thread(self._log.read)
+        for each in sorted(found, key=lambda request: request.at):
+            if self._keeps:
                 self._remember(replace(each, load=None))
-            self._drop_old()
+            else:
+                self._log.drop(each.id)
+        self._drop_old()
 
     async def close(self) -> None:
         """Wait until the log is written."""
