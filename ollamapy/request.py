@@ -117,12 +117,12 @@ class Request(msgspec.Struct, frozen=True):
         return bool(given.prompt) or (isinstance(given, Question) and bool(given.files))
 
     @property
-    def has_images(self) -> bool:
-        """Does the prompt or a message carry images?"""
+    def files(self) -> tuple[bytes, ...]:
+        """The images and sounds of the prompt or the messages."""
         given = self.input
         if isinstance(given, Conversation):
-            return any(message.images for message in given.messages)
-        return bool(given.images)
+            return tuple(file for message in given.messages for file in message.images)
+        return given.images
 
     @property
     def is_chat(self) -> bool:

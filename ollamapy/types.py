@@ -263,16 +263,25 @@ class Constraint(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, str], ...] = ()
 
 
+class Media(msgspec.Struct, frozen=True):
+    """The file of an image or a sound in a prompt."""
+
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 class Prompt(msgspec.Struct, frozen=True, array_like=True):
-    """What a runner continues: its parts in order, each a text or token ids.
+    """What a runner continues: its parts in order, each a text, token ids, or the file of an image or a sound.
 
     Special tokens in a text are recognised. A text at the beginning gets the model's BOS, one at the end its EOS, if it has them.
     """
 
-    parts: tuple[str | tuple[int, ...], ...]
+    parts: tuple[str | tuple[int, ...] | Media, ...]
 
     def __len__(self) -> int:
-        """Characters and token ids together."""
+        """Characters, token ids and the bytes of files together."""
         return sum(map(len, self.parts))
 
 

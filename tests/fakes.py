@@ -25,7 +25,17 @@ from ollamapy.serving.chats.chats import Answering, Chats
 from ollamapy.serving.preread import preread
 from ollamapy.serving.responses.responses import Responses
 from ollamapy.serving.services import Services
-from ollamapy.types import Chunk, EmbedInputs, Generation, LoadStage, Prefill, Queued, TokenLogprob
+from ollamapy.types import (
+    Chunk,
+    EmbedInputs,
+    Generation,
+    LoadStage,
+    Media,
+    Prefill,
+    Prompt,
+    Queued,
+    TokenLogprob,
+)
 
 CALLER = Caller("test")
 
@@ -116,6 +126,10 @@ class FakeRunner:
     ) -> tuple[tuple[int, ...], int]:
         tokens = await self.tokenize(text, add_special)
         return tokens if len(tokens) <= most else (), len(tokens)
+
+    async def count_tokens(self, prompt: Prompt) -> int:
+        """A file counts as ten tokens."""
+        return sum(10 if isinstance(part, Media) else len(part) for part in prompt.parts)
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return bytes(tokens).decode()

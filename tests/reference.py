@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ollamapy.engine.llama import ctypes_layer
+from ollamapy.engine.library import ctypes_layer
 
 Array = npt.NDArray[Any]
 

@@ -419,6 +419,7 @@ def install(
     params: Mapping[str, Any] | None = None,
     messages: Sequence[Mapping[str, str]] | None = None,
     license: str | None = None,
+    projector: Path | None = None,
 ) -> Name:
     """Put a GGUF into the store at `store_root` under `name`, with the layers that are given.
 
@@ -441,6 +442,7 @@ def install(
         ("params", _json(params) if params is not None else None),
         ("messages", _json(messages) if messages is not None else None),
         ("license", license.encode() if license is not None else None),
+        ("projector", projector.read_bytes() if projector is not None else None),
     ]
     layers = [
         _blob(store_root, f"application/vnd.ollama.image.{kind}", content)

@@ -208,7 +208,7 @@ def test_our_modules_are_imported_at_the_top() -> None:
 
 def test_llama_cpp_is_imported_by_two_files() -> None:
     assert named({f.file for f in every() if f.module.split(".")[0] == "llama_cpp"}) == {
-        "engine/llama.py",
+        "engine/library.py",
         "engine/media.py",
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ollamapy.engine.llama import ctypes_layer
+from ollamapy.engine.library import ctypes_layer
 
 from .small_projectors import KINDS, Kind, bitmap, projector, wave
 

@@ -42,14 +42,15 @@ def generate_messages(
     model_system: str | None = None,
     model_messages: Sequence[Message] = (),
     has_context: bool = False,
+    images: tuple[bytes, ...] = (),
 ) -> tuple[Message, ...]:
-    """The messages of a single prompt: system (the request's or the model's), MESSAGEs, the prompt.
+    """The messages of a single prompt: system (the request's or the model's), MESSAGEs, the prompt with its images.
 
     ``has_context``: the request carries the token ids of an earlier answer (also an empty list).
     The model's MESSAGEs are skipped then, as they are in it already; see :func:`after_context`.
     """
     earlier = () if has_context else model_messages
-    return (*_system(system or model_system), *earlier, Message("user", prompt))
+    return (*_system(system or model_system), *earlier, Message("user", prompt, images=images))
 
 
 def after_context(context_text: str, prompt: str) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..prefix import common_prefix
+from .rows import Row
 from .sequence import Sequence, Slot
 
 MIN_REUSE = 16
@@ -80,6 +81,17 @@ def plan_batch(
     return spans + _prompt_spans(prefills, room, shortest_first)
 
 
+def plan_inset(running: Iterable[Sequence], n_batch: int) -> Span | None:
+    """The rows of an image or a sound to compute next, in a call of their own: of the first sequence that has come to one."""
+    for sequence in running:
+        if (placed := sequence.inset) is not None:
+            n = placed.end - sequence.n_past
+            n = min(n, n_batch) if placed.inset.causal else n
+            last = sequence.n_past + n == len(sequence.tokens)
+            return Span(sequence, sequence.n_past, n, last)
+    return None
+
+
 def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -> list[Span]:
     """Spans of which each is to be computed alone, so that what is computed of a sequence does not depend on others: a token of
     every sequence that has computed its prompt, and a piece of one prompt.
@@ -100,9 +112,10 @@ def plan_alone(running: Iterable[Sequence], cut: int, *, shortest_first: bool) -
     shortest = min(prefills, key=lambda sequence: sequence.n_pending)
     sequence = shortest if shortest_first else prefills[0]
     size = min(cut, MOST_SCORED) if sequence.generation.prompt_logprobs is not None else cut
-    end = min(aligned(sequence.n_past, size) + size, sequence.n_prompt)
+    start, most = sequence.n_past, min(sequence.n_until_inset, sequence.n_prompt - sequence.n_past)
+    end = min(aligned(start, size) + size, start + most)
     last = end == len(sequence.tokens)
-    return [*spans, Span(sequence, sequence.n_past, end - sequence.n_past, last)]
+    return [*spans, Span(sequence, start, end - start, last)]
 
 
 def calls(spans: list[Span], *, alone: bool, alike: int) -> list[list[Span]]:
@@ -135,6 +148,20 @@ def _prompt_spans(prefills: list[Sequence], room: int, shortest_first: bool) -> 
         spans.append(Span(sequence, sequence.n_past, n, n == sequence.n_pending))
         room -= n
     return spans
+
+
+def rows_of(spans: Iterable[Span]) -> list[Row]:
+    """The rows of a batch of tokens, for the model."""
+    return [
+        (
+            s.sequence.slot.id,
+            s.sequence.position(s.start),
+            s.sequence.tokens[s.start : s.start + s.n],
+            s.n_outputs,
+        )
+        for s in spans
+        if s.sequence.slot is not None
+    ]
 
 
 def gaps(slots: list[int]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from .llama import ctypes_layer
+from .library import ctypes_layer
 
 
 def build() -> str:

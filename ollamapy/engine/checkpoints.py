@@ -14,7 +14,7 @@ must hold them. Nothing here calls llama.cpp; ``slots.py`` does.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,12 +63,17 @@ def is_due(stops: Sequence[int], n_past: int, n_prompt: int, *, recurrent: bool)
 
 
 def places(lengths: Iterable[int], marks: Iterable[int]) -> tuple[int, ...]:
-    """How many tokens end at or before each of the ``marks``, which count bytes; ``lengths`` are the tokens' bytes in order."""
+    """How many tokens end at or before each of the ``marks``, which count bytes; ``lengths`` are the tokens' bytes in order. Tokens
+    without bytes (of images) come after a mark."""
     ends, total = [], 0
     for length in lengths:
         total += length
         ends.append(total)
-    return tuple(bisect_right(ends, mark) for mark in marks)
+    found = []
+    for mark in marks:
+        at = bisect_left(ends, mark)
+        found.append(at + (at < len(ends) and ends[at] == mark))
+    return tuple(found)
 
 
 def packed(tokens: Sequence[int]) -> bytes:

@@ -1,9 +1,12 @@
-"""The choice of a sequence's next token: sampled, or as a form, a thinking budget or a text that was promised demands it."""
+"""What is read from logits: a sequence's next token, sampled or as a form, a thinking budget or a text that was promised demands it,
+and the scores of its prompt."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..types import PromptToken
+from .batch import Span
 from .model import Model
 from .sequence import Sequence
 
@@ -36,6 +39,24 @@ def choose(model: Model, sequence: Sequence, row: int) -> tuple[int, Any]:
         if not model.ends(token):
             matcher.take(token)
     return token, logits
+
+
+def scored(model: Model, span: Span, row: int) -> tuple[PromptToken, ...]:
+    """The log probabilities of the prompt's tokens whose logits begin at ``row``; the first token has none.
+
+    A preempted sequence computes its tokens again, but each is reported once.
+    """
+    sequence = span.sequence
+    top = sequence.generation.prompt_logprobs or 0
+    found = []
+    if sequence.n_scored == 0:
+        found.append(model.prompt_token(None, sequence.tokens[0], top))
+    first, end = max(sequence.n_scored, 1), min(span.start + span.n + 1, sequence.n_prompt)
+    for at in range(max(first, span.start + 1), end):
+        logits = model.logits(row + at - 1 - span.start)
+        found.append(model.prompt_token(logits, sequence.tokens[at], top))
+    sequence.n_scored += len(found)
+    return tuple(found)
 
 
 def watch(sequence: Sequence, written: bytes) -> None:

@@ -17,12 +17,25 @@ from typing import Literal, NamedTuple
 from ..context import padded
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
-from ..types import Prefill, PromptToken, Queued, TokenLogprob
-from .batch import TILED, Span, calls, chunk_tokens, halved, plan_alone, plan_batch, shift_cut
-from .choosing import choose, watch
+from ..types import PromptToken, TokenLogprob
+from .batch import (
+    TILED,
+    Span,
+    calls,
+    chunk_tokens,
+    halved,
+    plan_alone,
+    plan_batch,
+    plan_inset,
+    rows_of,
+    shift_cut,
+)
+from .choosing import choose, scored, watch
 from .embed import Embedder, EmbedTask
-from .events import Event, Finished, Outgrown, Progressed, PromptRead, Refused, Resized, TextOut
+from .events import Event, Finished, Outgrown, PromptRead, Refused, Resized, TextOut
 from .model import Model
+from .prompt import Placed
+from .reports import of_prefill, of_queue
 from .rows import ABORTED, NO_SLOT
 from .sampling import penalized_history, sampler_chain
 from .saving import Saving
@@ -37,9 +50,6 @@ ALONE_SECONDS = 0.5
 
 EMBEDS_LAST = 1_000_000_000
 """Nanoseconds after an embedding in which prompts are still computed as if it were not alone: the next one is likely to come."""
-
-REPORT_NS = 250_000_000
-"""Nanoseconds between two reports of what a request waits for."""
 
 CELLS_AHEAD = 256
 """A sequence asks for more cells so many tokens before it needs them."""
@@ -167,10 +177,11 @@ class Engine:
             if len(spans) > 1 and any(span.n > 1 for span in spans):
                 self._before_long_step()
             self._compute_all(spans)
+        inset = self._compute_inset()
         if self._events:
             self._emit(self._events)
             self._events = []
-        return bool(spans) or embeds
+        return bool(spans) or embeds or inset
 
     def _compute_all(self, spans: list[Span]) -> None:
         """Compute the spans in one batch, or in several where the same tokens are wanted whatever the neighbours."""
@@ -181,11 +192,30 @@ class Engine:
             if batch:
                 self._commit(self._decode(batch))
 
+    def _compute_inset(self) -> bool:
+        """Encode and compute the image or the sound that comes next in a prompt, at most one in a step; False where none does."""
+        span = plan_inset(self._ready(), self._model.n_batch)
+        if span is None:
+            return False
+        self._before_long_step()
+        assert (placed := span.sequence.inset) is not None
+        try:
+            self._model.encode(placed.inset)
+        except InvalidRequest as error:
+            self._refuse(span.sequence, "invalid", str(error))
+            return True
+        self._commit(self._decode([span]))
+        return True
+
+    def _ready(self) -> list[Sequence]:
+        """The sequences that wait neither for a leader nor for cells."""
+        n_cells = self._model.n_cells
+        return [s for s in self._running if s.leader is None and len(s.tokens) <= n_cells]
+
     def _plan(self) -> list[Span]:
         """The batch of the sequences; prompts are cut for whatever else waits for its turn, or may come."""
         self._shortest_first = not self._shortest_first
-        model = self._model
-        running = [s for s in self._running if s.leader is None and len(s.tokens) <= model.n_cells]
+        running = [sequence for sequence in self._ready() if sequence.inset is None]
         if cut := self._model.cut:
             return plan_alone(running, cut, shortest_first=self._shortest_first)
         chunk = chunk_tokens(self._prefill_rate, PREFILL_SECONDS, FIRST_CHUNK)
@@ -288,11 +318,11 @@ class Engine:
                 self._finish(sequence, "length")
                 continue
             if not self._has_cells(sequence):
-                self._report_queue()
+                self._events += of_queue(self._waiting, self._clock())
                 return
             placement = self._slots.place(sequence)
             if placement is None:
-                self._report_queue()
+                self._events += of_queue(self._waiting, self._clock())
                 return
             try:
                 self._prepare(sequence)
@@ -302,29 +332,6 @@ class Engine:
             self._waiting.popleft()
             self._running.append(sequence)
             self._slots.give(sequence, placement)
-
-    def _report_queue(self) -> None:
-        """Report the places of the sequences that wait for a slot; not those of preempted ones, which have begun."""
-        for position, sequence in enumerate(self._waiting, 1):
-            if sequence.generation.progress and not sequence.n_predicted:
-                self._report(sequence, Queued(position))
-
-    def _report_prefill(self, sequence: Sequence) -> None:
-        """Report how far the prompt of a sequence is, and those of its followers with it."""
-        followers = [each for each in self._running if each.leader is sequence]
-        for each in (sequence, *followers):
-            if each.generation.progress and not each.n_predicted:
-                n = each.n_prompt
-                self._report(each, Prefill(min(sequence.n_past / n, 1.0), n, each.n_cached))
-
-    def _report(self, sequence: Sequence, waiting: Queued | Prefill) -> None:
-        """Report what a sequence waits for, if that is new and the last report is not of a moment ago."""
-        if waiting == sequence.reported:
-            return
-        now = self._clock()
-        if sequence.reported is None or now - sequence.reported_at >= REPORT_NS:
-            sequence.reported, sequence.reported_at = waiting, now
-            self._events.append(Progressed(sequence.id, waiting))
 
     def _prepare(self, sequence: Sequence) -> None:
         """Make the sampler, if there is none yet. Raises InvalidRequest."""
@@ -370,8 +377,9 @@ class Engine:
                 youngest = max(others[-1], last, key=self._running.index)
                 self._preempt(youngest)
                 spans = [span for span in spans if span.sequence is not youngest]
-            elif not (spans := halved(spans)):
+            elif last.inset is not None or not (spans := halved(spans)):
                 self._finish(last, "length")
+                return []
         return []
 
     def _publish(self, ids: frozenset[int]) -> None:
@@ -394,11 +402,9 @@ class Engine:
 
     def _compute(self, spans: list[Span]) -> int:
         """Decode a batch in the order of its slots; a gap between them gets a row of padding, forgotten at once."""
-        rows = [
-            (s.sequence.slot.id, s.start, s.sequence.tokens[s.start : s.start + s.n], s.n_outputs)
-            for s in spans
-            if s.sequence.slot is not None
-        ]
+        if (placed := spans[0].sequence.inset) is not None:
+            return self._decode_inset(spans[0], placed)
+        rows = rows_of(spans)
         padding = self._slots.padding(rows) if len(rows) > 1 else []
         if not padding:
             return self._model.decode(rows)
@@ -406,6 +412,13 @@ class Engine:
         for slot, held, _, _ in padding:
             self._model.trim(slot, held)
         return status
+
+    def _decode_inset(self, span: Span, placed: Placed) -> int:
+        sequence, slot = span.sequence, span.sequence.slot
+        assert slot is not None
+        first = span.start - placed.start
+        at = sequence.position(placed.start)
+        return self._model.decode_inset(slot.id, at, placed.inset, first, span.n, span.last)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's slot away; it keeps its tokens and its sampler and is prefilled again when there is room."""
@@ -438,29 +451,12 @@ class Engine:
             sequence.n_past = span.start + span.n
             self._slots.note(sequence)
             if sequence.scores:
-                self._score(span, row)
+                self._report_prompt(sequence, scored(self._model, span, row))
             row += n_outputs
             if span.last:
                 self._next_token(sequence, row - 1)
             else:
-                self._report_prefill(sequence)
-
-    def _score(self, span: Span, row: int) -> None:
-        """Report the log probabilities of the prompt's tokens whose logits begin at ``row``; the first token has none.
-
-        A preempted sequence computes its tokens again, but reports each once.
-        """
-        model, sequence = self._model, span.sequence
-        top = sequence.generation.prompt_logprobs or 0
-        found = []
-        if sequence.n_scored == 0:
-            found.append(model.prompt_token(None, sequence.tokens[0], top))
-        first, end = max(sequence.n_scored, 1), min(span.start + span.n + 1, sequence.n_prompt)
-        for at in range(max(first, span.start + 1), end):
-            logits = model.logits(row + at - 1 - span.start)
-            found.append(model.prompt_token(logits, sequence.tokens[at], top))
-        sequence.n_scored += len(found)
-        self._report_prompt(sequence, tuple(found))
+                self._events += of_prefill(sequence, self._running, self._clock())
 
     def _report_prompt(self, sequence: Sequence, tokens: tuple[PromptToken, ...] = ()) -> None:
         counts = sequence.n_prompt, sequence.n_cached, sequence.n_truncated
@@ -526,7 +522,8 @@ class Engine:
     def _make_room(self, sequence: Sequence) -> None:
         """The context is full: forget the older half of it, or end the answer when its last cell is used."""
         model = self._model
-        if not (sequence.generation.shift and model.can_shift and sequence.slot is not None):
+        can_shift = model.can_shift and not sequence.insets
+        if not (sequence.generation.shift and can_shift and sequence.slot is not None):
             if len(sequence.tokens) > sequence.n_ctx:
                 self._finish(sequence, "length")
             return

@@ -1,34 +1,36 @@
 """llama.cpp as the engine sees it: one model, a context that generates, contexts that pool (``pooled.py``), a batch at a time.
 
-The only file that imports llama_cpp, and of it only the ctypes layer: the package's ``__init__`` would import numpy, jinja2 and
-a server (236 ms and 39 MB against 60-80 ms and 17 MB), so an empty package is registered in its place. numpy is imported
-when log probabilities or vectors are first requested. Requests and slots belong to the engine.
+numpy is imported when log probabilities or vectors are first requested. Requests and slots belong to the engine.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import math
 import os
 import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ..context import padded
 from ..errors import InvalidRequest, LoadFailed
 from ..loading import LoadPlan
 from ..types import LoadStage, PromptToken, TokenLogprob
+from . import likelihood
 from .batch import CUT
 from .contexts import context_params
 from .cutting import PIECE, Boundaries, pieces
 from .grammar import TokenTable
+from .library import ctypes_layer
 from .log import Log
+from .media import FileParts, Inset, Projector
+from .mediarows import MediaRows
 from .pooled import Pooled, scores
 from .rows import Row, Rows
+from .samplers import make_chain
 from .sampling import Stage
 from .states import Shape, States, identity
 
@@ -38,21 +40,6 @@ _CUTTABLE: Mapping[bytes, Literal["spm", "bpe"]] = {b"llama": "spm", b"gpt2": "b
 
 _kept: list[Any] = []
 """Loggers: llama.cpp has one for all models and may call it after the model that set it was closed."""
-
-
-def ctypes_layer() -> Any:
-    """``llama_cpp.llama_cpp`` without the package's ``__init__``."""
-    if "llama_cpp" not in sys.modules:
-        spec = importlib.util.find_spec("llama_cpp")
-        if spec is None or spec.submodule_search_locations is None:
-            raise LoadFailed("llama-cpp-python is not installed, try: pip install ollamapy")
-        package = types.ModuleType("llama_cpp")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["llama_cpp"] = package
-    import llama_cpp.llama_cpp as library
-
-    return library
 
 
 class Model:
@@ -81,6 +68,7 @@ class Model:
         self._lib.llama_backend_init()
         self._load_weights(plan, progress)
         self._read_facts()
+        self.projector = self._open_projector(plan)
         self._params = context_params(self._lib, plan)
         # The abort callback is libc's strlen on a flag: C calls it for every node of the graph, and it must not take the GIL.
         strlen = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
@@ -142,15 +130,30 @@ class Model:
         self.recurrent = hybrid or bool(lib.llama_model_is_recurrent(model))
         self.has_cells = hybrid or not self.recurrent
         self.rewinds = not (self.n_swa or self.recurrent)
+        rope = lib.llama_model_rope_type(model)
+        self.mrope = rope in (lib.LLAMA_ROPE_TYPE_MROPE, lib.LLAMA_ROPE_TYPE_IMROPE)
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.adds_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
 
+    def _open_projector(self, plan: LoadPlan) -> Projector | None:
+        """What encodes images or sounds for the model, if it has that."""
+        if plan.files.projector is None or not plan.generates:
+            return None
+        self._width = self._lib.llama_model_n_embd_inp(self._model)
+        try:
+            return Projector(plan, self._model, self._width, lambda take: take(_kept[-1], None))
+        except LoadFailed as error:
+            raise LoadFailed(self._log.why(str(error))) from None
+
     def _make_context(self, plan: LoadPlan) -> None:
         """Take a new context for generating. A model that only reads (an encoder) has no cache for it and stays without. Raises
         LoadFailed; then nothing has changed."""
         lib = self._lib
+        if self.projector is not None:
+            n_batch = max(plan.n_batch, self.projector.least_batch)
+            plan = msgspec.structs.replace(plan, n_batch=n_batch)
         params = context_params(lib, plan)
         context = lib.llama_init_from_model(self._model, params)
         if not context:
@@ -167,6 +170,8 @@ class Model:
         self.can_shift = bool(lib.llama_memory_can_shift(memory))
         self._set_up(context)
         self._rows = Rows(lib, self.n_batch)
+        if self.projector is not None:
+            self._media_rows = MediaRows(lib, self.n_batch, self._width)
         shape = Shape(self.has_cells, self.n_swa > 0, self.recurrent)
         self._states = States(lib, context, plan.n_slots, shape)
         self._promise(plan)
@@ -266,6 +271,8 @@ class Model:
         """Free the contexts and the model."""
         for pooled in self._pooled.values():
             pooled.close()
+        if self.projector is not None:
+            self.projector.close()
         if self._context is not None:
             self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
@@ -278,12 +285,41 @@ class Model:
         Returns 0, 1 (no room in the KV cache), 2 (stopped by :meth:`abort`) or a negative number (fatal). The logits of the i-th span that needs them are row
         i of :meth:`sample`. At most ``n_batch`` tokens, one sequence id a token.
         """
-        status = int(self._lib.llama_decode(self._context, self._rows.fill(spans)))
+        return self._computed(self._rows.fill(spans))
+
+    def _computed(self, batch: Any) -> int:
+        status = int(self._lib.llama_decode(self._context, batch))
         self._states.settle()
         if status == 0:
             # on a device the call returns before the work is done, and its time says nothing of the speed
             self._lib.llama_synchronize(self._context)
         return status
+
+    def encode(self, inset: Inset) -> None:
+        """Make the rows of an inset, if they are not kept. Cannot be aborted. Raises InvalidRequest."""
+        if not inset.causal and inset.n > self.n_batch:
+            raise InvalidRequest(
+                f"an image has {inset.n} tokens, batches of the model {self.n_batch}"
+            )
+        self._projecting.encode(inset)
+
+    def decode_inset(
+        self, slot: int, position: int, inset: Inset, first: int, n: int, last: bool
+    ) -> int:
+        """Compute ``n`` rows of an inset that begins at ``position``, from its row ``first`` on, all of them where it is not causal.
+
+        ``last``: the logits of the last one are row 0 of :meth:`sample`. Returns what :meth:`decode` does.
+        """
+        lib, rows = self._lib, self._projecting.encode(inset)
+        batch = self._media_rows.fill(slot, position, inset, rows, first, n, last)
+        self._rows.wanted = [n - 1] if last else []
+        if inset.causal:
+            return self._computed(batch)
+        lib.llama_set_causal_attn(self._context, False)
+        try:
+            return self._computed(batch)
+        finally:
+            lib.llama_set_causal_attn(self._context, True)
 
     def sample(self, chain: Any, row: int) -> int:
         """The next token from row ``row`` of the last batch; the chain takes note of it."""
@@ -306,49 +342,11 @@ class Model:
 
     def logprobs(self, logits: Any, token: int, top: int) -> TokenLogprob:
         """The log probability of ``token`` and of the ``top`` likeliest, from raw :meth:`logits`."""
-        import numpy
-
-        logits = logits.astype(numpy.float64)
-        highest = logits.max()
-        total = float(highest) + math.log(float(numpy.exp(logits - highest).sum()))
-        best = self._likeliest(logits, top)
-        return self._token_logprob(
-            token,
-            float(logits[token]) - total,
-            tuple(self._token_logprob(t, float(logits[t]) - total) for t in best),
-        )
+        return likelihood.logprobs(logits, token, top, self.piece)
 
     def prompt_token(self, logits: Any, token: int, top: int) -> PromptToken:
         """A token of a prompt, from the raw :meth:`logits` of the one before it; None for the first."""
-        if logits is None:
-            return PromptToken(token, self._text(token), None)
-        found = self.logprobs(logits, token, 0).logprob
-        rank = 1 + int((logits > logits[token]).sum())
-        best = (
-            PromptToken(other, self._text(other), found + float(logits[other] - logits[token]), n)
-            for n, other in enumerate(self._likeliest(logits, top), 1)
-        )
-        return PromptToken(token, self._text(token), found, rank, tuple(best))
-
-    def _text(self, token: int) -> str:
-        return self.piece(token).decode(errors="replace")
-
-    def _likeliest(self, logits: Any, n: int) -> Sequence[int]:
-        """The ``n`` tokens with the highest logits, the highest first."""
-        import numpy
-
-        if n <= 0:
-            return ()
-        n = min(n, self.n_vocab)
-        found = numpy.argpartition(-logits, n - 1)[:n]
-        likeliest: Sequence[int] = found[numpy.argsort(-logits[found], kind="stable")].tolist()
-        return likeliest
-
-    def _token_logprob(
-        self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()
-    ) -> TokenLogprob:
-        piece = self.piece(token)
-        return TokenLogprob(piece.decode(errors="replace"), logprob, tuple(piece), top)
+        return likelihood.prompt_token(logits, token, top, self.piece)
 
     def abort(self) -> None:
         """Make a running :meth:`decode` return 2, and every later one until :meth:`rearm`. For any thread."""
@@ -402,28 +400,8 @@ class Model:
     # ---- samplers --------------------------------------------------------------------------------------------------
 
     def make_sampler(self, stages: Sequence[Stage], history: Sequence[int]) -> Any:
-        """A sampler chain in C that has seen ``history``; give it back to :meth:`free_sampler`."""
-        lib = self._lib
-        params = lib.llama_sampler_chain_default_params()
-        params.no_perf = True
-        chain = lib.llama_sampler_chain_init(params)
-        for stage in stages:
-            sampler = self._make_stage(stage)
-            if not sampler:
-                lib.llama_sampler_free(chain)
-                raise InvalidRequest(f"the sampler {stage.kind} refuses {stage.arguments}")
-            lib.llama_sampler_chain_add(chain, sampler)
-        for token in history:
-            lib.llama_sampler_accept(chain, token)
-        return chain
-
-    def _make_stage(self, stage: Stage) -> Any:
-        lib = self._lib
-        make = getattr(lib, f"llama_sampler_init_{stage.kind}")
-        if stage.kind == "logit_bias":
-            biases = (lib.llama_logit_bias * len(stage.biases))(*stage.biases)
-            return make(self.n_vocab, len(stage.biases), biases)
-        return make(*((self.n_vocab,) if stage.kind == "penalties" else ()), *stage.arguments)
+        """A sampler chain in C that has seen ``history``; give it back to :meth:`free_sampler`. Raises InvalidRequest."""
+        return make_chain(self._lib, self.n_vocab, stages, history)
 
     def free_sampler(self, chain: Any) -> None:
         """Free a chain of :meth:`make_sampler`."""
@@ -534,6 +512,20 @@ class Model:
             if n >= 0:
                 return buffer.raw[:n].decode(errors="replace")
             size = -n
+
+    def read_media(self, file: bytes) -> FileParts:
+        """What stands for an image or a sound in a prompt. For any thread. Raises InvalidRequest."""
+        return self._projecting.read(file)
+
+    def count_media(self, file: bytes) -> int:
+        """The tokens of an image or a sound, which is not decoded for it. For any thread. Raises InvalidRequest."""
+        return self._projecting.count(file)
+
+    @property
+    def _projecting(self) -> Projector:
+        if self.projector is None:
+            raise InvalidRequest("the model neither sees nor hears: leave the images out")
+        return self.projector
 
     def is_far_too_long(self, text: str, check: Callable[[], None] = lambda: None) -> bool:
         """Does a text have more tokens than any context can take? Answered without tokenizing all of it.

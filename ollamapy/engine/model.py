@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..loading import LoadPlan
 from ..types import PromptToken, TokenLogprob
 from .embed import Pooling
+from .media import Inset
 from .rows import Row
 from .sampling import Stage
 
@@ -23,6 +24,7 @@ class Model(Protocol):
     recurrent: bool
     has_cells: bool
     rewinds: bool
+    mrope: bool
     checkpoint_size: int
     can_shift: bool
     adds_bos: bool
@@ -30,6 +32,10 @@ class Model(Protocol):
     alike: int
 
     def decode(self, spans: list[Row]) -> int: ...
+    def encode(self, inset: Inset) -> None: ...
+    def decode_inset(
+        self, slot: int, position: int, inset: Inset, first: int, n: int, last: bool
+    ) -> int: ...
     def sample(self, chain: Any, row: int) -> int: ...
     def accept(self, chain: Any, token: int) -> None: ...
     def logits(self, row: int) -> Any: ...

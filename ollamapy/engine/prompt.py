@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from ..errors import InvalidRequest
-from ..types import Prompt
+from ..types import Media, Prompt
+from .media import FileParts, Inset
 
 
 class Tokenizer(Protocol):
@@ -20,6 +21,8 @@ class Tokenizer(Protocol):
 
     def tokenize(self, text: str, add_special: bool = True, *, check: Check = ...) -> list[int]: ...
     def is_far_too_long(self, text: str, check: Check = ...) -> bool: ...
+    def read_media(self, file: bytes) -> FileParts: ...
+    def count_media(self, file: bytes) -> int: ...
 
 
 Check = Callable[[], None]
@@ -60,32 +63,98 @@ def tokens_within(
     return [], count
 
 
-def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> list[int]:
-    """The tokens of a prompt, at least one. Raises InvalidRequest for one that is not in the vocabulary, and for none."""
+class Placed(NamedTuple):
+    """An inset of a prompt, whose rows are the tokens from ``start`` to ``end``."""
+
+    start: int
+    inset: Inset
+
+    @property
+    def end(self) -> int:
+        """The token after it."""
+        return self.start + self.inset.n
+
+
+class Tokens(NamedTuple):
+    """The tokens of a prompt, and its insets in order. ``files``: where the tokens of each file begin and end, with its marks."""
+
+    ids: list[int]
+    insets: tuple[Placed, ...] = ()
+    files: tuple[tuple[int, int], ...] = ()
+
+    def lengths(self, length: Callable[[int], int]) -> Iterator[int]:
+        """The ``length`` of each token, 0 for those of files."""
+        at = 0
+        for start, end in self.files:
+            yield from map(length, self.ids[at:start])
+            yield from [0] * (end - start)
+            at = end
+        yield from map(length, self.ids[at:])
+
+
+def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> Tokens:
+    """The tokens of a prompt, at least one. Raises InvalidRequest for one that is not in the vocabulary, for none, and for files that
+    cannot be read."""
     if len(prompt.parts) == 1 and isinstance(text := prompt.parts[0], str):
-        tokens = tokenizer.tokenize(text, check=check)
+        found = Tokens(tokenizer.tokenize(text, check=check))
     else:
-        tokens = [token for part in _with_ends(tokenizer, prompt, check) for token in part]
-    if not tokens and tokenizer.bos >= 0:
-        tokens = [tokenizer.bos]
-    if not tokens:
+        found = _joined(_with_ends(tokenizer, prompt, check))
+    if not found.ids and tokenizer.bos >= 0:
+        found = Tokens([tokenizer.bos])
+    if not found.ids:
         raise InvalidRequest("the prompt has no tokens")
-    return tokens
+    return found
 
 
-def _with_ends(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> list[list[int]]:
-    """The tokens of each part, with BOS before a text at the beginning and EOS after one at the end."""
+def count_tokens(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> int:
+    """The tokens of a prompt with files, which are not decoded for it. Raises InvalidRequest."""
+    files = [part for part in prompt.parts if isinstance(part, Media)]
+    texts = Prompt(tuple(part for part in prompt.parts if not isinstance(part, Media)))
+    total = sum(map(len, _with_ends(tokenizer, texts, check)))
+    for file in files:
+        check()
+        total += tokenizer.count_media(file.data)
+    return total
+
+
+def _joined(parts: Sequence[list[int] | FileParts]) -> Tokens:
+    """The parts one after the other."""
+    ids: list[int] = []
+    insets: list[Placed] = []
+    files: list[tuple[int, int]] = []
+    for part in parts:
+        if isinstance(part, list):
+            ids += part
+            continue
+        start = len(ids)
+        for each in part:
+            if isinstance(each, Inset):
+                insets.append(Placed(len(ids), each))
+                ids += each.tokens
+            else:
+                ids += each
+        files.append((start, len(ids)))
+    return Tokens(ids, tuple(insets), tuple(files))
+
+
+def _with_ends(tokenizer: Tokenizer, prompt: Prompt, check: Check) -> list[list[int] | FileParts]:
+    """The tokens of each part, with BOS at the beginning and EOS at the end, but for a part that is token ids itself."""
     found = [_part_tokens(tokenizer, part, check) for part in prompt.parts]
-    if prompt.parts and isinstance(prompt.parts[0], str) and tokenizer.adds_bos:
+    if prompt.parts and not isinstance(prompt.parts[0], tuple) and tokenizer.adds_bos:
         found.insert(0, [tokenizer.bos])
-    if prompt.parts and isinstance(prompt.parts[-1], str) and tokenizer.adds_eos:
+    if prompt.parts and not isinstance(prompt.parts[-1], tuple) and tokenizer.adds_eos:
         found.append([tokenizer.eos])
     return found
 
 
-def _part_tokens(tokenizer: Tokenizer, part: str | tuple[int, ...], check: Check) -> list[int]:
+def _part_tokens(
+    tokenizer: Tokenizer, part: str | tuple[int, ...] | Media, check: Check
+) -> list[int] | FileParts:
     if isinstance(part, str):
         return tokenizer.tokenize(part, add_special=False, check=check)
+    if isinstance(part, Media):
+        check()
+        return tokenizer.read_media(part.data)
     if any(not 0 <= token < tokenizer.n_vocab for token in part):
         raise InvalidRequest("the prompt has a token that is not in the model's vocabulary")
     return list(part)

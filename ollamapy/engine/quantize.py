@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import LoadFailed
 from ..errors import reason as reason_of
 from .cores import usable_cores
-from .llama import ctypes_layer
+from .library import ctypes_layer
 
 _LOG_ERROR = 4
 _A_BLOCK = 64 * 1024  # bytes, more than what may be free on a disk that is full

@@ -88,6 +88,6 @@ def penalty_window(sampling: Sampling, n_ctx: int) -> int:
 
 
 def penalized_history(sampling: Sampling, tokens: Sequence[int], n_ctx: int) -> Sequence[int]:
-    """The tail of the prompt that a new chain must have seen before its first token."""
+    """The tail of the prompt that a new chain must have seen before its first token, but for what stands for images."""
     window = penalty_window(sampling, n_ctx)
-    return tokens[-window:] if window else ()
+    return [token for token in tokens[-window:] if token >= 0] if window else ()

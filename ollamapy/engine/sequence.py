@@ -9,7 +9,16 @@ from typing import Any
 from ..types import Generation, Prefill, Prompt, Queued
 from .checkpoints import until_stop
 from .grammar import Matcher
+from .prompt import Placed
 from .text import Awaited, TextStream
+
+
+def longer_than(n_ctx: int, n_prompt: int) -> str:
+    """The message for a prompt of ``n_prompt`` tokens that leaves no room in its context."""
+    return (
+        f"the prompt is longer than the context: {n_prompt} tokens > {n_ctx};"
+        " shorten the prompt or set num_ctx"
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +35,8 @@ class Sequence:
     A ``grammar`` becomes the ``matcher``, which masks logits, at once or when the answer contains the ``awaited`` text.
     ``forced`` are tokens that come next instead of sampled ones: those of ``think_end``, when the budget is used up or the
     model would end before the required form has begun.
+
+    ``insets`` are the images and sounds among its tokens. Each is computed apart, so a batch of tokens ends before it.
 
     At each of the ``stops``, numbers of tokens, a batch ends, so that a checkpoint can be taken.
 
@@ -50,6 +61,7 @@ class Sequence:
     think_end: tuple[int, ...] = ()
     shown: frozenset[int] = frozenset()
     stops: tuple[int, ...] = ()
+    insets: tuple[Placed, ...] = ()
     n_read: int = 0
 
     n_prompt: int = 0
@@ -99,10 +111,7 @@ class Sequence:
     @property
     def too_long(self) -> str:
         """The message for a prompt that leaves no room in its context."""
-        return (
-            f"the prompt is longer than the context: {self.n_prompt} tokens > {self.n_ctx};"
-            " shorten the prompt or set num_ctx"
-        )
+        return longer_than(self.n_ctx, self.n_prompt)
 
     @property
     def scores(self) -> bool:
@@ -111,8 +120,23 @@ class Sequence:
 
     @property
     def n_until_stop(self) -> int:
-        """Pending tokens that may go into one batch: those before the next stop."""
-        return until_stop(self.stops, self.n_past, len(self.tokens))
+        """Pending tokens that may go into one batch: those before the next stop, and before the next inset."""
+        return until_stop(self.stops, self.n_past, self.n_past + self.n_until_inset)
+
+    @property
+    def n_until_inset(self) -> int:
+        """Pending tokens before the next inset."""
+        starts = (each.start for each in self.insets if each.start >= self.n_past)
+        return min(starts, default=len(self.tokens)) - self.n_past
+
+    @property
+    def inset(self) -> Placed | None:
+        """The inset whose rows are computed next; None where a token is."""
+        return next((e for e in self.insets if e.start <= self.n_past < e.end), None)
+
+    def position(self, n: int) -> int:
+        """The position of what follows the first ``n`` tokens, which do not end within an inset."""
+        return n - sum(e.inset.n - e.inset.n_positions for e in self.insets if e.end <= n)
 
     @property
     def n_pending(self) -> int:

@@ -22,6 +22,7 @@ from .batch import (
     reusable,
 )
 from .checkpoints import Checkpoint, Checkpoints, is_due, packed
+from .mediatokens import edge, position
 from .model import Model
 from .rows import Row
 from .saving import NEW, Saving
@@ -62,6 +63,7 @@ class Slots:
         elif own:
             shared = 0 if sequence.scores else common_prefix(slot.cached, sequence.tokens)
             shared = aligned(min(shared, len(sequence.tokens) - 1), self._model.cut)
+            shared = edge(sequence.tokens, shared)
             cached = len(slot.cached)
             slot.cached = []
             self._reuse(sequence, slot, shared, cached)
@@ -77,10 +79,11 @@ class Slots:
         if self._saving is None or sequence.scores:
             return False
         match = self._saving.match(sequence.tokens, slot.salt)
-        if match.n < n + NEW:
+        keep = edge(sequence.tokens, match.n)
+        if match.n < n + NEW or (keep < match.n and not self._model.rewinds):
             return False
         whole = self._saving.restore(slot.id, match)
-        self._keep(sequence, slot, match.n if whole else 0)
+        self._keep(sequence, slot, keep if whole else 0)
         if not sequence.n_predicted:
             sequence.n_restored = sequence.n_cached
             sequence.n_read = min(sequence.n_read, sequence.n_restored)
@@ -91,7 +94,7 @@ class Slots:
         slot, leader = sequence.slot, donor.sequence
         assert slot is not None
         slot.cached = []
-        shared = aligned(shared, self._model.cut)
+        shared = edge(sequence.tokens, aligned(shared, self._model.cut))
         if leader is not None and leader.n_past < shared:
             self._model.trim(slot.id, 0)
             sequence.leader, sequence.shared = leader, shared
@@ -106,7 +109,7 @@ class Slots:
                 self._keep(sequence, slot, self._go_back(slot, found))
                 return
         if keep:
-            self._model.copy(donor.id, slot.id, shared)
+            self._model.copy(donor.id, slot.id, sequence.position(shared))
         self._keep(sequence, slot, keep)
 
     def _reuse(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> None:
@@ -120,6 +123,7 @@ class Slots:
     def _reusable(self, sequence: Sequence, slot: Slot, shared: int, held: int) -> int:
         """Tokens that the prompt may keep of a slot that holds ``held`` as it is, ``shared`` of them its own."""
         model = self._model
+        shared = edge(sequence.tokens, min(shared, len(sequence.tokens) - 1))
         return reusable(
             shared,
             held,
@@ -133,7 +137,7 @@ class Slots:
         """The checkpoint from which more of a prompt can be kept than ``keep`` tokens, of ``shared`` that a slot holds."""
         if not len(self._checkpoints) or sequence.scores:
             return None
-        most = len(sequence.tokens) - 1
+        most = edge(sequence.tokens, len(sequence.tokens) - 1)
         if self._model.has_cells:
             most = min(most, shared)
         found = self._checkpoints.find(sequence.tokens, most, sequence.salt)
@@ -154,7 +158,7 @@ class Slots:
 
     def _keep(self, sequence: Sequence, slot: Slot, keep: int) -> None:
         """Cut a slot to ``keep`` tokens, from where its sequence goes on."""
-        if not self._model.trim(slot.id, keep):
+        if not self._model.trim(slot.id, sequence.position(keep)):
             keep = 0
             self._model.trim(slot.id, 0)
         sequence.n_past = keep
@@ -217,19 +221,31 @@ class Slots:
             slot = self._slots[id]
             held = slot.sequence.n_past if slot.sequence is not None else len(slot.cached)
             if held < model.n_cells:
-                found.append((id, held, rows[0][2][:1], False))
+                found.append((id, self._end(slot), rows[0][2][:1], False))
         most = model.alike if model.cut else model.n_batch
         fits = sum(len(row[2]) for row in rows) + len(found) <= most
         return found if fits else []
+
+    def _end(self, slot: Slot) -> int:
+        """The position after what a slot holds."""
+        if slot.sequence is not None:
+            return slot.sequence.position(slot.sequence.n_past)
+        return self._position(slot.cached)
+
+    def _position(self, tokens: list[int]) -> int:
+        """The position after some tokens."""
+        return position(tokens, len(tokens)) if self._model.mrope else len(tokens)
 
     def roll_back(self, spans: list[Span]) -> None:
         """Go back to what was committed: an aborted batch may have left tokens in the cache without logits."""
         for span in spans:
             if (slot := span.sequence.slot) is None:
                 continue
-            if not self._model.trim(slot.id, span.start):
+            sequence = span.sequence
+            sequence.n_past = edge(sequence.tokens, span.start)
+            if not self._model.trim(slot.id, sequence.position(sequence.n_past)):
                 self._model.trim(slot.id, 0)
-                span.sequence.n_past = 0
+                sequence.n_past = 0
 
     def held(self, sequence: Sequence) -> int:
         """How many of a prompt's first tokens a slot holds or will hold soon. For any thread: about right."""
@@ -326,7 +342,8 @@ class Slots:
             return
         slot.cached = sequence.tokens[: sequence.n_past][: sequence.n_pure]
         slot.sequence = sequence.slot = sequence.leader = None
-        if len(slot.cached) < sequence.n_past and not self._model.trim(slot.id, len(slot.cached)):
+        end = self._position(slot.cached)
+        if len(slot.cached) < sequence.n_past and not self._model.trim(slot.id, end):
             self.clear(slot)  # tokens that a context shift has moved cannot be shared
         slot.unsaved = self._saving is not None and not sequence.generation.private
         if self._saving is not None and self._saving.is_quick(slot.id):

@@ -59,6 +59,13 @@ _SAVED, _SAVED_SHARE = 512 * 1024**2, 16
 _SUMMED_OTHERWISE = frozenset(("F32", "F16", "BF16"))
 """Types of weights of which llama.cpp's kernels sum a single row in another order than several."""
 
+_ENCODED, _ENCODED_SHARE = 256 * 1024**2, 16
+"""Bytes of encoded images and sounds; at most this part of the free memory."""
+
+_LEAST_IMAGE, _MOST_IMAGE, _IMAGE_SHARE = 256, 1024, 4
+"""Tokens of one image: at least and at most so many, between them this part of the context. On a processor 1,024 of a large model take
+minutes, and some projectors would make 4,096 of a photo."""
+
 _CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
 """Checkpoints for each slot of a model whose states cannot be cut, in at most this part of the free memory."""
 
@@ -86,7 +93,7 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
             compute=found.compute + compute,
             overhead=found.overhead + POOLING_LIBRARY,
         )
-    found = replace(found, kv=found.kv + plan.checkpoint_size + plan.saved_size)
+    found = replace(found, kv=found.kv + plan.checkpoint_size + plan.saved_size + plan.encoded_size)
     copies = _copied(plan.files)
     if not plan.use_mmap:
         return replace(found, weights=found.weights + copies)
@@ -220,6 +227,7 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
     n_batch = _batch(request, n_ctx)
     n_slots = _slots(request, n_ctx, n_batch, room, settings)
     types = {tensor.type_name for tensor in header.tensors}
+    sees = generates and request.files.projector is not None
     copies = generates and not options.deterministic  # of states, which depend on what was beside
     return LoadPlan(
         files=request.files,
@@ -238,7 +246,14 @@ def preferred(request: LeaseRequest, settings: Settings, free: int) -> LoadPlan:
         deterministic=bool(options.deterministic),
         checkpoint_size=_checkpoint_size(header, n_ctx, n_slots, room, settings) if copies else 0,
         saved_size=_saved_size(header, n_ctx, n_batch, room, settings) if copies else 0,
+        encoded_size=min(_ENCODED, max(room, 0) // _ENCODED_SHARE) if sees else 0,
+        image_max_tokens=image_tokens(n_ctx) if sees else 0,
     )
+
+
+def image_tokens(n_ctx: int) -> int:
+    """The most tokens of an image whose tokens depend on its size: a quarter of the context, within bounds."""
+    return max(_LEAST_IMAGE, min(n_ctx // _IMAGE_SHARE, _MOST_IMAGE))
 
 
 def _flash_attention(request: LeaseRequest, settings: Settings) -> bool | None:
@@ -365,10 +380,10 @@ def not_enough(request: LeaseRequest, plan: LoadPlan, free: int) -> NotEnoughMem
 
 
 def _smaller(plan: LoadPlan, request: LeaseRequest, settings: Settings) -> Iterator[LoadPlan]:
-    """Plans in falling size: no checkpoints and no saved prefixes in memory; half the slots, down to one; then, if no number was given, less context."""
+    """Plans in falling size: no checkpoints, saved prefixes and encoded images in memory; half the slots, down to one; then, if no number was given, less context."""
     n_slots, n_ctx = plan.n_slots, plan.n_ctx
-    if plan.checkpoint_size or plan.saved_size:
-        plan = msgspec.structs.replace(plan, checkpoint_size=0, saved_size=0)
+    if plan.checkpoint_size or plan.saved_size or plan.encoded_size:
+        plan = msgspec.structs.replace(plan, checkpoint_size=0, saved_size=0, encoded_size=0)
         yield plan
     while n_slots > 1:
         n_slots //= 2

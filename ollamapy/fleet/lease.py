@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..loading import LoadPlan
 from ..runner.protocol import Done, Embedded, Piece, Progressed, PromptRead, Ready
-from ..types import EmbedInputs, Generation, LoadStage
+from ..types import EmbedInputs, Generation, LoadStage, Prompt
 
 
 class Runner(Protocol):
@@ -38,6 +38,8 @@ class Runner(Protocol):
     async def tokens_within(
         self, text: str, most: int, add_special: bool = True
     ) -> tuple[tuple[int, ...], int]: ...
+
+    async def count_tokens(self, prompt: Prompt) -> int: ...
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str: ...
 

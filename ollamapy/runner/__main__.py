@@ -83,7 +83,7 @@ def served(
         return 1
     keeper = keeper_of(model, plan, cache, lambda size: outbox.send(protocol.Held(size)))
     saving = keeper.saving if keeper is not None else None
-    engine = Engine(model, outbox.add, before_long_step=outbox.flush, saving=saving)
+    engine = Engine(model, outbox.add, before_long_step=outbox.before_long_step, saving=saving)
     if keeper is not None:
         keeper.start(engine.rest)
     worker = Worker(model, engine, outbox, keeper)

@@ -24,7 +24,7 @@ SIGN_OF_LIFE_SECONDS = 1.0
 class Outbox:
     """Frames on their way to the daemon. The engine's thread merges its texts here; a thread of its own writes.
 
-    ``add``, ``flush`` and ``alive`` are for the engine's thread, ``send`` for any. There is no timer: the engine looks at the
+    ``add``, ``flush``, ``alive`` and ``before_long_step`` are for the engine's thread, ``send`` for any. There is no timer: the engine looks at the
     clock after each of its steps, and flushes before a long one. A thread that wakes twice a frame to keep time cost a
     fast model 9 % of its speed, one that wakes once, to write, next to nothing.
     """
@@ -59,6 +59,11 @@ class Outbox:
         if self._clock() - self._last > SIGN_OF_LIFE_SECONDS:
             self._last = self._clock()
             self._queue.put([protocol.Working()])
+
+    def before_long_step(self) -> None:
+        """Send what there is, and a sign of life: the next step may take long."""
+        self.flush()
+        self.alive()
 
     def send(self, frame: Frame) -> None:
         """Send a frame at once."""

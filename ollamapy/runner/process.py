@@ -26,7 +26,7 @@ from ..errors import (
     reason,
 )
 from ..loading import LoadPlan
-from ..types import EmbedInputs, Generation, LoadStage
+from ..types import EmbedInputs, Generation, LoadStage, Prompt
 from .child import Child, Ending, Spawn
 from .frames import Frame
 from .kernels import REBUILD, Kernels, is_fault
@@ -34,6 +34,7 @@ from .protocol import (
     PROTOCOL,
     CacheFolder,
     Cancel,
+    Count,
     Detokenize,
     Done,
     Embed,
@@ -244,6 +245,13 @@ class RunnerProcess:
         answer = await self._ask(id, request, Tokenize(id, text, most, add_special))
         assert isinstance(answer, Tokens)
         return answer.tokens, answer.count
+
+    async def count_tokens(self, prompt: Prompt) -> int:
+        """The number of tokens of a prompt, whose files are not decoded for it. Raises InvalidRequest for a file that cannot be read."""
+        id, request = self._open()
+        answer = await self._ask(id, request, Count(id, prompt))
+        assert isinstance(answer, Tokens)
+        return answer.count
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         """The text of token ids. Raises InvalidRequest for ids outside the vocabulary, and for more than MOST_TOKENS."""

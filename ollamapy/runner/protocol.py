@@ -21,10 +21,19 @@ import msgspec
 from ..formats.documents.extract import Extract
 from ..formats.documents.kinds import Kind
 from ..loading import LoadPlan
-from ..types import EmbedInputs, Generation, LoadStage, Prefill, PromptToken, Queued, TokenLogprob
+from ..types import (
+    EmbedInputs,
+    Generation,
+    LoadStage,
+    Prefill,
+    Prompt,
+    PromptToken,
+    Queued,
+    TokenLogprob,
+)
 from .frames import Frame
 
-PROTOCOL = 11
+PROTOCOL = 12
 """Raised when a message changes its meaning; Ready carries it and the daemon refuses another."""
 
 MAX_RENDER_FRAME = 128 * 1024 * 1024
@@ -64,6 +73,13 @@ class Tokenize(Frame, frozen=True):
     text: str
     most: int
     add_special: bool = True
+
+
+class Count(Frame, frozen=True):
+    """Ask for the number of tokens of a prompt, whose files are not decoded for it; answered by Tokens without ids."""
+
+    id: int
+    prompt: Prompt
 
 
 class Detokenize(Frame, frozen=True):
@@ -280,7 +296,7 @@ class Working(Frame, frozen=True):
 
 
 class Tokens(Frame, frozen=True):
-    """The ending of a Tokenize. ``count`` is the number of tokens; ``tokens`` is empty if they are too many to send."""
+    """The ending of a Tokenize or a Count. ``count`` is the number of tokens; ``tokens`` is empty if they are too many to send."""
 
     id: int
     tokens: tuple[int, ...]
@@ -372,6 +388,7 @@ ToRunner = (
     | Generate
     | Embed
     | Rerank
+    | Count
     | Tokenize
     | Detokenize
     | Forget

@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from ..engine.batch import truncated
@@ -14,10 +15,18 @@ from ..engine.embed import EmbedTask, input_tokens, pair_tokens
 from ..engine.engine import Engine
 from ..engine.grammar import STACK, Grammars, Matcher, NeedsLonger
 from ..engine.llama import Model
-from ..engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
-from ..engine.sequence import Sequence
-from ..errors import InvalidRequest
-from ..types import Constraint, EmbedInputs, Generation
+from ..engine.mediatokens import edge
+from ..engine.prompt import (
+    Check,
+    Tokens,
+    count_tokens,
+    is_far_too_long,
+    prompt_tokens,
+    tokens_within,
+)
+from ..engine.sequence import Sequence, longer_than
+from ..errors import InvalidRequest, PromptTooLong
+from ..types import Constraint, EmbedInputs, Generation, Media
 from . import protocol
 from .keeper import Keeper
 from .outbox import Outbox
@@ -35,7 +44,12 @@ class Cancelled(Exception):
 
 
 RequestFrame = (
-    protocol.Generate | protocol.Embed | protocol.Rerank | protocol.Tokenize | protocol.Detokenize
+    protocol.Generate
+    | protocol.Embed
+    | protocol.Rerank
+    | protocol.Count
+    | protocol.Tokenize
+    | protocol.Detokenize
 )
 
 
@@ -101,6 +115,7 @@ class Worker:
         match frame:
             case (
                 protocol.Generate(generation=Generation(prompt=given))
+                | protocol.Count(prompt=given)
                 | protocol.Tokenize(text=given)
                 | protocol.Detokenize(tokens=given)
             ):
@@ -137,6 +152,8 @@ class Worker:
                 continue
             except Cancelled:
                 pass  # no one waits for an ending
+            except PromptTooLong as error:
+                self._outbox.send(protocol.Failed(frame.id, "too_long", str(error)))
             except InvalidRequest as error:
                 self._outbox.send(protocol.Failed(frame.id, "invalid", str(error)))
             except Exception as error:
@@ -159,11 +176,10 @@ class Worker:
             case protocol.Generate(generation=Generation(prompt=prompt)) if is_far_too_long(
                 self._model, prompt, check
             ):
-                words = (
+                raise PromptTooLong(
                     f"the prompt is longer than the context: {len(prompt)} characters,"
                     f" the context has {self._model.n_ctx} tokens; shorten the prompt"
                 )
-                self._outbox.send(protocol.Failed(frame.id, "too_long", words))
             case protocol.Generate():
                 self._fetch(self._sequence(frame.id, frame.generation, check, quick))
             case protocol.Embed():
@@ -179,6 +195,9 @@ class Worker:
                     self._model, frame.text, frame.most, frame.add_special, check
                 )
                 self._outbox.send(protocol.Tokens(frame.id, tuple(tokens), count))
+            case protocol.Count():
+                count = count_tokens(self._model, frame.prompt, check)
+                self._outbox.send(protocol.Tokens(frame.id, (), count))
             case protocol.Detokenize():
                 self._outbox.send(protocol.Text(frame.id, self._model.detokenize(frame.tokens)))
 
@@ -214,13 +233,14 @@ class Worker:
         model = self._model
         if not model.generates:
             raise InvalidRequest("the model does not support generate, it only embeds")
-        tokens = prompt_tokens(model, generation.prompt, check)
+        prompt = self._prompt(generation, check)
+        tokens = prompt.ids
         for token, _ in generation.logit_bias:
             if not 0 <= token < model.n_vocab:
                 raise InvalidRequest(f"logit_bias: token {token} is not in the model's vocabulary")
         n_whole = len(tokens)
         n_ctx = min(generation.n_ctx or model.n_ctx, model.n_ctx)
-        if generation.truncate and n_whole >= n_ctx:
+        if generation.truncate and n_whole >= n_ctx and not prompt.insets:
             tokens = truncated(tokens, n_ctx, generation.num_keep, model.adds_bos)
         n_scores = len(tokens) * (1 + (generation.prompt_logprobs or 0))
         if generation.prompt_logprobs is not None and n_scores > MOST_SCORES:
@@ -234,7 +254,10 @@ class Worker:
             generation,
             n_truncated=n_whole - len(tokens),
             grammar=self._grammar(generation.constraint, quick),
-            stops=self._stops(tokens, generation, whole=n_whole == len(tokens)),
+            stops=self._stops(prompt, generation)
+            if n_whole == len(tokens)
+            else self._every(tokens),
+            insets=prompt.insets,
             think_end=tuple(model.tokenize(generation.think_end, add_special=False)),
             shown=frozenset(
                 control
@@ -243,16 +266,39 @@ class Worker:
             ),
         )
 
-    def _stops(self, tokens: list[int], generation: Generation, *, whole: bool) -> tuple[int, ...]:
+    def _prompt(self, generation: Generation, check: Check) -> Tokens:
+        """The tokens of a prompt. Files are not decoded for one that does not fit."""
+        model, prompt = self._model, generation.prompt
+        if any(isinstance(part, Media) for part in prompt.parts):
+            if generation.prompt_logprobs is not None:
+                raise InvalidRequest(
+                    "a prompt with an image or a sound has no log probabilities: leave prompt_logprobs out"
+                )
+            n, n_ctx = (
+                count_tokens(model, prompt, check),
+                min(generation.n_ctx or model.n_ctx, model.n_ctx),
+            )
+            if n >= n_ctx:
+                raise PromptTooLong(longer_than(n_ctx, n))
+        return prompt_tokens(model, prompt, check)
+
+    def _stops(self, prompt: Tokens, generation: Generation) -> tuple[int, ...]:
         """Where the engine takes checkpoints of a prompt; nowhere for a model that can go back to any token."""
-        model = self._model
+        model, tokens = self._model, prompt.ids
         if model.rewinds or model.cut:
             return ()
-        if not whole or not generation.marks:
-            return stops(len(tokens))
+        if not generation.marks:
+            return self._every(tokens)
         n_opening = int(model.adds_bos and tokens[0] == model.bos)
-        lengths = (len(model.written(token)) for token in tokens[n_opening:])
-        return stops(len(tokens), [n_opening + n for n in places(lengths, generation.marks)])
+        lengths = islice(prompt.lengths(lambda token: len(model.written(token))), n_opening, None)
+        marked = [n_opening + n for n in places(lengths, generation.marks)]
+        return tuple(edge(tokens, stop) for stop in stops(len(tokens), marked))
+
+    def _every(self, tokens: list[int]) -> tuple[int, ...]:
+        """Where it takes them if nothing is known of the messages."""
+        if self._model.rewinds or self._model.cut:
+            return ()
+        return tuple(edge(tokens, stop) for stop in stops(len(tokens)))
 
     def _grammar(self, constraint: Constraint | None, quick: bool) -> Matcher | None:
         if constraint is None:

@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..chat import output
+from ..chat import files, output
 from ..chat import prompt as prompts
 from ..chat.verbatim import Sampled, after_thinking, tail_tokens
 from ..context import usable
@@ -335,9 +335,10 @@ async def render(services: Services, request: Request, caller: Caller) -> Render
         lease = await wait.lease
         ready = await lease.runner.ready()
         turn = await _with_documents_cut(services, turn, lease.runner, ready)
-        prompt = await PromptWriter.of(turn, services, lease.runner, ready).write()
-        _, n_tokens = await lease.runner.tokens_within(prompt.text, 0)
-        return RenderedPrompt(prompt.text, n_tokens)
+        writer = PromptWriter.of(turn, services, lease.runner, ready)
+        prompt = await writer.write()
+        _, n_tokens = await writer.count(prompt, 0)
+        return RenderedPrompt(files.shown(prompt.text, prompt.files), n_tokens)
 
 
 async def check(services: Services, request: Request) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..chat import files, verbatim
 from ..chat import prompt as prompts
-from ..chat import verbatim
+from ..chat.files import Placed
 from ..chat.template import Marks
 from ..errors import InvalidRequest, TemplateError
 from ..fleet.lease import Runner
 from ..request import Conversation, Gap, Raw
 from ..runner.protocol import Ready
 from ..runner.render import Renderer
-from ..types import Message, Prompt
+from ..types import Media, Message, Prompt
 from .sampled import SampledCalls
 from .services import Services
 from .turn import Turn
@@ -27,13 +28,20 @@ _ROOM = 16
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A prompt as text, and as tokens if they had to be counted. ``dropped_tokens`` are the tokens saved by leaving out
-    messages."""
+    """A prompt as text, and as tokens if they had to be counted; ``files`` are its images and sounds, with their places in the text.
+    ``dropped_tokens`` are the tokens saved by leaving out messages."""
 
     text: str
     tokens: tuple[int, ...] | None = None
     dropped_messages: int = 0
     dropped_tokens: int = 0
+    files: Placed = ()
+
+    @property
+    def parts(self) -> tuple[str | Media, ...]:
+        """Its texts, and its files in their places."""
+        found = files.cut(self.text, self.files)
+        return tuple(Media(part) if isinstance(part, bytes) else part for part in found)
 
     def then(self, text: str) -> Written:
         """The prompt with a text after it."""
@@ -65,36 +73,41 @@ class PromptWriter:
         request = self.turn.request
         match request.input:
             case Raw(str() as prompt):
-                return Written(prompt)
+                text, placed = files.placed_raw(prompt, request.input.images)
+                return Written(text, files=placed)
             case Raw(tuple() as tokens):
                 return Written("", tokens)
         try:
-            text = await self._rendered(cut)
+            text, placed = await self._rendered(cut)
         except TemplateError as error:
             if request.own_template:
                 raise InvalidRequest(f"template: {error}") from None
             raise
         if request.earlier:
-            text = prompts.after_context(await self.runner.detokenize(request.earlier), text)
-        return Written(text)
+            earlier = await self.runner.detokenize(request.earlier)
+            text = prompts.after_context(earlier, text)
+            placed = tuple((len(earlier) + at, file) for at, file in placed)
+        return Written(text, files=placed)
 
-    async def _rendered(self, cut: int) -> str:
+    async def _rendered(self, cut: int) -> tuple[str, Placed]:
+        """The text, and the places of the files in it."""
         turn = self.turn
         match turn.request.input:
             case Gap(prompt, suffix):
-                return await self.renderer.render_gap(
+                text = await self.renderer.render_gap(
                     turn.template,
                     prompt,
                     suffix,
                     marks=self.marks,
                     of_request=bool(turn.request.own_template),
                 )
-        messages = prompts.without_oldest(turn.messages, cut)
+                return text, ()
+        messages, given = files.marked(prompts.without_oldest(turn.messages, cut))
         text = await self._verbatim(messages, await self._conversation(messages))
         match turn.request.input:
             case Conversation(continues_last=True):
-                return prompts.up_to_last(text, messages[-1].content)
-        return text
+                text = prompts.up_to_last(text, messages[-1].content)
+        return files.placed(text, given)
 
     async def _conversation(self, messages: Sequence[Message]) -> str:
         """What the template makes of messages."""
@@ -135,7 +148,16 @@ class PromptWriter:
         answers = [*self._sampled(self.turn.messages).values()]
         if written.tokens is not None and (not answers or len(written.tokens) > room):
             return Prompt((written.tokens,))
-        return Prompt(verbatim.prompt_parts(written.text, answers))
+        parts: list[str | tuple[int, ...] | Media] = []
+        for part in written.parts:
+            parts += [part] if isinstance(part, Media) else verbatim.prompt_parts(part, answers)
+        return Prompt(tuple(parts) or ("",))
+
+    async def count(self, written: Written, most: int) -> tuple[tuple[int, ...], int]:
+        """The tokens of a written prompt, none if they are more than ``most`` or if it has files, and their number."""
+        if written.files:
+            return (), await self.runner.count_tokens(Prompt(written.parts))
+        return await self.runner.tokens_within(written.text, most)
 
     async def fit(self, full: Written, n_ctx: int) -> Written:
         """The full prompt without as many of the oldest messages as necessary to fit, found by bisection.
@@ -143,24 +165,25 @@ class PromptWriter:
         If the last message alone is too long, the full prompt: the runner refuses it with both numbers.
         """
         # No token is less than a byte; BOS, EOS
-        if len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
+        if not full.files and len(full.text.encode("utf-8", "replace")) + 2 < n_ctx:
             return full
         messages = self.turn.messages
         cuts = prompts.cuts(messages)[1:]
         if not cuts:
             return full
-        tokens, n_full = await self.runner.tokens_within(full.text, n_ctx)
+        tokens, n_full = await self.count(full, n_ctx)
         if n_full < n_ctx:
             return replace(full, tokens=tokens or None)
         best, low, high = full, 0, len(cuts)
         while low < high:
             middle = (low + high) // 2 if best is not full else high - 1  # the shortest first
             prompt = await self.write(cuts[middle])
-            tokens, n_tokens = await self.runner.tokens_within(prompt.text, n_ctx)
+            tokens, n_tokens = await self.count(prompt, n_ctx)
             if n_tokens < n_ctx:
                 dropped = len(messages) - len(prompts.without_oldest(messages, cuts[middle]))
                 saved = n_full - n_tokens
-                best, high = Written(prompt.text, tokens or None, dropped, saved), middle
+                best = Written(prompt.text, tokens or None, dropped, saved, prompt.files)
+                high = middle
             elif best is full:
                 break
             else:

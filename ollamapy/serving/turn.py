@@ -16,9 +16,13 @@ from ..chat.steady import steady_messages
 from ..chat.template import Template, check_size
 from ..chat.thinking import ON_REQUEST
 from ..errors import InvalidRequest, TemplateError
+from ..formats import media
 from ..models.spec import ModelSpec
-from ..request import Conversation, Question, Request
+from ..request import Conversation, Gap, Question, Request
 from ..types import Constraint, Message, Options
+
+MOST_FILES = 256
+"""Images and sounds of one request."""
 
 UNSHIFTABLE = ("deepseek2",)
 """Architectures whose attention cannot shift a full context (as in Ollama)."""
@@ -168,12 +172,26 @@ def _check(spec: ModelSpec, request: Request) -> None:
         raise InvalidRequest(f"{spec.name.full} does not support tools")
     if request.think and "thinking" not in capabilities:
         raise InvalidRequest(f'"{request.model}" does not support thinking')
-    if request.has_images:
-        if "vision" not in capabilities:
-            raise InvalidRequest(
-                f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
-            )
-        raise InvalidRequest("this version does not support images yet, leave them out")
+    if request.files:
+        _check_files(spec, request)
+
+
+def _check_files(spec: ModelSpec, request: Request) -> None:
+    """Raise InvalidRequest for images and sounds that the model or the request cannot have, and for files that are none."""
+    if not {"vision", "audio"} & set(spec.capabilities):
+        raise InvalidRequest(
+            f'images were given, but "{request.model}" does not support multimodal requests, leave them out'
+        )
+    if spec.files.projector is None:
+        raise InvalidRequest(
+            f'"{request.model}" has no projector in a file of its own, which images need here: pull one that has'
+        )
+    if isinstance(request.input, Gap):
+        raise InvalidRequest("a request with a suffix cannot have images, leave them out")
+    if len(request.files) > MOST_FILES:
+        raise InvalidRequest(f"{len(request.files)} images are too many, at most {MOST_FILES}")
+    for file in request.files:
+        media.check(file)
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:
@@ -198,6 +216,7 @@ def _messages(spec: ModelSpec, request: Request, template: Template) -> tuple[Me
                 model_system=spec.system,
                 model_messages=spec.messages,
                 has_context=context is not None,
+                images=request.input.images,
             )
         case _:
             found = ()

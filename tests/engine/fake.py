@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ollamapy.engine.media import Inset
 from ollamapy.engine.rows import ABORTED, Row
 from ollamapy.engine.sampling import Stage
 from ollamapy.errors import LoadFailed
@@ -98,6 +99,8 @@ class FakeModel:
         self.n_swa, self.recurrent = n_swa, recurrent
         self.rewinds = not (n_swa or recurrent)
         self.has_cells, self.checkpoint_size = has_cells, checkpoint_size
+        self.mrope = False
+        self.encoded: list[Inset] = []
         self.can_shift, self.adds_bos = not recurrent, False
         self.cut = cut
         self.alike = 1
@@ -154,6 +157,16 @@ class FakeModel:
         self.unsettled.clear()
         self.decoded.append([(slot, position, len(tokens)) for slot, position, tokens, _ in spans])
         return 0
+
+    def encode(self, inset: Inset) -> None:
+        self.encoded.append(inset)
+
+    def decode_inset(
+        self, slot: int, position: int, inset: Inset, first: int, n: int, last: bool
+    ) -> int:
+        assert inset is self.encoded[-1] and (inset.causal or n == inset.n)
+        rows = inset.tokens[first : first + n]
+        return self.decode([(slot, position + first, rows, int(last))])
 
     def sample(self, chain: Any, row: int) -> int:
         """The next token, or where its logit is minus infinity the next higher one that is allowed."""

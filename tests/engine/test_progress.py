@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ollamapy.engine.engine import REPORT_NS
 from ollamapy.engine.events import Progressed, TextOut
+from ollamapy.engine.reports import REPORT_NS
 from ollamapy.types import Prefill, Queued
 from tests.engine.fake import FakeModel
 from tests.engine.test_engine import Bench

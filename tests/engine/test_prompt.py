@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ollamapy.engine import prompt
-from ollamapy.engine.prompt import Check, is_far_too_long, prompt_tokens, tokens_within
+from ollamapy.engine.media import FileParts, Inset
+from ollamapy.engine.prompt import (
+    Check,
+    count_tokens,
+    is_far_too_long,
+    prompt_tokens,
+    tokens_within,
+)
 from ollamapy.errors import InvalidRequest
-from ollamapy.types import Prompt
+from ollamapy.types import Media, Prompt
 
 BOS, EOS = 300, 301
 
@@ -35,6 +42,14 @@ class Bytes:
     def is_far_too_long(self, text: str, check: Check = lambda: None) -> bool:
         return len(text) > 10
 
+    def read_media(self, file: bytes) -> FileParts:
+        """Two insets of as many rows as the file has bytes, with tokens around them."""
+        tile = Inset(file, len(file), len(file))
+        return ([1], tile, [2, 3], tile, [4])
+
+    def count_media(self, file: bytes) -> int:
+        return 4 + 2 * len(file)
+
 
 @pytest.mark.parametrize(
     ("parts", "tokens"),
@@ -50,11 +65,11 @@ class Bytes:
     ],
 )
 def test_parts_become_tokens(parts: tuple[str | tuple[int, ...], ...], tokens: list[int]) -> None:
-    assert prompt_tokens(Bytes(adds_eos=True), Prompt(parts), no_check) == tokens
+    assert prompt_tokens(Bytes(adds_eos=True), Prompt(parts), no_check).ids == tokens
 
 
 def test_a_model_that_adds_nothing_gets_the_text_alone() -> None:
-    assert prompt_tokens(Bytes(adds_bos=False), Prompt(("a", "b")), no_check) == [97, 98]
+    assert prompt_tokens(Bytes(adds_bos=False), Prompt(("a", "b")), no_check).ids == [97, 98]
 
 
 def test_a_prompt_without_tokens_is_refused_where_there_is_no_bos() -> None:
@@ -100,3 +115,22 @@ def test_texts_far_too_long_are_seen_in_any_part() -> None:
 
 def test_the_length_counts_characters_and_tokens() -> None:
     assert len(Prompt(("abc", (1, 2)))) == 5
+
+
+def test_files_become_insets_in_their_places() -> None:
+    given = Prompt(("ab", Media(b"cat"), "c", Media(b"ox")))
+    found = prompt_tokens(Bytes(), given, no_check)
+    (first, second, third, _), ids = found.insets, found.ids
+
+    assert (first.start, first.end, second.start, third.start) == (4, 7, 9, 15)
+    assert ids[4:7] == ids[9:12] == first.inset.tokens != third.inset.tokens
+    assert [token for token in ids if token >= 0] == [BOS, 97, 98, 1, 2, 3, 4, 99, 1, 2, 3, 4]
+    assert found.files == ((3, 13), (14, 22))
+    assert count_tokens(Bytes(), given, no_check) == len(ids)
+    assert list(found.lengths(lambda token: 1)) == [1] * 3 + [0] * 10 + [1] + [0] * 8
+
+
+def test_a_file_at_an_end_has_bos_before_it_and_eos_after_it() -> None:
+    found = prompt_tokens(Bytes(adds_eos=True), Prompt((Media(b"ox"),)), no_check)
+
+    assert (found.ids[0], found.ids[-1]) == (BOS, EOS)

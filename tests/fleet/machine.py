@@ -150,6 +150,9 @@ class FakeRunner:
     async def forget(self) -> None:
         raise NotImplementedError
 
+    async def count_tokens(self, prompt: object) -> int:
+        return 0
+
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         return ""
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ollamapy.engine.llama import ctypes_layer
+from ollamapy.engine.library import ctypes_layer
 from tests.formats import folders
 
 Array = npt.NDArray[Any]

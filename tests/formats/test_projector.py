@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ollamapy.engine.llama import ctypes_layer
+from ollamapy.engine.library import ctypes_layer
 from ollamapy.errors import InvalidModel
 from ollamapy.formats.gguf import Header, Tensor, read_header
 from ollamapy.formats.projector import check_projector, kind_of, memory, senses, width

@@ -18,7 +18,7 @@ from ollamapy.chat.template import MAX_TEMPLATE
 from ollamapy.errors import InvalidRequest, ModelNotFound, OllamapyError, RunnerCrashed
 from ollamapy.request import Request
 from ollamapy.serving.answer import CONTEXTS_PER_ANSWER, answer, merge, render
-from ollamapy.types import Chunk, Message, Options, Prompt, Sampling, Usage
+from ollamapy.types import Chunk, Media, Message, Options, Prompt, Sampling, Usage
 from tests.fakes import CALLER, FakeRunner, Made, made
 from tests.requests_made import chat_request, conversation, generate_request
 from tests.small_models import install, scripted_model
@@ -432,9 +432,11 @@ def test_the_oldest_messages_are_left_out(
     async def test(services: Made) -> None:
         *_, last = await collect(answer(services.services, request_, CALLER))
         generation = services.runners[0].generations[0]
+        part = generation.prompt.parts[0]
+        assert not isinstance(part, Media)
         given = (
             part.encode()
-            if isinstance(part := generation.prompt.parts[0], str)
+            if isinstance(part, str)
             else bytes(token for token in part if token < 256)
         )
         assert last.usage is not None and last.usage.dropped_messages == dropped
