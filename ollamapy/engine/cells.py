@@ -195,14 +195,14 @@ def _runs(positions: array[int], n_sequences: array[int]) -> tuple[tuple[int, in
     return tuple(runs)
 
 
-def holds(cells: Cells, n: int) -> bool:
-    """Has it the positions 0 to n - 1, all of them?"""
+def n_held(cells: Cells) -> int:
+    """How many positions it has from 0 on, without a gap."""
     at = 0
     for position, _, count in cells.runs:
         if position != at:
             break
         at += count
-    return at >= n
+    return at
 
 
 def cut(state: Buffer, cells: Cells, first: int, end: int) -> bytes:

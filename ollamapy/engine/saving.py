@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .cells import HEAD, Layout, Unfit, compose, cut, holds, parse, portable, with_streams
+from .cells import HEAD, Layout, Unfit, compose, cut, n_held, parse, portable, with_streams
 from .checkpoints import packed
 from .model import Model
 from .saved import Block, Kind, Match, Saved, name_of
@@ -125,16 +125,18 @@ class Saving:
         if saved.has_rows:
             cells = parse(copy.state, HEAD, copy.n_slots)
             layout = self._layout = cells.layout
-            if not holds(cells, n):
-                return [], layout
-            for parent, first, end in saved.wanted(copy.tokens, copy.salt, "rows"):
+            n = min(n, n_held(cells))  # up to an image that has one position, with M-RoPE
+            for parent, first, end in saved.wanted(copy.tokens[:n], copy.salt, "rows"):
                 found.append(
                     _block(
                         parent, copy.tokens, first, end, "rows", cut(copy.state, cells, first, end)
                     )
                 )
             rest = memoryview(copy.state)[cells.end :]
-            if saved.needs_end:
+            partials = [partial for partial in partials if partial[0] <= n]
+            if n < len(copy.tokens):
+                pass  # it is no state after them
+            elif saved.needs_end:
                 partials.append((n, memoryview(bytes(copy.state[:HEAD]) + rest)))
             elif rest:
                 raise Unfit("more than one cache")

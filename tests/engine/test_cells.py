@@ -61,7 +61,7 @@ def test_what_is_composed_is_cut_again(
     made = cells.compose(layout, given_blocks, n_streams, after=3)
     found = cells.parse(made, HEAD, n_streams)
     assert found.layout == layout and found.end == len(made) - 3
-    assert cells.holds(found, n) and not cells.holds(found, n + 1)
+    assert cells.n_held(found) == n
     at = 0
     for body, count, take in given_blocks:
         rows = cells.cut(made, found, at, at + take)
@@ -93,7 +93,7 @@ def test_cells_of_an_image_have_one_position() -> None:
     state += struct.pack("<IIiQ", 0, 1, 0, 1) + b"ABCDEF"
     found = cells.parse(state, HEAD, 1)
     assert found.layout == Layout(1, ((0, 1, 1),), placed=True)
-    assert cells.holds(found, 2) and not cells.holds(found, 3)
+    assert cells.n_held(found) == 2
     places = struct.pack("<6i", 0, 0, 7, 1, 1, 7)
     assert cells.cut(state, found, 0, 2) == places + b"AB"
     assert found.end == len(state)
@@ -186,7 +186,7 @@ def test_a_state_of_four_slots_goes_on_in_two(tmp_path: Path, kind: str, kv_type
         state = four.save(1, partial=False)
         assert state is not None
         found = cells.parse(state, HEAD, 4)
-        assert cells.holds(found, more)
+        assert cells.n_held(found) == more
         assert found.layout.transposed == bool(without)
         assert found.layout.placed == (kind == "qwen2vl")
         parts = [

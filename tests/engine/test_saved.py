@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+from types import SimpleNamespace
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollamapy.engine.cells import MAGIC
 from ollamapy.engine.checkpoints import packed
 from ollamapy.engine.saved import BLOCK, Block, Kind, Saved, name_of, root_of, salted
+from ollamapy.engine.saving import Copy, Saving
 
 ROOT = root_of(["a", "model"])
 
@@ -130,3 +136,20 @@ def _common(a: list[int], b: list[int]) -> int:
     return next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
+
+
+def test_of_a_prompt_with_an_image_that_has_one_position_the_beginning_is_saved() -> None:
+    """With M-RoPE, where cells are more than positions; and saving goes on."""
+    prompt = [*range(300), -3, -4, -5, 7]
+    positions = [*range(300), 300, 300, 300, 302]
+    state = bytearray(MAGIC + bytes(4) + struct.pack("<II", 1, len(positions)))
+    for position in positions:
+        state += struct.pack("<iIiiii", position, 1, position, position, 7, 0)
+    state += struct.pack("<IIiQ", 0, 1, 0, 1) + bytes(place % 251 for place in range(304))
+    kept = Saved(b"r" * 32, 10**6)
+    model: Any = SimpleNamespace(n_slots=1, n_swa=0)
+    saving = Saving(model, kept, lambda copy: None)
+    blocks, _ = saving.take_apart(Copy(prompt, b"", state, n_slots=1))
+    assert [(block.before, block.n) for block, _ in blocks] == [(256, 44), (0, 256)]
+    assert blocks[0][1][12 * 44 :] == bytes(place % 251 for place in range(256, 300))
+    assert saving.is_worth(prompt, b"")
