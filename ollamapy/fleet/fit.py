@@ -32,8 +32,8 @@ it is in memory then, 0.1 to 0.3 s for each GB), so a context costs memory and t
 REST_CELLS = CONTEXTS[0]
 """Tokens of each slot that memory is taken for with the load; a longer context gets the others when a request comes near them."""
 
-_LONG_SLOTS = 4
-"""Slots with a context longer than the first of CONTEXTS, where the setting gives no number."""
+_FULL_SLOTS = 4
+"""Slots that a default context is chosen for, where the setting gives no number: of more, few will ever be full."""
 
 _CONTEXT_SHARE, _CHEAP = 8, 2 * 1024**3
 """A longer default context may add at most this part of the free memory, and at most so many bytes or the weights' size."""
@@ -308,19 +308,14 @@ def _context(request: LeaseRequest, room: int, settings: Settings) -> int:
 
 
 def _slots(request: LeaseRequest, n_ctx: int, n_batch: int, room: int, settings: Settings) -> int:
-    """How many requests are computed at once: the setting, else as many as a quarter of the room can hold, from 1 to 8.
-
-    At most 4 with a long default context: then 8,192 tokens take no more memory than 4,096.
-    """
+    """How many requests are computed at once: the setting, else as many as a quarter of the room can hold, from 1 to 8."""
     header = request.header
     if settings.num_parallel:
         return min(settings.num_parallel, MOST_SLOTS)
     if header.value("pooling_type") is not None:
         return AUTOMATIC_SLOTS
-    given = _given_context(request, settings) or _reads_at_once(header)
-    most = AUTOMATIC_SLOTS if given or n_ctx <= CONTEXTS[0] else _LONG_SLOTS
     slot = slot_bytes(header, n_ctx, n_batch, settings.kv_cache_type) or 1
-    return max(1, min(room // 4 // slot, most))
+    return max(1, min(room // 4 // slot, AUTOMATIC_SLOTS))
 
 
 def default_context(header: Header, room: int, settings: Settings) -> int:
@@ -340,7 +335,7 @@ def default_context(header: Header, room: int, settings: Settings) -> int:
         70B                              4,096    8,192    16,384   32,768
     """
     shortest = clamp_context(header, CONTEXTS[0])
-    n_slots = min(settings.num_parallel or _LONG_SLOTS, MOST_SLOTS)
+    n_slots = min(settings.num_parallel or _FULL_SLOTS, MOST_SLOTS)
 
     def cost(n_ctx: int) -> int:
         found = estimate(

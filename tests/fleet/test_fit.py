@@ -390,24 +390,24 @@ LLAMA3_70B = LLAMA3_8B | dict(
 CONTEXTS = [
     # model, its keys         settings                       free GB  n_ctx  slots
     (LLAMA3_1B, {}, 3, 4096, 4),
-    (LLAMA3_1B, {}, 8, 8192, 4),  # as much as 8 of 4,096
-    (LLAMA3_1B, {}, 12, 8192, 4),
-    (LLAMA3_1B, {}, 16, 16384, 4),
-    (LLAMA3_1B, {}, 512, 16384, 4),  # never more, that loading stays quick
+    (LLAMA3_1B, {}, 8, 8192, 6),
+    (LLAMA3_1B, {}, 12, 8192, 8),
+    (LLAMA3_1B, {}, 16, 16384, 7),
+    (LLAMA3_1B, {}, 512, 16384, 8),  # never more, that loading stays quick
     (LLAMA3_1B | {"context_length": 2048}, {}, 64, 2048, 8),  # what it was trained for
-    (LLAMA3_1B | {"context_length": 6000}, {}, 64, 6000, 4),
+    (LLAMA3_1B | {"context_length": 6000}, {}, 64, 6000, 8),
     (LLAMA3_1B, {"OLLAMA_CONTEXT_LENGTH": 4096}, 64, 4096, 8),
     (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 1}, 16, 32768, 1),  # one slot may be long
     (LLAMA3_1B, {"OLLAMA_NUM_PARALLEL": 8}, 64, 8192, 8),
-    (LLAMA3_1B, {"OLLAMA_KV_CACHE_TYPE": "q8_0"}, 32, 32768, 4),  # half the bytes, twice the tokens
-    (LLAMA3_1B, {"OLLAMA_FLASH_ATTENTION": 0}, 16, 8192, 4),  # its scores are buffers, too
+    (LLAMA3_1B, {"OLLAMA_KV_CACHE_TYPE": "q8_0"}, 32, 32768, 8),  # half the bytes, twice the tokens
+    (LLAMA3_1B, {"OLLAMA_FLASH_ATTENTION": 0}, 16, 8192, 8),  # its scores are buffers, too
     (LLAMA3_8B, {}, 8, 4096, 1),
-    (LLAMA3_8B, {}, 32, 8192, 4),
-    (LLAMA3_8B, {}, 512, 8192, 4),
+    (LLAMA3_8B, {}, 32, 8192, 6),
+    (LLAMA3_8B, {}, 512, 8192, 8),
     (LLAMA3_70B, {}, 64, 4096, 4),
-    (LLAMA3_70B, {}, 128, 8192, 4),
-    (LLAMA3_70B, {}, 512, 32768, 4),  # its weights take longer to load
-    (GEMMA | dict(context_length=32768), {}, 4, 32768, 4),  # a window in five layers of six
+    (LLAMA3_70B, {}, 128, 8192, 8),
+    (LLAMA3_70B, {}, 512, 32768, 8),  # its weights take longer to load
+    (GEMMA | dict(context_length=32768), {}, 4, 32768, 8),  # a window in five layers of six
     (LLAMA3_1B | {"block_count": 0}, {}, 64, 4096, 8),  # nothing is known of its cache
     (LLAMA3_1B | {"context_length": None}, {}, 64, 4096, 8),  # nor how long it was trained
 ]
@@ -618,7 +618,7 @@ TINY: dict[str, Any] = dict(
     [
         (SMOLLM2, {}, 1, 1),
         (SMOLLM2, {}, 3, 3),
-        (SMOLLM2, {}, 99, 4),  # the default context is longer than the first
+        (SMOLLM2, {}, 99, 8),
         (SMOLLM2, {"OLLAMAPY_NUM_PARALLEL": 2}, 99, 2),
         (LLAMA2_7B, {}, 1, 1),
         (LLAMA3_70B, {"OLLAMAPY_CONTEXT_LENGTH": 4096}, 1, 4),  # they are cheap
