@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import documents
-from tests.served import Daemon, until
+from tests.served import Daemon, serve, until
+from tests.small_models import install
+from tests.small_projectors import seeing_model
 
 from .chats import delete_chats, new_chat, settled, shown_path, stored_chat
 from .conftest import PHONE
@@ -78,6 +80,28 @@ def test_files_are_dropped_and_pasted(page: Page, served: Daemon, kind: str) -> 
     field(page).press("Enter")
     finished(page)
     assert messages(page).first.get_by_role("link", name="b.md").is_visible()
+
+
+def test_an_image_is_seen_and_shown_after_a_reload_on_a_phone_too(
+    browser: Browser, tmp_path: Path
+) -> None:
+    weights, sight = seeing_model(tmp_path, "mlp")
+    install(tmp_path / "models", "sees", weights, projector=sight)
+    with serve(tmp_path, tmp_path / "models") as seeing:
+        context = browser.new_context(base_url=seeing.url, viewport=PHONE, locale="en-US")
+        page = context.new_page()
+        open_chat(page, new_chat(seeing, model="sees", options={"num_predict": 5}))
+        give(page, "wide.png", documents.png(2000, 500))
+        page.locator(".attached li:not(.uploading):has-text('wide.png') img").wait_for()
+        assert not page.get_by_text("cannot see images").is_visible()
+        say(page, "What is this?")
+        finished(page)
+        page.reload()
+        finished(page)
+        image = messages(page).first.get_by_role("img", name="wide.png")
+        until(lambda: image.evaluate("image => image.naturalWidth") == 2000, "it is loaded")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        context.close()
 
 
 def test_an_image_is_pasted_and_shown(page: Page, served: Daemon) -> None:
