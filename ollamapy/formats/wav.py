@@ -25,6 +25,9 @@ FRAME = 0.02
 LONGEST = 28.0
 """Seconds of a piece, at most: encoders of Whisper's kind take 30."""
 
+_AT_ONCE = 2**18
+"""Samples of each channel, or frames, that are converted at a time: as floats they take four times their bytes, or more."""
+
 _QUIET = 0.2
 """Seconds that a pause has, over which the loudness is averaged."""
 
@@ -71,8 +74,12 @@ def read(data: bytes) -> Sound:
         raise InvalidRequest("the WAV file is broken: its channels or its rate are impossible")
     content = chunks.get(b"data", b"")
     usable = len(content) // block * block
-    values = _values(content[:usable], kind, bits).reshape(-1, channels).mean(1)
-    return Sound(np.clip(np.round(values * 32_767), -32_768, 32_767).astype("<i2"), rate)
+    step = block * _AT_ONCE
+    parts = [
+        _mono(content[at : min(at + step, usable)], kind, bits, channels)
+        for at in range(0, usable, step)
+    ]
+    return Sound(np.concatenate(parts) if parts else np.zeros(0, "<i2"), rate)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -86,6 +93,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             seen.add(name)
             yield name, data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
+
+
+def _mono(content: bytes, kind: int, bits: int, channels: int) -> Any:
+    """The mean of the channels, in integers of 16 bits."""
+    import numpy as np
+
+    values = _values(content, kind, bits).reshape(-1, channels).mean(1)
+    return np.clip(np.round(values * 32_767), -32_768, 32_767).astype("<i2")
 
 
 def _values(content: bytes, kind: int, bits: int) -> Any:
@@ -130,8 +145,11 @@ def _loudness(sound: Sound) -> list[float]:
 
     n = max(int(sound.rate * FRAME), 1)
     whole = len(sound.samples) // n
-    frames = sound.samples[: whole * n].reshape(whole, n).astype(np.float32)
-    found: list[float] = (frames**2).mean(1).tolist() if whole else []
+    frames = sound.samples[: whole * n].reshape(whole, n)
+    step = max(_AT_ONCE // n, 1)
+    found: list[float] = []
+    for at in range(0, whole, step):
+        found += (frames[at : at + step].astype(np.float32) ** 2).mean(1).tolist()
     return found
 
 

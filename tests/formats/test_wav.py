@@ -42,6 +42,18 @@ def test_samples_of_every_kind(name: str) -> None:
     np.testing.assert_allclose(sound.samples, RAMP * 32_767, atol=tolerance)
 
 
+def test_a_sound_longer_than_what_is_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(0).integers(-9000, 9000, 5000).astype("<i2")
+    whole = wav.read(encoded(1, 16, samples.tobytes(), channels=2))
+    loudness = wav.pieces(whole, 0.05)
+    monkeypatch.setattr(wav, "_AT_ONCE", 170)
+    assert (
+        wav.read(encoded(1, 16, samples.tobytes(), channels=2)).samples.tolist()
+        == whole.samples.tolist()
+    )
+    assert wav.pieces(whole, 0.05) == loudness
+
+
 def test_channels_become_one() -> None:
     left, right = np.array([1000, -400], "<i2"), np.array([3000, 400], "<i2")
     content = np.stack([left, right], 1).tobytes()
