@@ -190,8 +190,17 @@ def _check_files(spec: ModelSpec, request: Request) -> None:
         raise InvalidRequest("a request with a suffix cannot have images, leave them out")
     if len(request.files) > MOST_FILES:
         raise InvalidRequest(f"{len(request.files)} images are too many, at most {MOST_FILES}")
-    for file in request.files:
-        media.check(file)
+    for format in map(media.check, request.files):
+        _check_sense(spec, request, format)
+
+
+def _check_sense(spec: ModelSpec, request: Request, format: media.Format) -> None:
+    """Raise InvalidRequest for a sound if the model only sees, and for an image if it only hears."""
+    sense, verb, kind = "vision", "see", "an image"
+    if media.is_sound(format):
+        sense, verb, kind = "audio", "hear", "a sound"
+    if sense not in spec.capabilities:
+        raise InvalidRequest(f'"{request.model}" cannot {verb}: {kind} was given, leave it out')
 
 
 def _tools(request: Request) -> tuple[dict[str, Any], ...]:

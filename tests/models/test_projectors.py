@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.formats import seers
 from tests.registry.fake_hub import FakeHub, sha256
 from tests.served import ROOT, Daemon
 from tests.small_models import install, random_model
-from tests.small_projectors import projector
+from tests.small_projectors import bitmap, projector, wave
 
 from .pulls import blobs, cli, pull, statuses
 from .stored import models, show
@@ -263,3 +264,33 @@ def test_a_list_of_models_knows_it(seeing: Store) -> None:
     assert listed["eyes:latest"].capabilities == ("completion", "vision")
     assert listed["base:latest"].capabilities == ("completion",)
     assert listed["eyes:latest"].memory > listed["base:latest"].memory
+
+
+# ---- and is used -----------------------------------------------------------------------------------------------------------
+
+
+def ask(daemon: Daemon, model: str, file: bytes) -> tuple[int, str]:
+    """The status and the text of an answer about an image or a sound, or the error."""
+    message = {"role": "user", "content": "a b", "images": [base64.b64encode(file).decode()]}
+    options = {"temperature": 0, "num_predict": 8}
+    body = {"model": model, "messages": [message], "stream": False, "options": options}
+    answer = daemon.ask("POST", "/api/chat", body)
+    found = answer.json()
+    return answer.status, found["error"] if "error" in found else found["message"]["content"]
+
+
+@pytest.mark.llama
+@pytest.mark.parametrize("kind", seers.KINDS)
+def test_a_converted_folder_sees(served: Daemon, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "folder"
+    seers.make(folder, kind)
+    files = {}
+    for path in folder.iterdir():
+        files[path.name] = f"sha256:{sha256(path.read_bytes())}"
+        served.ask("POST", f"/api/blobs/{files[path.name]}", path.read_bytes())
+    body = {"model": "eyes", "files": files, "template": "{{ .Prompt }}", "stream": False}
+    assert served.ask("POST", "/api/create", body).status == 200
+    one, again, other = (ask(served, "eyes", bitmap(168, 168, seed)) for seed in (1, 1, 2))
+    assert one == again != other and one[0] == other[0] == 200
+    status, error = ask(served, "eyes", wave())
+    assert status == 400 and error == '"eyes" cannot hear: a sound was given, leave it out'
