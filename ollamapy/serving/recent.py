@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import RequestNotFound
-from ..types import Generation, Message, Options, Provenance
+from ..types import Generation, Media, Message, Options, Provenance
 from .logged import Logged
 
 MOST_REQUESTS = 128
@@ -58,10 +58,12 @@ class Recent:
     def size(self) -> int:
         """Bytes in memory, about."""
         texts = [self.prompt, *(text for m in self.messages for text in (m.content, m.thinking))]
-        images = sum(len(image) for message in self.messages for image in message.images)
-        tokens = sum(len(part) for part in self.generation.prompt.parts if isinstance(part, tuple))
-        tokens += len(self.tokens)
-        return _OVERHEAD + sum(map(sys.getsizeof, texts)) + images + _TOKEN * tokens
+        parts = self.generation.prompt.parts
+        files = [part.data for part in parts if isinstance(part, Media)]
+        files += [image for message in self.messages for image in message.images]
+        distinct = {id(file): len(file) for file in files}  # a message's and its prompt's are one
+        tokens = sum(len(part) for part in parts if isinstance(part, tuple)) + len(self.tokens)
+        return _OVERHEAD + sum(map(sys.getsizeof, texts)) + sum(distinct.values()) + _TOKEN * tokens
 
 
 def log_in(folder: Path) -> Logged[Recent]:

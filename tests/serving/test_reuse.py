@@ -9,7 +9,7 @@ import pytest
 from ollamapy.errors import RequestNotFound
 from ollamapy.serving.recent import MOST_BYTES, MOST_REQUESTS, MOST_SECONDS, Recent, RecentRequests
 from ollamapy.serving.reuse import report, turn_before
-from ollamapy.types import Generation, Message, Options, Prompt, Provenance
+from ollamapy.types import Generation, Media, Message, Options, Prompt, Provenance
 
 PROVENANCE = Provenance("m", "k", "build", 1, {})
 
@@ -120,6 +120,15 @@ def test_what_is_remembered_is_bounded_by_count_bytes_and_age() -> None:
     assert kept.of("")[-1].id == "large 9"
     now = MOST_SECONDS + 1
     assert kept.of("") == ()
+
+
+def test_images_count_once() -> None:
+    image, other = bytes(10**6), bytes(10**5)
+    plain = recent("1", "S", "Hi")
+    messages = (Message("user", "Look", images=(image,)),)
+    generation = Generation(Prompt(("a", Media(image), Media(other))))
+    seen = Recent(**{**_fields(plain), "messages": messages, "generation": generation})
+    assert 1_100_000 <= seen.size < 1_110_000
 
 
 def test_the_last_request_with_an_id_counts() -> None:
