@@ -28,6 +28,10 @@ SOUNDS: tuple[Format, ...] = ("wav", "mp3", "flac")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif")
 
 
+_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
+"""The sizes of the second header: two letters alone are the beginning of many a text."""
+
+
 class Size(NamedTuple):
     """Pixels of an image."""
 
@@ -47,13 +51,21 @@ def format_of(data: bytes) -> Format | None:
         return {b"WEBP": "webp", b"WAVE": "wav"}.get(data[8:12])  # type: ignore[return-value]
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
         return "heic"
-    if data.startswith(b"BM") and len(data) >= 26:
+    if data.startswith(b"BM") and data[14:18] in _BMP_HEADERS:
         return "bmp"
     if data.startswith(b"fLaC"):
         return "flac"
-    if data.startswith(b"ID3") or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
+    if data.startswith(b"ID3") or _is_frame(data):
         return "mp3"
     return None
+
+
+def _is_frame(data: bytes) -> bool:
+    """A frame of MPEG audio's layer III: eleven bits of sync, and no reserved version, rate of bits or rate of samples. A text in
+    UTF-16 begins with nearly the same bits."""
+    if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
+        return False
+    return data[1] & 0x18 != 0x08 and data[2] >> 4 not in (0, 15) and data[2] & 0x0C != 0x0C
 
 
 def is_sound(format: Format) -> bool:
