@@ -59,6 +59,7 @@ def test_a_reader_that_leaves(real: Place) -> None:
     command.stderr.close()
 
 
+@pytest.mark.long
 def test_two_at_once_make_one_daemon(real: Place) -> None:
     commands = [
         subprocess.Popen(
@@ -105,6 +106,7 @@ def wait_until_busy(place: Place) -> None:
         pass
 
 
+@pytest.mark.long
 def test_unknown_models_are_named(real: Place) -> None:
     result = real.run("run", "nosuch", "Hi")
     *_, complaint = result.stderr.splitlines()

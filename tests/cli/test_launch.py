@@ -288,6 +288,7 @@ def test_a_newer_daemon_stays(place: Place) -> None:
     assert place.daemons() == before
 
 
+@pytest.mark.long
 def test_ps_and_stop_replace_nothing(place: Place) -> None:
     place.run("list", daemon=OLD)
     before = place.daemons()

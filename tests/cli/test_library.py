@@ -288,6 +288,7 @@ def test_one_that_cannot_be_asked_for_is_told(
     assert ask("outdated").stderr == "nothing is outdated\n"
 
 
+@pytest.mark.long
 def test_what_was_made_here_has_no_source(
     ask: Callable[..., Any], hub: FakeHub, model: Path, home: Path, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_each_story_is_a_chat(run: Run, keeper: Daemon) -> None:
 
 
 @llama
+@pytest.mark.long
 def test_a_daemon_that_keeps_nothing(
     start: Start, model_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -455,6 +456,7 @@ def test_control_characters_of_others_do_not_reach_the_terminal(run: Run, keeper
     assert "\u202e" not in it.written.decode(errors="replace")
 
 
+@pytest.mark.long
 def test_an_ollama_keeps_no_chats(start: Start, standin: Callable[..., Any]) -> None:
     server = standin("--kind", "ollama")
     it = start(sys.executable, "-m", "ollamapy", "run", "sees", OLLAMAPY_HOST=server.host)

@@ -45,6 +45,7 @@ def _prompt_counts(it: Chat) -> list[int]:
 
 
 @llama
+@pytest.mark.long
 def test_ctrl_c_pressed_many_times_stops_the_answer_and_not_the_chat(chat: Start) -> None:
     it = chat("long").prompted(1)
     for _ in range(5):
@@ -116,6 +117,7 @@ def test_completion(chat: Start) -> None:
 
 
 @llama
+@pytest.mark.long
 def test_ctrl_l_clears_the_screen(chat: Start) -> None:
     it = chat("hello").prompted(1)
     it.enter("/nope")

@@ -84,6 +84,7 @@ def test_a_repair_fetches_the_bad_pieces(hub: FakeHub, ollamapy: Command, tmp_pa
         assert path.read_bytes()[:8] == data[:5] + b"!!!"
 
 
+@pytest.mark.long
 def test_a_repair_does_not_replace_what_was_made_here(
     hub: FakeHub, ollamapy: Command, tmp_path: Path
 ) -> None:

@@ -119,7 +119,7 @@ def endless(daemon: Daemon) -> Iterator[Answer]:
 
 
 @llama
-@pytest.mark.parametrize("more", [(), ("--temporary",)])
+@pytest.mark.parametrize("more", [(), pytest.param(("--temporary",), marks=pytest.mark.long)])
 def test_the_queue_of_a_real_daemon(busy: Daemon, start: Start, more: tuple[str, ...]) -> None:
     """Of an answer that is printed once, and of those in chats that are kept and that are not."""
     command = (sys.executable, "-m", "ollamapy", "run", "long", "--num-predict", "3")

@@ -341,7 +341,9 @@ def test_a_parameter_of_another_kind(name: str, text: str, says: str) -> None:
     assert str(caught.value).startswith(says)
 
 
-@pytest.mark.parametrize("digits", ["1" * 10 * MB, "0" * 10 * MB + "x", "." * MB])
+@pytest.mark.parametrize(
+    "digits", ["1" * 10 * MB, pytest.param("0" * 10 * MB + "x", marks=pytest.mark.long), "." * MB]
+)
 def test_endless_numbers(digits: str) -> None:
     for name in ("num_ctx", "temperature"):
         with pytest.raises(ValueError):

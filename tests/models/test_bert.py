@@ -102,7 +102,7 @@ def test_byte_pairs_and_positions_behind_padding(own: Daemon, tmp_path: Path) ->
         assert cosine(own, "roberta", text, wanted) > 0.999
 
 
-@pytest.mark.parametrize("window", [2, 4, 128])
+@pytest.mark.parametrize("window", [2, pytest.param(4, marks=pytest.mark.long), 128])
 def test_norms_before_and_windows_of_attention(own: Daemon, tmp_path: Path, window: int) -> None:
     folder = tmp_path / "weights"
     texts = encoders.make_modern(folder, local_attention=window)

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from ollamapy.registry.prune import prune
 from ollamapy.registry.store import Store
 from tests.registry.fake_hub import FakeHub, content, sha256
@@ -47,6 +49,7 @@ def test_a_model_is_removed_while_a_pull_needs_a_blob_of_it(
     assert names(served) == ["hf.co/me/b:latest"] and cli(served, hub, "verify").returncode == 0
 
 
+@pytest.mark.long
 def test_what_a_removal_takes_from_an_interrupted_pull_is_fetched_again(
     tmp_path: Path, served: Daemon, hub: FakeHub, gguf: bytes
 ) -> None:

@@ -310,6 +310,7 @@ def is_small(each: Any) -> bool:
     return bool(box) and (box["width"] < 24 or box["height"] < 24)
 
 
+@pytest.mark.long
 def test_the_chosen_theme_is_kept(page: Page, served: Daemon) -> None:
     page.goto("/")
     colour = "getComputedStyle(document.body).backgroundColor"

@@ -68,7 +68,7 @@ def test_a_text_file_goes_with_a_message(page: Page, served: Daemon, tmp_path: P
     assert answer["usage"]["prompt_tokens"] > 100, "the file is part of the prompt"
 
 
-@pytest.mark.parametrize("kind", ["drop", "paste"])
+@pytest.mark.parametrize("kind", ["paste", pytest.param("drop", marks=pytest.mark.long)])
 def test_files_are_dropped_and_pasted(page: Page, served: Daemon, kind: str) -> None:
     open_chat(page, new_chat(served))
     page.evaluate(GIVE, [kind, "a.py", "print(1)"])
@@ -241,6 +241,7 @@ def test_a_chat_whose_first_message_is_refused_does_not_stay(
     finished(page)
 
 
+@pytest.mark.long
 def test_files_of_a_temporary_chat_are_not_stored(page: Page, served: Daemon) -> None:
     stored = served.home / "state" / "attachments"
     before = len(list(stored.rglob("*")))
@@ -266,6 +267,7 @@ def test_a_file_is_kept_with_the_draft(page: Page, served: Daemon) -> None:
     assert attached(page) == [] and field(page).input_value() == ""
 
 
+@pytest.mark.long
 def test_the_conversation_is_read_while_one_types(page: Page, served: Daemon, watch: Watch) -> None:
     """Unless that is switched off."""
     chat = stored_chat(served, "Hi", "Hello")

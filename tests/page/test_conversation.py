@@ -107,6 +107,7 @@ def test_a_tool_call_is_shown(page: Page, served: Daemon) -> None:
     assert '"city": "Paris"' in answer.inner_text()
 
 
+@pytest.mark.long
 def test_figures_tell_what_an_answer_took(page: Page, served: Daemon) -> None:
     chat = new_chat(served)
     open_chat(page, chat)
@@ -195,6 +196,7 @@ def test_a_message_is_edited_into_a_branch(page: Page, served: Daemon) -> None:
     assert [m["content"] for m in shown_path(settled(served, chat))] == ["Second", HELLO]
 
 
+@pytest.mark.long
 def test_an_answer_is_edited_without_a_model(page: Page, served: Daemon) -> None:
     chat = stored_chat(served, "Hi", "Wrong")
     open_chat(page, chat)
@@ -231,6 +233,7 @@ def test_the_next_message_waits_for_the_answer(page: Page, served: Daemon) -> No
     assert [m["content"] for m in path if m["role"] == "user"] == ["One", "Two"]
 
 
+@pytest.mark.long
 def test_a_queued_message_is_taken_back(page: Page, served: Daemon) -> None:
     chat = new_chat(served, "long")
     open_chat(page, chat)

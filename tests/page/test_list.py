@@ -85,6 +85,7 @@ def test_a_chat_is_renamed(page: Page, served: Daemon) -> None:
     assert read_chat(served, ant)["title"] == "Insects"
 
 
+@pytest.mark.long
 def test_a_pinned_chat_stays_on_top(page: Page, served: Daemon) -> None:
     three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")
@@ -99,6 +100,7 @@ def test_a_pinned_chat_stays_on_top(page: Page, served: Daemon) -> None:
     assert not any(chat["pinned"] for chat in served.ask("GET", "/api/chats").json()["chats"])
 
 
+@pytest.mark.long
 def test_the_archive_hides_chats(page: Page, served: Daemon) -> None:
     three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")
@@ -143,6 +145,7 @@ def test_a_deleted_chat_is_gone_when_the_notice_is_dismissed(page: Page, served:
     assert messages(page).count() == 0
 
 
+@pytest.mark.long
 def test_a_deleted_chat_is_gone_when_the_tab_is_closed(page: Page, served: Daemon) -> None:
     [ant, *_] = three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")
@@ -241,6 +244,7 @@ def test_all_chats_are_deleted(page: Page, served: Daemon) -> None:
     assert served.ask("GET", "/api/chats?archived=all").json()["chats"] == []
 
 
+@pytest.mark.long
 def test_a_row_keeps_the_focus_while_the_list_is_fetched_again(page: Page, served: Daemon) -> None:
     three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")

@@ -107,6 +107,7 @@ def test_what_is_not_installed_is_pulled_from_the_picker(page: Page, served: Dae
     assert any("page/small" in name for name in names(served))
 
 
+@pytest.mark.long
 def test_a_pull_is_cancelled_and_resumed(
     page: Page, served: Daemon, hub: FakeHub, repository: str
 ) -> None:
@@ -154,6 +155,7 @@ def test_the_catalogue_is_searched(page: Page, served: Daemon) -> None:
     dialog.get_by_role("group").filter(has_text="qwen3").first.wait_for()
 
 
+@pytest.mark.long
 def test_a_model_is_copied_and_deleted(page: Page, served: Daemon) -> None:
     page.goto("/")
     dialog = open_models(page)

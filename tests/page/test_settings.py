@@ -62,6 +62,7 @@ def test_a_value_out_of_range_is_not_taken(page: Page, served: Daemon) -> None:
     assert read_chat(served, chat)["options"] == {}
 
 
+@pytest.mark.long
 def test_a_schema_is_checked_and_used(page: Page, served: Daemon) -> None:
     chat = new_chat(served, "city")
     open_chat(page, chat)

@@ -62,6 +62,7 @@ def test_a_draft_survives_a_reload_and_another_chat(page: Page, served: Daemon) 
     assert field(page).input_value() == "half a thou"
 
 
+@pytest.mark.long
 def test_several_chats_are_answered_at_once(page: Page, served: Daemon) -> None:
     """The list shows which; coming back to one, its answer has gone on."""
     first, second = (
@@ -105,6 +106,7 @@ def test_a_message_waits_also_while_another_chat_is_open(page: Page, served: Dae
     assert read_chat(served, other)["n_messages"] == 2
 
 
+@pytest.mark.long
 def test_a_waiting_message_that_cannot_be_sent_is_not_lost(
     page: Page, served: Daemon, watch: Watch
 ) -> None:

@@ -226,7 +226,11 @@ NO_LOCK = "import fcntl; fcntl.flock = lambda *_: None"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")
-@pytest.mark.parametrize("prelude", ["", NO_LOCK], ids=["locks", "a flock that does nothing"])
+@pytest.mark.parametrize(
+    "prelude",
+    ["", pytest.param(NO_LOCK, marks=pytest.mark.long)],
+    ids=["locks", "a flock that does nothing"],
+)
 def test_two_processes_want_the_same(hub: FakeHub, store: Store, prelude: str) -> None:
     file = offer(hub)
     hub.fault(times=INF, cap=3 * MIB)

@@ -205,6 +205,7 @@ def test_templates_without_end_hold_up_nobody_else(loops: int) -> None:
     with_renderer(scenario, timeout=3.0)
 
 
+@pytest.mark.long
 def test_with_as_many_endless_templates_as_children_others_take_turns() -> None:
     async def scenario(renderer: Renderer) -> None:
         await renderer.render(GOOD, HI)

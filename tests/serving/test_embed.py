@@ -276,6 +276,7 @@ def test_no_context_at_all(embedder: Daemon, num_ctx: int) -> None:
 
 
 @pytest.mark.llama
+@pytest.mark.long
 def test_ten_thousand_texts_and_ten_megabytes(embedder: Daemon) -> None:
     some = vectors(embedder, "bert", [f"ba {n}" for n in range(50)])
     many = vectors(embedder, "bert", [f"ba {n % 50}" for n in range(10_000)])

@@ -109,7 +109,9 @@ def test_what_the_cache_takes_and_clearing_it(home: Path) -> None:
         daemon.end()
 
 
-@pytest.mark.parametrize("path", ["/api/cache", "/api/cache?model=m"])
+@pytest.mark.parametrize(
+    "path", [pytest.param("/api/cache", marks=pytest.mark.long), "/api/cache?model=m"]
+)
 def test_clearing_reaches_what_a_loaded_model_has_in_memory(home: Path, path: str) -> None:
     with serve(home, home / "models") as daemon:
         ask(daemon)

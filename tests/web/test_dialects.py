@@ -134,7 +134,7 @@ every_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALEC
 
 
 @every_dialect
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disconnect_stops_the_work(
     model_store: Path, stage: str, stream: bool, dialect: Dialect

@@ -72,6 +72,7 @@ def test_a_stop_ends_the_answers_of_chats_and_keeps_their_text(
         assert more[-1][1]["stop_reason"] == "length" and said(more)
 
 
+@pytest.mark.long
 def test_an_answer_that_is_nearly_there_ends_as_usual(model_store: Path, home: Path) -> None:
     with serve(home, model_store) as daemon:
         chat = new_chat(daemon, model="long", options={"num_predict": 20})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.registry.fake_hub import FakeHub
 from tests.served import Daemon, until
 
@@ -64,6 +66,7 @@ def test_a_cancelled_pull_is_taken_up_where_it_ended(
     assert hub.sent("cdn") - before < len(gguf) - 100_000
 
 
+@pytest.mark.long
 def test_how_a_job_failed_can_be_read_later(own: Daemon) -> None:
     job = own.ask("POST", "/api/pull", {"model": NAME, "background": True}).json()
     until(lambda: status(own, job["id"]) == "failed", "the job has ended")

@@ -43,6 +43,7 @@ def test_a_creation_in_the_background_is_a_job(own: Daemon) -> None:
     assert own.ask("POST", "/api/show", {"model": "mine"}).status == 200
 
 
+@pytest.mark.long
 def test_fields_beside_the_text_take_precedence(own: Daemon) -> None:
     assert create(own, MODELFILE, system="You are a dog.", stream=False).status == 200
     assert own.ask("POST", "/api/show", {"model": "mine"}).json()["system"] == "You are a dog."

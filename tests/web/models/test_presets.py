@@ -68,6 +68,7 @@ def test_what_is_refused(daemon: Daemon, name: str, body: Any, message: str) -> 
     assert answer.status == 400 and message in answer.json()["error"], answer.body
 
 
+@pytest.mark.long
 def test_there_are_not_too_many(model_store: Path, tmp_path: Path) -> None:
     with serve(tmp_path, model_store) as daemon:
         for number in range(200):

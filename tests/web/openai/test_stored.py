@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.served import Daemon, serve, until
 
 
@@ -61,6 +63,7 @@ def test_a_response_is_kept_over_a_restart(model_store: Path, tmp_path: Path) ->
         assert daemon.ask("GET", path).status == 404
 
 
+@pytest.mark.long
 def test_where_nothing_is_to_be_kept_responses_are_in_memory(
     model_store: Path, tmp_path: Path
 ) -> None:
