@@ -95,7 +95,7 @@ def show(
     return opened[-1]
 
 
-@pytest.mark.parametrize("step", [1, 3, 17, 10_000])
+@pytest.mark.parametrize("step", [1, pytest.param(3, marks=pytest.mark.long), 17, 10_000])
 def test_an_answer_is_drawn_however_it_is_cut(
     step: int, opened: list[Chat], variables: dict[str, str]
 ) -> None:
@@ -122,10 +122,10 @@ def test_prose_without_marks_is_never_drawn_again(
     [
         "[x](http://e.example/\x1b]8;;y\x07) **b**",
         "\x1b]52;c;aGk=\x07 **b** \x1b[2J",
-        "**&#x1b;]0;title&#7;** &#x202e;",
+        pytest.param("**&#x1b;]0;title&#7;** &#x202e;", marks=pytest.mark.long),
         "```\x1b[31mpython\n\x1b]0;t\x07x = 1\n```",
         "| a\x9b31m | **b** |\n|---|---|\n| \x1b[5m | c |\n",
-        "[ref]: javascript:alert(1)\n[ref] **b**",
+        pytest.param("[ref]: javascript:alert(1)\n[ref] **b**", marks=pytest.mark.long),
     ],
 )
 def test_hostile_text_is_harmless(evil: str, opened: list[Chat], variables: dict[str, str]) -> None:

@@ -63,7 +63,7 @@ def go(server: Standin) -> None:
     ("columns", "model", "texts"),
     [
         (60, "waits", ["in the queue, place 2", "loading waits: 40%", "reading the prompt of 12,345 tokens: 50%"]),
-        (30, "waits", ["in the queue, place 2", "loading waits: 40%", "prompt: 50%"]),
+        pytest.param(30, "waits", ["in the queue, place 2", "loading waits: 40%", "prompt: 50%"], marks=pytest.mark.long),
         (16, "waits", ["in the queue,", "loading: 40%", "prompt: 50%"]),
     ],
 )  # fmt: skip

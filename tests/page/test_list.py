@@ -58,6 +58,7 @@ def test_the_newest_chat_is_first(page: Page, served: Daemon) -> None:
     assert page.title().startswith("Bee question")
 
 
+@pytest.mark.long
 def test_search_finds_words_in_messages(page: Page, served: Daemon) -> None:
     ant, *_ = three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")
@@ -155,6 +156,7 @@ def test_a_deleted_chat_is_gone_when_the_tab_is_closed(page: Page, served: Daemo
     until(lambda: served.ask("GET", f"/api/chats/{ant}").status == 404, "it is deleted")
 
 
+@pytest.mark.long
 def test_export_as_markdown_and_json(page: Page, served: Daemon, tmp_path: Path) -> None:
     three_chats(served)
     opened(page, "Cow question", "Bee question", "Ant question")
@@ -207,6 +209,7 @@ def test_a_temporary_chat_is_not_in_the_list(page: Page, served: Daemon) -> None
     assert served.ask("GET", "/api/chats").json()["chats"] == []
 
 
+@pytest.mark.long
 def test_many_chats_come_in_parts(page: Page, served: Daemon) -> None:
     for number in range(70):
         new_chat(served, title=f"Chat {number}")

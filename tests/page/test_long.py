@@ -53,6 +53,7 @@ def test_a_long_chat_is_there_in_its_order(page: Page, served: Daemon, long_chat
     assert shown(page) == path(served, long_chat)
 
 
+@pytest.mark.long
 def test_a_long_chat_can_be_read_from_its_beginning(
     page: Page, served: Daemon, long_chat: str
 ) -> None:

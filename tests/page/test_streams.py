@@ -36,6 +36,7 @@ def test_a_reload_goes_on_with_the_answer(page: Page, served: Daemon) -> None:
     assert " ".join(shown.split()) == " ".join(answer["content"].split())
 
 
+@pytest.mark.long
 def test_a_closed_tab_loses_nothing(page: Page, served: Daemon) -> None:
     chat = new_chat(served, "long", options={"num_predict": 150})
     open_chat(page, chat)
