@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,14 @@ def test_a_pdf_that_cannot_be_read_is_refused(content: bytes, why: str) -> None:
     pytest.importorskip("pypdf")
     with pytest.raises(InvalidRequest, match=why):
         read(content, "pdf")
+
+
+def test_without_the_extra_a_pdf_is_refused_and_the_way_out_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    with pytest.raises(InvalidRequest, match=r"lacks pypdf: pip install 'ollamapy\[media\]'"):
+        read(pdf("a"), "pdf")
 
 
 def test_an_encrypted_pdf_is_refused() -> None:
