@@ -30,6 +30,9 @@ _MARKER = b"<__media__>"
 _NO_PROGRAMS = os.devnull.encode()
 """A folder that has no ffmpeg."""
 
+_LEAST_SAMPLES = 1600
+"""Of a sound: libmtmd ends the process for one that has a single sample."""
+
 _TEXT, _IMAGE = 0, 1
 """Kinds of a chunk in libmtmd; the others are sounds."""
 
@@ -175,6 +178,9 @@ class Projector:
         if not bitmap:
             kind = "a sound" if formats.is_sound(format) else "an image"
             raise InvalidRequest(f"{kind} is broken: a {format.upper()} that cannot be decoded")
+        if formats.is_sound(format) and self._mtmd.mtmd_bitmap_get_nx(bitmap) < _LEAST_SAMPLES:
+            self._mtmd.mtmd_bitmap_free(bitmap)
+            raise InvalidRequest("a sound is shorter than a tenth of a second")
         return bitmap
 
     def _cut(self, bitmap: Any, digest: bytes, *, keeps: bool) -> FileParts:

@@ -68,6 +68,13 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     model.close()
 
 
+@pytest.fixture(scope="module")
+def ears(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    model = load(tmp_path_factory.mktemp("models"), "qwen2a")
+    yield model
+    model.close()
+
+
 class Served:
     """An engine of its own over a model, whose slots are empty; ``encoded`` counts what libmtmd encoded."""
 
@@ -354,13 +361,26 @@ def test_a_projector_of_another_width_is_a_load_failure(tmp_path: Path) -> None:
         Model(msgspec.structs.replace(made, files=files))
 
 
-def test_models_neither_hear_nor_see_what_they_cannot(llava: Model, tmp_path: Path) -> None:
+def test_models_neither_hear_nor_see_what_they_cannot(llava: Model, ears: Model) -> None:
     with pytest.raises(InvalidRequest, match="cannot hear"):
         llava.read_media(wave())
-    listening = load(tmp_path, "qwen2a")
     with pytest.raises(InvalidRequest, match="cannot see"):
-        listening.read_media(CAT)
-    listening.close()
+        ears.read_media(CAT)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 400, 1599])
+def test_a_sound_of_a_moment_is_refused_and_the_process_lives(ears: Model, samples: int) -> None:
+    with pytest.raises(InvalidRequest, match="shorter than|cannot be decoded"):
+        ears.read_media(wave(samples / 16_000))
+
+
+def test_numbers_that_are_none_end_no_process(ears: Model) -> None:
+    sound = bytearray(wave(0.5))
+    sound[20:22] = (3).to_bytes(2, "little")  # floats
+    sound[28:36] = (64_000).to_bytes(4, "little") + bytes([4, 0, 32, 0])
+    sound[44:] = b"\0\0\xc0\x7f" * 4_000
+
+    assert Served(ears).ask("ba ", bytes(sound), " ke?") is not None
 
 
 @pytest.mark.parametrize(
