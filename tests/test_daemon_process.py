@@ -141,7 +141,7 @@ def test_a_signal_lets_requests_finish(own: Daemon, number: int) -> None:
 
 
 def test_no_new_request_is_served_during_the_shutdown(own: Daemon) -> None:
-    answer = first_line(own, options={"num_predict": 800})
+    answer = first_line(own, options={"num_predict": 300})
     own.process.send_signal(signal.SIGTERM)
     until(lambda: b"stopping" in own.log.read_bytes(), "it has understood")
     until(lambda: _refused(own), "it accepts nobody")

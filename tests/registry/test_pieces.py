@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollamapy.registry.pieces import (
@@ -58,6 +58,7 @@ def test_of_segments_that_overlap_the_first_and_longest_is_kept() -> None:
     wild,
     st.randoms(use_true_random=False),
 )
+@settings(max_examples=40)
 def test_any_life_of_a_download_ends_with_every_byte_once(
     size: int, piece: int, segments: list[Segment], chance: random.Random
 ) -> None:
