@@ -14,7 +14,7 @@ import os
 import sys
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -36,6 +36,9 @@ _LEAST_SAMPLES = 1600
 _TEXT, _IMAGE = 0, 1
 """Kinds of a chunk in libmtmd; the others are sounds."""
 
+_MOST_KNOWN = 1024
+"""Files of which it is known what they become."""
+
 _PROBE = formats.Size(4096, 4096)
 """An image of which no model makes a smaller inset than of others."""
 
@@ -46,7 +49,8 @@ class Inset:
 
     ``digest`` identifies the rows, whatever the prompt. ``causal``: a row sees those before it only; else all rows of the inset see
     each other, and are computed in one batch. ``places`` and ``steps`` (M-RoPE): the four positions of each row where the inset is
-    at position 0, section by section, and what each of them grows by with that position. ``chunk`` is libmtmd's; None: only counted.
+    at position 0, section by section, and what each of them grows by with that position. ``chunk`` is libmtmd's,
+    with the pixels; without it they are in the ``file``, or it is only counted.
     """
 
     digest: bytes
@@ -56,6 +60,7 @@ class Inset:
     places: array[int] | None = None
     steps: array[int] | None = None
     chunk: _Chunk | None = None
+    file: bytes = b""
 
     @property
     def tokens(self) -> list[int]:
@@ -105,6 +110,7 @@ class Projector:
         if not self._context:
             raise LoadFailed("the projector of the model cannot be loaded")
         self.encoded = Encoded(plan.encoded_size)
+        self._known: dict[bytes, FileParts] = {}
         self.sees = bool(mtmd_cpp.mtmd_support_vision(self._context))
         self.hears = bool(mtmd_cpp.mtmd_support_audio(self._context))
         self.is_mrope = bool(mtmd_cpp.mtmd_decode_use_mrope(self._context))
@@ -129,12 +135,28 @@ class Projector:
 
         Raises InvalidRequest for a file that cannot be read, or that is not for this model.
         """
+        digest = self._seed + sha256_hex(data).encode()
+        known = self._known.get(digest, ())
+        if known and all(self.encoded.has(e.digest) for e in known if isinstance(e, Inset)):
+            return tuple(replace(e, file=data) if isinstance(e, Inset) else e for e in known)
+        found = self._decoded(data, digest)
+        self._remember(digest, found)
+        return found
+
+    def _decoded(self, data: bytes, digest: bytes) -> FileParts:
         format = self._check(data)
         bitmap = self._bitmap(format, data)
         try:
-            return self._cut(bitmap, self._seed + sha256_hex(data).encode(), keeps=True)
+            return self._cut(bitmap, digest, keeps=True)
         finally:
             self._mtmd.mtmd_bitmap_free(bitmap)
+
+    def _remember(self, digest: bytes, parts: FileParts) -> None:
+        """Keep what a file becomes, without its pixels: they are needed no more while its rows are kept."""
+        bare = tuple(replace(e, chunk=None) if isinstance(e, Inset) else e for e in parts)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[digest] = bare
 
     def count(self, data: bytes) -> int:
         """The tokens of a file, without decoding it. Raises InvalidRequest as :meth:`read`, but for what only decoding shows."""
@@ -249,6 +271,10 @@ class Projector:
         if (rows := self.encoded.get(inset.digest)) is not None:
             return rows
         mtmd = self._mtmd
+        if inset.chunk is None:  # its rows were kept when the file was read, and no more
+            digest = inset.digest.rpartition(b" ")[0]
+            again = self._decoded(inset.file, digest)
+            inset = next(e for e in again if isinstance(e, Inset) and e.digest == inset.digest)
         if inset.chunk is None or mtmd.mtmd_encode_chunk(self._context, inset.chunk.pointer):
             raise InvalidRequest("an image or a sound cannot be encoded")
         rows = (ctypes.c_float * (inset.n * self._width))()

@@ -6,12 +6,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from collections.abc import Sequence as Several
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from ollamapy.engine.encoded import Encoded
 from ollamapy.engine.engine import Engine
 from ollamapy.engine.events import Event, Finished, TextOut
 from ollamapy.engine.llama import Model
@@ -220,6 +222,24 @@ def test_the_count_is_what_the_prompt_takes(model: Model, kind: Kind) -> None:
     assert model.count_media(file) == len(tokens) - model.adds_bos
 
 
+@pytest.mark.parametrize(("format", "package"), [("WEBP", "PIL"), ("HEIF", "pillow_heif")])
+def test_pillow_reads_what_libmtmd_does_not(llava: Model, format: str, package: str) -> None:
+    pytest.importorskip(package)
+    from PIL import Image
+
+    if package == "pillow_heif":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    file = BytesIO()
+    Image.open(BytesIO(CAT)).save(file, format, quality=95)
+
+    assert llava.count_media(file.getvalue()) == 16
+    assert Served(llava).ask("ba ", file.getvalue(), " ke?")
+    with pytest.raises(InvalidRequest):
+        llava.read_media(file.getvalue()[:60])
+
+
 # ---- what is reused --------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +285,29 @@ def test_the_same_image_in_eight_slots_is_encoded_once(
     assert encoded.n == 1
     assert len({served.text(id) for id in ids}) > 1
     assert all(served.ending(id).n_cached == 0 for id in ids[:1])
+
+
+def test_an_image_that_is_kept_is_not_decoded_again(
+    llava: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = bitmap(64, 64, seed=31)
+    served = Served(llava)
+    expected = served.ask("ba ", image)
+    monkeypatch.setattr(llava.projector, "_bitmap", None)
+
+    assert Served(llava).ask("ba ", image) == expected
+
+
+def test_an_image_whose_rows_went_meanwhile_is_decoded_again(llava: Model) -> None:
+    image = bitmap(64, 64, seed=32)
+    expected = Served(llava).ask("ba ", image)
+    served = Served(llava)
+    id = served.submit(["ba ", image])
+    assert llava.projector is not None
+    llava.projector.encoded = Encoded(10**7)
+    served.run()
+
+    assert served.text(id) == expected
 
 
 def test_an_image_that_is_not_kept_is_encoded_again(

@@ -184,6 +184,24 @@ def test_saved_prefixes_are_counted(free: int, chosen: dict[str, Any], size: int
     assert fit.estimate_load(model, plan).total == without + size
 
 
+def test_encoded_images_are_counted_where_there_is_a_projector() -> None:
+    model = header(**LLAMA2_7B)
+    asked = request(model, Options())
+    files = replace(asked.files, projector=File(Path("/mmproj.gguf")))
+    seeing = dataclasses.replace(asked, files=files)
+    plan = fit.preferred(seeing, settings(), 100 * GB)
+
+    assert (plan.encoded_size, plan.image_max_tokens) == (256 * MIB, fit.image_tokens(plan.n_ctx))
+    without = fit.estimate_load(model, replace(plan, encoded_size=0)).total
+    assert fit.estimate_load(model, plan).total == without + 256 * MIB
+    assert fit.preferred(asked, settings(), 100 * GB).encoded_size == 0
+
+
+@pytest.mark.parametrize(("n_ctx", "most"), [(512, 256), (2048, 512), (4096, 1024), (32_768, 1024)])
+def test_an_image_has_a_quarter_of_the_context(n_ctx: int, most: int) -> None:
+    assert fit.image_tokens(n_ctx) == most
+
+
 # "CPU compute buffer size" of llama.cpp 0.3.36, in MiB.
 WIDE = header(
     block_count=2,

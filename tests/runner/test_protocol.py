@@ -15,6 +15,7 @@ from ollamapy.loading import File, Files, LoadPlan
 from ollamapy.runner.frames import MAX_FRAME, Frame, FrameReader, FrameTooLong, encode
 from ollamapy.runner.protocol import (
     Cancel,
+    Count,
     Done,
     Failed,
     FromRunner,
@@ -31,7 +32,7 @@ from ollamapy.runner.protocol import (
     Tokenize,
     ToRunner,
 )
-from ollamapy.types import Constraint, Generation, Prompt, Sampling, TokenLogprob
+from ollamapy.types import Constraint, Generation, Media, Prompt, Sampling, TokenLogprob
 from tests.plans import plan
 
 TO_RUNNER = [
@@ -63,6 +64,7 @@ TO_RUNNER = [
         ),
     ),
     Tokenize(3, "", 10, add_special=False),
+    Count(3, Prompt(("a", Media(b"\x89PNG"), (1, 2)))),
     Resize(4, plan("/m.gguf", n_ctx=512, n_slots=3)),
     Cancel(1),
     Stop(),
