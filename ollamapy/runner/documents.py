@@ -123,5 +123,7 @@ def _checked(outcome: Frame | Ending) -> Extract:
         case Ending(spawned=False, error=BaseException() as error):
             raise RunnerError(f"a document reader cannot be started: {reason(error)}") from error
         case Ending() as ending:
-            raise InvalidRequest(f"cannot be read: its reader ended {ending.how}")
+            raise InvalidRequest(
+                f"takes too long or too much memory to read (its reader ended {ending.how})"
+            )
     raise RunnerError("a document reader sent an answer of another kind")
