@@ -125,7 +125,11 @@ class Projector:
         """Tokens that a batch must hold at least: those of an inset whose rows see each other."""
         if not self.sees or not self._mtmd.mtmd_decode_use_non_causal(self._context, None):
             return 0
-        found = self._cut(self._placeholder(_PROBE), b"", keeps=False)
+        probe = self._placeholder(_PROBE)
+        try:
+            found = self._cut(probe, b"", keeps=False)
+        finally:
+            self._mtmd.mtmd_bitmap_free(probe)
         return max((part.n for part in found if isinstance(part, Inset)), default=0)
 
     # ---- from a file to insets -------------------------------------------------------------------------------------

@@ -50,7 +50,11 @@ def test_a_response_of_a_killed_daemon_has_failed_with_its_text(
         assert ask(daemon, "POST", "/v1/responses", again)["status"] == "incomplete"
         ask(daemon, "DELETE", path)
         state = [each for each in tmp_path.glob("chats.db*")]
-        assert state and not any(text[:60].encode() in each.read_bytes() for each in state)
+        assert state
+        until(
+            lambda: not any(text[:60].encode() in each.read_bytes() for each in state),
+            "its text is in no file any more",
+        )
 
 
 def test_a_response_is_kept_over_a_restart(model_store: Path, tmp_path: Path) -> None:
