@@ -155,7 +155,7 @@ def test_a_dead_runner_breaks_one_answer_off(
         it.until("long ?/")
         it.enter("/load hello")
         it.until("hello 0/2048").enter("Hi")
-        it.until(HELLO)
+        it.until(HELLO).until(lambda: it.lines[-1].startswith(">>>"))
         daemon.end(signal.SIGKILL)
         it.enter("Hi again")
         it.until("Error: no server at").until(lambda: it.lines[-1].startswith(">>>"))
