@@ -75,7 +75,7 @@ def test_a_stop_ends_the_answers_of_chats_and_keeps_their_text(
 @pytest.mark.long
 def test_an_answer_that_is_nearly_there_ends_as_usual(model_store: Path, home: Path) -> None:
     with serve(home, model_store) as daemon:
-        chat = new_chat(daemon, model="long", options={"num_predict": 20})
+        chat = new_chat(daemon, model="long", options={"num_predict": 8})
         answer = daemon.open("POST", f"/api/chats/{chat}/messages", {"content": "Hi"})
         stream = events(answer)
         next(event for event in stream if event[0] == "text")
