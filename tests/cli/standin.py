@@ -46,6 +46,13 @@ def now(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
+def report(value: object) -> None:
+    """A line on stdout, in one piece: requests come at the same time."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     options: argparse.Namespace
@@ -54,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def _record(self, body: object) -> None:
-        print(json.dumps([self.command, self.path, body]), flush=True)
+        report([self.command, self.path, body])
 
     def _json(self, status: int, value: object) -> None:
         data = json.dumps(value).encode()
@@ -166,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._line({"response": "on and on\n", "done": False})
                 time.sleep(0.002)
         except OSError:
-            print("gone", flush=True)
+            report("gone")
             self.close_connection = True
             self.wfile = open(os.devnull, "wb")
 
@@ -211,7 +218,7 @@ def main() -> None:
         threading.Thread(target=drain).start()
 
     signal.signal(signal.SIGTERM, end)
-    print(json.dumps(["started", options.preload, os.getcwd(), os.getppid()]), flush=True)
+    report(["started", options.preload, os.getcwd(), os.getppid()])
     time.sleep(options.delay)
     server.serve_forever()
 

@@ -118,7 +118,7 @@ def test_norms_before_and_windows_of_attention(own: Daemon, tmp_path: Path, wind
 @pytest.mark.real
 @pytest.mark.skipif(not MINILM.exists(), reason="scripts/judges could not get the model MiniLM")
 def test_the_real_minilm(own: Daemon, tmp_path: Path) -> None:
-    (tmp_path / "weights").symlink_to(MINILM)
+    (tmp_path / "weights").symlink_to(MINILM.resolve())
     create(own, "minilm", tmp_path / "weights")
     reference = Reference(MINILM)
     for text in (
