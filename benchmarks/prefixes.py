@@ -41,6 +41,14 @@ def places(root: Path, store: Path) -> dict[str, Path]:
     return found
 
 
+def installed(root: Path, store: Path) -> list[str]:
+    """Put the models into a store, ``models`` below ``root``; their names."""
+    files = places(root, store)
+    for name, path in files.items():
+        install(root / "models", name, path)
+    return list(files)
+
+
 def prompt(server: Server, model: str, salt: int) -> str:
     """A text of about PREFIX tokens; its first words are the salt's."""
     text = words(PREFIX, salt)
@@ -144,12 +152,10 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        files = places(root, given.store)
-        for name, path in files.items():
-            install(root / "models", name, path)
+        there = installed(root, given.store)
         for name in given.models.split(","):
-            if name in files:
-                other = next(each for each in files if each != name)
+            if name in there:
+                other = next(each for each in there if each != name)
                 results[name] = measure(name, given.turns, root / "models", other)
                 print(table(name, results[name]), flush=True)
                 if given.json:

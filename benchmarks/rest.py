@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Server, words
-from benchmarks.prefixes import places
+from benchmarks.prefixes import installed
 from tests import served
-from tests.small_models import install
 
 CLIENTS = 8
 ONE_SLOT = {"NUM_PARALLEL": "1", "CONTEXT_LENGTH": "4096"}
@@ -68,9 +67,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        files = places(root, given.store)
-        for name, path in files.items():
-            install(root / "models", name, path)
+        for name in installed(root, given.store):
             one = measure(name, root / "models", ONE_SLOT, clients=False)
             ours = measure(name, root / "models", {}, clients=True)
             ratio = ours["at rest"] / one["at rest"]

@@ -75,14 +75,7 @@ _CHECKPOINTS, _CHECKPOINTS_SHARE = 4, 16
 
 def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
     """Memory that a plan takes. Adapters and projectors are copied and never mapped."""
-    found = estimate(
-        header,
-        n_ctx=plan.held,
-        n_slots=plan.n_slots,
-        n_batch=plan.n_batch,
-        kv_type=plan.kv_type,
-        flash=plan.flash_attention is not False,
-    )
+    found = _estimate(header, plan)
     if not plan.generates:
         found = replace(found, kv=0, compute=0)
     if plan.embeds:
@@ -102,6 +95,18 @@ def estimate_load(header: Header, plan: LoadPlan) -> Estimate:
     return replace(found, weights=copied + copies, mapped=found.weights)
 
 
+def _estimate(header: Header, plan: LoadPlan) -> Estimate:
+    """Memory of the weights and of the context for generating."""
+    return estimate(
+        header,
+        n_ctx=plan.held,
+        n_slots=plan.n_slots,
+        n_batch=plan.n_batch,
+        kv_type=plan.kv_type,
+        flash=plan.flash_attention is not False,
+    )
+
+
 def _copied(files: Files) -> int:
     """Bytes of what is loaded beside the weights."""
     return files.adapter_size + files.projector_size
@@ -114,14 +119,7 @@ def embedding_size(header: Header, plan: LoadPlan) -> int:
 
 def context_size(header: Header, plan: LoadPlan) -> int:
     """Bytes of a plan's context: its cache and its compute buffers."""
-    found = estimate(
-        header,
-        n_ctx=plan.held,
-        n_slots=plan.n_slots,
-        n_batch=plan.n_batch,
-        kv_type=plan.kv_type,
-        flash=plan.flash_attention is not False,
-    )
+    found = _estimate(header, plan)
     return found.kv + found.compute
 
 

@@ -5,7 +5,9 @@ Everything here is checked before a tensor is read: an architecture that llama.c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import msgspec
@@ -13,6 +15,7 @@ import msgspec
 from ..errors import InvalidModel
 from . import vocabulary
 from .folder import Folder, one_line, read_json
+from .safetensors import Tensor
 
 MAX_LAYERS = 512  # llama.cpp takes no more
 MAX_SIZE = 2**24
@@ -236,6 +239,26 @@ def epsilon(value: float | None, default: float, name: str) -> float:
 def given_or(value: Any, default: Any) -> Any:
     """``value``, or ``default`` where it is None."""
     return default if value is None else value
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    whose: str,
+    optional: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> None:
+    """Raise InvalidModel unless the tensors are those that are expected, with these shapes and types that are converted; ``optional``
+    ones may be there. ``whose`` stands in the message on one that has no place."""
+    for name, shape in expected.items():
+        if name not in tensors:
+            refuse(f"its weights have no tensor {name!r}")
+        if tensors[name].shape != shape:
+            refuse(f"tensor {name!r} has the shape {tensors[name].shape} and not {shape}")
+    for name, tensor in tensors.items():
+        if name not in expected and optional.get(name) != tensor.shape:
+            refuse(f"tensor {name!r} is none of {whose}")
+        if tensor.dtype not in ("F32", "F16", "BF16"):
+            refuse(f"tensor {name!r} has the type {tensor.dtype}, take the weights in F16 or BF16")
 
 
 def refuse(why: str) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from . import safetensors, wordpiece
-from .architecture import MAX_SIZE, refuse
+from .architecture import MAX_SIZE, check_tensors, refuse
 from .encoder import Encoder, read_encoder
 from .folder import Folder, read_json
 from .safetensors import Tensor
@@ -114,17 +114,7 @@ def _check_tensors(tensors: dict[str, Tensor], encoder: Encoder) -> int:
     embedding = tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2 or not 0 < embedding.shape[0] <= MAX_SIZE:
         refuse("its weights have no embedding")
-    expected = _shapes(encoder, embedding.shape[0])
-    for name, shape in expected.items():
-        if name not in tensors:
-            refuse(f"its weights have no tensor {name!r}")
-        if tensors[name].shape != shape:
-            refuse(f"tensor {name!r} has the shape {tensors[name].shape} and not {shape}")
-    for name, tensor in tensors.items():
-        if name not in expected:
-            refuse(f"tensor {name!r} is none of a {encoder.name}'s")
-        if tensor.dtype not in ("F32", "F16", "BF16"):
-            refuse(f"tensor {name!r} has the type {tensor.dtype}, take the weights in F16 or BF16")
+    check_tensors(tensors, _shapes(encoder, embedding.shape[0]), f"a {encoder.name}'s")
     return embedding.shape[0]
 
 

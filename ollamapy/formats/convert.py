@@ -32,6 +32,7 @@ from .architecture import (
     Config,
     Family,
     Sizes,
+    check_tensors,
     epsilon,
     family_of,
     given_or,
@@ -209,16 +210,7 @@ def _check_tensors(
         expected["output.weight"] = (embedding.shape[0], sizes.width)
     elif not tied and config.tie_word_embeddings is False:
         refuse("its weights have no tensor 'output.weight' (lm_head)")
-    for name, shape in expected.items():
-        if name not in tensors:
-            refuse(f"its weights have no tensor {name!r}")
-        if tensors[name].shape != shape:
-            refuse(f"tensor {name!r} has the shape {tensors[name].shape} and not {shape}")
-    for name, tensor in tensors.items():
-        if name not in expected and optional.get(name) != tensor.shape:
-            refuse(f"tensor {name!r} is none of a {family.name}'s")
-        if tensor.dtype not in ("F32", "F16", "BF16"):
-            refuse(f"tensor {name!r} has the type {tensor.dtype}, take the weights in F16 or BF16")
+    check_tensors(tensors, expected, f"a {family.name}'s", optional)
 
 
 def _shapes(

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from . import safetensors
-from .architecture import MAX_LAYERS, MAX_SIZE, SEEING, epsilon, refuse
+from .architecture import MAX_LAYERS, MAX_SIZE, SEEING, check_tensors, epsilon, refuse
 from .convert import file_type, open_all
 from .folder import Folder, read_json
 from .safetensors import Tensor
@@ -143,7 +143,7 @@ def planned(files: Folder) -> Plan:
     config = read_json(files, "config.json", _Config)
     sizes = _sizes(config)
     tensors = _named(safetensors.read_model(files), sizes)
-    _check_tensors(tensors, sizes)
+    check_tensors(tensors, _shapes(sizes), "what sees")
     metadata = _metadata(config, sizes) | _scaling(files, sizes)
     metadata["general.file_type"] = file_type(tensors.values())
     return Plan("clip", metadata, tensors, _weight)
@@ -342,21 +342,6 @@ def _parts(
         yield "v.patch_embd.weight.1", tensor
     else:
         yield names(re.sub(r"(mm_\w+)_weight$", r"\1.weight", name)), tensor
-
-
-def _check_tensors(tensors: Mapping[str, Tensor], sizes: _Sizes) -> None:
-    """Raise unless these are exactly the tensors of a part that sees."""
-    expected = _shapes(sizes)
-    for name, shape in expected.items():
-        if name not in tensors:
-            refuse(f"its weights have no tensor {name!r}")
-        if tensors[name].shape != shape:
-            refuse(f"tensor {name!r} has the shape {tensors[name].shape} and not {shape}")
-    for name, tensor in tensors.items():
-        if name not in expected:
-            refuse(f"tensor {name!r} is none of what sees")
-        if tensor.dtype not in ("F32", "F16", "BF16"):
-            refuse(f"tensor {name!r} has the type {tensor.dtype}, take the weights in F16 or BF16")
 
 
 _Shapes = dict[str, tuple[int, ...]]
