@@ -314,6 +314,8 @@ def _smaller(resident: Resident) -> LoadPlan | None:
         return None
     plan = resident.plan
     n_ctx = plan.n_ctx if plan.embeds else resident.first.n_ctx
+    if plan.n_slots == 1 and plan.held <= fit.REST_CELLS and plan.n_ctx == n_ctx:
+        return None  # nothing is less, and an estimate takes its time after every request
     wide = fit.resized(plan, resident.request, plan.n_slots, n_ctx)
     found = fit.begun(fit.at_rest(wide, resident.request), resident.request.header)
     is_other = found.n_slots < plan.n_slots or found.held < plan.held or found.n_ctx != plan.n_ctx
